@@ -1,0 +1,86 @@
+"""Telling what a file holds: a PSBT (hex, base64 or binary) or a transaction (hex or binary)."""
+
+from __future__ import annotations
+
+import binascii
+import re
+
+from mpchan.bitcoin.psbt import MAGIC, Psbt
+from mpchan.bitcoin.tx import Transaction
+from mpchan.errors import ParseError
+
+MAX_MESSAGE_BYTES = 400_000
+"""No longer input is looked at. The greatest transaction that nodes relay has half as many hex digits, or
+about as many bytes when nearly all of it is witness."""
+
+_NOT_TEXT = re.compile(rb"[^\t\n\v\f\r -~]")
+_NOT_HEX = re.compile(rb"[^0-9a-fA-F]")
+_LINE_BREAKS = re.compile(rb"[\r\n]+")
+_BASE64 = re.compile(rb"[A-Za-z0-9+/]*={0,2}")
+_PSBT_START = MAGIC[:4]  # so that one with a damaged magic is called by its name
+_BASE64_START = b"cHNidP"
+"""``psbt`` and the beginning of 0xff, the way every PSBT in base64 begins."""
+
+_HINT = "a message is a PSBT in hex, base64 or binary, or a transaction in hex or binary"
+
+
+def decode_message(data: bytes) -> Psbt | Transaction:
+    """Read any message that parties exchange.
+
+    Args:
+        data: one line of hex in either case with space around it; or base64 (lines may be broken);
+            or binary.
+
+    Raises:
+        ParseError: ``empty``, ``too-large``, ``malformed-hex``, ``malformed-base64``, ``malformed-psbt``,
+            ``malformed-transaction``, ``psbt-version``.
+    """
+    if len(data) > MAX_MESSAGE_BYTES:
+        raise ParseError("too-large", f"message has more than {MAX_MESSAGE_BYTES} bytes")
+    if data.startswith(_PSBT_START):
+        return _parse(data)
+    text = data.strip()
+    if not text:
+        raise ParseError("empty", "message is empty")
+    if _NOT_TEXT.search(text) and _NOT_HEX.match(text):
+        # binary; where the first byte is a hex digit it rather is text with a stray character in it
+        return _parse(data)
+    if text.startswith(_BASE64_START):
+        return _parse(_from_base64(text))
+    return _parse(_from_hex(text))
+
+
+def _parse(data: bytes) -> Psbt | Transaction:
+    is_psbt = data.startswith(_PSBT_START)
+    try:
+        return Psbt.from_bytes(data) if is_psbt else _complete_transaction(data)
+    except ParseError as error:
+        if error.slug == "psbt-version":
+            raise
+        slug, name = ("malformed-psbt", "PSBT") if is_psbt else ("malformed-transaction", "transaction")
+        raise ParseError(slug, f"not a valid {name}: {error.message}") from None
+
+
+def _complete_transaction(data: bytes) -> Transaction:
+    tx = Transaction.from_bytes(data)
+    if not tx.inputs or not tx.outputs:
+        raise ParseError("malformed-transaction", f"{len(tx.inputs)} inputs and {len(tx.outputs)} outputs")
+    return tx
+
+
+def _from_hex(text: bytes) -> bytes:
+    stray = _NOT_HEX.search(text)
+    if stray is not None:
+        raise ParseError(
+            "malformed-hex", f"{stray[0]!r} at position {stray.start()} is no hex digit", hint=_HINT
+        )
+    if len(text) % 2:
+        raise ParseError("malformed-hex", f"odd number of hex digits: {len(text)}")
+    return binascii.unhexlify(text)
+
+
+def _from_base64(text: bytes) -> bytes:
+    joined = _LINE_BREAKS.sub(b"", text)
+    if len(joined) % 4 or not _BASE64.fullmatch(joined):
+        raise ParseError("malformed-base64", f"not base64: {text[:40]!r}, {len(text)} bytes", hint=_HINT)
+    return binascii.a2b_base64(joined)

@@ -1,0 +1,409 @@
+"""ECDSA keys and signatures over secp256k1; the only module that knows the two signers.
+
+``coincurve`` (libsecp256k1) signs and verifies where it is installed, else ``ecdsa``. Both make the same
+bytes: RFC 6979 nonces with SHA-256, low S (BIP-0146), low R ground as Bitcoin Core's ``CKey::Sign`` does.
+``MPCHAN_SIGNER`` set to ``coincurve`` or ``ecdsa`` forces one. Neither is imported before its first use.
+
+Signatures here are strict DER (BIP-0066) without the sighash byte that follows them in a transaction.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from hashlib import sha256
+from typing import Any, NoReturn, Protocol
+
+from mpchan.errors import ParseError, UsageError
+from mpchan.values import frozen
+
+ORDER = 0xFFFFFFFF_FFFFFFFF_FFFFFFFF_FFFFFFFE_BAAEDCE6_AF48A03B_BFD25E8C_D0364141
+"""Order of the group: private keys, r and s lie in 1 .. ORDER - 1."""
+
+_MAX_DER_BYTES = 72  # two integers of 33 bytes and their headers
+
+
+# --- signatures -----------------------------------------------------------------------------------
+
+
+def parse_der(signature: bytes) -> tuple[int, int]:
+    """The numbers r and s of a strict DER signature without sighash byte (BIP-0066).
+
+    Only the form is checked; either number may still be 0, or too large for the curve.
+
+    Raises:
+        ParseError: ``malformed-signature``.
+    """
+    if (
+        type(signature) is not bytes
+        or not 8 <= len(signature) <= _MAX_DER_BYTES
+        or signature[0] != 0x30
+        or signature[1] != len(signature) - 2
+    ):
+        raise _malformed_signature(signature)
+    r, end = _parse_der_integer(signature, 2)
+    s, end = _parse_der_integer(signature, end)
+    if end != len(signature):
+        raise _malformed_signature(signature)
+    return r, s
+
+
+def _parse_der_integer(signature: bytes, start: int) -> tuple[int, int]:
+    """The integer that begins at ``start``, and the position behind it."""
+    header = signature[start : start + 2]
+    if len(header) < 2 or header[0] != 0x02:
+        raise _malformed_signature(signature)
+    end = start + 2 + header[1]
+    body = signature[start + 2 : end]
+    negative_or_padded = body[:1] >= b"\x80" or (len(body) > 1 and body[0] == 0 and body[1] < 0x80)
+    if not body or negative_or_padded:
+        raise _malformed_signature(signature)
+    return int.from_bytes(body, "big"), end
+
+
+def _malformed_signature(signature: object) -> ParseError:
+    shown = signature.hex() if isinstance(signature, bytes) else repr(signature)
+    return ParseError("malformed-signature", f"not a strict DER signature: {shown:.80}")
+
+
+def is_low_s(s: int) -> bool:
+    """Whether s is in the lower half of the order, as relay demands (BIP-0146)."""
+    return s <= ORDER // 2
+
+
+# --- public keys ----------------------------------------------------------------------------------
+
+
+@frozen
+class PublicKey:
+    """A point on the curve, in compressed form (SEC 1, 2.3.3).
+
+    Attributes:
+        sec: 33 bytes, 02 or 03 and the x coordinate, most significant byte first.
+
+    Raises:
+        ParseError: ``malformed-public-key`` for another length or form (uncompressed and hybrid keys
+            included), or when no point has this x.
+    """
+
+    sec: bytes
+
+    def __post_init__(self) -> None:
+        if type(self.sec) is not bytes or len(self.sec) != 33 or self.sec[0] not in (2, 3):
+            shown = self.sec.hex() if isinstance(self.sec, bytes) else repr(self.sec)
+            raise ParseError("malformed-public-key", f"not a compressed public key: {shown:.80}")
+        if _point(self.sec) is None:
+            raise ParseError("malformed-public-key", f"no point on the curve: {self.sec.hex()}")
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> PublicKey:
+        """Read 33 bytes; raises as the class does."""
+        return cls(data)
+
+    @classmethod
+    def from_hex(cls, text: str) -> PublicKey:
+        """Read 66 hex digits; raises as the class does."""
+        try:
+            # fromhex alone would skip white space
+            data = bytes.fromhex(text) if isinstance(text, str) and len(text) == 66 else None
+        except ValueError:
+            data = None
+        if data is None or len(data) != 33:
+            raise ParseError("malformed-public-key", f"not a compressed public key: {text!r:.80}")
+        return cls(data)
+
+    def verify(self, signature: bytes, digest: bytes) -> bool:
+        """Whether ``signature`` (no sighash byte) is this key's over the 32-byte ``digest``.
+
+        False, never an error, for anything but strict DER with r and s in range and a low S.
+
+        Raises:
+            ParseError: ``malformed-digest`` when the digest has another length.
+        """
+        _check_digest(digest)
+        try:
+            r, s = parse_der(signature)
+        except ParseError:
+            return False
+        if not (0 < r < ORDER and s > 0 and is_low_s(s)):
+            return False
+        return _signer().verify(_point(self.sec), signature, r, s, digest)
+
+    def add_tweak(self, tweak: bytes) -> PublicKey:
+        """The point plus ``tweak`` times the generator (BIP-0032, CKDpub).
+
+        Raises:
+            ParseError: ``malformed-tweak`` when the tweak is not below the order or the sum is no
+                point; nobody will ever see it for a tweak that is a hash.
+        """
+        _check_tweak(tweak)
+        total = _signer().add(_point(self.sec), tweak)
+        if total is None:
+            raise ParseError("malformed-tweak", "the tweaked key is the point at infinity")
+        return PublicKey(total)
+
+    def __str__(self) -> str:
+        return self.sec.hex()
+
+
+# --- private keys ---------------------------------------------------------------------------------
+
+
+class PrivateKey:
+    """A secret number from 1 to the order - 1; immutable, never shown, never pickled."""
+
+    __slots__ = ("_handle", "_public_key", "_secret")
+    _secret: bytes
+    _handle: Any
+    _public_key: PublicKey | None
+
+    def __init__(self, secret: bytes) -> None:
+        if type(secret) is not bytes or len(secret) != 32 or not 0 < int.from_bytes(secret, "big") < ORDER:
+            raise ParseError("malformed-private-key", "a private key is 32 bytes, 1 to the order - 1")
+        object.__setattr__(self, "_secret", secret)
+        object.__setattr__(self, "_handle", None)
+        object.__setattr__(self, "_public_key", None)
+
+    @classmethod
+    def from_bytes(cls, secret: bytes) -> PrivateKey:
+        """Read 32 bytes, most significant first.
+
+        Raises:
+            ParseError: ``malformed-private-key``, without the bytes.
+        """
+        return cls(secret)
+
+    @property
+    def public_key(self) -> PublicKey:
+        """The key that verifies; costs one point multiplication, once."""
+        if self._public_key is None:
+            object.__setattr__(self, "_public_key", PublicKey(_signer().public_sec(self._loaded())))
+        return self._public_key  # type: ignore[return-value]
+
+    def to_bytes(self) -> bytes:
+        """The secret, 32 bytes, for the wallet's own storage."""
+        return self._secret
+
+    def sign(self, digest: bytes) -> bytes:
+        """Strict DER signature (no sighash byte) over a 32-byte digest: 71 bytes at most.
+
+        The nonce is RFC 6979's. When r comes out with its top bit set, a 32-byte little-endian
+        counter, from 1, is added to the nonce's input until it does not: Bitcoin Core's bytes.
+
+        Raises:
+            ParseError: ``malformed-digest``.
+        """
+        _check_digest(digest)
+        signer, handle = _signer(), self._loaded()
+        signature = signer.sign(handle, digest, None)
+        counter = 0
+        while signature[3] > 32:  # the length of r: 33 bytes mean a high one
+            counter += 1
+            signature = signer.sign(handle, digest, counter.to_bytes(32, "little"))
+        return signature
+
+    def add_tweak(self, tweak: bytes) -> PrivateKey:
+        """The key plus ``tweak``, modulo the order (BIP-0032, CKDpriv); no point multiplication.
+
+        Raises:
+            ParseError: ``malformed-tweak`` when the tweak is not below the order or the sum is 0;
+                nobody will ever see it for a tweak that is a hash.
+        """
+        total = (_check_tweak(tweak) + int.from_bytes(self._secret, "big")) % ORDER
+        if not total:
+            raise ParseError("malformed-tweak", "the tweaked key is 0")
+        return PrivateKey(total.to_bytes(32, "big"))
+
+    def _loaded(self) -> Any:
+        if self._handle is None:
+            object.__setattr__(self, "_handle", _signer().load_private(self._secret))
+        return self._handle
+
+    # without a __hash__ beside it: a hash of the secret would leak some of it
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, PrivateKey):
+            return NotImplemented
+        from hmac import compare_digest
+
+        return compare_digest(self._secret, other._secret)
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"a private key is immutable: {name}")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"a private key is immutable: {name}")
+
+    def __repr__(self) -> str:
+        return "PrivateKey(...)"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a private key is not pickled or copied")
+
+
+def _check_digest(digest: bytes) -> None:
+    if type(digest) is not bytes or len(digest) != 32:
+        raise ParseError("malformed-digest", "a digest to sign or verify has 32 bytes")
+
+
+def _check_tweak(tweak: bytes) -> int:
+    number = int.from_bytes(tweak, "big")
+    if len(tweak) != 32 or number >= ORDER:
+        raise ParseError("malformed-tweak", "a tweak is 32 bytes, below the order")
+    return number
+
+
+# --- the two signers ------------------------------------------------------------------------------
+
+
+class _Signer(Protocol):
+    """What a library has to do; handles are its own parsed keys, opaque to the rest."""
+
+    name: str
+
+    def load_public(self, sec: bytes) -> Any:
+        """The handle of a compressed key, or None where no such point exists."""
+
+    def load_private(self, secret: bytes) -> Any:
+        """The handle of a private key."""
+
+    def public_sec(self, private: Any) -> bytes:
+        """The compressed public key."""
+
+    def sign(self, private: Any, digest: bytes, extra_entropy: bytes | None) -> bytes:
+        """DER with low S; RFC 6979 with ``extra_entropy`` as its section 3.6 says."""
+
+    def verify(self, public: Any, signature: bytes, r: int, s: int, digest: bytes) -> bool:
+        """Whether a signature that is strict DER with r and s in range is right."""
+
+    def add(self, public: Any, tweak: bytes) -> bytes | None:
+        """The compressed sum of the point and tweak times the generator; None at infinity."""
+
+
+class _Coincurve:
+    """libsecp256k1 through coincurve."""
+
+    name = "coincurve"
+
+    def __init__(self) -> None:
+        import coincurve
+        from coincurve._libsecp256k1 import ffi
+
+        self._lib, self._ffi = coincurve, ffi
+
+    def load_public(self, sec: bytes) -> Any:
+        try:
+            return self._lib.PublicKey(sec)
+        except ValueError:
+            return None
+
+    def load_private(self, secret: bytes) -> Any:
+        return self._lib.PrivateKey(secret)
+
+    def public_sec(self, private: Any) -> bytes:
+        sec: bytes = private.public_key.format()
+        return sec
+
+    def sign(self, private: Any, digest: bytes, extra_entropy: bytes | None) -> bytes:
+        null = self._ffi.NULL  # as nonce function: the library's own RFC 6979
+        extra = null if extra_entropy is None else self._ffi.new("unsigned char[32]", extra_entropy)
+        signature: bytes = private.sign(digest, hasher=None, custom_nonce=(null, extra))
+        return signature
+
+    def verify(self, public: Any, signature: bytes, r: int, s: int, digest: bytes) -> bool:
+        valid: bool = public.verify(signature, digest, hasher=None)
+        return valid
+
+    def add(self, public: Any, tweak: bytes) -> bytes | None:
+        try:
+            sec: bytes = public.add(tweak).format()
+        except ValueError:
+            return None
+        return sec
+
+
+class _Ecdsa:
+    """Pure Python, for interpreters that coincurve has no wheel for."""
+
+    name = "ecdsa"
+
+    def __init__(self) -> None:
+        import ecdsa
+        from ecdsa.ecdsa import Signature
+
+        self._lib, self._signature = ecdsa, Signature
+        self._curve: Any = ecdsa.SECP256k1
+
+    def load_public(self, sec: bytes) -> Any:
+        try:
+            return self._lib.VerifyingKey.from_string(sec, curve=self._curve)
+        except self._lib.MalformedPointError:
+            return None
+
+    def load_private(self, secret: bytes) -> Any:
+        return self._lib.SigningKey.from_string(secret, curve=self._curve)
+
+    def public_sec(self, private: Any) -> bytes:
+        sec: bytes = private.verifying_key.to_string("compressed")
+        return sec
+
+    def sign(self, private: Any, digest: bytes, extra_entropy: bytes | None) -> bytes:
+        signature: bytes = private.sign_digest_deterministic(
+            digest,
+            hashfunc=sha256,  # of RFC 6979's HMAC; SHA-1 unless told
+            sigencode=self._lib.util.sigencode_der_canonize,  # "canonize": s becomes order - s where high
+            extra_entropy=extra_entropy or b"",
+        )
+        return signature
+
+    def verify(self, public: Any, signature: bytes, r: int, s: int, digest: bytes) -> bool:
+        valid: bool = public.pubkey.verifies(int.from_bytes(digest, "big"), self._signature(r, s))
+        return valid
+
+    def add(self, public: Any, tweak: bytes) -> bytes | None:
+        total = public.pubkey.point + self._curve.generator * int.from_bytes(tweak, "big")
+        if total == self._lib.ellipticcurve.INFINITY:
+            return None
+        x, y = int(total.x()), int(total.y())
+        return bytes([2 + y % 2]) + x.to_bytes(32, "big")
+
+
+_SIGNERS: dict[str, type[_Coincurve] | type[_Ecdsa]] = {"coincurve": _Coincurve, "ecdsa": _Ecdsa}
+
+
+@lru_cache(maxsize=1)
+def _signer() -> _Signer:
+    """The library of this process, chosen once."""
+    wanted = os.environ.get("MPCHAN_SIGNER", "")
+    if wanted and wanted not in _SIGNERS:
+        raise UsageError(
+            "unknown-signer",
+            f"unknown signer in MPCHAN_SIGNER: {wanted!r:.80}",
+            hint="set it to coincurve or ecdsa, or leave it unset",
+        )
+    if wanted:
+        try:
+            return _SIGNERS[wanted]()
+        except ImportError:
+            raise UsageError(
+                "missing-signer",
+                f"MPCHAN_SIGNER asks for {wanted}, which is not installed",
+                hint="install mpchan[fast], or leave MPCHAN_SIGNER unset",
+            ) from None
+    try:
+        return _Coincurve()
+    except ImportError:
+        return _Ecdsa()
+
+
+@lru_cache(maxsize=256)
+def _point(sec: bytes) -> Any:
+    """The parsed public key; a channel meets the same few keys again and again."""
+    return _signer().load_public(sec)
+
+
+def signer_name() -> str:
+    """The library in use and its version, such as ``coincurve 21.0.0``."""
+    from importlib.metadata import version
+
+    name = _signer().name
+    return f"{name} {version(name)}"

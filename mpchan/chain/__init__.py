@@ -1,0 +1,61 @@
+"""Backends of the chain, and how the one that a wallet names is opened."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mpchan.errors import ChainError
+from mpchan.units import ChainTip
+
+if TYPE_CHECKING:
+    from mpchan.bitcoin.network import Network
+    from mpchan.chain.base import Chain, ChainConfig
+
+
+def regtest_directory(configured: str | None = None) -> Path:
+    """Where the embedded chain stands: ``MPCHAN_REGTEST``, else the wallet's word, else beside the user's data."""
+    named = os.environ.get("MPCHAN_REGTEST") or configured
+    if named:
+        return Path(named)
+    import click
+
+    return Path(click.get_app_dir("mpchan-regtest"))
+
+
+def open_chain(
+    config: ChainConfig,
+    network: Network,
+    directory: Path,
+    tip: ChainTip | None = None,
+    confirmations: int | None = None,
+) -> Chain:
+    """The backend that ``config`` names. Nothing is asked yet.
+
+    Args:
+        network: of the wallet.
+        directory: of the wallet; a backend may keep there what it need not look up twice.
+        tip, confirmations: what the user states, for the backend ``none``.
+
+    Raises:
+        ChainError: ``backend-missing``.
+        ParseError: ``malformed-config``.
+    """
+    if config.backend == "none":
+        from mpchan.chain.manual import ManualChain
+
+        return ManualChain(tip, confirmations)
+    if config.backend == "embedded":
+        from mpchan.chain.embedded import EmbeddedChain
+
+        return EmbeddedChain(regtest_directory(config.directory))
+    if config.backend == "bitcoind":
+        from mpchan.chain.bitcoind import BitcoindChain
+
+        return BitcoindChain.from_config(config, network, directory / "seen")
+    raise ChainError(
+        "backend-missing",
+        f"this version of mpchan has no backend {config.backend}",
+        hint='set chain.backend to "bitcoind", "embedded" or "none" in wallet.toml',
+    )

@@ -1,0 +1,119 @@
+"""What the rest of mpchan asks of a chain: a narrow interface that every backend fills.
+
+A backend answers questions about outputs and scripts, takes transactions, and nothing else. It
+never decides anything about a channel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Protocol
+
+from mpchan.bitcoin.tx import Transaction, TxOut
+from mpchan.units import ChainTip, FeeRate, LockTime, OutPoint, Txid
+from mpchan.values import frozen
+
+
+@frozen
+class Coin:
+    """An unspent output, spent by nothing in the mempool either.
+
+    Attributes:
+        confirmations: 0 while it is only in the mempool.
+        mature: False for a coinbase output that has fewer than 100 blocks above it.
+    """
+
+    outpoint: OutPoint
+    output: TxOut
+    confirmations: int
+    mature: bool = True
+
+
+@frozen
+class Spend:
+    """The transaction that spends an output.
+
+    Attributes:
+        confirmations: 0 while it is only in the mempool.
+        transaction: the whole spender where the backend can say it.
+    """
+
+    txid: Txid
+    confirmations: int
+    transaction: Transaction | None = None
+
+
+@frozen
+class OutputStatus:
+    """What the chain knows of one output.
+
+    Attributes:
+        confirmations: of the transaction that made it; 0 while only in the mempool.
+        spend: who spends it, in a block or in the mempool; None while unspent.
+        mature: False for an unspent coinbase output that has fewer than 100 blocks above it.
+    """
+
+    output: TxOut
+    confirmations: int
+    spend: Spend | None = None
+    mature: bool = True
+
+
+@frozen
+class ChainConfig:
+    """Which backend is asked, and where it is; from wallet.toml.
+
+    Attributes:
+        directory: of the embedded chain; None for the usual one.
+        rpc_url, rpc_cookie: of bitcoind.
+        electrum: ``HOST:PORT`` or ``HOST:PORT:s`` (TLS).
+    """
+
+    backend: str = "embedded"
+    directory: str | None = None
+    rpc_url: str | None = None
+    rpc_cookie: str | None = None
+    electrum: str | None = None
+
+
+class Chain(Protocol):
+    """One chain, seen through one backend.
+
+    Every method raises ``ChainError`` (exit 8) when the backend is out of reach.
+    """
+
+    @property
+    def sends(self) -> bool:
+        """Whether ``broadcast`` reaches a network; False where the user does it by hand."""
+
+    @property
+    def stated_confirmations(self) -> int | None:
+        """How deep a channel's funding is on the user's word alone; None where the backend is asked."""
+
+    def tip(self) -> ChainTip:
+        """The best block's height and median time past."""
+
+    def output(self, outpoint: OutPoint, *, not_before: LockTime | None = None) -> OutputStatus | None:
+        """What is known of ``outpoint``; None when neither chain nor mempool ever held it.
+
+        Args:
+            not_before: no block below this height, or whose median time is earlier, holds a transaction that spends
+                it. A backend that must look through blocks for one begins there.
+        """
+
+    def coins(self, scripts: Collection[bytes]) -> list[Coin]:
+        """The unspent outputs that pay to any of these scriptPubKeys, in outpoint order."""
+
+    def broadcast(self, transaction: Transaction) -> None:
+        """Hand a complete transaction to the network; one that is known already is fine.
+
+        Raises:
+            TooEarly: ``non-final``, its nLockTime has not come (exit 6).
+            ChainError: ``rejected``, with the backend's own reason (exit 8).
+        """
+
+    def fee_rate(self) -> FeeRate:
+        """The rate that gets a transaction into one of the next blocks."""
+
+    def min_fee_rate(self) -> FeeRate:
+        """The lowest rate that the backend relays."""

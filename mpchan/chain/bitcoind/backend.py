@@ -1,0 +1,328 @@
+"""A Bitcoin Core node as the rest of mpchan sees a chain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import TypeVar
+
+from mpchan.bitcoin.network import Network
+from mpchan.bitcoin.tx import Transaction
+from mpchan.chain.base import ChainConfig, Coin, OutputStatus, Spend
+from mpchan.chain.bitcoind.answer import Answer, Failure
+from mpchan.chain.bitcoind.coins import COINBASE_MATURITY, coins_of
+from mpchan.chain.bitcoind.endpoint import Credentials, Endpoint, usual_cookie
+from mpchan.chain.bitcoind.notes import Block, ConfirmedSpend, Note, Notes
+from mpchan.chain.bitcoind.rpc import ANSWER_SECONDS, Rpc, words
+from mpchan.chain.bitcoind.spends import NOT_FOUND, Spends, moved
+from mpchan.errors import ChainError, TooEarly
+from mpchan.units import ChainTip, FeeRate, Height, LockTime, OutPoint, Txid, lock_time_from_int
+
+T = TypeVar("T")
+
+FALLBACK_RATE = FeeRate(5000)
+"""Where the node has seen too few blocks to estimate any."""
+
+_TARGET_BLOCKS = 3
+_ATTEMPTS = 5
+_NOTE_EVERY = 6
+"""So many blocks may pass until it is noted again that an output is unspent."""
+
+_RECENT_BLOCKS = 144
+_MAX_OUTPUT_INDEX = 0x7FFF_FFFF
+
+# Bitcoin Core's RPCErrorCode
+_VERIFY_ERROR = -25
+_VERIFY_REJECTED = -26
+_VERIFY_ALREADY_IN_CHAIN = -27
+
+_KNOWN_ALREADY = ("txn-already-in-mempool", "txn-already-known", "txn-same-nonwitness-data-in-mempool")
+_NOT_YET = ("non-final", "non-BIP68-final")
+_NO_INPUTS = ("missing-inputs", "bad-txns-inputs-missingorspent")
+
+
+class BitcoindChain:
+    """The chain of a Bitcoin Core node (25 or newer).
+
+    The node needs no wallet and none of its optional indexes. A node that prunes does, as long as it still has the
+    blocks since an output was last seen unspent. One object serves one thread.
+
+    Args:
+        network: of the wallet; a node of another one is refused.
+        notes: directory for what need not be looked up twice; None keeps it in memory.
+        seconds: how long an answer may take.
+
+    Raises:
+        ChainError: any method: ``unreachable``, ``rpc-credentials``, ``warming-up``, ``wrong-network``,
+            ``node-behind``, ``node-busy``, ``pruned``, ``chain-moving``, ``malformed-answer``, ``rpc-error``.
+    """
+
+    sends = True
+    stated_confirmations = None
+
+    def __init__(
+        self,
+        network: Network,
+        endpoint: Endpoint,
+        credentials: Credentials,
+        notes: Path | None = None,
+        *,
+        seconds: float = ANSWER_SECONDS,
+    ) -> None:
+        self._network = network
+        self._rpc = Rpc(endpoint, credentials, seconds=seconds)
+        self._notes = Notes(notes)
+        self._spends = Spends(self._rpc, self._notes)
+        self._checked = False
+        self._seen_tip: Block | None = None
+
+    @classmethod
+    def from_config(cls, config: ChainConfig, network: Network, notes: Path | None) -> BitcoindChain:
+        """The node that wallet.toml names, else the one that this machine would have.
+
+        Raises:
+            ParseError: ``malformed-config``.
+        """
+        usual = Endpoint.usual(network)
+        endpoint = usual if config.rpc_url is None else Endpoint.parse(config.rpc_url)
+        cookie = usual_cookie(network) if config.rpc_cookie is None else Path(config.rpc_cookie).expanduser()
+        return cls(network, endpoint, Credentials(cookie), notes)
+
+    def close(self) -> None:
+        """Close the connection; the next call opens another."""
+        self._rpc.close()
+
+    def __enter__(self) -> BitcoindChain:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+    # --- the questions of every backend -----------------------------------------------------------
+
+    def tip(self) -> ChainTip:
+        """The best block's height and median time past, both from one answer."""
+        info = self._info()
+        return ChainTip(info["blocks"].height(), info["mediantime"].time())
+
+    def output(self, outpoint: OutPoint, *, not_before: LockTime | None = None) -> OutputStatus | None:
+        """The output with its spender, spent or not; None when neither chain nor mempool holds it.
+
+        Args:
+            not_before: from where on blocks are looked through for a spender, where it comes to that.
+        """
+        self._check_network()
+        if outpoint.vout > _MAX_OUTPUT_INDEX:
+            return None  # no block could hold a transaction of so many outputs, and the node takes no such question
+        return _steady(lambda: self._output(outpoint, not_before))
+
+    def coins(self, scripts: Collection[bytes]) -> list[Coin]:
+        """The outputs of these scripts that neither chain nor mempool spends, in outpoint order.
+
+        The node looks through all its unspent outputs and its mempool, which may take it a minute on mainnet.
+        """
+        self._info()
+        return _steady(lambda: coins_of(self._rpc, scripts))
+
+    def broadcast(self, transaction: Transaction) -> None:
+        """Hand ``transaction`` to the node, which is asked first whether it would take it; one that it knows is fine.
+
+        Raises:
+            TooEarly: ``non-final``.
+            ChainError: ``rejected``, with the node's own reason.
+        """
+        self._check_network()
+        # any fee rate: the fees of a channel are agreed, and no limit may hold up a refund
+        verdict = self._rpc.call("testmempoolaccept", [transaction.to_hex()], 0).only()
+        if not verdict["allowed"].flag():
+            self._refused(transaction, verdict["reject-reason"].text(), verdict)
+            return
+        reply = self._rpc.attempt("sendrawtransaction", transaction.to_hex(), 0)
+        if isinstance(reply, Failure):
+            if reply.code not in (_VERIFY_ERROR, _VERIFY_REJECTED, _VERIFY_ALREADY_IN_CHAIN):
+                raise self._rpc.refused("sendrawtransaction", reply)
+            if reply.code != _VERIFY_ALREADY_IN_CHAIN:
+                self._refused(transaction, reply.message, None)
+        elif reply.txid() != transaction.txid:
+            raise ChainError("malformed-answer", f"the node took another transaction: {reply.txid()}")
+
+    def fee_rate(self) -> FeeRate:
+        """The node's estimate for one of the next blocks, never below ``min_fee_rate``."""
+        self._check_network()
+        estimate = self._rpc.call("estimatesmartfee", _TARGET_BLOCKS)
+        rate = estimate["feerate"].fee_rate() if "feerate" in estimate else FALLBACK_RATE
+        return max(rate, self.min_fee_rate())
+
+    def min_fee_rate(self) -> FeeRate:
+        """The lowest rate that the node relays, and lets into its mempool as full as that is now."""
+        self._check_network()
+        info = self._rpc.call("getmempoolinfo")
+        return max(info["mempoolminfee"].fee_rate(), info["minrelaytxfee"].fee_rate())
+
+    # --- the node ---------------------------------------------------------------------------------
+
+    def _check_network(self) -> None:
+        if self._checked:
+            return
+        found = self._rpc.call("getblockhash", 0).block_hash()
+        if found != self._network.genesis_hash:
+            raise ChainError(
+                "wrong-network",
+                f"the node at {self._rpc.endpoint} is not of {self._network}: its genesis block is {found}",
+                hint="set chain.rpc_url in wallet.toml to a node of the wallet's network",
+            )
+        self._checked = True
+
+    def _info(self) -> Answer:
+        """``getblockchaininfo`` of a node that is up to date."""
+        self._check_network()
+        info = self._rpc.call("getblockchaininfo")
+        self._seen_tip = Block(info["blocks"].height(), info["bestblockhash"].block_hash())
+        # on regtest a node that was started with old blocks says so for ever
+        if info["initialblockdownload"].flag() and self._network.name != "regtest":
+            raise ChainError(
+                "node-behind",
+                f"the node is still catching up with its network: it has block {info['blocks'].height()} "
+                f"of {info['headers'].integer(-1, 1 << 30)}",
+                hint="try again when it is done",
+            )
+        return info
+
+    def _tip(self) -> Block:
+        info = self._info()
+        return Block(info["blocks"].height(), info["bestblockhash"].block_hash())
+
+    # --- outputs ----------------------------------------------------------------------------------
+
+    def _output(self, outpoint: OutPoint, not_before: LockTime | None) -> OutputStatus | None:
+        noted = self._spends.noted(outpoint)
+        if noted is not None:
+            return _confirmed_status(*noted)
+        unspent = self._unspent(outpoint, mempool=True)
+        if unspent is not None:
+            found, best = unspent
+            self._note_unspent(outpoint, best)
+            return found
+        tip = self._tip()
+        status = self._spent(outpoint, not_before, tip)
+        if self._tip() != tip:
+            raise moved()
+        return status
+
+    def _unspent(self, outpoint: OutPoint, *, mempool: bool) -> tuple[OutputStatus, str] | None:
+        """An unspent output, and the hash of the tip; None where it is spent or not there."""
+        coin = self._rpc.call("gettxout", str(outpoint.txid), outpoint.vout, mempool)
+        if coin.is_null:
+            return None
+        output = coin.output("value", "scriptPubKey", "hex")
+        confirmations = coin["confirmations"].height()
+        mature = not coin["coinbase"].flag() or confirmations > COINBASE_MATURITY
+        return OutputStatus(output, confirmations, mature=mature), coin["bestblock"].block_hash()
+
+    def _note_unspent(self, outpoint: OutPoint, best: str) -> None:
+        """Note that no block up to this one spends the output, unless that was noted a few blocks ago."""
+        if self._seen_tip is None or self._seen_tip.hash != best:
+            height = self._rpc.call("getblockheader", best)["height"].height()
+            self._seen_tip = Block(height, best)
+        tip, clear = self._seen_tip, self._notes.get(outpoint).clear
+        if clear is None or not tip.height - _NOTE_EVERY < clear.height <= tip.height:
+            self._notes.put(outpoint, Note(tip))
+
+    def _spent(self, outpoint: OutPoint, not_before: LockTime | None, tip: Block) -> OutputStatus | None:
+        """An output that is spent, in the mempool or a block, or was never there."""
+        query = [{"txid": str(outpoint.txid), "vout": outpoint.vout}]
+        answer = self._rpc.call("gettxspendingprevout", query).only()
+        if answer.outpoint() != outpoint:
+            raise answer.malformed(f"about {outpoint}")
+        spender = answer["spendingtxid"].txid() if "spendingtxid" in answer else None
+        if spender is None:
+            spend = self._spends.find(outpoint, not_before, tip)
+        elif "blockhash" in answer:  # a node that happens to keep an index of spends
+            header = self._rpc.call("getblockheader", answer["blockhash"].block_hash())
+            block = Block(header["height"].height(), header["hash"].block_hash())
+            spend = self._spends.details(outpoint, spender, block, None)
+        else:
+            return self._spent_in_mempool(outpoint, spender)
+        if spend is not None:
+            return _confirmed_status(spend, tip.height - spend.block.height + 1)
+        parent = self._mempool_transaction(outpoint.txid)
+        if parent is not None and outpoint.vout < len(parent.outputs):
+            raise moved()  # it came, or its spender went, since it was asked for
+        return None
+
+    def _spent_in_mempool(self, outpoint: OutPoint, spender: Txid) -> OutputStatus:
+        transaction = self._mempool_transaction(spender)
+        if transaction is None:
+            raise moved()
+        spend = Spend(spender, 0, transaction)
+        confirmed = self._unspent(outpoint, mempool=False)
+        if confirmed is not None:
+            return OutputStatus(confirmed[0].output, confirmed[0].confirmations, spend)
+        parent = self._mempool_transaction(outpoint.txid)
+        if parent is None or outpoint.vout >= len(parent.outputs):
+            raise moved()
+        return OutputStatus(parent.outputs[outpoint.vout], 0, spend)
+
+    def _mempool_transaction(self, txid: Txid) -> Transaction | None:
+        # a node with an index of transactions would also give one that is confirmed: so the mempool is asked first
+        entry = self._rpc.attempt("getmempoolentry", str(txid))
+        reply = entry if isinstance(entry, Failure) else self._rpc.attempt("getrawtransaction", str(txid))
+        if not isinstance(reply, Failure):
+            return reply.transaction(txid)
+        if reply.code != NOT_FOUND:
+            raise self._rpc.refused("getrawtransaction", reply)
+        return None
+
+    # --- refusals ---------------------------------------------------------------------------------
+
+    def _refused(self, transaction: Transaction, reason: str, verdict: Answer | None) -> None:
+        """Raise what a refusal is; return where the node only says that it knows the transaction."""
+        word = reason.partition(",")[0].partition(":")[0].strip()
+        if word in _KNOWN_ALREADY or (word in _NO_INPUTS and self._is_in_chain(transaction)):
+            return
+        told = words(reason)
+        if verdict is not None and "reject-details" in verdict:
+            details = words(verdict["reject-details"].text())
+            told = details if details.startswith(told) else f"{told} ({details})"
+        message = f"the node refuses transaction {transaction.txid}: {told}"
+        if word in _NOT_YET:
+            locked = word == "non-final" and transaction.lock_time > 0
+            hint = f"it is locked until {lock_time_from_int(transaction.lock_time)}" if locked else None
+            raise TooEarly("non-final", message, hint=hint)
+        raise ChainError("rejected", message)
+
+    def _is_in_chain(self, transaction: Transaction) -> bool:
+        """Whether a transaction whose inputs are gone has spent them itself, in one of the last blocks."""
+        outpoint = transaction.inputs[0].outpoint
+        recent = Height(max(1, self._tip().height - _RECENT_BLOCKS))
+        looking = Spends(self._rpc, Notes(None))  # nothing is known of the time before, so nothing is noted
+        spend = self._spends.noted(outpoint)
+        found = looking.find(outpoint, recent, self._tip()) if spend is None else spend[0]
+        return found is not None and found.transaction.txid == transaction.txid
+
+
+def _confirmed_status(spend: ConfirmedSpend, confirmations: int) -> OutputStatus:
+    deeper = spend.block.height - spend.output_height
+    return OutputStatus(
+        spend.output,
+        confirmations + deeper,
+        Spend(spend.transaction.txid, confirmations, spend.transaction),
+    )
+
+
+def _steady(look: Callable[[], T]) -> T:
+    """Look again where the chain changed meanwhile.
+
+    Raises:
+        ChainError: ``chain-moving`` where it never holds still.
+    """
+    for _ in range(_ATTEMPTS - 1):
+        try:
+            return look()
+        except ChainError as error:
+            if error.slug != "chain-moving":
+                raise
+    return look()

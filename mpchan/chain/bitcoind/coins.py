@@ -1,0 +1,114 @@
+"""The coins of scripts: by a search of the node's unspent outputs, and of its mempool."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Sequence
+
+from mpchan.chain.base import Coin
+from mpchan.chain.bitcoind.answer import Answer, Failure
+from mpchan.chain.bitcoind.rpc import Rpc
+from mpchan.chain.bitcoind.spends import NOT_FOUND, OUT_OF_RANGE, moved
+from mpchan.errors import ChainError
+from mpchan.units import OutPoint, Txid
+
+COINBASE_MATURITY = 100
+
+SCAN_SECONDS = 900.0
+"""A search of all unspent outputs takes a slow machine minutes on mainnet."""
+
+_TRANSACTIONS_AT_ONCE = 500
+_PAUSE_SECONDS = 0.1
+
+
+def coins_of(rpc: Rpc, scripts: Collection[bytes]) -> list[Coin]:
+    """The outputs of these scripts that neither chain nor mempool spends, in outpoint order.
+
+    Raises:
+        ChainError: ``node-busy`` where another search does not end, ``chain-moving``, and as ``Rpc``.
+    """
+    wanted = sorted(set(scripts))
+    if not wanted:
+        return []
+    scan = _scan(rpc, [f"raw({script.hex()})" for script in wanted])
+    coins = [_confirmed(item, scan["height"].height(), wanted) for item in scan["unspents"].items()]
+    coins += _unconfirmed(rpc, wanted)
+    spent = _spent(rpc, [coin.outpoint for coin in coins])
+    if rpc.call("getbestblockhash").block_hash() != scan["bestblock"].block_hash():
+        raise moved()
+    return sorted((coin for coin in coins if coin.outpoint not in spent), key=lambda coin: coin.outpoint)
+
+
+def _scan(rpc: Rpc, descriptors: list[str]) -> Answer:
+    """``scantxoutset``, of which a node does one at a time."""
+    limit = time.monotonic() + SCAN_SECONDS
+    while True:
+        reply = rpc.attempt("scantxoutset", "start", descriptors, seconds=SCAN_SECONDS)
+        if not isinstance(reply, Failure):
+            break
+        if reply.code != OUT_OF_RANGE:  # the same number says that a scan is in progress
+            raise rpc.refused("scantxoutset", reply)
+        if time.monotonic() >= limit:
+            raise ChainError(
+                "node-busy",
+                f"the node at {rpc.endpoint} is busy with another search for coins",
+                hint="end it with `bitcoin-cli scantxoutset abort`",
+            )
+        time.sleep(_PAUSE_SECONDS)
+    if not reply["success"].flag():
+        raise ChainError("node-busy", "the node broke off the search for coins", hint="try again")
+    return reply
+
+
+def _confirmed(item: Answer, tip_height: int, scripts: Sequence[bytes]) -> Coin:
+    output = item.output("amount", "scriptPubKey")
+    if output.script_pubkey not in scripts:
+        raise item.malformed("a coin of the wallet")
+    confirmations = tip_height - item["height"].integer(0, tip_height) + 1
+    mature = not item["coinbase"].flag() or confirmations > COINBASE_MATURITY
+    return Coin(item.outpoint(), output, confirmations, mature)
+
+
+def _unconfirmed(rpc: Rpc, scripts: Sequence[bytes]) -> list[Coin]:
+    """The outputs of these scripts that mempool transactions make, spent ones too."""
+    needles = [script.hex() for script in scripts]
+    txids = [item.txid() for item in rpc.call("getrawmempool").items()]
+    coins = []
+    for start in range(0, len(txids), _TRANSACTIONS_AT_ONCE):
+        part = txids[start : start + _TRANSACTIONS_AT_ONCE]
+        replies = rpc.attempt_all("getrawtransaction", [[str(txid)] for txid in part])
+        for txid, reply in zip(part, replies, strict=True):
+            if isinstance(reply, Failure):
+                if reply.code != NOT_FOUND:
+                    raise rpc.refused("getrawtransaction", reply)
+                continue  # it has left the mempool; had it gone into a block, the tip would be another one
+            text = reply.text()
+            if any(needle in text for needle in needles):
+                coins += _outputs(reply, txid, scripts)
+    return coins
+
+
+def _outputs(reply: Answer, txid: Txid, scripts: Sequence[bytes]) -> list[Coin]:
+    return [
+        Coin(OutPoint(txid, vout), output, 0)
+        for vout, output in enumerate(reply.transaction(txid).outputs)
+        if output.script_pubkey in scripts
+    ]
+
+
+def _spent(rpc: Rpc, outpoints: Sequence[OutPoint]) -> set[OutPoint]:
+    """Which of these outputs the mempool spends."""
+    if not outpoints:
+        return set()
+    query = [{"txid": str(outpoint.txid), "vout": outpoint.vout} for outpoint in outpoints]
+    answers = rpc.call("gettxspendingprevout", query)
+    items = answers.items()
+    if len(items) != len(outpoints):
+        raise answers.malformed(f"a list of {len(outpoints)}")
+    spent = set()
+    for outpoint, item in zip(outpoints, items, strict=True):
+        if item.outpoint() != outpoint:
+            raise item.malformed(f"about {outpoint}")
+        if "spendingtxid" in item:
+            spent.add(outpoint)
+    return spent

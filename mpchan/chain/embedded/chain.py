@@ -1,0 +1,269 @@
+"""The embedded chain as the rest of mpchan sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mpchan.bitcoin.tx import Transaction
+from mpchan.chain.base import Coin, OutputStatus
+from mpchan.errors import ChainError
+from mpchan.units import Amount, ChainTip, FeeRate, LockTime, OutPoint, Txid, checked_int
+
+# the modules behind these load SQLite or the engine, which a chain that is never asked does not need
+if TYPE_CHECKING:
+    from mpchan.chain.embedded.index import Index
+    from mpchan.chain.embedded.kernel import Kernel
+
+INITIAL_BLOCKS = 110
+"""A new chain has ten coins of 50 bitcoin that can be spent at once."""
+
+INDEX_NAME = "index.sqlite3"
+LOCK_SECONDS = 60.0
+MAX_BLOCKS_AT_ONCE = 1_000_000
+
+
+class EmbeddedChain:
+    """A private regtest chain in a directory, which several processes may share.
+
+    The first question or request makes the chain, which needs the consensus engine; so does everything that
+    changes it. Questions alone need neither the engine nor the lock. One object serves one thread.
+
+    Args:
+        directory: made, with mode 0700, when it is missing.
+        lock_timeout: seconds to wait for another process that is changing the chain.
+
+    Raises:
+        ChainError: any method: ``chain-directory`` or ``chain-index`` when the files cannot be used. Where the
+            engine is needed: ``engine-missing``, ``engine-failed``, ``chain-locked``.
+    """
+
+    sends = True
+    stated_confirmations = None
+
+    def __init__(self, directory: Path, *, lock_timeout: float = LOCK_SECONDS) -> None:
+        self.directory = directory
+        self._lock_timeout = lock_timeout
+        self._opened: Index | None = None
+
+    def close(self) -> None:
+        """Close the index; the next call opens it again."""
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+
+    def __enter__(self) -> EmbeddedChain:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+    # --- the questions of every backend -----------------------------------------------------------
+
+    def tip(self) -> ChainTip:
+        """The best block's height and median time past."""
+        return self._index().last_block().tip
+
+    def output(self, outpoint: OutPoint, *, not_before: LockTime | None = None) -> OutputStatus | None:
+        """The output with its spender, spent or not; None when neither chain nor mempool holds it."""
+        return self._index().output_status(outpoint)
+
+    def coins(self, scripts: Collection[bytes]) -> list[Coin]:
+        """The outputs of these scripts that neither chain nor mempool spends, in outpoint order."""
+        return self._index().coins(scripts)
+
+    def fee_rate(self) -> FeeRate:
+        """Twice the least: blocks are never full here."""
+        return FeeRate(2000)
+
+    def min_fee_rate(self) -> FeeRate:
+        """Bitcoin Core's long-standing default, 1 sat/vB."""
+        from mpchan.chain.embedded.mempool import MIN_FEE_RATE
+
+        return MIN_FEE_RATE
+
+    def broadcast(self, transaction: Transaction) -> None:
+        """Put ``transaction`` in the mempool; one that is there, or in a block, is fine.
+
+        Raises:
+            TooEarly: ``non-final``; says what it waits for and where the chain stands.
+            ChainError: ``rejected``, with Bitcoin Core's word for the reason after the first colon.
+        """
+        if self.transaction(transaction.txid) is not None:
+            return
+        from mpchan.chain.embedded.mining import admit
+
+        with self._writing() as index:
+            # it may have come while this process was waiting
+            if index.transaction(transaction.txid) is None:
+                admit(index, transaction)
+
+    # --- more questions ---------------------------------------------------------------------------
+
+    def tip_hash(self) -> str:
+        """The best block's hash in display hex."""
+        return self._index().last_block().hash[::-1].hex()
+
+    def mempool(self) -> list[Txid]:
+        """The transactions that wait for a block, in order of arrival."""
+        return self._index().mempool()
+
+    def transaction(self, txid: Txid) -> tuple[Transaction, int] | None:
+        """A transaction with its confirmations, 0 in the mempool; None when it is in neither."""
+        return self._index().transaction(txid)
+
+    def block_transactions(self, height: int) -> tuple[Transaction, ...]:
+        """The transactions of one block, coinbase first, as the engine itself has stored them.
+
+        Raises:
+            ParseError: ``malformed-number`` where the chain has no such block.
+        """
+        with self._mining() as (index, kernel):
+            checked_int(height, 0, index.last_block().height, "block height")
+            return kernel.block_at(height)[1]
+
+    def engine_name(self) -> str:
+        """What judges this chain, with the version of its binding."""
+        from mpchan.chain.embedded.kernel import engine_name
+
+        return engine_name()
+
+    # --- what only a private chain can do ---------------------------------------------------------
+
+    def mine(self, count: int) -> ChainTip:
+        """Mine ``count`` blocks, all of them or none; the mempool goes into the first, as far as it fits.
+
+        A mempool transaction that the engine refuses in a block is dropped.
+
+        Raises:
+            ParseError: ``malformed-number``.
+        """
+        checked_int(count, 0, MAX_BLOCKS_AT_ONCE, "number of blocks")
+        from mpchan.chain.embedded.mining import mine_block
+
+        with self._mining() as (index, kernel):
+            for _ in range(count):
+                mine_block(index, kernel)
+        return self.tip()
+
+    def faucet(self, script_pubkey: bytes, amount: Amount) -> Txid:
+        """Pay ``amount`` of the miner's coins to a script; the transaction waits in the mempool.
+
+        Raises:
+            NotPossible: ``faucet-empty``.
+            ChainError: ``rejected`` for dust.
+        """
+        self._index()
+        from mpchan.chain.embedded.faucet import payment
+        from mpchan.chain.embedded.mining import admit
+
+        with self._writing() as index:
+            transaction = payment(index, script_pubkey, amount)
+            admit(index, transaction)
+        return transaction.txid
+
+    def submit_block_with(self, transactions: Sequence[Transaction]) -> str | None:
+        """Ask the consensus engine itself: mine a block with these transactions, whatever the mempool thinks.
+
+        Returns:
+            None when the engine took the block, which then is the tip; else its reason, such as
+            ``bad-txns-nonfinal, non-final transaction``, and the chain is as before.
+        """
+        from mpchan.chain.embedded.mining import append
+
+        with self._mining() as (index, kernel):
+            return append(index, kernel, transactions)
+
+    def reorganise(self, depth: int, transactions: Sequence[Transaction] = ()) -> ChainTip:
+        """Replace the last ``depth`` blocks by a branch that is one block longer.
+
+        Args:
+            depth: blocks to replace, at least 1.
+            transactions: what the branch's first block holds; its other blocks are empty. Replaced transactions
+                that are still good go back to the mempool.
+
+        Raises:
+            ChainError: ``rejected`` when the engine refuses the branch; the chain is as before.
+            NotPossible: ``reorganisation-too-deep``.
+        """
+        from mpchan.chain.embedded.mining import reorganise
+
+        with self._mining() as (index, kernel):
+            reorganise(index, kernel, depth, transactions)
+        return self.tip()
+
+    @contextmanager
+    def engine(self) -> Iterator[None]:
+        """Keep the lock, and the engine once it is open, to the end of the block.
+
+        Many requests in a row are faster so; other processes wait meanwhile.
+        """
+        self._index()
+        from mpchan.chain.embedded.lock import session
+
+        with session(self.directory, self._lock_timeout):
+            yield
+
+    # --- behind the scenes ------------------------------------------------------------------------
+
+    def _index(self) -> Index:
+        """The index, of a chain that is made when there is none."""
+        if self._opened is None:
+            from mpchan.chain.embedded.index import Index
+
+            self._opened = Index.open(self.directory / INDEX_NAME) or self._create()
+        return self._opened
+
+    def _create(self) -> Index:
+        from mpchan.chain.embedded.index import Index
+        from mpchan.chain.embedded.kernel import load_engine
+        from mpchan.chain.embedded.lock import session
+        from mpchan.chain.embedded.mining import create
+
+        load_engine()  # before anything is made
+        try:
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise ChainError("chain-directory", f"cannot make {self.directory}: {error.strerror}") from error
+        with session(self.directory, self._lock_timeout) as held:
+            path = self.directory / INDEX_NAME
+            # two processes may have found nothing; the second one finds the first one's chain
+            index = Index.open(path)
+            if index is None:
+                index = Index.create(path)
+                try:
+                    with index.writing():
+                        create(index, held.kernel(), INITIAL_BLOCKS)
+                except BaseException:
+                    index.close()
+                    raise
+        return index
+
+    @contextmanager
+    def _writing(self) -> Iterator[Index]:
+        """The index, to be changed without the engine's data."""
+        index = self._index()
+        from mpchan.chain.embedded.kernel import load_engine
+        from mpchan.chain.embedded.lock import session
+
+        load_engine()
+        with session(self.directory, self._lock_timeout), index.writing():
+            yield index
+
+    @contextmanager
+    def _mining(self) -> Iterator[tuple[Index, Kernel]]:
+        """Index and engine, in agreement."""
+        index = self._index()
+        from mpchan.chain.embedded.lock import session
+        from mpchan.chain.embedded.mining import follow
+
+        with session(self.directory, self._lock_timeout) as held:
+            kernel = held.kernel()
+            with index.writing():
+                follow(index, kernel)
+                yield index, kernel

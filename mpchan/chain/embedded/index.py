@@ -1,0 +1,377 @@
+"""The record of the embedded chain: every block, transaction and output, and the mempool, in one SQLite file.
+
+Questions are answered from here without the engine, and without waiting for whoever holds it. What is committed
+here counts: the engine's own data can always be made again from the blocks in this file.
+
+Txids and hashes are stored as wire bytes. A transaction without a height is in the mempool. An output names its
+spender, in a block or in the mempool, so one output cannot have two.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mpchan.bitcoin.script import MAX_SCRIPT_SIZE, OP_RETURN
+from mpchan.bitcoin.tx import Transaction, TxOut
+from mpchan.chain.base import Coin, OutputStatus, Spend
+from mpchan.chain.embedded.blocks import COINBASE_MATURITY, Block
+from mpchan.errors import ChainError
+from mpchan.units import Amount, ChainTip, OutPoint, Txid
+from mpchan.values import frozen
+
+SCHEMA_VERSION = 1
+
+_BUSY_SECONDS = 60.0
+_SCRIPTS_AT_ONCE = 500  # older SQLite takes 999 variables
+
+_SCHEMA = (
+    """CREATE TABLE blocks (
+        height INTEGER PRIMARY KEY,
+        hash BLOB NOT NULL,
+        time INTEGER NOT NULL,
+        median_time INTEGER NOT NULL,
+        raw BLOB NOT NULL
+    )""",
+    # the id gives the order of arrival, in which parents come before their children
+    """CREATE TABLE transactions (
+        id INTEGER PRIMARY KEY,
+        txid BLOB NOT NULL UNIQUE,
+        height INTEGER,
+        position INTEGER,
+        raw BLOB NOT NULL
+    )""",
+    "CREATE INDEX transactions_by_height ON transactions (height, position)",
+    """CREATE TABLE outputs (
+        txid BLOB NOT NULL,
+        vout INTEGER NOT NULL,
+        value INTEGER NOT NULL,
+        script BLOB NOT NULL,
+        spender BLOB,
+        PRIMARY KEY (txid, vout)
+    ) WITHOUT ROWID""",
+    "CREATE INDEX unspent_by_script ON outputs (script) WHERE spender IS NULL",
+    f"PRAGMA user_version = {SCHEMA_VERSION}",
+)
+
+
+@frozen
+class BlockRecord:
+    """What is kept of a block beside its bytes; hash in wire order, times in seconds since 1970."""
+
+    height: int
+    hash: bytes
+    time: int
+    median_time: int
+
+    @property
+    def tip(self) -> ChainTip:
+        """The chain as it stands when this block is its last."""
+        return ChainTip(self.height, self.median_time)
+
+
+@frozen
+class OutputRecord:
+    """What is kept of an output.
+
+    Attributes:
+        height: of the block that made it; None in the mempool.
+        coinbase: whether the block's reward is paid here.
+        spender: the transaction that spends it, and its height; None while unspent.
+    """
+
+    output: TxOut
+    height: int | None
+    coinbase: bool
+    spender: Transaction | None
+    spender_height: int | None
+
+    @property
+    def is_unspendable(self) -> bool:
+        """Whether no node keeps this output as a coin, because nothing could ever spend it."""
+        return is_unspendable(self.output.script_pubkey)
+
+
+def is_unspendable(script_pubkey: bytes) -> bool:
+    """Whether nothing can ever satisfy this script: OP_RETURN, or too long to be run."""
+    return script_pubkey.startswith(bytes([OP_RETURN])) or len(script_pubkey) > MAX_SCRIPT_SIZE
+
+
+class Index:
+    """One connection to the file. Those that write hold the directory's lock."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            # autocommit: transactions are begun and ended here, not by the module
+            self._connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
+        except sqlite3.Error as error:
+            raise self._unusable(error) from error
+        try:
+            # a commit that has returned outlives a loss of power
+            self._run("PRAGMA synchronous = FULL")
+            [(self._version,)] = self._run("PRAGMA user_version")
+        except ChainError:
+            self.close()
+            raise
+
+    @classmethod
+    def open(cls, path: Path) -> Index | None:
+        """The index at ``path``; None where no chain has been made yet.
+
+        Raises:
+            ChainError: ``chain-index`` for a file that is none, or of another version.
+        """
+        if not os.path.exists(path):  # unlike Path.exists it says no where it may not look
+            return None
+        index = cls(path)
+        if index._version == SCHEMA_VERSION:
+            return index
+        index.close()
+        if index._version:
+            raise ChainError("chain-index", f"{path} has version {index._version}, not {SCHEMA_VERSION}")
+        return None
+
+    @classmethod
+    def create(cls, path: Path) -> Index:
+        """An index that is still empty; the first ``writing`` that calls ``set_up`` makes the chain visible."""
+        index = cls(path)
+        # readers go on while somebody writes
+        index._run("PRAGMA journal_mode = WAL")
+        return index
+
+    def set_up(self, genesis: bytes, genesis_hash: bytes, genesis_time: int) -> None:
+        """Make the tables and enter the genesis block, whose coinbase is no coin by consensus."""
+        for statement in _SCHEMA:
+            self._run(statement)
+        self._run(
+            "INSERT INTO blocks VALUES (0, ?, ?, ?, ?)", genesis_hash, genesis_time, genesis_time, genesis
+        )
+
+    def close(self) -> None:
+        """Close the file; the object is of no use afterwards."""
+        self._connection.close()
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """All that is written in this block, or nothing of it."""
+        self._run("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._run("COMMIT")
+        except BaseException:
+            self._connection.rollback()
+            raise
+
+    # --- questions --------------------------------------------------------------------------------
+
+    def last_block(self) -> BlockRecord:
+        """The best block."""
+        rows = self._run("SELECT height, hash, time, median_time FROM blocks ORDER BY height DESC LIMIT 1")
+        return BlockRecord(*rows[0])
+
+    def block(self, height: int) -> BlockRecord:
+        """The block at ``height``, which must exist."""
+        rows = self._run("SELECT height, hash, time, median_time FROM blocks WHERE height = ?", height)
+        return BlockRecord(*rows[0])
+
+    def raw_block(self, height: int) -> bytes:
+        """The bytes of the block at ``height``, which must exist."""
+        return bytes(self._run("SELECT raw FROM blocks WHERE height = ?", height)[0][0])
+
+    def output(self, outpoint: OutPoint) -> OutputRecord | None:
+        """The output, spent or not; None when there never was one."""
+        rows = self._run(
+            """SELECT o.value, o.script, t.height, t.position, s.raw, s.height
+            FROM outputs o JOIN transactions t ON t.txid = o.txid
+            LEFT JOIN transactions s ON s.txid = o.spender
+            WHERE o.txid = ? AND o.vout = ?""",
+            outpoint.txid.wire,
+            outpoint.vout,
+        )
+        if not rows:
+            return None
+        value, script, height, position, spender, spender_height = rows[0]
+        return OutputRecord(
+            TxOut(Amount(value), script),
+            height,
+            position == 0,
+            None if spender is None else Transaction.from_bytes(spender),
+            spender_height,
+        )
+
+    def output_status(self, outpoint: OutPoint) -> OutputStatus | None:
+        """The output as the interface of all backends tells it."""
+        with self._snapshot():
+            record = self.output(outpoint)
+            tip_height = self.last_block().height
+        if record is None:
+            return None
+        spend = None
+        if record.spender is not None:
+            spend = Spend(
+                record.spender.txid, _confirmations(record.spender_height, tip_height), record.spender
+            )
+        confirmations = _confirmations(record.height, tip_height)
+        mature = not record.coinbase or spend is not None or confirmations > COINBASE_MATURITY
+        return OutputStatus(record.output, confirmations, spend, mature)
+
+    def coins(self, scripts: Collection[bytes]) -> list[Coin]:
+        """The unspent outputs of these scripts, in outpoint order."""
+        wanted = sorted({script for script in scripts if not is_unspendable(script)})
+        rows: list[tuple[Any, ...]] = []
+        with self._snapshot():
+            tip_height = self.last_block().height
+            for start in range(0, len(wanted), _SCRIPTS_AT_ONCE):
+                chunk = wanted[start : start + _SCRIPTS_AT_ONCE]
+                rows += self._run(
+                    f"""SELECT o.txid, o.vout, o.value, o.script, t.height, t.position
+                    FROM outputs o JOIN transactions t ON t.txid = o.txid
+                    WHERE o.spender IS NULL AND o.script IN ({", ".join("?" * len(chunk))})""",
+                    *chunk,
+                )
+        return [_coin(row, tip_height) for row in sorted(rows, key=lambda row: row[:2])]
+
+    def transaction(self, txid: Txid) -> tuple[Transaction, int] | None:
+        """The transaction and its confirmations, 0 in the mempool; None when it is in neither."""
+        with self._snapshot():
+            rows = self._run("SELECT raw, height FROM transactions WHERE txid = ?", txid.wire)
+            tip_height = self.last_block().height
+        if not rows:
+            return None
+        raw, height = rows[0]
+        return Transaction.from_bytes(raw), _confirmations(height, tip_height)
+
+    def mempool(self) -> list[Txid]:
+        """In order of arrival."""
+        rows = self._run("SELECT txid FROM transactions WHERE height IS NULL ORDER BY id")
+        return [Txid(txid) for (txid,) in rows]
+
+    def mempool_transactions(self) -> list[Transaction]:
+        """In order of arrival, so parents before their children."""
+        rows = self._run("SELECT raw FROM transactions WHERE height IS NULL ORDER BY id")
+        return [Transaction.from_bytes(raw) for (raw,) in rows]
+
+    # --- changes, all within ``writing`` ----------------------------------------------------------
+
+    def connect(self, block: Block) -> None:
+        """Put ``block``, which the engine has accepted, on top; mempool transactions in conflict with it go."""
+        times = self._run("SELECT time FROM blocks ORDER BY height DESC LIMIT 10")
+        last_times = sorted([block.time, *(time for (time,) in times)])
+        median_time = last_times[len(last_times) // 2]
+        self._run(
+            "INSERT INTO blocks VALUES (?, ?, ?, ?, ?)",
+            block.height,
+            block.hash,
+            block.time,
+            median_time,
+            block.raw,
+        )
+        for position, transaction in enumerate(block.transactions):
+            self._enter(transaction, block.height, position)
+
+    def disconnect(self) -> tuple[Transaction, ...]:
+        """Take the last block off; the mempool must be empty. Its transactions without the coinbase, in order."""
+        height = self.last_block().height
+        rows = self._run("SELECT raw FROM transactions WHERE height = ? ORDER BY position", height)
+        transactions = [Transaction.from_bytes(raw) for (raw,) in rows]
+        for transaction in reversed(transactions):
+            self._remove(transaction)
+        self._run("DELETE FROM blocks WHERE height = ?", height)
+        return tuple(transactions[1:])
+
+    def add(self, transaction: Transaction) -> None:
+        """Put a transaction, which spends nothing that is spent, in the mempool."""
+        self._enter(transaction, None, None)
+
+    def evict(self, txid: Txid) -> None:
+        """Take a transaction and all that spend from it out of the mempool."""
+        rows = self._run("SELECT raw FROM transactions WHERE txid = ? AND height IS NULL", txid.wire)
+        if not rows:
+            return
+        transaction = Transaction.from_bytes(rows[0][0])
+        spenders = self._run("SELECT spender FROM outputs WHERE txid = ? AND spender IS NOT NULL", txid.wire)
+        for (spender,) in spenders:
+            self.evict(Txid(spender))
+        self._remove(transaction)
+
+    def _enter(self, transaction: Transaction, height: int | None, position: int | None) -> None:
+        txid = transaction.txid.wire
+        if position != 0:
+            for txin in transaction.inputs:
+                self._spend(txin.outpoint, txid)
+        self._run(
+            """INSERT INTO transactions (txid, height, position, raw) VALUES (?, ?, ?, ?)
+            ON CONFLICT (txid) DO UPDATE
+            SET height = excluded.height, position = excluded.position, raw = excluded.raw""",
+            txid,
+            height,
+            position,
+            transaction.to_bytes(),
+        )
+        for vout, output in enumerate(transaction.outputs):
+            # there already when the transaction comes out of the mempool, perhaps with a spender
+            self._run(
+                "INSERT OR IGNORE INTO outputs VALUES (?, ?, ?, ?, NULL)",
+                txid,
+                vout,
+                output.value.sat,
+                output.script_pubkey,
+            )
+
+    def _spend(self, outpoint: OutPoint, spender: bytes) -> None:
+        key = (outpoint.txid.wire, outpoint.vout)
+        rows = self._run("SELECT spender FROM outputs WHERE txid = ? AND vout = ?", *key)
+        if rows and rows[0][0] not in (None, spender):
+            self.evict(Txid(rows[0][0]))
+        self._run("UPDATE outputs SET spender = ? WHERE txid = ? AND vout = ?", spender, *key)
+
+    def _remove(self, transaction: Transaction) -> None:
+        txid = transaction.txid.wire
+        for txin in transaction.inputs:
+            self._run(
+                "UPDATE outputs SET spender = NULL WHERE txid = ? AND vout = ? AND spender = ?",
+                txin.outpoint.txid.wire,
+                txin.outpoint.vout,
+                txid,
+            )
+        self._run("DELETE FROM outputs WHERE txid = ?", txid)
+        self._run("DELETE FROM transactions WHERE txid = ?", txid)
+
+    @contextmanager
+    def _snapshot(self) -> Iterator[None]:
+        """Several questions to one state, whatever another process commits in between."""
+        if self._connection.in_transaction:
+            yield
+            return
+        self._run("BEGIN")
+        try:
+            yield
+        finally:
+            self._connection.rollback()
+
+    # --- the file ---------------------------------------------------------------------------------
+
+    def _run(self, statement: str, *parameters: object) -> Sequence[tuple[Any, ...]]:
+        try:
+            return self._connection.execute(statement, parameters).fetchall()
+        except sqlite3.Error as error:
+            raise self._unusable(error) from error
+
+    def _unusable(self, error: sqlite3.Error) -> ChainError:
+        return ChainError("chain-index", f"cannot use {self._path}: {error}")
+
+
+def _confirmations(height: int | None, tip_height: int) -> int:
+    return 0 if height is None else tip_height - height + 1
+
+
+def _coin(row: tuple[Any, ...], tip_height: int) -> Coin:
+    txid, vout, value, script, height, position = row
+    confirmations = _confirmations(height, tip_height)
+    mature = position != 0 or confirmations > COINBASE_MATURITY
+    return Coin(OutPoint(Txid(txid), vout), TxOut(Amount(value), script), confirmations, mature)

@@ -1,0 +1,130 @@
+"""Who may change a chain directory: one process at a time, for as short as it can.
+
+The engine's data can be open in one process only. A session holds the lock beside it, and the engine from its
+first need to the session's end. Sessions of one process on one directory are the same session, so that two
+wallets in one process do not wait for each other.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mpchan.chain.embedded.kernel import Kernel
+from mpchan.errors import ChainError
+
+KERNEL_DIRECTORY = "kernel"
+_POLL_SECONDS = 0.005
+
+_sessions: dict[tuple[int, str], Session] = {}
+
+
+class Session:
+    """The right to change a directory, and its engine."""
+
+    def __init__(self, directory: Path, lock: int) -> None:
+        self._directory = directory / KERNEL_DIRECTORY
+        self._lock = lock
+        self._kernel: Kernel | None = None
+        self.users = 0
+
+    def kernel(self) -> Kernel:
+        """The engine, opened at the first call.
+
+        Data that it cannot open are thrown away: the index holds every block, and gives them back.
+
+        Raises:
+            ChainError: ``engine-missing``, ``engine-failed``.
+        """
+        if self._kernel is None:
+            try:
+                self._kernel = Kernel(self._directory)
+            except ChainError as error:
+                if error.slug != "engine-failed" or not self._directory.exists():
+                    raise
+                _remove(self._directory)
+                self._kernel = Kernel(self._directory)
+        return self._kernel
+
+    def close(self) -> None:
+        """Let the engine write what it has, and let others in."""
+        try:
+            if self._kernel is not None:
+                self._kernel.close()
+        finally:
+            os.close(self._lock)
+
+
+@contextmanager
+def session(directory: Path, timeout: float) -> Iterator[Session]:
+    """Hold ``directory``, which must exist, for the length of the block.
+
+    Args:
+        timeout: seconds to wait for other processes.
+
+    Raises:
+        ChainError: ``chain-locked`` when they do not let go; ``chain-directory`` when it cannot be used.
+    """
+    # a forked child has no part in its parent's session
+    key = (os.getpid(), os.path.realpath(directory))
+    current = _sessions.get(key)
+    if current is None:
+        current = _sessions[key] = Session(directory, _acquire(directory, timeout))
+    current.users += 1
+    try:
+        yield current
+    finally:
+        current.users -= 1
+        if not current.users:
+            del _sessions[key]
+            current.close()
+
+
+def _acquire(directory: Path, timeout: float) -> int:
+    """The descriptor that holds the lock.
+
+    Who waits for the lock holds the queue. So a process that lets go and comes back at once stands behind those
+    that wait, and a busy one cannot starve the others.
+    """
+    deadline = time.monotonic() + timeout
+    queue = _flock(directory, "queue", deadline, timeout)
+    try:
+        return _flock(directory, "lock", deadline, timeout)
+    finally:
+        os.close(queue)
+
+
+def _flock(directory: Path, name: str, deadline: float, timeout: float) -> int:
+    try:
+        descriptor = os.open(directory / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ChainError("chain-directory", f"cannot use {directory}: {error.strerror}") from error
+    try:
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return descriptor
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise ChainError(
+                        "chain-locked",
+                        f"another process has held {directory} for {timeout:g} s",
+                        hint="let it finish, or end it, then try again",
+                    ) from None
+            time.sleep(_POLL_SECONDS)
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _remove(directory: Path) -> None:
+    import shutil  # only a damaged engine needs it
+
+    try:
+        shutil.rmtree(directory)
+    except OSError as error:
+        raise ChainError("chain-directory", f"cannot remove {directory}: {error.strerror}") from error

@@ -1,0 +1,152 @@
+"""What the embedded chain lets into its mempool, in Bitcoin Core's reject words.
+
+The scripts are left to the engine; everything here is read from the index.
+"""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+from mpchan.bitcoin.script import dust_limit
+from mpchan.bitcoin.serialize import MAX_UINT32
+from mpchan.bitcoin.tx import Transaction, TxOut
+from mpchan.chain.embedded.blocks import COINBASE_MATURITY, NULL_OUTPOINT
+from mpchan.chain.embedded.index import Index, OutputRecord
+from mpchan.errors import ChainError, TooEarly
+from mpchan.units import MAX_MONEY_SAT, ChainTip, FeeRate, lock_time_from_int
+
+MIN_FEE_RATE = FeeRate(1000)
+"""Nothing below it is relayed."""
+
+MAX_WEIGHT = 400_000
+"""Bitcoin Core's limit for a standard transaction."""
+
+MIN_STRIPPED_SIZE = 65
+"""Fewer bytes without witnesses are not relayed: at 64 one could pass for a node of the merkle tree."""
+
+MAX_VERSION = 3
+
+# BIP-0068, "Specification"
+_SEQUENCE_DISABLED = 1 << 31
+_SEQUENCE_IN_TIME = 1 << 22
+_SEQUENCE_MASK = 0xFFFF
+_SEQUENCE_GRANULARITY = 9
+
+
+def check(transaction: Transaction, index: Index) -> list[TxOut]:
+    """Judge everything about ``transaction`` but its scripts; the outputs that it spends, in input order.
+
+    Raises:
+        TooEarly: ``non-final``, for a lock time of the transaction or of an input (BIP-0068).
+        ChainError: ``rejected``.
+    """
+    _check_form(transaction)
+    records = _check_inputs(transaction, index)
+    spent = [record.output for record in records]
+    fee = sum(output.value.sat for output in spent) - sum(output.value.sat for output in transaction.outputs)
+    if fee < 0:
+        reject(transaction, "bad-txns-in-belowout")
+    if not 1 <= transaction.version <= MAX_VERSION:
+        reject(transaction, "version")
+    for output in transaction.outputs:
+        limit = dust_limit(output.script_pubkey)
+        if output.value < limit:
+            reject(transaction, f"dust, an output of {output.value} where {limit} is the least")
+    _check_final(transaction, index.last_block().tip)
+    _check_relative_locks(transaction, records, index)
+    least = MIN_FEE_RATE.fee(transaction.vsize).sat
+    if fee < least:
+        reject(transaction, f"min relay fee not met, {fee} < {least}")
+    return spent
+
+
+def reject(transaction: Transaction, reason: str) -> NoReturn:
+    """Raise the refusal of ``transaction``.
+
+    Raises:
+        ChainError: ``rejected``, always.
+    """
+    raise ChainError("rejected", f"the chain refuses transaction {transaction.txid}: {reason}")
+
+
+def is_final(transaction: Transaction, tip: ChainTip) -> bool:
+    """Whether the block after ``tip`` may hold ``transaction``, by its nLockTime (BIP-0113)."""
+    if transaction.lock_time == 0 or all(txin.sequence == MAX_UINT32 for txin in transaction.inputs):
+        return True
+    return lock_time_from_int(transaction.lock_time).is_final(tip)
+
+
+def _check_form(transaction: Transaction) -> None:
+    """What needs no chain."""
+    if not transaction.inputs:
+        reject(transaction, "bad-txns-vin-empty")
+    if not transaction.outputs:
+        reject(transaction, "bad-txns-vout-empty")
+    if sum(output.value.sat for output in transaction.outputs) > MAX_MONEY_SAT:
+        reject(transaction, "bad-txns-txouttotal-toolarge")
+    outpoints = [txin.outpoint for txin in transaction.inputs]
+    if len(set(outpoints)) < len(outpoints):
+        reject(transaction, "bad-txns-inputs-duplicate")
+    if NULL_OUTPOINT in outpoints:
+        reject(transaction, "coinbase" if len(outpoints) == 1 else "bad-txns-prevout-null")
+    weight = transaction.weight
+    if weight > MAX_WEIGHT:
+        reject(transaction, f"tx-size, {weight} weight units where {MAX_WEIGHT} are the most")
+    stripped_size = len(transaction.to_bytes(include_witness=False))
+    if stripped_size < MIN_STRIPPED_SIZE:
+        reject(transaction, "tx-size-small")
+
+
+def _check_inputs(transaction: Transaction, index: Index) -> list[OutputRecord]:
+    records = []
+    for txin in transaction.inputs:
+        record = index.output(txin.outpoint)
+        if record is None or record.is_unspendable:
+            reject(transaction, f"bad-txns-inputs-missingorspent, there is no output {txin.outpoint}")
+        records.append(record)
+    for record in records:
+        if record.spender is not None and record.spender_height is None:
+            reject(transaction, f"txn-mempool-conflict, an input is spent by {record.spender.txid}")
+    for record in records:
+        if record.spender is not None:
+            reject(transaction, f"bad-txns-inputs-missingorspent, an input is spent by {record.spender.txid}")
+    next_height = index.last_block().height + 1
+    for record in records:
+        if record.coinbase and record.height is not None and next_height - record.height < COINBASE_MATURITY:
+            depth = next_height - record.height
+            reject(transaction, f"bad-txns-premature-spend-of-coinbase, at depth {depth}")
+    return records
+
+
+def _check_final(transaction: Transaction, tip: ChainTip) -> None:
+    if is_final(transaction, tip):
+        return
+    lock_time = lock_time_from_int(transaction.lock_time)
+    if lock_time.unit == "blocks":
+        wait = f"until the tip has height {lock_time.value}; it has {tip.height}"
+    else:
+        wait = f"until the median time is above {lock_time.value}; it is {tip.median_time}"
+    raise TooEarly("non-final", f"non-final: transaction {transaction.txid} must wait {wait}")
+
+
+def _check_relative_locks(transaction: Transaction, records: list[OutputRecord], index: Index) -> None:
+    """BIP-0068: an input's nSequence can demand an age of the output that it spends."""
+    if transaction.version < 2:
+        return
+    tip = index.last_block()
+    for txin, record in zip(transaction.inputs, records, strict=True):
+        if txin.sequence & _SEQUENCE_DISABLED:
+            continue
+        age = txin.sequence & _SEQUENCE_MASK
+        made_at = tip.height + 1 if record.height is None else record.height
+        if txin.sequence & _SEQUENCE_IN_TIME:
+            # the clock starts at the median time before the block that made the output
+            start = index.block(made_at - 1).median_time
+            wait, unit = start + (age << _SEQUENCE_GRANULARITY) - tip.median_time, "s of median time"
+        else:
+            wait, unit = made_at + age - (tip.height + 1), "blocks"
+        if wait > 0:
+            raise TooEarly(
+                "non-final",
+                f"non-BIP68-final: transaction {transaction.txid} must wait another {wait} {unit}",
+            )

@@ -1,0 +1,71 @@
+"""The backend ``none``: nothing is asked. The user says where the chain stands, and broadcasts by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from mpchan.bitcoin.tx import Transaction
+from mpchan.chain.base import Coin, OutputStatus
+from mpchan.errors import ChainError, UsageError
+from mpchan.units import ChainTip, FeeRate, LockTime, OutPoint
+from mpchan.values import frozen
+
+
+@frozen
+class ManualChain:
+    """What the user says of the chain.
+
+    Attributes:
+        stated_tip: from ``--tip``, or None.
+        stated_confirmations: of the channel's funding, from ``--confirmations``, or None.
+    """
+
+    stated_tip: ChainTip | None = None
+    stated_confirmations: int | None = None
+    sends: bool = False
+
+    def tip(self) -> ChainTip:
+        """The tip that was stated.
+
+        Raises:
+            UsageError: ``tip-needed``.
+        """
+        if self.stated_tip is None:
+            raise UsageError(
+                "tip-needed",
+                "this wallet asks no chain, so the command needs to be told where it stands",
+                hint="add --tip HEIGHT, or --tip HEIGHT:MEDIAN_TIME",
+            )
+        return self.stated_tip
+
+    def output(self, outpoint: OutPoint, *, not_before: LockTime | None = None) -> OutputStatus | None:
+        """Nothing is known."""
+        return None
+
+    def coins(self, scripts: Collection[bytes]) -> list[Coin]:
+        """Nothing is known.
+
+        Raises:
+            ChainError: ``no-backend``.
+        """
+        raise ChainError(
+            "no-backend",
+            "this wallet asks no chain, so it knows no coins",
+            hint="set chain.backend in wallet.toml",
+        )
+
+    def broadcast(self, transaction: Transaction) -> None:
+        """Nothing is sent.
+
+        Raises:
+            ChainError: ``no-backend``.
+        """
+        raise ChainError("no-backend", "this wallet asks no chain, so it broadcasts nothing")
+
+    def fee_rate(self) -> FeeRate:
+        """The lowest that nodes relay by default."""
+        return self.min_fee_rate()
+
+    def min_fee_rate(self) -> FeeRate:
+        """The lowest that nodes relay by default."""
+        return FeeRate(1000)

@@ -1,0 +1,69 @@
+"""What the chain says about one channel, as arguments to the parties."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from mpchan.bitcoin.tx import TxOut
+from mpchan.units import ChainTip, LockTime, Txid
+from mpchan.values import frozen
+
+
+class Status(str, Enum):
+    """Where a channel stands, as shown to people and scripts."""
+
+    OPENING = "opening"
+    FUNDING = "funding"
+    OPEN = "open"
+    SETTLING = "settling"
+    CLOSED = "closed"
+    REFUNDING = "refunding"
+    REFUNDED = "refunded"
+    ABANDONED = "abandoned"
+
+
+@frozen
+class Facts:
+    """The chain's view of a channel at one moment.
+
+    Attributes:
+        tip: height and median time past.
+        funding: the output at the funding outpoint, or None while nobody has seen it.
+        confirmations: of the funding; 0 while it is only in the mempool.
+        spent_by: the transaction that spends the funding output, in a block or in the mempool.
+        spend_confirmations: of that; 0 while it is only in the mempool.
+        mature: False while the funding is a miner's fresh reward, which nothing can spend.
+    """
+
+    tip: ChainTip
+    funding: TxOut | None = None
+    confirmations: int = 0
+    spent_by: Txid | None = None
+    spend_confirmations: int = 0
+    mature: bool = True
+
+
+def spend_status(facts: Facts, refund_txid: Txid) -> Status | None:
+    """The status that a spend of the funding output brings about, or None while it is unspent."""
+    if facts.spent_by is None:
+        return None
+    confirmed = facts.spend_confirmations > 0
+    if facts.spent_by == refund_txid:
+        return Status.REFUNDED if confirmed else Status.REFUNDING
+    return Status.CLOSED if confirmed else Status.SETTLING
+
+
+def funding_status(facts: Facts, min_confirmations: int) -> Status:
+    """The status of a channel that nothing has spent yet, by its funding alone."""
+    if facts.funding is None:
+        return Status.OPENING
+    return Status.OPEN if facts.confirmations >= min_confirmations else Status.FUNDING
+
+
+def time_left(lock_time: LockTime, tip: ChainTip) -> str:
+    """How far the tip is from making a transaction with this lock time final, in words.
+
+    A height is final once the tip has it, a time only once the median time is past it (BIP-0113).
+    """
+    left = lock_time.value - lock_time.now(tip) + (1 if lock_time.unit == "seconds" else 0)
+    return f"{left} {lock_time.unit[:-1] if left == 1 else lock_time.unit}"

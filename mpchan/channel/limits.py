@@ -1,0 +1,24 @@
+"""What a payer agrees to at most; from wallet.toml."""
+
+from __future__ import annotations
+
+from mpchan.units import FeeRate
+from mpchan.values import frozen
+
+
+@frozen
+class PayerLimits:
+    """What the payer agrees to at most, whatever an offer says.
+
+    Attributes:
+        max_refund_delay_blocks, max_refund_delay_seconds: how long the refund may be away.
+    """
+
+    min_fee_rate: FeeRate = FeeRate(1000)
+    max_fee_rate: FeeRate = FeeRate(200_000)
+    max_refund_delay_blocks: int = 4320
+    max_refund_delay_seconds: int = 4320 * 600
+
+    def max_refund_delay(self, unit: str) -> int:
+        """The limit in the offer's unit."""
+        return self.max_refund_delay_blocks if unit == "blocks" else self.max_refund_delay_seconds

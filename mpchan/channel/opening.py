@@ -1,0 +1,65 @@
+"""What the payer checks before it opens a channel: the offer, the refund's distance, the capacity."""
+
+from __future__ import annotations
+
+from mpchan.channel.limits import PayerLimits
+from mpchan.channel.offer import Offer
+from mpchan.channel.rules import Check, Rule
+from mpchan.channel.terms import smallest_capacity
+from mpchan.errors import NotPossible, Refused
+from mpchan.units import Amount, ChainTip, FeeRate, Height, LockTime, MedianTime
+
+
+def offer_rules(offer: Offer, network: str, limits: PayerLimits, relay: FeeRate) -> Check[None]:
+    """Whether this payer takes such an offer at all."""
+    name = offer.network.name
+    yield Rule("wrong-network", name == network, "network of the offer", network, name)
+    least = max(limits.min_fee_rate, relay)
+    rate = offer.fee_rate
+    yield Rule("fee-rate-low", rate >= least, "fee rate of the offer", f"at least {least}", rate)
+    most = limits.max_fee_rate
+    yield Rule(
+        "fee-rate-high",
+        rate <= most,
+        "fee rate of the offer",
+        f"at most {most}",
+        rate,
+        hint="max_fee_rate in wallet.toml",
+    )
+
+
+def refund_lock_time(offer: Offer, tip: ChainTip, delay: int | None, limits: PayerLimits) -> LockTime:
+    """L_refund: the tip plus ``delay``, or plus the offer's default where it is None.
+
+    Raises:
+        Refused: ``refund-delay`` where the offer's default is above the payer's own limit.
+        NotPossible: ``refund-delay`` where ``delay`` is outside the offer's or the payer's limits.
+    """
+    unit = offer.lock_time_unit
+    chosen = offer.default_refund_delay if delay is None else delay
+    most = limits.max_refund_delay(unit)
+    if chosen > most:
+        kind = Refused if delay is None else NotPossible
+        raise kind(
+            "refund-delay",
+            f"the refund would be {chosen} {unit} away, this wallet allows {most}",
+            hint=f"max_refund_delay_{unit} in wallet.toml",
+        )
+    if not offer.min_refund_delay <= chosen <= offer.max_refund_delay:
+        raise NotPossible(
+            "refund-delay",
+            f"refund delay {chosen} is not within the offer's"
+            f" {offer.min_refund_delay} to {offer.max_refund_delay} {unit}",
+        )
+    kind_of_lock = Height if unit == "blocks" else MedianTime
+    return kind_of_lock(kind_of_lock.now(tip) + chosen)
+
+
+def capacity_rules(offer: Offer, capacity: Amount, payer_script: bytes) -> Check[None]:
+    """Whether the offer allows a channel of this capacity."""
+    least = smallest_capacity(offer, payer_script)
+    yield Rule("capacity", capacity >= least, "capacity", f"at least {least}", capacity, error=NotPossible)
+    most = offer.max_capacity
+    yield Rule("capacity", capacity <= most, "capacity", f"at most {most}", capacity, error=NotPossible)
+    other = payer_script != offer.payee_script
+    yield Rule("same-payout", other, "payer and payee would be paid to the same address", error=NotPossible)

@@ -1,0 +1,423 @@
+"""The payee: offers, signs the refund, takes updates, closes.
+
+Each phase is a type of its own:
+
+    Active     the refund is signed; updates are taken once the chain shows the funding
+    Closing    a settlement is held, or the latest update was sent to the chain
+    Abandoned  an opening whose funding never came; the signed refund stays remembered
+"""
+
+from __future__ import annotations
+
+from typing import Union
+
+from mpchan.bitcoin.psbt import Psbt
+from mpchan.bitcoin.tx import Transaction
+from mpchan.channel.facts import Facts, Status, funding_status, spend_status, time_left
+from mpchan.channel.messages import (
+    complete,
+    envelope_rules,
+    paid_in,
+    same_transaction_rules,
+    signature_rules,
+    signed_message,
+)
+from mpchan.channel.rules import Check, Rule, enforce
+from mpchan.channel.scheme import scheme_of
+from mpchan.channel.signing import ChannelKey
+from mpchan.channel.terms import Terms
+from mpchan.errors import NotPossible, TooEarly
+from mpchan.units import Amount, ChainTip, lock_time_from_int
+from mpchan.values import frozen, replace
+
+
+@frozen
+class Update:
+    """The best update held: complete, ready for the chain at its lock time."""
+
+    number: int
+    paid: Amount
+    transaction: Transaction
+
+
+@frozen
+class Settlement:
+    """A settlement held: complete, ready for the chain at once."""
+
+    paid: Amount
+    transaction: Transaction
+
+
+@frozen
+class Active:
+    """The refund is signed.
+
+    Attributes:
+        funding: the funding transaction, where it was handed over by file.
+        best: the best update; None before the first.
+    """
+
+    terms: Terms
+    funding: Transaction | None = None
+    best: Update | None = None
+
+
+@frozen
+class Closing:
+    """No update is taken any more.
+
+    Attributes:
+        settlement: held, or None where the latest update closes the channel.
+    """
+
+    active: Active
+    settlement: Settlement | None
+
+
+@frozen
+class Abandoned:
+    """Given up; the terms stay, so that no second refund is ever signed for the outpoint."""
+
+    terms: Terms
+
+
+PayeeState = Union[Active, Closing, Abandoned]
+
+
+def terms_of(state: PayeeState) -> Terms:
+    """The terms, whatever the phase."""
+    return state.active.terms if isinstance(state, Closing) else state.terms
+
+
+def active_of(state: Active | Closing) -> Active:
+    """The active channel inside the closing phase."""
+    return state if isinstance(state, Active) else state.active
+
+
+def best_of(state: PayeeState) -> Update | None:
+    """The best update held."""
+    return None if isinstance(state, Abandoned) else active_of(state).best
+
+
+def received_total(state: PayeeState) -> Amount:
+    """What the payee can collect with what it holds."""
+    if isinstance(state, Closing) and state.settlement is not None:
+        return state.settlement.paid
+    best = best_of(state)
+    return Amount(0) if best is None else best.paid
+
+
+def status(state: PayeeState, facts: Facts | None) -> Status:
+    """Where the channel stands. Without facts (no chain in reach) the own phase alone decides."""
+    if isinstance(state, Abandoned):
+        return Status.ABANDONED
+    terms = terms_of(state)
+    spent = None if facts is None else spend_status(facts, scheme_of(terms).refund().txid)
+    if spent is not None:
+        return spent
+    if isinstance(state, Closing):
+        return Status.SETTLING
+    seen = Status.OPENING if facts is None else funding_status(facts, terms.offer.min_confirmations)
+    if seen is Status.OPENING and state.funding is not None:
+        return Status.FUNDING
+    return seen
+
+
+# the refund --------------------------------------------------------------------------------------
+
+
+def signed_refund(terms: Terms, key: ChannelKey) -> Psbt:
+    """The answer to a refund request: the refund with the payee's signature, the same bytes every time."""
+    refund = scheme_of(terms).refund()
+    return signed_message(terms, refund, terms.offer.payee_key, key.sign_refund(terms))
+
+
+# the funding --------------------------------------------------------------------------------------
+
+
+def funding_file_rules(terms: Terms, transaction: Transaction) -> Check[None]:
+    """A funding transaction that was handed over by file is the one of the refund."""
+    txid, vout = terms.outpoint.txid, terms.outpoint.vout
+    yield Rule("funding-txid", transaction.txid == txid, "txid of the funding", txid, transaction.txid)
+    count = len(transaction.outputs)
+    yield Rule("funding-output", vout < count, "outputs of the funding", f"more than {vout}", count)
+    yield from _funding_output_rules(
+        terms, transaction.outputs[vout].script_pubkey, transaction.outputs[vout].value
+    )
+
+
+def take_funding(state: PayeeState, transaction: Transaction) -> PayeeState:
+    """Keep the funding transaction. It counts as no confirmation.
+
+    Raises:
+        Refused: ``funding-txid``, ``funding-output``, ``funding-script``, ``funding-value``.
+        NotPossible: ``channel-abandoned``.
+    """
+    enforce(funding_file_rules(terms_of(state), transaction))
+    if isinstance(state, Active):
+        return replace(state, funding=transaction)
+    if isinstance(state, Abandoned):
+        raise NotPossible("channel-abandoned", "the channel was abandoned")
+    return state
+
+
+def _funding_output_rules(terms: Terms, script: bytes, value: Amount) -> Check[None]:
+    expected = terms.funding_txout
+    same = script == expected.script_pubkey
+    yield Rule(
+        "funding-script",
+        same,
+        "script of the funding output",
+        expected.script_pubkey.hex(),
+        script[:100].hex(),
+    )
+    yield Rule("funding-value", value == expected.value, "value of the funding output", expected.value, value)
+
+
+def _funding_rules(terms: Terms, facts: Facts, first: bool) -> Check[None]:
+    """The chain shows the agreed funding, buried deep enough and unspent."""
+    hint = "wait for it with `mpchan wait --for confirmed`"
+    if facts.funding is None:
+        yield Rule("funding-unseen", False, "the chain does not show the funding", error=TooEarly, hint=hint)
+        raise TypeError("a broken rule ends the check")
+    yield from _funding_output_rules(terms, facts.funding.script_pubkey, facts.funding.value)
+    if first:
+        yield Rule(
+            "funding-spent", facts.spent_by is None, "the funding is spent already", found=facts.spent_by
+        )
+    # a miner can pay its reward into a channel; with a short settle window the refund could then be as early as any
+    # update, which no block may hold before the reward has 100 blocks above it
+    yield Rule(
+        "funding-immature",
+        facts.mature,
+        "the funding is a block's reward, which nothing can spend before it has 100 blocks above it",
+        error=TooEarly,
+    )
+    needed, found = terms.offer.min_confirmations, facts.confirmations
+    yield Rule(
+        "unconfirmed",
+        found >= needed,
+        "confirmations of the funding",
+        f"at least {needed}",
+        found,
+        error=TooEarly,
+        hint=hint,
+    )
+
+
+# updates and the settlement -----------------------------------------------------------------------
+
+
+@frozen
+class Incoming:
+    """An update or a settlement (number 0) that the terms allow and the payer signed."""
+
+    number: int
+    paid: Amount
+    transaction: Transaction
+    signature: bytes
+
+
+@frozen
+class Receipt:
+    """What a message brought.
+
+    Attributes:
+        number: of the update; for a settlement that of the best update before it.
+        received: what is new; 0 for a duplicate.
+        paid: the total now held.
+        lock_time: nLockTime of what was taken, 0 for a settlement.
+    """
+
+    number: int
+    received: Amount
+    paid: Amount
+    lock_time: int
+    duplicate: bool
+
+
+def incoming_rules(psbt: Psbt, terms: Terms) -> Check[Incoming]:
+    """The message is an update or a settlement of this channel, signed by the payer."""
+    yield from envelope_rules(psbt, terms, terms.payer_key)
+    transaction = psbt.tx
+    scheme = scheme_of(terms)
+    number = 0
+    if transaction.lock_time:
+        found = scheme.update_number(transaction.lock_time)
+        yield Rule(
+            "lock-time",
+            found is not None,
+            "nLockTime belongs to no update of this channel",
+            found=transaction.lock_time,
+        )
+        number = found or 0
+    paid = paid_in(transaction, terms)
+    yield Rule("payee-script", paid is not None or number == 0, "no output pays to the payee's script")
+    paid = Amount(0) if paid is None else paid
+    dust = terms.payee_dust
+    yield Rule(
+        "below-dust", paid >= dust or (number == 0 and not paid), "paid total", f"at least {dust}", paid
+    )
+    yield Rule("over-capacity", paid <= terms.capacity, "paid total", f"at most {terms.capacity}", paid)
+    rebuilt = scheme.update(number, paid) if number else scheme.settlement(paid)
+    yield from same_transaction_rules(rebuilt, transaction)
+    signature = psbt.inputs[0].partial_sigs[terms.payer_key.sec]
+    yield from signature_rules(terms, rebuilt, terms.payer_key, signature)
+    return Incoming(number, paid, rebuilt, signature)
+
+
+def _duplicate(state: PayeeState, incoming: Incoming) -> Receipt | None:
+    """The receipt of what is held already, or None."""
+    best = best_of(state)
+    held = (
+        isinstance(state, Closing) and state.settlement is not None and state.settlement.paid == incoming.paid
+    )
+    same_update = best is not None and (best.number, best.paid) == (incoming.number, incoming.paid)
+    if not (held if incoming.number == 0 else same_update):
+        return None
+    number = incoming.number or (best.number if best else 0)
+    return Receipt(number, Amount(0), incoming.paid, incoming.transaction.lock_time, duplicate=True)
+
+
+def _phase_rules(state: PayeeState, facts: Facts, incoming: Incoming) -> Check[Active]:
+    """The channel still takes messages.
+
+    While only our own update closes it and nothing spends the funding yet, a settlement still serves us.
+    """
+    now = status(state, facts)
+    if isinstance(state, Active) and facts.spent_by is not None and state.best is None:
+        refunded = now in (Status.REFUNDING, Status.REFUNDED)
+        yield Rule(f"channel-{now.value}", not refunded, f"the channel is {now.value}", error=NotPossible)
+        return state  # any other spend before the first update: `_funding_rules` refuses it
+    takes = isinstance(state, Active) or (
+        isinstance(state, Closing) and state.settlement is None and incoming.number == 0
+    )
+    unspent = facts.spent_by is None
+    yield Rule(f"channel-{now.value}", takes and unspent, f"the channel is {now.value}", error=NotPossible)
+    if isinstance(state, Abandoned):
+        raise TypeError("an abandoned channel does not pass the rule above")
+    return active_of(state)
+
+
+def _supersede_rules(best: Update | None, incoming: Incoming, least: Amount) -> Check[None]:
+    """A later update pays more; a settlement pays no less."""
+    number, held = (0, Amount(0)) if best is None else (best.number, best.paid)
+    paid = incoming.paid
+    if incoming.number:
+        yield Rule(
+            "update-number", incoming.number > number, "update number", f"above {number}", incoming.number
+        )
+    yield Rule("paid-lower", paid >= held, "paid total", f"at least {held}", paid)
+    increment = paid - held
+    enough = increment >= least or (incoming.number == 0 and not increment)
+    yield Rule("below-increment", enough, "payment", f"at least {least}", increment)
+
+
+def accept_rules(state: PayeeState, psbt: Psbt, facts: Facts) -> Check[tuple[Incoming, Receipt]]:
+    """Everything that a message must fulfil to be taken. Establishes it and its receipt."""
+    terms = terms_of(state)
+    incoming = yield from incoming_rules(psbt, terms)
+    duplicate = _duplicate(state, incoming)
+    if duplicate is not None:
+        return incoming, duplicate
+    active = yield from _phase_rules(state, facts, incoming)
+    yield from _supersede_rules(active.best, incoming, terms.offer.min_increment)
+    yield from _funding_rules(terms, facts, first=active.best is None)
+    if incoming.number:
+        deadline = scheme_of(terms).deadline
+        yield Rule(
+            "past-deadline",
+            not deadline.reached(facts.tip),
+            f"the chain has reached {deadline}, from where on only a settlement is taken",
+            error=NotPossible,
+            hint="close the channel with `mpchan payee settle`",
+        )
+    held = Amount(0) if active.best is None else active.best.paid
+    number = incoming.number or (active.best.number if active.best else 0)
+    receipt = Receipt(
+        number, incoming.paid - held, incoming.paid, incoming.transaction.lock_time, duplicate=False
+    )
+    return incoming, receipt
+
+
+def accept(state: PayeeState, psbt: Psbt, facts: Facts, key: ChannelKey) -> tuple[PayeeState, Receipt]:
+    """Verify an update or a settlement, countersign it, and keep it.
+
+    Raises:
+        Refused: the payer broke a rule.
+        NotPossible: ``channel-…``, ``past-deadline``.
+        TooEarly: ``funding-unseen``, ``funding-immature``, ``unconfirmed``.
+    """
+    incoming, receipt = enforce(accept_rules(state, psbt, facts))
+    if receipt.duplicate or isinstance(state, Abandoned):
+        return state, receipt
+    terms, active = terms_of(state), active_of(state)
+    if incoming.number:
+        ours = key.sign_update(terms, incoming.number, incoming.paid)
+        transaction = complete(terms, incoming.transaction, incoming.signature, ours)
+        return replace(active, best=Update(incoming.number, incoming.paid, transaction)), receipt
+    ours = key.sign_settlement(terms, incoming.paid)
+    transaction = complete(terms, incoming.transaction, incoming.signature, ours)
+    return Closing(active, Settlement(incoming.paid, transaction)), receipt
+
+
+# closing ------------------------------------------------------------------------------------------
+
+
+def close(state: PayeeState, facts: Facts) -> tuple[Closing, Settlement | Update]:
+    """What the payee sends to the chain: a settlement that it holds, else its best update.
+
+    Raises:
+        NotPossible: ``nothing-to-collect``, ``channel-…`` where another transaction spends the funding.
+        TooEarly: ``update-locked``, saying when.
+    """
+    if isinstance(state, Abandoned):
+        raise NotPossible("channel-abandoned", "the channel was abandoned")
+    active = active_of(state)
+    settlement = state.settlement if isinstance(state, Closing) else None
+    closing: Settlement | Update | None = settlement or active.best
+    if closing is None:
+        raise NotPossible(
+            "nothing-to-collect",
+            "no update and no settlement is held",
+            hint="ask the payer for a settlement, and pass it as FILE",
+        )
+    ours = {held.transaction.txid for held in (settlement, active.best) if held is not None}
+    if facts.spent_by is not None and facts.spent_by not in ours:
+        now = status(state, facts)
+        raise NotPossible(
+            f"channel-{now.value}", f"the funding is spent by {facts.spent_by}, the channel is {now.value}"
+        )
+    if isinstance(closing, Update) and facts.spent_by is None:
+        _require_final(closing, facts.tip)
+    if active.best is not None and facts.spent_by == active.best.transaction.txid:
+        closing = active.best  # it is out already: a settlement would only conflict
+    return Closing(active, settlement), closing
+
+
+def _require_final(update: Update, tip: ChainTip) -> None:
+    lock_time = lock_time_from_int(update.transaction.lock_time)
+    if not lock_time.is_final(tip):
+        raise TooEarly(
+            "update-locked",
+            f"update {update.number} is locked until {lock_time}, the chain stands at {lock_time.now(tip)}",
+            hint=f"{time_left(lock_time, tip)} to go; with a settlement from the payer it goes at once",
+        )
+
+
+def abandon(state: PayeeState, facts: Facts | None) -> Abandoned:
+    """Give up an opening whose funding nobody has seen.
+
+    Raises:
+        NotPossible: ``funding-seen`` where the chain shows the funding or it was handed over.
+    """
+    if isinstance(state, Abandoned):
+        return state
+    if (
+        isinstance(state, Active)
+        and state.funding is None
+        and state.best is None
+        and (facts is None or facts.funding is None)
+    ):
+        return Abandoned(state.terms)
+    raise NotPossible("funding-seen", "the channel's funding was seen, so it cannot be abandoned")

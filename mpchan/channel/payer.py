@@ -1,0 +1,403 @@
+"""The payer: asks for the refund, funds the channel, pays, settles or takes the refund.
+
+Each phase is a type of its own, so what a phase cannot have does not exist in it:
+
+    Opening    the refund was asked for; the funding is unsigned
+    Secured    the complete refund is ours; the funding is unsigned still
+    Funded     the funding is signed (and so may leave); updates flow
+    Settling   the settlement was handed over; no payment any more
+    Refunding  the refund was sent to the chain
+    Abandoned  an opening that was given up
+"""
+
+from __future__ import annotations
+
+from typing import Union
+
+from mpchan.bitcoin.psbt import Psbt
+from mpchan.bitcoin.tx import Transaction, TxOut
+from mpchan.channel.facts import Facts, Status, funding_status, spend_status, time_left
+from mpchan.channel.messages import (
+    complete,
+    envelope_rules,
+    same_transaction_rules,
+    signature_rules,
+    signed_message,
+    unsigned_message,
+)
+from mpchan.channel.rules import Check, Rule, enforce
+from mpchan.channel.scheme import scheme_of
+from mpchan.channel.signing import ChannelKey
+from mpchan.channel.terms import Terms
+from mpchan.errors import NotPossible, TooEarly
+from mpchan.units import Amount, ChainTip, Txid
+from mpchan.values import frozen, replace
+
+
+@frozen
+class Opening:
+    """The refund is asked for.
+
+    Attributes:
+        funding: without any signature.
+        spent: the outputs that its inputs spend, in the same order.
+    """
+
+    terms: Terms
+    funding: Transaction
+    spent: tuple[TxOut, ...]
+
+
+@frozen
+class Secured:
+    """The refund is complete and in hand; only now may the funding be signed."""
+
+    terms: Terms
+    funding: Transaction
+    spent: tuple[TxOut, ...]
+    refund: Transaction
+
+
+@frozen
+class Funded:
+    """The funding is signed.
+
+    Attributes:
+        number: of the latest update; 0 before the first.
+        paid: its total for the payee.
+    """
+
+    terms: Terms
+    funding: Transaction
+    refund: Transaction
+    number: int = 0
+    paid: Amount = Amount(0)
+
+
+@frozen
+class Settling:
+    """The settlement is out of our hands.
+
+    Attributes:
+        total: what it pays to the payee.
+    """
+
+    funded: Funded
+    total: Amount
+
+
+@frozen
+class Refunding:
+    """The refund is out of our hands.
+
+    Attributes:
+        total: of a settlement that was handed over before; None without one.
+    """
+
+    funded: Funded
+    total: Amount | None
+
+
+@frozen
+class Abandoned:
+    """Given up before the funding was signed."""
+
+    terms: Terms
+
+
+PayerState = Union[Opening, Secured, Funded, Settling, Refunding, Abandoned]
+
+
+def terms_of(state: PayerState) -> Terms:
+    """The terms, whatever the phase."""
+    return funded_of(state).terms if isinstance(state, (Settling, Refunding)) else state.terms
+
+
+def funded_of(state: Funded | Settling | Refunding) -> Funded:
+    """The funded channel inside the later phases."""
+    return state if isinstance(state, Funded) else state.funded
+
+
+def paid_total(state: PayerState) -> Amount:
+    """What the payer has signed away so far, the settlement included."""
+    if isinstance(state, (Settling, Refunding)):
+        return state.funded.paid if state.total is None else state.total
+    return state.paid if isinstance(state, Funded) else Amount(0)
+
+
+def status(state: PayerState, facts: Facts | None) -> Status:
+    """Where the channel stands. Without facts (no chain in reach) the own phase alone decides."""
+    if isinstance(state, Abandoned):
+        return Status.ABANDONED
+    if isinstance(state, (Opening, Secured)):
+        return Status.OPENING
+    spent = None if facts is None else spend_status(facts, _refund_txid(state))
+    if spent is not None:
+        return spent
+    if isinstance(state, Settling):
+        return Status.SETTLING
+    if isinstance(state, Refunding):
+        return Status.REFUNDING
+    if facts is None:
+        return Status.FUNDING
+    seen = funding_status(facts, state.terms.offer.min_confirmations)
+    return Status.FUNDING if seen is Status.OPENING else seen
+
+
+def _refund_txid(state: Funded | Settling | Refunding) -> Txid:
+    return funded_of(state).refund.txid
+
+
+# opening ------------------------------------------------------------------------------------------
+
+
+def refund_request(state: Opening | Secured) -> Psbt:
+    """The message that asks for the payee's signature on the refund."""
+    return unsigned_message(state.terms, scheme_of(state.terms).refund())
+
+
+# funding ------------------------------------------------------------------------------------------
+
+
+def refund_reply_rules(terms: Terms, psbt: Psbt) -> Check[bytes]:
+    """The payee's answer: our own refund, signed by the payee. Establishes that signature."""
+    yield from envelope_rules(psbt, terms, terms.offer.payee_key)
+    refund = scheme_of(terms).refund()
+    yield from same_transaction_rules(refund, psbt.tx)
+    signature = psbt.inputs[0].partial_sigs[terms.offer.payee_key.sec]
+    yield from signature_rules(terms, refund, terms.offer.payee_key, signature)
+    return signature
+
+
+def secure(state: Opening, psbt: Psbt, key: ChannelKey) -> Secured:
+    """Complete the refund with our own signature, after the payee's was verified.
+
+    Raises:
+        Refused, ParseError: the payee's answer breaks a rule.
+    """
+    payee_signature = enforce(refund_reply_rules(state.terms, psbt))
+    refund = complete(
+        state.terms, scheme_of(state.terms).refund(), key.sign_refund(state.terms), payee_signature
+    )
+    return Secured(state.terms, state.funding, state.spent, refund)
+
+
+def time_left_rules(terms: Terms, tip: ChainTip) -> Check[None]:
+    """Enough time must be left to confirm the funding and to make a payment before L_0."""
+    deadline = scheme_of(terms).deadline
+    left = deadline.value - deadline.now(tip)
+    needed = terms.offer.confirmation_delay
+    yield Rule(
+        "too-little-time",
+        left > needed,
+        f"{deadline.unit} left for payments",
+        f"more than {needed}",
+        left,
+        error=NotPossible,
+        hint="give this opening up with `mpchan payer abandon` and open another",
+    )
+
+
+def fund(state: Secured, signed_funding: Transaction) -> Funded:
+    """Take the signed funding in. Its txid is that of the unsigned one, or the refund would be void."""
+    if signed_funding.txid != state.funding.txid or signed_funding.txid != state.terms.outpoint.txid:
+        raise NotPossible("funding-changed", f"the signed funding has another txid: {signed_funding.txid}")
+    return Funded(state.terms, signed_funding, state.refund)
+
+
+def abandon(state: PayerState, *, funding_is_void: bool = False) -> Abandoned:
+    """Give the opening up.
+
+    Args:
+        funding_is_void: a confirmed transaction other than the funding spends one of the funding's inputs.
+
+    Raises:
+        NotPossible: ``funding-signed``, the funding is signed and could be mined any time.
+    """
+    if isinstance(state, Abandoned):
+        return state
+    if isinstance(state, (Opening, Secured)) or funding_is_void:
+        return Abandoned(terms_of(state))
+    raise NotPossible(
+        "funding-signed",
+        "the funding is signed and may be in other hands, so the channel cannot be abandoned",
+        hint="close it with `mpchan payer settle`, or take the refund at its lock time",
+    )
+
+
+# paying -------------------------------------------------------------------------------------------
+
+
+def _phase_rules(state: PayerState, facts: Facts) -> Check[Funded]:
+    """The channel is funded, and neither closed nor being closed."""
+    if isinstance(state, (Opening, Secured)):
+        yield Rule(
+            "not-funded",
+            False,
+            "the channel is not funded",
+            error=NotPossible,
+            hint="run `mpchan payer fund` first",
+        )
+    now = status(state, facts)
+    going = isinstance(state, Funded) and now in (Status.FUNDING, Status.OPEN)
+    yield Rule(f"channel-{now.value}", going, f"the channel is {now.value}", error=NotPossible)
+    if not isinstance(state, Funded):
+        raise TypeError("only a funded channel passes the rules above")
+    return state
+
+
+def _payment_rules(state: PayerState, amount: Amount, facts: Facts) -> Check[Funded]:
+    """A payment of ``amount``, be it by an update or inside the settlement."""
+    funded = yield from _phase_rules(state, facts)
+    terms = funded.terms
+    needed, found = terms.offer.min_confirmations, facts.confirmations
+    yield Rule(
+        "unconfirmed",
+        found >= needed,
+        "confirmations of the funding",
+        f"at least {needed}",
+        found,
+        error=TooEarly,
+        hint="wait for it with `mpchan wait --for confirmed`",
+    )
+    yield Rule("zero-payment", bool(amount), "a payment must be above 0", error=NotPossible)
+    least = terms.offer.min_increment
+    yield Rule("below-increment", amount >= least, "payment", f"at least {least}", amount, error=NotPossible)
+    left = terms.capacity - funded.paid
+    yield Rule(
+        "over-capacity", amount <= left, f"the channel has {left} left, not {amount}", error=NotPossible
+    )
+    yield from _dust_rule(terms, funded.paid + amount)
+    return funded
+
+
+def _dust_rule(terms: Terms, total: Amount) -> Check[None]:
+    dust = terms.payee_dust
+    yield Rule(
+        "below-dust",
+        total >= dust,
+        f"a total of {total} is below the payee's dust limit of {dust} and could not be collected",
+        error=NotPossible,
+        hint=f"the first payment must be at least {dust}",
+    )
+
+
+def pay(state: PayerState, amount: Amount, facts: Facts) -> Funded:
+    """The state after one more payment; ``update_message`` makes its message.
+
+    Raises:
+        NotPossible: ``channel-…``, ``zero-payment``, ``below-increment``, ``over-capacity``, ``below-dust``,
+            ``past-deadline``, ``out-of-updates``.
+        TooEarly: ``unconfirmed``.
+    """
+    funded = enforce(_payment_rules(state, amount, facts))
+    scheme = scheme_of(funded.terms)
+    if scheme.deadline.reached(facts.tip):
+        raise NotPossible(
+            "past-deadline",
+            f"the chain has reached {scheme.deadline}: the payee takes no more updates",
+            hint="close the channel with `mpchan payer settle`; its --total can carry a last payment",
+        )
+    number = funded.number + 1
+    scheme.update_lock_time(number)  # raises when none is left
+    return replace(funded, number=number, paid=funded.paid + amount)
+
+
+def pay_up_to(state: PayerState, total: Amount, facts: Facts) -> Funded:
+    """The state after ``total`` is reached; the state as it was where it is reached already.
+
+    Raises:
+        NotPossible: ``total-below-paid``, and as ``pay``.
+        TooEarly: as ``pay``.
+    """
+    if isinstance(state, (Funded, Settling, Refunding)):
+        funded = funded_of(state)
+        if total < funded.paid:
+            raise NotPossible("total-below-paid", f"{funded.paid} are paid already, more than {total}")
+        if total == funded.paid and funded.number:
+            return funded
+        return pay(state, total - funded.paid, facts)
+    return pay(state, total, facts)
+
+
+def latest_update(state: PayerState) -> Funded:
+    """The channel, when it has an update that can be emitted again.
+
+    Raises:
+        NotPossible: ``no-update``.
+    """
+    if isinstance(state, (Funded, Settling, Refunding)) and funded_of(state).number:
+        return funded_of(state)
+    raise NotPossible("no-update", "no payment was made in this channel yet")
+
+
+def update_message(funded: Funded, key: ChannelKey) -> Psbt:
+    """The latest update with the payer's signature: the same bytes every time."""
+    terms, number, paid = funded.terms, funded.number, funded.paid
+    signature = key.sign_update(terms, number, paid)
+    return signed_message(terms, scheme_of(terms).update(number, paid), terms.payer_key, signature)
+
+
+# closing ------------------------------------------------------------------------------------------
+
+
+def settle(state: PayerState, total: Amount | None, facts: Facts) -> Settling:
+    """The state once the settlement is handed over; ``settlement_message`` makes its message.
+
+    Args:
+        total: final total, paid so far or more; None for what is paid.
+
+    Raises:
+        NotPossible: ``settlement-handed-over`` for another total than before, ``total-below-paid``, and as ``pay``.
+        TooEarly: ``unconfirmed``, where the settlement carries a payment.
+    """
+    if isinstance(state, Settling):
+        if total is not None and total != state.total:
+            raise NotPossible(
+                "settlement-handed-over",
+                f"a settlement of {state.total} was handed over, there is no other of {total}",
+            )
+        return state
+    if isinstance(state, Funded) and total is not None:
+        if total < state.paid:
+            raise NotPossible("total-below-paid", f"{state.paid} are paid already, more than {total}")
+        if total > state.paid:
+            funded = enforce(_payment_rules(state, total - state.paid, facts))
+            return Settling(funded, total)
+    funded = enforce(_phase_rules(state, facts))
+    return Settling(funded, funded.paid)
+
+
+def settlement_message(state: Settling, key: ChannelKey) -> Psbt:
+    """The settlement with the payer's signature: the same bytes every time."""
+    terms = state.funded.terms
+    signature = key.sign_settlement(terms, state.total)
+    return signed_message(terms, scheme_of(terms).settlement(state.total), terms.payer_key, signature)
+
+
+def take_refund(state: PayerState, facts: Facts) -> Refunding:
+    """The state once the refund goes to the chain.
+
+    Raises:
+        TooEarly: ``refund-locked``, saying when.
+        NotPossible: ``not-funded``; ``channel-closed`` and the like where another transaction spends the funding.
+    """
+    if isinstance(state, (Opening, Secured, Abandoned)):
+        raise NotPossible("not-funded", "the channel was never funded, there is nothing to refund")
+    now = status(state, facts)
+    foreign = facts.spent_by is not None and facts.spent_by != _refund_txid(state)
+    if foreign:
+        raise NotPossible(
+            f"channel-{now.value}",
+            f"the funding is spent by {facts.spent_by}, not by the refund: the payee closed the channel",
+        )
+    refund_time = terms_of(state).refund_lock_time
+    if facts.spent_by is None and not refund_time.is_final(facts.tip):
+        raise TooEarly(
+            "refund-locked",
+            f"the refund is locked until {refund_time}, the chain stands at {refund_time.now(facts.tip)}",
+            hint=f"{time_left(refund_time, facts.tip)} to go",
+        )
+    if isinstance(state, Refunding):
+        return state
+    return Refunding(funded_of(state), state.total if isinstance(state, Settling) else None)

@@ -1,0 +1,112 @@
+"""What the payee checks before it signs a refund: the one signature that it gives away.
+
+From the request only the free variables are read: outpoint, value, payer key, payer script and lock time. The refund
+that they make under the offer's terms is rebuilt and must be the same bytes.
+"""
+
+from __future__ import annotations
+
+from mpchan.bitcoin.psbt import Psbt
+from mpchan.bitcoin.script import dust_limit, is_standard_payout, parse_two_of_two
+from mpchan.bitcoin.signature import PublicKey
+from mpchan.channel.messages import envelope_rules, same_transaction_rules, single_input_rules
+from mpchan.channel.offer import Offer
+from mpchan.channel.rules import Check, Rule, enforce
+from mpchan.channel.scheme import scheme_of
+from mpchan.channel.terms import Terms, close_reserve, refund_fee, smallest_capacity
+from mpchan.errors import ParseError
+from mpchan.units import Amount, ChainTip, lock_time_from_int
+
+
+def requested_keys(psbt: Psbt) -> tuple[bytes, bytes]:
+    """Both keys of the script in a refund request, one of which is some offer's.
+
+    Raises:
+        Refused: ``input-count``, ``witness-script``.
+    """
+    return enforce(_script_rules(psbt))
+
+
+def _script_rules(psbt: Psbt) -> Check[tuple[bytes, bytes]]:
+    yield from single_input_rules(psbt)
+    script = psbt.inputs[0].witness_script or b""
+    try:
+        keys = parse_two_of_two(script)
+    except ParseError as error:
+        yield Rule("witness-script", False, f"witness_script is not the channel's 2-of-2: {error.message}")
+        raise
+    yield Rule("witness-script", True, "witness_script is a 2-of-2 with keys in BIP-0067 order")
+    return keys
+
+
+def _payer_key_rules(keys: tuple[bytes, bytes], offer: Offer) -> Check[PublicKey]:
+    ours = offer.payee_key.sec
+    yield Rule("witness-script", ours in keys, "witness_script lacks the offer's key", ours.hex())
+    other = keys[1] if keys[0] == ours else keys[0]
+    try:
+        payer_key = PublicKey.from_bytes(other)
+    except ParseError as error:
+        yield Rule("payer-key", False, f"payer key is not a compressed point of the curve: {error.message}")
+        raise
+    yield Rule("payer-key", payer_key != offer.payee_key, "payer key differs from the payee's")
+    return payer_key
+
+
+def refund_request_rules(psbt: Psbt, offer: Offer, tip: ChainTip) -> Check[Terms]:
+    """A refund request under this offer. Establishes the terms that it asks for."""
+    keys = yield from _script_rules(psbt)
+    payer_key = yield from _payer_key_rules(keys, offer)
+    transaction = psbt.tx
+    yield Rule(
+        "output-count", len(transaction.outputs) == 1, "number of outputs", 1, len(transaction.outputs)
+    )
+    payer_script = transaction.outputs[0].script_pubkey
+    yield Rule(
+        "payer-script",
+        is_standard_payout(payer_script),
+        "refund pays to a non-standard script",
+        found=payer_script[:100].hex(),
+    )
+    yield Rule("same-payout", payer_script != offer.payee_script, "refund pays to the payee's own script")
+    yield from _refund_time_rules(transaction.lock_time, offer, tip)
+    utxo = psbt.inputs[0].witness_utxo
+    if utxo is None:
+        yield Rule("witness-utxo", False, "message lacks witness_utxo")
+        raise TypeError("a broken rule ends the check")
+    yield from _capacity_rules(utxo.value, offer, payer_script)
+    outpoint = transaction.inputs[0].outpoint
+    lock_time = lock_time_from_int(transaction.lock_time)
+    terms = Terms(offer, outpoint, utxo.value, payer_key, payer_script, lock_time)
+    yield from same_transaction_rules(scheme_of(terms).refund(), transaction)
+    yield from envelope_rules(psbt, terms, None)
+    return terms
+
+
+def _refund_time_rules(value: int, offer: Offer, tip: ChainTip) -> Check[None]:
+    yield Rule("lock-time-zero", value != 0, "the refund has nLockTime 0")
+    lock_time = lock_time_from_int(value)
+    unit = offer.lock_time_unit
+    yield Rule(
+        "lock-time-unit",
+        lock_time.unit == unit,
+        "unit of the refund's lock time",
+        unit,
+        f"{lock_time.unit} ({value})",
+    )
+    now = lock_time.now(tip)
+    least, most = now + offer.min_refund_delay, now + offer.max_refund_delay
+    yield Rule("refund-early", value >= least, "lock time of the refund", f"at least {least}", value)
+    yield Rule("refund-late", value <= most, "lock time of the refund", f"at most {most}", value)
+
+
+def _capacity_rules(funding_value: Amount, offer: Offer, payer_script: bytes) -> Check[None]:
+    reserve = close_reserve(offer, payer_script)
+    yield Rule("capacity", funding_value >= reserve, "funding value", f"at least {reserve}", funding_value)
+    capacity = funding_value - reserve
+    least = smallest_capacity(offer, payer_script)
+    yield Rule("capacity", capacity >= least, "capacity", f"at least {least}", capacity)
+    yield Rule(
+        "capacity", capacity <= offer.max_capacity, "capacity", f"at most {offer.max_capacity}", capacity
+    )
+    refund = funding_value - refund_fee(offer, payer_script)
+    yield Rule("capacity", refund >= dust_limit(payer_script), "the refund would be dust", found=refund)

@@ -1,0 +1,75 @@
+"""Named rules: each says what it expected and what it found, and what breaking it means.
+
+A check is a generator of rules that ends with the value that it has established. Enforcing it
+raises at the first broken rule; explaining it lists them all up to there. So there is one list
+of rules, whoever asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TypeVar
+
+from mpchan.errors import MpchanError, Refused
+from mpchan.values import frozen
+
+T = TypeVar("T")
+
+
+@frozen
+class Rule:
+    """One rule, applied.
+
+    Attributes:
+        slug: its stable name.
+        ok: whether it holds.
+        text: the rule in words, lower case, no period.
+        expected, found: the values; formatted only when shown.
+        error: what a broken rule raises; the class carries the exit code.
+        hint: what to do about it, or None.
+    """
+
+    slug: str
+    ok: bool
+    text: str
+    expected: object = ""
+    found: object = ""
+    error: type[MpchanError] = Refused
+    hint: str | None = None
+
+    def failure(self) -> MpchanError:
+        """The error that the broken rule raises."""
+        # cut: the other party chose what was found, and could fill the screen with it
+        expected, found = f"{self.expected!s:.200}", f"{self.found!s:.200}"
+        detail = f": expected {expected}, found {found}" if expected else f": {found}" if found else ""
+        return self.error(self.slug, f"{self.text}{detail}", hint=self.hint)
+
+
+Check = Generator[Rule, None, T]
+"""A generator of rules that returns what they establish."""
+
+
+def enforce(check: Check[T]) -> T:
+    """Run a check to its end and return its value.
+
+    Raises:
+        MpchanError: that of the first broken rule.
+    """
+    try:
+        while True:
+            rule = next(check)
+            if not rule.ok:
+                raise rule.failure()
+    except StopIteration as end:
+        value: T = end.value
+        return value
+
+
+def explain(check: Check[T]) -> list[Rule]:
+    """Run a check for people: the rules in order, up to and with the first that is broken."""
+    applied = []
+    for rule in check:
+        applied.append(rule)
+        if not rule.ok:
+            break
+    return applied

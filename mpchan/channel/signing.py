@@ -1,0 +1,44 @@
+"""The channel key: signs by purpose. It builds what it signs, so it cannot be made to sign anything else."""
+
+from __future__ import annotations
+
+from mpchan.bitcoin.sighash import SIGHASH_ALL, segwit_v0_sighash
+from mpchan.bitcoin.signature import PrivateKey, PublicKey
+from mpchan.bitcoin.tx import Transaction
+from mpchan.channel.scheme import scheme_of
+from mpchan.channel.terms import Terms
+from mpchan.units import Amount
+
+
+def channel_sighash(terms: Terms, transaction: Transaction) -> bytes:
+    """The BIP-0143 digest, SIGHASH_ALL, of a spend of the funding output; amounts are from our own terms."""
+    return segwit_v0_sighash(transaction, 0, terms.witness_script, terms.funding_value, SIGHASH_ALL)
+
+
+class ChannelKey:
+    """One party's key in one channel. Signatures are strict DER with the sighash byte 0x01 behind."""
+
+    __slots__ = ("_private_key",)
+
+    def __init__(self, private_key: PrivateKey) -> None:
+        self._private_key = private_key
+
+    @property
+    def public_key(self) -> PublicKey:
+        """The key that stands in the witness script."""
+        return self._private_key.public_key
+
+    def _sign(self, terms: Terms, transaction: Transaction) -> bytes:
+        return self._private_key.sign(channel_sighash(terms, transaction)) + bytes([SIGHASH_ALL])
+
+    def sign_refund(self, terms: Terms) -> bytes:
+        """Sign the one refund that the terms allow."""
+        return self._sign(terms, scheme_of(terms).refund())
+
+    def sign_update(self, terms: Terms, number: int, paid: Amount) -> bytes:
+        """Sign update ``number`` with ``paid`` in all for the payee."""
+        return self._sign(terms, scheme_of(terms).update(number, paid))
+
+    def sign_settlement(self, terms: Terms, paid: Amount) -> bytes:
+        """Sign the settlement with ``paid`` in all for the payee."""
+        return self._sign(terms, scheme_of(terms).settlement(paid))

@@ -1,0 +1,289 @@
+"""What every command has at hand: options, wallet, chain, and how to answer."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from mpchan.bitcoin.network import Network
+from mpchan.chain.base import Chain
+from mpchan.cli.files import AGAIN, STANDARD_STREAM, check_output, print_error, print_output, written
+from mpchan.errors import MpchanError, ParseError, UsageError
+from mpchan.party.common import Result
+from mpchan.units import Amount, ChainTip, FeeRate
+from mpchan.wallet.wallet import Wallet
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class App:
+    """The options that all commands share, and what follows from them."""
+
+    def __init__(self) -> None:
+        self.directory: Path | None = None
+        self.json = False
+        self.quiet = False
+        self.tip: ChainTip | None = None
+        self.confirmations: int | None = None
+        self._chain: Chain | None = None
+
+    @property
+    def wallet_directory(self) -> Path:
+        """``--wallet``, ``MPCHAN_WALLET``, or the user's data directory."""
+        if self.directory is not None:
+            return self.directory
+        return Path(os.environ.get("MPCHAN_WALLET") or click.get_app_dir("mpchan"))
+
+    def wallet(self) -> Wallet:
+        """The wallet, opened."""
+        return Wallet.open(self.wallet_directory)
+
+    def chain(self, wallet: Wallet) -> Chain:
+        """The backend that the wallet names."""
+        from mpchan.chain import open_chain
+
+        return open_chain(wallet.config.chain, wallet.network, wallet.directory, self.tip, self.confirmations)
+
+    # answers --------------------------------------------------------------------------------------
+
+    def check_output(self, target: Path | None, *sources: str) -> None:
+        """Refuse an output file that must not be written, before anything happens; see ``check_output``."""
+        check_output(target, sources, self.wallet_directory)
+
+    def say(self, text: str) -> None:
+        """Tell people something, on stderr; silent with ``-q`` and ``--json``."""
+        if not self.quiet and not self.json:
+            print_error(text)
+
+    def emit(
+        self, result: Result, output: Path | None, *said: str, body: str = "hex", again: str = AGAIN
+    ) -> None:
+        """Answer with a message: its text alone on stdout or in ``output``, words for people on stderr.
+
+        Args:
+            body: the key of ``result`` that holds the text.
+            again: how to get the message once more where it could not be written.
+        """
+        text = str(result[body]).rstrip("\n")
+        with written(output, text + "\n", again):
+            if self.json:
+                print_output(json.dumps(result), again)
+            elif output is None:
+                print_output(text, again)
+        for line in said:
+            self.say(line)
+
+    def answer(self, result: Result, people: Callable[[Result], str]) -> None:
+        """Answer a question with words for people on stdout, or with one JSON object."""
+        print_output(json.dumps(result) if self.json else people(result))
+
+    def report(self, result: Result, people: Callable[[Result], str]) -> None:
+        """The same for what was done; with ``-q`` people are told nothing."""
+        if self.json or not self.quiet:
+            self.answer(result, people)
+
+    def fail(self, error: MpchanError) -> int:
+        """Report an error on stderr; its exit code."""
+        if self.json:
+            report = {
+                "error": error.slug,
+                "message": error.message,
+                "hint": error.hint,
+                "exit_code": error.exit_code,
+            }
+            print_error(json.dumps(report))
+        else:
+            print_error(f"mpchan: error: {error.message}")
+            if error.hint:
+                print_error(f"mpchan: hint: {error.hint}")
+        return error.exit_code
+
+
+pass_app = click.make_pass_decorator(App, ensure=True)
+
+
+def _set(attribute: str) -> Callable[[click.Context, click.Parameter, Any], None]:
+    def callback(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+        if value is not None and value is not False:
+            setattr(context.ensure_object(App), attribute, value)
+
+    return callback
+
+
+def common_options(command: F) -> F:
+    """``--json``, ``-q`` and ``--wallet``, before or after the command."""
+    for option in (
+        click.option(
+            "--json",
+            is_flag=True,
+            expose_value=False,
+            callback=_set("json"),
+            help="One JSON object on stdout.",
+        ),
+        click.option(
+            "-q",
+            "--quiet",
+            is_flag=True,
+            expose_value=False,
+            callback=_set("quiet"),
+            help="No words for people.",
+        ),
+        click.option(
+            "--wallet",
+            type=click.Path(file_okay=False, path_type=Path),
+            metavar="DIR",
+            expose_value=False,
+            callback=_set("directory"),
+            help="Wallet directory; else $MPCHAN_WALLET.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+class TipType(click.ParamType):  # type: ignore[type-arg]  # generic only in the newest click
+    """``HEIGHT`` or ``HEIGHT:MEDIAN_TIME``."""
+
+    name = "tip"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> ChainTip:
+        """Parse; exit 2 where malformed."""
+        if isinstance(value, ChainTip):
+            return value
+        match = re.fullmatch(r"([0-9]{1,10})(?::([0-9]{1,10}))?", str(value), re.ASCII)
+        if match is None:
+            self.fail(f"{value!r:.80} is not HEIGHT or HEIGHT:MEDIAN_TIME", param, ctx)
+        try:
+            return ChainTip(int(match[1]), int(match[2] or "0"))
+        except ParseError as error:
+            self.fail(error.message, param, ctx)
+
+
+def chain_options(command: F) -> F:
+    """``--tip`` and ``--confirmations``, for wallets that ask no chain."""
+    command = click.option(
+        "--tip",
+        type=TipType(),
+        metavar="HEIGHT[:MEDIAN_TIME]",
+        expose_value=False,
+        callback=_set("tip"),
+        help="Where the chain stands (backend none).",
+    )(command)
+    return click.option(
+        "--confirmations",
+        type=click.IntRange(0, 1_000_000),
+        metavar="N",
+        expose_value=False,
+        callback=_set("confirmations"),
+        help="How deep the funding is, on your word (backend none).",
+    )(command)
+
+
+class AmountType(click.ParamType):  # type: ignore[type-arg]  # generic only in the newest click
+    """``1500``, ``1500sat`` or ``0.000015btc``."""
+
+    name = "amount"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Amount:
+        """Parse; exit 2 where malformed."""
+        if isinstance(value, Amount):
+            return value
+        try:
+            return Amount.parse(str(value))
+        except ParseError as error:
+            raise UsageError(error.slug, error.message, hint=error.hint) from None
+
+
+class FeeRateType(click.ParamType):  # type: ignore[type-arg]  # generic only in the newest click
+    """Satoshi per virtual byte: ``2`` or ``1.5``."""
+
+    name = "sat/vB"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> FeeRate:
+        """Parse; exit 2 where malformed."""
+        if isinstance(value, FeeRate):
+            return value
+        try:
+            return FeeRate.parse_sat_per_vb(str(value))
+        except ParseError as error:
+            raise UsageError(error.slug, error.message, hint=error.hint) from None
+
+
+AMOUNT = AmountType()
+FEE_RATE = FeeRateType()
+
+
+def check_address(text: str, network: Network) -> bytes:
+    """The scriptPubKey of an address from the command line; exit 2 where it is none of this network."""
+    from mpchan.bitcoin.address import address_to_script
+
+    try:
+        return address_to_script(text, network)
+    except ParseError as error:
+        raise UsageError(error.slug, error.message, hint=error.hint) from None
+
+
+def _stdout_or_path(context: click.Context, parameter: click.Parameter, value: Path | None) -> Path | None:
+    return None if value is not None and str(value) == STANDARD_STREAM else value
+
+
+output_option = click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    callback=_stdout_or_path,
+    help="Write there instead of stdout.",
+)
+
+
+def _complete_channel(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    try:
+        names = context.ensure_object(App).wallet().channel_names()
+    except MpchanError:
+        return []
+    return [name[:16] for name in names if name.startswith(incomplete)]
+
+
+def channel_option(command: F) -> F:
+    """``--channel`` with any unique prefix."""
+    return click.option(
+        "--channel",
+        "-c",
+        metavar="ID",
+        shell_complete=_complete_channel,
+        help="Any unique beginning of the channel's id; not needed when only one fits.",
+    )(command)
+
+
+def channel_argument(command: F) -> F:
+    """``CHANNEL`` as an argument; see ``one_channel``."""
+    return click.argument("name", metavar="[CHANNEL]", required=False, shell_complete=_complete_channel)(
+        command
+    )
+
+
+def one_channel(name: str | None, option: str | None) -> str | None:
+    """The channel that was named as an argument or with ``--channel``.
+
+    Raises:
+        UsageError: ``usage`` where two different ones are.
+    """
+    if name is not None and option is not None and name != option:
+        raise UsageError("usage", f"two channels are named, {name!r:.80} and {option!r:.80}")
+    return option if name is None else name
+
+
+file_argument = click.argument("file", type=click.Path(allow_dash=True), metavar="FILE")
+
+
+def example(text: str) -> str:
+    """A help text's example, kept as it is written."""
+    lines = "\n".join(f"  {line}" for line in text.strip().splitlines())
+    return f"\b\nExample:\n{lines}"

@@ -1,0 +1,224 @@
+"""Reading messages and writing results: bounded input, and output that is whole or absent."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from mpchan.errors import ParseError, StorageError, UsageError
+from mpchan.wallet.storage import sync_directory, write_durably
+
+STANDARD_STREAM = "-"
+AGAIN = "it is safe to run the same command again"
+
+
+def read_input(name: str) -> bytes:
+    """The content of a file, or of standard input for ``-``; never more than the limit is read.
+
+    Raises:
+        ParseError: ``unreadable-file``, ``too-large``.
+    """
+    from mpchan.bitcoin.message import MAX_MESSAGE_BYTES
+
+    try:
+        if name == STANDARD_STREAM:
+            if sys.stdin is None:
+                raise ParseError("unreadable-file", "standard input is closed")
+            data = sys.stdin.buffer.read(MAX_MESSAGE_BYTES + 1)
+        else:
+            if stat.S_ISDIR(os.stat(name).st_mode):
+                raise ParseError("unreadable-file", f"{name}: is a directory")
+            with open(name, "rb") as file:
+                data = file.read(MAX_MESSAGE_BYTES + 1)
+    except (OSError, ValueError) as error:
+        raise ParseError("unreadable-file", f"{name!s:.200}: {_reason(error)}") from None
+    if len(data) > MAX_MESSAGE_BYTES:
+        raise ParseError("too-large", f"{name}: larger than {MAX_MESSAGE_BYTES} bytes")
+    return data
+
+
+def read_text_input(name: str) -> str:
+    """The same as text in UTF-8.
+
+    Raises:
+        ParseError: ``unreadable-file``, ``too-large``, ``not-utf8``.
+    """
+    try:
+        return read_input(name).decode()
+    except UnicodeDecodeError:
+        raise ParseError("not-utf8", f"{name}: not UTF-8 text") from None
+
+
+# writing ------------------------------------------------------------------------------------------
+
+
+def check_output(target: Path | None, sources: tuple[str, ...], wallet: Path) -> None:
+    """Refuse an output file that cannot be written or must not be, before anything else happens.
+
+    Args:
+        sources: what the command reads; none of it may be overwritten.
+        wallet: its own files may not be either.
+
+    Raises:
+        UsageError: ``output-is-input``, ``output-is-wallet``, ``output-unwritable``.
+    """
+    if target is None:
+        return
+    try:
+        mode = os.stat(target).st_mode
+    except FileNotFoundError:
+        mode = None
+    except OSError as error:
+        raise UsageError("output-unwritable", f"{target!s:.200}: {_reason(error)}") from None
+    for source in sources:
+        if source != STANDARD_STREAM and mode is not None and _same_file(source, target):
+            raise UsageError("output-is-input", f"{target} is the input file, it would be overwritten")
+    if mode is not None and not (stat.S_ISREG(mode) or _is_stream(mode)):
+        kind = "a directory" if stat.S_ISDIR(mode) else "no file that can be written to"
+        raise UsageError("output-unwritable", f"{target} is {kind}")
+    if mode is None or stat.S_ISREG(mode):
+        _check_place(target, Path(os.path.realpath(target)), wallet)
+
+
+def _same_file(source: str, target: Path) -> bool:
+    try:
+        return os.path.samefile(source, target)
+    except OSError:
+        return False  # a missing input is reported where it is read
+
+
+def _is_stream(mode: int) -> bool:
+    return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)
+
+
+def _check_place(target: Path, place: Path, wallet: Path) -> None:
+    folder, home = place.parent, Path(os.path.realpath(wallet))
+    if not os.path.isdir(folder):
+        raise UsageError("output-unwritable", f"the folder {target.parent} does not exist")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UsageError("output-unwritable", f"the folder {target.parent} cannot be written to")
+    own = ("wallet.toml", "keys.toml", "wallet.lock")
+    if folder in (home / "offers", home / "channels") or (folder == home and place.name in own):
+        raise UsageError("output-is-wallet", f"{target} is the place of one of the wallet's own files")
+
+
+@contextmanager
+def written(target: Path | None, text: str, hint: str = AGAIN) -> Iterator[None]:
+    """Write a result file, whole or not at all; it appears only when the block has ended well.
+
+    A device or a named pipe is written to as it is; a symbolic link stays one.
+
+    Raises:
+        StorageError: ``not-emitted``, with ``hint``.
+    """
+    staged = None if target is None else _staged(target, text, hint)
+    try:
+        yield
+        if target is not None and staged is not None:
+            _move(staged, Path(os.path.realpath(target)), hint)
+    except BaseException:
+        if staged is not None:
+            _discard(staged)
+        raise
+
+
+def _staged(target: Path, text: str, hint: str) -> Path | None:
+    """A file beside the target that holds the text; None where the target took it at once."""
+    try:
+        if target.exists() and _is_stream(os.stat(target).st_mode):
+            with open(target, "w", encoding="utf-8") as stream:
+                stream.write(text)
+            return None
+    except OSError as error:
+        raise not_emitted(f"{target}: {_reason(error)}", hint) from error
+    staged = Path(os.path.realpath(target)).with_name(f".mpchan-{os.getpid()}.part")
+    try:
+        write_durably(staged, text.encode(), mode=0o644)
+    except StorageError as error:
+        raise not_emitted(error.message.replace(str(staged), str(target)), hint) from error
+    return staged
+
+
+def _move(staged: Path, place: Path, hint: str) -> None:
+    try:
+        os.replace(staged, place)
+        sync_directory(place.parent)
+    except OSError as error:
+        raise not_emitted(f"{place}: {_reason(error)}", hint) from error
+
+
+def _discard(path: Path) -> None:
+    try:
+        path.unlink()
+    except OSError:
+        return
+
+
+def print_output(text: str, hint: str = AGAIN) -> None:
+    """Print a line to standard output and make sure that it left.
+
+    Raises:
+        StorageError: ``not-emitted``, with ``hint``.
+    """
+    if sys.stdout is None:
+        raise not_emitted("standard output is closed", hint)
+    try:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+    except (OSError, ValueError) as error:
+        silence(sys.stdout)
+        raise not_emitted(f"standard output: {_reason(error)}", hint) from error
+
+
+def print_error(text: str) -> None:
+    """Print a line to standard error; where that cannot be written, nobody is left to be told."""
+    if sys.stderr is None:
+        return
+    try:
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        silence(sys.stderr)
+
+
+def confirmed(question: str) -> bool:
+    """Ask on standard error and read the answer from standard input; no answer is a no.
+
+    Nothing of it goes to standard output, where the result of the command belongs.
+    """
+    if sys.stdin is None or sys.stderr is None:
+        return False
+    try:
+        sys.stderr.write(f"{question} [y/N] ")
+        sys.stderr.flush()
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
+    except (OSError, ValueError):
+        return False
+
+
+def silence(stream: TextIO) -> None:
+    """Keep the interpreter from failing again when it flushes a dead stream at exit."""
+    try:
+        descriptor = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(descriptor, stream.fileno())
+        os.close(descriptor)
+    except (OSError, ValueError):
+        return
+
+
+def _reason(error: OSError | ValueError) -> str:
+    """Why the system refused, in the house style."""
+    reason = error.strerror if isinstance(error, OSError) else None
+    return (reason or str(error)).lower()
+
+
+def not_emitted(reason: str, hint: str = AGAIN) -> StorageError:
+    """The state is saved, but its message did not get out."""
+    return StorageError(
+        "not-emitted", f"what was done is saved, but the result could not be written: {reason}", hint=hint
+    )

@@ -1,0 +1,221 @@
+"""The program: commands that load only when used, and the one place where errors become exit codes."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from mpchan.cli.app import App, common_options
+from mpchan.cli.files import not_emitted, print_error, print_output, silence
+from mpchan.errors import ChainError, MpchanError, StorageError, UsageError
+
+PROGRAM = "mpchan"
+INTERRUPTED = 130
+
+
+class BugError(MpchanError):
+    """What should not happen (exit 1)."""
+
+
+class NoCommand(click.UsageError):
+    """Nothing but the name of the program or of a group: people see its help."""
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module only when that command is asked for."""
+
+    def __init__(self, *args: Any, lazy: dict[str, str], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._lazy = lazy
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the group's own options; nothing at all is a usage error with help."""
+        if not args and not ctx.resilient_parsing:
+            raise NoCommand("missing command", ctx)
+        return super().parse_args(ctx, args)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands in the order of a channel's life."""
+        return list(self._lazy)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return one command."""
+        if cmd_name not in self._lazy:
+            return None
+        module, _, attribute = self._lazy[cmd_name].partition(":")
+        command: click.Command = getattr(importlib.import_module(f"mpchan.cli.{module}"), attribute)
+        return command
+
+
+def _print_version(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if not value or context.resilient_parsing:
+        return
+    from mpchan import __version__
+    from mpchan.bitcoin.signature import signer_name
+    from mpchan.chain.embedded.kernel import engine_name
+
+    try:
+        engine = engine_name()
+    except ChainError:  # the embedded chain is optional
+        engine = "none"
+    print_output(f"mpchan {__version__}, signer {signer_name()}, engine {engine}")
+    context.exit()
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    lazy={
+        "init": "wallet:init",
+        "address": "wallet:address",
+        "balance": "wallet:balance",
+        "list": "wallet:list_channels",
+        "show": "wallet:show",
+        "inspect": "wallet:inspect",
+        "wait": "wallet:wait",
+        "payee": "main:payee",
+        "payer": "main:payer",
+        "open": "payer:open_channel",
+        "pay": "payer:pay",
+        "settle": "short:settle",
+        "refund": "payer:refund",
+        "regtest": "main:regtest",
+        "demo": "demo:demo",
+    },
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Version, signer, engine.",
+)
+@common_options
+def cli() -> None:
+    """Pay by the piece: Bitcoin micropayment channels for payer and payee.
+
+    The payer locks the whole price once, signs one small payment after the other as a file, and the chain sees two
+    transactions. Neither side trusts the other for more than one piece.
+
+    \b
+    Start with:
+      mpchan demo            the whole story, both parties, on a private chain
+      mpchan init            a wallet of your own
+      mpchan COMMAND --help  each command with an example
+    """
+
+
+@click.group(
+    cls=LazyGroup,
+    lazy={
+        "offer": "payee:offer",
+        "sign-refund": "payee:sign_refund",
+        "funding": "payee:funding",
+        "accept": "payee:accept",
+        "settle": "payee:settle",
+        "abandon": "payee:abandon",
+    },
+)
+@common_options
+def payee() -> None:
+    """The side that is paid: offer, sign-refund, accept, settle."""
+
+
+@click.group(
+    cls=LazyGroup,
+    lazy={
+        "open": "payer:open_channel",
+        "fund": "payer:fund",
+        "pay": "payer:pay",
+        "settle": "payer:settle",
+        "refund": "payer:refund",
+        "abandon": "payer:abandon",
+    },
+)
+@common_options
+def payer() -> None:
+    """The side that pays: open, fund, pay, settle, or take the refund."""
+
+
+@click.group(
+    cls=LazyGroup,
+    lazy={"mine": "regtest:mine", "faucet": "regtest:faucet", "status": "regtest:status"},
+)
+@common_options
+def regtest() -> None:
+    """The embedded chain: play money, judged by Bitcoin Core's engine."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code; nothing here exits the process.
+
+    Args:
+        arguments: without the program's name.
+    """
+    app = App()
+    try:
+        return _run(app, list(arguments))
+    except (click.Abort, KeyboardInterrupt):
+        print_error("mpchan: interrupted")
+        return INTERRUPTED
+    except Exception as error:  # the outermost boundary: a bug must not look like a traceback to a user
+        app.json = app.json or "--json" in arguments  # usage errors are JSON too, wherever the flag stands
+        if isinstance(error, NoCommand) and error.ctx is not None and not app.json:
+            print_error(error.ctx.get_help() + "\n")
+        failure = _failure(error)
+        if isinstance(failure, BugError) and os.environ.get("MPCHAN_DEBUG"):
+            raise
+        return app.fail(failure)
+
+
+def _run(app: App, arguments: list[str]) -> int:
+    instruction = os.environ.get("_MPCHAN_COMPLETE")
+    if instruction:
+        from click.shell_completion import shell_complete
+
+        if shell_complete(cli, {"obj": app}, PROGRAM, "_MPCHAN_COMPLETE", instruction):
+            raise UsageError("usage", f"no completion for _MPCHAN_COMPLETE={instruction!s:.80}")
+        return 0
+    try:
+        with cli.make_context(PROGRAM, arguments, obj=app) as context:
+            code = cli.invoke(context)
+    except click.exceptions.Exit as leave:  # --help and --version
+        return leave.exit_code
+    return code if isinstance(code, int) else 0
+
+
+def _failure(error: Exception) -> MpchanError:
+    """Any failure as one of our own."""
+    if isinstance(error, MpchanError):
+        return error
+    if isinstance(error, click.UsageError):
+        where = error.ctx.command_path if error.ctx is not None else PROGRAM
+        return UsageError("usage", _lower(error.format_message()), hint=f"see `{where} --help`")
+    if isinstance(error, click.ClickException):
+        return UsageError("usage", _lower(error.format_message()))
+    if isinstance(error, OSError):
+        return _system_failure(error)
+    hint = "this is a bug in mpchan; MPCHAN_DEBUG=1 shows where"
+    return BugError("bug", f"unexpected {type(error).__name__}: {error!s:.200}", hint=hint)
+
+
+def _system_failure(error: OSError) -> StorageError:
+    """What the system refused without anyone expecting it: help that could not be printed, a folder that is gone."""
+    reason = (error.strerror or str(error)).lower()
+    if error.filename is None and error.errno in (errno.EPIPE, errno.ENOSPC, errno.EIO):
+        silence(sys.stdout)
+        return not_emitted(f"standard output: {reason}")
+    return StorageError("system", reason if error.filename is None else f"{error.filename}: {reason}")
+
+
+def _lower(message: str) -> str:
+    """click's message in the house style: lower case, no period."""
+    text = message.strip().rstrip(".")
+    return text[:1].lower() + text[1:]

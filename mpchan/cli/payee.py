@@ -1,0 +1,189 @@
+"""``mpchan payee …``: the commands of the side that is paid."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mpchan.cli.app import (
+    AMOUNT,
+    FEE_RATE,
+    App,
+    chain_options,
+    channel_option,
+    check_address,
+    common_options,
+    example,
+    file_argument,
+    output_option,
+    pass_app,
+)
+from mpchan.cli.files import read_input
+from mpchan.party import payee
+from mpchan.party.common import Result, read_psbt, read_transaction
+from mpchan.units import Amount, FeeRate, lock_time_from_int
+
+_DELAY = click.IntRange(min=1)
+
+
+@click.command(epilog=example("mpchan payee offer --max-capacity 0.01btc --memo 'big file' -o offer.toml"))
+@click.option(
+    "--like", metavar="OFFER_ID", help="The same terms as an earlier offer of yours, with a new key."
+)
+@click.option("--min-capacity", "min_capacity_sat", type=AMOUNT, help="Smallest channel.")
+@click.option("--max-capacity", "max_capacity_sat", type=AMOUNT, help="Largest channel.")
+@click.option(
+    "--fee-rate", "fee_rate_sat_per_kvb", type=FEE_RATE, help="Of refund, updates and settlement, in sat/vB."
+)
+@click.option(
+    "--lock-time-unit", type=click.Choice(["blocks", "seconds"]), help="Seconds suit many payments."
+)
+@click.option("--min-refund-delay", type=_DELAY, metavar="N", help="Least time until the refund.")
+@click.option("--max-refund-delay", type=_DELAY, metavar="N", help="Most time until the refund.")
+@click.option(
+    "--settle-window", type=_DELAY, metavar="N", help="Time that you have to close before the refund."
+)
+@click.option("--step", type=_DELAY, metavar="N", help="Between the lock times of two updates.")
+@click.option("--min-increment", "min_increment_sat", type=AMOUNT, help="Smallest payment.")
+@click.option("--min-confirmations", type=click.IntRange(1, 1000), metavar="N", help="Of the funding.")
+@click.option("--memo", metavar="TEXT", help="A line for the payer.")
+@click.option("--address", help="Where you are paid, instead of a fresh address of this wallet.")
+@click.option("--force", is_flag=True, help="Allow a settle window below 6 h in seconds.")
+@output_option
+@common_options
+@pass_app
+def offer(
+    app: App, /, like: str | None, address: str | None, force: bool, output: Path | None, **terms: object
+) -> None:
+    """Make an offer for one channel: writes its TOML for the payer.
+
+    What you leave out comes from wallet.toml. An offer serves one channel and has a key of its own.
+    """
+    app.check_output(output)
+    changes = {key: _plain(value) for key, value in terms.items() if value is not None}
+    wallet = app.wallet()
+    if address is not None:
+        check_address(address, wallet.network)
+    result = payee.offer(wallet, changes, like=like, address=address, force=force)
+    app.emit(
+        result,
+        output,
+        f"offer {result['offer_id']}, paid to {result['payee_address']}",
+        "next: the payer runs `mpchan payer open OFFER AMOUNT` on this text",
+        body="toml",
+        again=f"the offer is kept in {wallet.directory / 'offers' / result['offer_id']}.toml",
+    )
+
+
+def _plain(value: Any) -> Any:
+    """An option's value as the offer's TOML holds it."""
+    if isinstance(value, Amount):
+        return value.sat
+    return value.sat_per_kvb if isinstance(value, FeeRate) else value
+
+
+@click.command("sign-refund", epilog=example("mpchan payee sign-refund request.psbt -o signed-refund.psbt"))
+@file_argument
+@output_option
+@chain_options
+@common_options
+@pass_app
+def sign_refund(app: App, file: str, output: Path | None) -> None:
+    """Sign the refund that a payer asks for: writes it.
+
+    The request is checked against your offer. One refund is signed for a channel, ever; the same request again gets the
+    same answer.
+    """
+    app.check_output(output, file)
+    psbt = read_psbt(read_input(file))
+    wallet = app.wallet()
+    result = payee.sign_refund(wallet, app.chain(wallet), psbt)
+    app.emit(
+        result,
+        output,
+        f"signed the refund of channel {result['channel']}: {result['capacity_sat']} sat, "
+        f"refund at {lock_time_from_int(result['refund_lock_time'])}",
+        "next: the payer runs `mpchan payer fund FILE` on this message",
+    )
+
+
+@click.command(epilog=example("mpchan payee funding funding.hex"))
+@file_argument
+@click.option("--broadcast", is_flag=True, help="Also broadcast it.")
+@chain_options
+@common_options
+@pass_app
+def funding(app: App, file: str, broadcast: bool) -> None:
+    """Take the funding transaction as a file.
+
+    It is checked against the refund and kept. It counts as no confirmation.
+    """
+    transaction = read_transaction(read_input(file))
+    wallet = app.wallet()
+    result = payee.funding(wallet, app.chain(wallet), transaction, send=broadcast)
+    app.report(
+        result, lambda view: f"channel {view['channel']} is funded by {view['funding_txid']}, once confirmed"
+    )
+
+
+@click.command(epilog=example("mpchan payee accept update.psbt"))
+@file_argument
+@chain_options
+@common_options
+@pass_app
+def accept(app: App, file: str) -> None:
+    """Verify an update, countersign it and keep it. Deliver for the total that it reports as paid."""
+    psbt = read_psbt(read_input(file))
+    wallet = app.wallet()
+    result = payee.accept(wallet, app.chain(wallet), psbt)
+    app.report(result, _accepted)
+
+
+def _accepted(view: Result) -> str:
+    what = f"update {view['update']}" if view["lock_time"] else "the settlement"
+    if view["duplicate"]:
+        return f"{what} of channel {view['channel']} is held already: {view['paid_sat']} sat in all"
+    text = (
+        f"{what} of channel {view['channel']}: {view['received_sat']} sat received, "
+        f"{view['paid_sat']} in all, {view['remaining_sat']} left"
+    )
+    return text if view["lock_time"] else text + "\nnext: `mpchan payee settle` broadcasts it"
+
+
+@click.command(epilog=example("mpchan payee settle settlement.psbt\nmpchan payee settle --channel 0123abcd"))
+@click.argument("file", required=False, type=click.Path(allow_dash=True))
+@channel_option
+@output_option
+@chain_options
+@common_options
+@pass_app
+def settle(app: App, file: str | None, channel: str | None, output: Path | None) -> None:
+    """Close the channel on the chain.
+
+    With FILE, the payer's settlement is countersigned and broadcast. Without FILE your held settlement goes out, else
+    your best update once its lock time has come.
+    """
+    app.check_output(output, *([file] if file is not None else []))
+    psbt = None if file is None else read_psbt(read_input(file))
+    wallet = app.wallet()
+    result = payee.settle(wallet, app.chain(wallet), psbt, channel)
+    app.emit(
+        result,
+        output,
+        f"{result['kind']} {result['txid']} of channel {result['channel']}: {result['paid_sat']} sat for you"
+        + (", broadcast" if result["broadcast"] else "; broadcast it yourself"),
+    )
+
+
+@click.command(epilog=example("mpchan payee abandon --channel 0123abcd"))
+@channel_option
+@chain_options
+@common_options
+@pass_app
+def abandon(app: App, channel: str | None) -> None:
+    """Give up an opening whose funding never came. The signed refund stays remembered."""
+    wallet = app.wallet()
+    result = payee.abandon(wallet, app.chain(wallet), channel)
+    app.report(result, lambda view: f"channel {view['channel']} is {view['status']}")

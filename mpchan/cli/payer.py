@@ -1,0 +1,260 @@
+"""``mpchan payer …``: the commands of the side that pays."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from mpchan.channel.terms import Terms
+from mpchan.cli.app import (
+    AMOUNT,
+    FEE_RATE,
+    App,
+    chain_options,
+    channel_option,
+    check_address,
+    common_options,
+    example,
+    file_argument,
+    output_option,
+    pass_app,
+)
+from mpchan.cli.files import AGAIN, confirmed, read_input, read_text_input
+from mpchan.errors import NotPossible, UsageError
+from mpchan.party import payer
+from mpchan.party.common import read_psbt
+from mpchan.units import Amount, FeeRate, lock_time_from_int
+
+
+@click.command("open", epilog=example("mpchan payer open offer.toml 100000 -o request.psbt"))
+@click.argument("offer", type=click.Path(allow_dash=True))
+@click.argument("amount", type=AMOUNT)
+@click.option(
+    "--refund-delay",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Blocks or seconds until the refund; else the offer's.",
+)
+@click.option("--funding-fee-rate", type=FEE_RATE, help="Fee rate of the funding, in sat/vB.")
+@click.option("--address", help="Where your share goes, instead of a fresh address of this wallet.")
+@output_option
+@chain_options
+@common_options
+@pass_app
+def open_channel(
+    app: App,
+    offer: str,
+    amount: Amount,
+    refund_delay: int | None,
+    funding_fee_rate: FeeRate | None,
+    address: str | None,
+    output: Path | None,
+) -> None:
+    """Open a channel of AMOUNT under OFFER: writes a request.
+
+    It asks the payee for its signature on your refund. Nothing is signed or sent yet. The same command again gives the
+    same request.
+    """
+    app.check_output(output, offer)
+    text = read_text_input(offer)
+    wallet = app.wallet()
+    if address is not None:
+        check_address(address, wallet.network)
+    result = payer.open_channel(
+        wallet,
+        app.chain(wallet),
+        text,
+        amount,
+        refund_delay=refund_delay,
+        funding_fee_rate=funding_fee_rate,
+        address=address,
+    )
+    app.emit(
+        result,
+        output,
+        f"channel {result['channel']} of {result['capacity_sat']} sat, "
+        f"refund at {lock_time_from_int(result['refund_lock_time'])}",
+        "next: the payee runs `mpchan payee sign-refund FILE` on this message",
+    )
+
+
+@click.command(epilog=example("mpchan payer fund signed-refund.psbt --refund-out refund.hex -o funding.hex"))
+@file_argument
+@click.option("--no-broadcast", is_flag=True, help="Only write the signed funding; you broadcast it.")
+@click.option(
+    "--refund-out",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Also write the complete refund there.",
+)
+@click.option("--yes", is_flag=True, help="Do not ask on mainnet.")
+@output_option
+@chain_options
+@common_options
+@pass_app
+def fund(
+    app: App, file: str, no_broadcast: bool, refund_out: Path | None, yes: bool, output: Path | None
+) -> None:
+    """Store the refund that the payee signed, then fund the channel.
+
+    The payee's signature is verified and the refund stored before the funding is signed and broadcast.
+
+    Your seed words alone do not recover the money of an open channel: the refund does. Keep a copy
+    of it (--refund-out) away from this machine.
+    """
+    app.check_output(output, file)
+    app.check_output(refund_out, file)
+    _check_refund_out(refund_out, output)
+    psbt = read_psbt(read_input(file))
+    wallet = app.wallet()
+
+    def confirm(terms: Terms) -> None:
+        if wallet.network.name == "mainnet" and not yes:
+            _ask(app, terms)
+
+    result = payer.fund(
+        wallet, app.chain(wallet), psbt, send=not no_broadcast, refund_out=refund_out, confirm=confirm
+    )
+    app.emit(
+        result,
+        output,
+        f"channel {result['channel']}: the refund is stored, the funding {result['funding_txid']} is signed"
+        + (
+            " and broadcast"
+            if result["broadcast"]
+            else "; broadcast it yourself, and never bump its fee by replacement"
+        ),
+        "seed words alone do not recover an open channel, the refund does: keep a copy of it (--refund-out)",
+        "next: wait with `mpchan wait CHANNEL --for confirmed`, then `mpchan payer pay AMOUNT`",
+    )
+
+
+def _check_refund_out(refund_out: Path | None, output: Path | None) -> None:
+    """The refund's copy is a file of its own."""
+    if refund_out is None:
+        return
+    if refund_out.exists() and not refund_out.is_file():
+        raise UsageError("output-unwritable", f"{refund_out} is no file that keeps a refund")
+    if output is not None and os.path.realpath(output) == os.path.realpath(refund_out):
+        raise UsageError("output-twice", f"funding and refund cannot both be written to {output}")
+
+
+def _ask(app: App, terms: Terms) -> None:
+    text = (
+        f"This locks {terms.funding_value} of real money until {terms.refund_lock_time} at the latest. Go on?"
+    )
+    if app.json or not confirmed(text):
+        raise NotPossible(
+            "not-confirmed", "funding on mainnet was not confirmed", hint="answer y, or add --yes"
+        )
+
+
+@click.command(
+    epilog=example("mpchan payer pay 1000 -o update.psbt\nmpchan payer pay --total 5000 -o update.psbt")
+)
+@click.argument("amount", type=AMOUNT, required=False)
+@click.option("--total", type=AMOUNT, help="Pay up to this running total; safe to repeat.")
+@click.option("--last", is_flag=True, help="Write the latest update again.")
+@channel_option
+@output_option
+@chain_options
+@common_options
+@pass_app
+def pay(
+    app: App,
+    amount: Amount | None,
+    total: Amount | None,
+    last: bool,
+    channel: str | None,
+    output: Path | None,
+) -> None:
+    """Pay AMOUNT more: writes the next update for the payee. It is never broadcast.
+
+    Scripts use --total: repeated after a crash it pays nothing twice.
+    """
+    if [amount is not None, total is not None, last].count(True) != 1:
+        raise UsageError(
+            "usage", "give one of AMOUNT, --total and --last", hint="see `mpchan payer pay --help`"
+        )
+    app.check_output(output)
+    wallet = app.wallet()
+    if amount is not None:
+        result = payer.pay(wallet, app.chain(wallet), channel, amount)
+    elif total is not None:
+        result = payer.pay_up_to(wallet, app.chain(wallet), channel, total)
+    else:
+        result = payer.pay_last(wallet, app.chain(wallet), channel)
+    app.emit(
+        result,
+        output,
+        f"update {result['update']} of channel {result['channel']}: {result['amount_sat']} sat now, "
+        f"{result['paid_sat']} in all, {result['remaining_sat']} left",
+        again=AGAIN if amount is None else "the payment is kept: `mpchan payer pay --last` writes it again",
+    )
+
+
+@click.command(epilog=example("mpchan payer settle --total 100000 -o settlement.psbt"))
+@click.option("--total", type=AMOUNT, help="Final total; more than what is paid includes a last payment.")
+@channel_option
+@output_option
+@chain_options
+@common_options
+@pass_app
+def settle(app: App, total: Amount | None, channel: str | None, output: Path | None) -> None:
+    """Close the channel: writes the settlement for the payee.
+
+    It is the final balance; the payee countersigns and broadcasts it. With nothing paid it cancels the channel, and
+    all of it comes back to you.
+    """
+    app.check_output(output)
+    wallet = app.wallet()
+    result = payer.settle(wallet, app.chain(wallet), channel, total)
+    app.emit(
+        result,
+        output,
+        f"settlement of channel {result['channel']}: {result['paid_sat']} sat to the payee",
+        "next: the payee runs `mpchan payee settle FILE`; should it not, `mpchan payer refund` works at its time",
+    )
+
+
+@click.command(epilog=example("mpchan payer refund --channel 0123abcd"))
+@channel_option
+@output_option
+@chain_options
+@common_options
+@pass_app
+def refund(app: App, channel: str | None, output: Path | None) -> None:
+    """Take everything back: broadcasts the refund, at its time.
+
+    It is done when it is confirmed: `mpchan wait CHANNEL --for closed`.
+    """
+    app.check_output(output)
+    wallet = app.wallet()
+    result = payer.refund(wallet, app.chain(wallet), channel)
+    app.emit(
+        result,
+        output,
+        f"refund {result['txid']} of channel {result['channel']}"
+        + (
+            " is broadcast; it is done once it is confirmed"
+            if result["broadcast"]
+            else ": broadcast it yourself"
+        ),
+    )
+
+
+@click.command(epilog=example("mpchan payer abandon"))
+@channel_option
+@chain_options
+@common_options
+@pass_app
+def abandon(app: App, channel: str | None) -> None:
+    """Give up an opening whose funding was never signed.
+
+    Its coins are free again.
+    """
+    wallet = app.wallet()
+    result = payer.abandon(wallet, app.chain(wallet), channel)
+    app.report(result, lambda view: f"channel {view['channel']} is {view['status']}")

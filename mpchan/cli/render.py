@@ -1,0 +1,170 @@
+"""Tables for people, by rich. Only this module and the demo import it, and only when a person is answered.
+
+Colours appear in a terminal alone and never with NO_COLOR; what is piped is plain and as wide as it needs to be.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from mpchan.party.common import Result
+from mpchan.units import lock_time_from_int
+
+_PIPED_WIDTH = 400
+_STATUS_STYLE = {
+    "open": "green",
+    "closed": "dim",
+    "refunded": "dim",
+    "abandoned": "dim",
+    "settling": "yellow",
+    "refunding": "yellow",
+}
+
+
+def console(file: io.TextIOBase | None = None) -> Console:
+    """A console on stdout that wraps nothing when it is piped."""
+    terminal = sys.stdout.isatty()
+    plain = not terminal or bool(os.environ.get("NO_COLOR"))  # rich would go on to write bold without colour
+    return Console(
+        file=file,  # type: ignore[arg-type]
+        highlight=False,
+        markup=False,
+        emoji=False,
+        force_terminal=terminal,
+        color_system=None if plain else "auto",
+        width=None if terminal else _PIPED_WIDTH,
+    )
+
+
+def _text(renderable: RenderableType) -> str:
+    buffer = io.StringIO()
+    console(buffer).print(renderable)
+    return "\n".join(line.rstrip() for line in buffer.getvalue().rstrip("\n").split("\n"))
+
+
+def sat(value: int | None) -> str:
+    """An amount with separated thousands."""
+    return "?" if value is None else f"{value:,} sat"
+
+
+def lock(value: int | None) -> str:
+    """A lock time in words."""
+    if value is None:
+        return "none yet"
+    return "none: final at once" if value == 0 else str(lock_time_from_int(value))
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def _status(value: str) -> Text:
+    return Text(value, style=_STATUS_STYLE.get(value, "cyan"))
+
+
+def _pairs(title: str | None = None) -> Table:
+    table = Table(title=title, title_justify="left", show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    return table
+
+
+def balance(view: Result) -> str:
+    """``mpchan balance``."""
+    table = _pairs()
+    table.add_row("confirmed", sat(view["confirmed_sat"]))
+    table.add_row("unconfirmed", sat(view["unconfirmed_sat"]))
+    table.add_row("in channels", sat(view["in_channels_sat"]))
+    return _text(table)
+
+
+def channels(view: Result) -> str:
+    """``mpchan list``: a table, or one channel below the other where a row does not fit the terminal."""
+    rows = [_row(channel) for channel in view["channels"]]
+    if not rows:
+        return "no channels yet"
+    table = Table(box=None, pad_edge=False)
+    for name in rows[0]:
+        table.add_column(
+            name, no_wrap=True, justify="left" if name in ("channel", "role", "status") else "right"
+        )
+    for row in rows:
+        table.add_row(*row.values())
+    terminal = console()
+    unbounded = terminal.options.update(width=_PIPED_WIDTH)
+    if terminal.measure(table, options=unbounded).maximum <= terminal.width:
+        return _text(table)
+    return "\n\n".join(_text(_filled_pairs(row)) for row in rows)
+
+
+def _row(view: Result) -> dict[str, RenderableType]:
+    return {
+        "channel": view["channel"],
+        "role": view["role"],
+        "status": _status(view["status"]),
+        "paid": f"{view['paid_sat']:,}",
+        "left": f"{view['remaining_sat']:,}",
+        "updates": f"{view['updates']:,}",
+        "refund at": lock(view["refund_lock_time"]),
+    }
+
+
+def _filled_pairs(row: dict[str, RenderableType]) -> Table:
+    table = _pairs()
+    for name, value in row.items():
+        table.add_row(name, value)
+    return table
+
+
+def channel(view: Result) -> str:
+    """``mpchan show``."""
+    table = _pairs()
+    funding = view["funding"]
+    confirmations = funding["confirmations"]
+    table.add_row("channel", view["channel"])
+    table.add_row("role", view["role"])
+    table.add_row("status", _status(view["status"]))
+    table.add_row("network", f"{view['network']}, {view['scheme']}")
+    table.add_row("capacity", sat(view["capacity_sat"]))
+    table.add_row("paid", sat(view["paid_sat"]))
+    table.add_row("left", sat(view["remaining_sat"]))
+    table.add_row("updates", str(view["updates"]))
+    table.add_row("funding", f"{funding['txid']}:{funding['vout']}")
+    seen = "not seen on the chain" if confirmations is None else _counted(confirmations, "confirmation")
+    table.add_row("", f"{sat(funding['value_sat'])}, {seen}")
+    table.add_row("refund", lock(view["refund_lock_time"]))
+    table.add_row("latest", lock(view["latest_lock_time"]))
+    table.add_row("payer", view["payer_address"] or "")
+    table.add_row("", view["payer_pubkey"])
+    table.add_row("payee", view["payee_address"])
+    table.add_row("", view["payee_pubkey"])
+    return _text(table)
+
+
+def message(view: Result) -> str:
+    """``mpchan inspect``."""
+    table = _pairs()
+    kind = "PSBT (lacks signatures)" if view["kind"] == "psbt" else "complete transaction"
+    table.add_row("kind", kind)
+    table.add_row("txid", view["txid"])
+    table.add_row("version", str(view["version"]))
+    table.add_row("lock time", lock(view["lock_time"]))
+    table.add_row("size", f"{view['vsize']} vB")
+    for number, source in enumerate(view["inputs"]):
+        table.add_row(f"input {number}", f"{source['txid']}:{source['vout']}")
+        value = source.get("value_sat")
+        table.add_row(
+            "", ("" if value is None else f"{sat(value)}, ") + f"nSequence {source['sequence']:#010x}"
+        )
+    for number, output in enumerate(view["outputs"]):
+        table.add_row(
+            f"output {number}", f"{sat(output['value_sat'])} to {output['address'] or output['script']}"
+        )
+    table.add_row("signatures", str(view["signatures"]))
+    return _text(table)

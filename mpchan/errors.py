@@ -1,0 +1,69 @@
+"""The whole error hierarchy: every failure that a user can meet, with its exit code.
+
+An error carries a *slug* (a stable, machine-readable name of the broken rule), a
+message (lower case, no period, with the offending value) and, where it helps, a hint
+that says what to do next. The class decides the exit code; ``mpchan.cli.main`` is the one
+place that turns an error into a process exit.
+"""
+
+from __future__ import annotations
+
+
+class MpchanError(Exception):
+    """Base of all expected failures. Anything else that escapes is a bug (exit code 1).
+
+    Args:
+        slug: stable name of the rule, in kebab-case; scripts may match on it.
+        message: lower case, no period, holding the offending value.
+        hint: what the user can do next, or None.
+    """
+
+    exit_code = 1
+
+    def __init__(self, slug: str, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.slug = slug
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(MpchanError):
+    """The command line itself is wrong (exit 2)."""
+
+    exit_code = 2
+
+
+class ParseError(MpchanError):
+    """Unreadable or malformed bytes, file, offer or configuration (exit 3)."""
+
+    exit_code = 3
+
+
+class Refused(MpchanError):
+    """What the counterparty sent breaks a rule of the channel (exit 4)."""
+
+    exit_code = 4
+
+
+class NotPossible(MpchanError):
+    """The request does not fit the state: closed, not enough funds, below dust (exit 5)."""
+
+    exit_code = 5
+
+
+class TooEarly(MpchanError):
+    """The same request will succeed later: a lock time or confirmations are missing (exit 6)."""
+
+    exit_code = 6
+
+
+class StorageError(MpchanError):
+    """The wallet's own storage failed: locked, permissions, damaged, not emitted (exit 7)."""
+
+    exit_code = 7
+
+
+class ChainError(MpchanError):
+    """The chain backend is out of reach or rejects the transaction (exit 8)."""
+
+    exit_code = 8

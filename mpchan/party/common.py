@@ -1,0 +1,161 @@
+"""Steps that both parties share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from mpchan.bitcoin.psbt import Psbt
+from mpchan.bitcoin.tx import Transaction
+from mpchan.chain.base import Chain
+from mpchan.channel.facts import Facts, Status
+from mpchan.channel.messages import single_input_rules
+from mpchan.channel.offer import blocks_in_unit
+from mpchan.channel.rules import enforce
+from mpchan.channel.terms import Terms
+from mpchan.errors import ParseError, Refused, UsageError
+from mpchan.units import ChainTip, Height, LockTime, MedianTime, OutPoint
+from mpchan.wallet.wallet import Wallet, channel_name
+
+if TYPE_CHECKING:
+    from mpchan.wallet.records import Record
+
+_DAY_BLOCKS = 144
+
+
+def read_psbt(data: bytes) -> Psbt:
+    """A message that still lacks a signature.
+
+    Raises:
+        ParseError: malformed, or ``not-a-psbt`` for a complete transaction.
+    """
+    from mpchan.bitcoin.message import decode_message
+
+    message = decode_message(data)
+    if isinstance(message, Transaction):
+        raise ParseError(
+            "not-a-psbt", f"this is a complete transaction ({message.txid}), not a message of the channel"
+        )
+    return message
+
+
+def read_transaction(data: bytes) -> Transaction:
+    """A complete transaction.
+
+    Raises:
+        ParseError: malformed, or ``not-a-transaction`` for a PSBT.
+    """
+    from mpchan.bitcoin.message import decode_message
+
+    message = decode_message(data)
+    if isinstance(message, Psbt):
+        raise ParseError("not-a-transaction", "this is a PSBT, not a complete transaction")
+    return message
+
+
+def spent_outpoint(psbt: Psbt) -> OutPoint:
+    """The one output that a channel's message spends.
+
+    Raises:
+        Refused: ``input-count``.
+    """
+    enforce(single_input_rules(psbt))
+    return psbt.tx.inputs[0].outpoint
+
+
+def named_by(wallet: Wallet, psbt: Psbt) -> str:
+    """The name of the channel that a message belongs to.
+
+    Raises:
+        Refused: ``unknown-channel``.
+    """
+    outpoint = spent_outpoint(psbt)
+    if not wallet.has_channel(outpoint):
+        raise Refused("unknown-channel", f"this wallet has no channel on {outpoint}")
+    return channel_name(outpoint)
+
+
+def tip_for(chain: Chain, unit: str) -> ChainTip:
+    """The tip; with its median time where the channel counts seconds.
+
+    A tip that was stated by its height alone stands at the epoch: no deadline in seconds would ever come.
+
+    Raises:
+        ChainError: out of reach.
+        UsageError: ``tip-needed``.
+    """
+    tip = chain.tip()
+    if unit == MedianTime.unit and tip.median_time < MedianTime.lowest:
+        raise UsageError(
+            "tip-needed",
+            "this channel counts seconds, so the command needs the chain's median time too",
+            hint="add --tip HEIGHT:MEDIAN_TIME",
+        )
+    return tip
+
+
+def earliest_spend(terms: Terms) -> LockTime | None:
+    """Before this no block holds a spend of the funding, nor of a coin that the funding itself spends.
+
+    The refund is the first thing that is signed, and not for longer than the offer's max_refund_delay; until then the
+    payer's coins were unspent too. The day on top is for blocks that a reorganisation has replaced since.
+    """
+    lock_time, offer = terms.refund_lock_time, terms.offer
+    value = lock_time.value - offer.max_refund_delay - blocks_in_unit(_DAY_BLOCKS, lock_time.unit)
+    return type(lock_time)(value) if value >= lock_time.lowest else None
+
+
+def from_now_on(tip: ChainTip) -> LockTime:
+    """Where to look for a spend of what nobody has signed yet: in no block that is there already."""
+    return Height(max(tip.height, 1))
+
+
+def gather_facts(chain: Chain, terms: Terms) -> Facts:
+    """Ask the chain about one channel. With the backend ``none``, the user's word counts.
+
+    Raises:
+        ChainError: out of reach.
+        UsageError: ``tip-needed``.
+    """
+    tip = tip_for(chain, terms.refund_lock_time.unit)
+    if chain.stated_confirmations is not None:
+        return Facts(tip, terms.funding_txout, chain.stated_confirmations)
+    seen = chain.output(terms.outpoint, not_before=earliest_spend(terms))
+    if seen is None:
+        return Facts(tip)
+    if seen.spend is None:
+        return Facts(tip, seen.output, seen.confirmations, mature=seen.mature)
+    return Facts(tip, seen.output, seen.confirmations, seen.spend.txid, seen.spend.confirmations)
+
+
+def facts_if_any(chain: Chain, terms: Terms) -> Facts | None:
+    """As ``gather_facts``, but None where nothing can be asked and nothing was said."""
+    try:
+        return gather_facts(chain, terms)
+    except UsageError:
+        return None
+
+
+def still_going(chain: Chain) -> Callable[[Record], bool]:
+    """Whether a channel has not ended by what the chain says; for commands that were told no channel."""
+
+    def going(record: Record) -> bool:
+        return record.status(facts_if_any(chain, record.terms)) not in ENDED
+
+    return going
+
+
+def broadcast(chain: Chain, transaction: Transaction, facts: Facts) -> bool:
+    """Send a spend of the funding to the chain, unless it is there already; whether it is there now."""
+    if facts.spent_by == transaction.txid:
+        return True
+    if not chain.sends:
+        return False
+    chain.broadcast(transaction)
+    return True
+
+
+ENDED = (Status.CLOSED, Status.REFUNDED, Status.ABANDONED)
+
+Result = dict[str, Any]
+"""A command's answer: its JSON keys and values."""

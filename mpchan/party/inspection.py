@@ -1,0 +1,69 @@
+"""Any message in words, with or without a wallet."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mpchan.bitcoin.address import script_to_address
+from mpchan.bitcoin.network import Network
+from mpchan.bitcoin.psbt import Psbt
+from mpchan.bitcoin.tx import Transaction, TxOut
+from mpchan.party.common import Result
+from mpchan.units import lock_time_from_int
+
+
+def describe(message: Psbt | Transaction, network: Network) -> Result:
+    """What a message holds. Addresses are written for ``network``; a transaction itself names none."""
+    psbt = message if isinstance(message, Psbt) else None
+    transaction = message.tx if isinstance(message, Psbt) else message
+    lock_time = transaction.lock_time
+    return {
+        "kind": "tx" if psbt is None else "psbt",
+        "txid": str(transaction.txid),
+        "version": transaction.version,
+        "lock_time": lock_time,
+        "lock_time_unit": lock_time_from_int(lock_time).unit if lock_time else None,
+        "vsize": transaction.vsize,
+        "inputs": [_input(transaction, psbt, index) for index in range(len(transaction.inputs))],
+        "outputs": [_output(output, network) for output in transaction.outputs],
+        "signatures": _count_signatures(transaction, psbt),
+    }
+
+
+def _input(transaction: Transaction, psbt: Psbt | None, index: int) -> dict[str, Any]:
+    source = transaction.inputs[index]
+    view: dict[str, Any] = {
+        "txid": str(source.outpoint.txid),
+        "vout": source.outpoint.vout,
+        "sequence": source.sequence,
+    }
+    if psbt is None:
+        return {
+            **view,
+            "script_sig": source.script_sig.hex(),
+            "witness": [item.hex() for item in source.witness],
+        }
+    fields = psbt.inputs[index]
+    utxo, script = fields.witness_utxo, fields.witness_script
+    view["value_sat"] = None if utxo is None else utxo.value.sat
+    view["witness_script"] = None if script is None else script.hex()
+    view["sighash_type"] = fields.sighash_type
+    view["partial_sigs"] = {key.hex(): signature.hex() for key, signature in fields.partial_sigs.items()}
+    return view
+
+
+def _output(output: TxOut, network: Network) -> dict[str, Any]:
+    script = output.script_pubkey
+    return {
+        "value_sat": output.value.sat,
+        "address": script_to_address(script, network),
+        "script": script.hex(),
+    }
+
+
+def _count_signatures(transaction: Transaction, psbt: Psbt | None) -> int:
+    """Partial signatures of a PSBT; of a transaction the witness items that look like DER signatures."""
+    if psbt is not None:
+        return sum(len(fields.partial_sigs) for fields in psbt.inputs)
+    items = (item for source in transaction.inputs for item in source.witness)
+    return sum(1 for item in items if 9 <= len(item) <= 73 and item[0] == 0x30)

@@ -1,0 +1,358 @@
+"""The payer's commands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mpchan.bitcoin.address import address_to_script
+from mpchan.bitcoin.psbt import Psbt
+from mpchan.bitcoin.tx import Transaction
+from mpchan.chain.base import Chain
+from mpchan.channel import payer
+from mpchan.channel.offer import Offer
+from mpchan.channel.opening import capacity_rules, offer_rules, refund_lock_time
+from mpchan.channel.rules import enforce
+from mpchan.channel.scheme import scheme_of
+from mpchan.channel.terms import Terms, funding_output
+from mpchan.errors import MpchanError, NotPossible, Refused, UsageError
+from mpchan.party.common import (
+    Result,
+    broadcast,
+    earliest_spend,
+    from_now_on,
+    gather_facts,
+    named_by,
+    still_going,
+    tip_for,
+)
+from mpchan.units import Amount, FeeRate, LockTime, OutPoint
+from mpchan.values import replace
+from mpchan.wallet.coins import build_funding
+from mpchan.wallet.payer_record import PayerRecord
+from mpchan.wallet.storage import write_durably
+from mpchan.wallet.wallet import Wallet
+
+if TYPE_CHECKING:
+    from mpchan.wallet.records import Record
+
+
+def _find(wallet: Wallet, chain: Chain, prefix: str | None, phases: Sequence[type], what: str) -> str:
+    """The channel that a payer's command means; see ``Wallet.find_channel``."""
+
+    def suitable(record: Record) -> bool:
+        return isinstance(record, PayerRecord) and isinstance(record.state, tuple(phases))
+
+    return wallet.find_channel(prefix, suitable, what, still_going(chain))
+
+
+def _load(wallet: Wallet, name: str, *, wrong: type[MpchanError] = UsageError) -> PayerRecord:
+    """The channel, which must be one in which this wallet is the payer.
+
+    Args:
+        wrong: what is raised in the other role; ``Refused`` where the counterparty's message named the channel.
+    """
+    record = wallet.load_channel(name)
+    if not isinstance(record, PayerRecord):
+        raise wrong("wrong-role", f"in channel {name[:16]} this wallet is the payee")
+    return record
+
+
+def open_channel(
+    wallet: Wallet,
+    chain: Chain,
+    offer_text: str,
+    capacity: Amount,
+    *,
+    refund_delay: int | None = None,
+    funding_fee_rate: FeeRate | None = None,
+    address: str | None = None,
+) -> Result:
+    """``payer open``: choose coins, build the funding, ask for the refund. Nothing is signed.
+
+    A second call for the same offer and capacity gives the same request again.
+    """
+    offer = Offer.from_toml(offer_text)
+    limits = wallet.config.limits
+    enforce(offer_rules(offer, wallet.network.name, limits, chain.min_fee_rate()))
+    with wallet.lock():
+        under = _under(wallet, offer)
+        for earlier in under:
+            if not isinstance(earlier.state, payer.Abandoned):
+                return _opened(_same_capacity(earlier, capacity))
+        if wallet.knows_key(offer.payee_key.sec, apart_from=[record.terms.name for record in under]):
+            raise Refused(
+                "payee-key", f"the offer's key {offer.payee_key.sec.hex()} is known to this wallet already"
+            )
+        if funding_fee_rate is not None and funding_fee_rate < chain.min_fee_rate():
+            raise NotPossible(
+                "funding-fee-rate",
+                f"a funding at {funding_fee_rate} is not relayed, the least is {chain.min_fee_rate()}",
+            )
+        tip = tip_for(chain, offer.lock_time_unit)
+        lock_time = refund_lock_time(offer, tip, refund_delay, limits)
+        record = _prepare(wallet, chain, offer, capacity, lock_time, funding_fee_rate, address)
+        # nobody can have seen this outpoint: a backend that has to look through blocks learns where to begin
+        chain.output(record.terms.outpoint, not_before=from_now_on(tip))
+        wallet.save_channel(record)
+        return _opened(record)
+
+
+def _prepare(
+    wallet: Wallet,
+    chain: Chain,
+    offer: Offer,
+    capacity: Amount,
+    lock_time: LockTime,
+    rate: FeeRate | None,
+    address: str | None,
+) -> PayerRecord:
+    """A new opening; the indexes of its keys are on disk when this returns."""
+    keys = wallet.fresh_keys()
+    kinds = ["channel", "change"] if address is not None else ["channel", "change", "receive"]
+    index = keys.next_index("channel")
+    payer_script = (
+        keys.script("receive", keys.next_index("receive"))
+        if address is None
+        else address_to_script(address, wallet.network)
+    )
+    enforce(capacity_rules(offer, capacity, payer_script))
+    payer_key = keys.channel_key(index).public_key
+    output = funding_output(offer, capacity, payer_key, payer_script)
+    reserved = wallet.reserved_outpoints()
+    coins = [
+        coin
+        for coin in chain.coins(keys.scripts())
+        if coin.confirmations and coin.mature and coin.outpoint not in reserved
+    ]
+    change_script = keys.script("change", keys.next_index("change"))
+    funding, spent = build_funding(coins, output, change_script, rate or _funding_rate(wallet, chain))
+    terms = Terms(offer, OutPoint(funding.txid, 0), output.value, payer_key, payer_script, lock_time)
+    keys.allocate(*kinds)
+    return PayerRecord(index, payer.Opening(terms, funding, spent))
+
+
+def _funding_rate(wallet: Wallet, chain: Chain) -> FeeRate:
+    """The chain's rate, within this wallet's limits."""
+    limits = wallet.config.limits
+    return min(max(chain.fee_rate(), chain.min_fee_rate(), limits.min_fee_rate), limits.max_fee_rate)
+
+
+def _under(wallet: Wallet, offer: Offer) -> list[PayerRecord]:
+    """The channels that were opened under this very offer; all but one of them are abandoned."""
+    return [
+        record
+        for record in wallet.channels()
+        if isinstance(record, PayerRecord) and record.terms.offer == offer
+    ]
+
+
+def _same_capacity(record: PayerRecord, capacity: Amount) -> PayerRecord:
+    terms = record.terms
+    if terms.capacity != capacity or not isinstance(record.state, (payer.Opening, payer.Secured)):
+        raise NotPossible(
+            "offer-used",
+            f"offer {terms.offer.offer_id} serves channel {terms.channel_id} of {terms.capacity} already",
+            hint="an offer serves one channel: ask the payee for another, or `mpchan payer abandon` the first",
+        )
+    return record
+
+
+def _opened(record: PayerRecord) -> Result:
+    state = record.state
+    if not isinstance(state, (payer.Opening, payer.Secured)):
+        raise TypeError("only an opening is answered with a refund request")
+    terms = state.terms
+    return {
+        "channel": terms.channel_id,
+        "capacity_sat": terms.capacity.sat,
+        "funding_txid": str(terms.outpoint.txid),
+        "funding_vout": terms.outpoint.vout,
+        "funding_sat": terms.funding_value.sat,
+        "refund_lock_time": terms.refund_lock_time.value,
+        "hex": payer.refund_request(state).to_hex(),
+    }
+
+
+def fund(
+    wallet: Wallet,
+    chain: Chain,
+    psbt: Psbt,
+    *,
+    send: bool = True,
+    refund_out: Path | None = None,
+    confirm: Callable[[Terms], None] | None = None,
+) -> Result:
+    """``payer fund``: verify the signed refund, store it complete, and only then sign and send the funding.
+
+    Args:
+        refund_out: also write the complete refund there, before the funding can leave.
+        confirm: asked before anything is signed; it raises to stop.
+    """
+    name = named_by(wallet, psbt)
+    with wallet.channel_lock(name):
+        record = _load(wallet, name, wrong=Refused)
+        state = record.state
+        terms = record.terms
+        enforce(payer.refund_reply_rules(terms, psbt))
+        if isinstance(state, payer.Abandoned):
+            raise NotPossible("channel-abandoned", "this opening was abandoned")
+        if isinstance(state, (payer.Opening, payer.Secured)):
+            enforce(payer.time_left_rules(terms, tip_for(chain, terms.refund_lock_time.unit)))
+            _require_unspent(chain, terms, state.funding)
+            if confirm is not None:
+                confirm(terms)
+        if isinstance(state, payer.Opening):
+            state = payer.secure(state, psbt, wallet.keys.channel_key(record.key_index))
+            wallet.save_channel(replace(record, state=state))
+        refund = state.refund if isinstance(state, payer.Secured) else payer.funded_of(state).refund
+        if refund_out is not None:
+            write_durably(refund_out, (refund.to_hex() + "\n").encode())
+        if isinstance(state, payer.Secured):
+            state = payer.fund(state, wallet.keys.sign_funding(state.funding, state.spent))
+            wallet.save_channel(replace(record, state=state))
+        funding = payer.funded_of(state).funding
+        sent = send and _send_funding(chain, terms, funding)
+        return {
+            "channel": terms.channel_id,
+            "funding_txid": str(funding.txid),
+            "broadcast": sent,
+            "hex": funding.to_hex(),
+        }
+
+
+def _require_unspent(chain: Chain, terms: Terms, funding: Transaction) -> None:
+    """The coins of an unsigned funding are still there.
+
+    Raises:
+        NotPossible: ``coin-spent``.
+    """
+    spender = _foreign_spend(chain, terms, funding, confirmed=False)
+    if spender is not None:
+        raise NotPossible(
+            "coin-spent",
+            f"{spender} spends a coin that this funding needs",
+            hint="give this opening up with `mpchan payer abandon` and open another",
+        )
+
+
+def _foreign_spend(chain: Chain, terms: Terms, funding: Transaction, *, confirmed: bool) -> str | None:
+    """A transaction other than the funding that spends one of its inputs."""
+    for source in funding.inputs:
+        seen = chain.output(source.outpoint, not_before=earliest_spend(terms))
+        spend = None if seen is None else seen.spend
+        if spend is not None and spend.txid != funding.txid and (spend.confirmations or not confirmed):
+            return str(spend.txid)
+    return None
+
+
+def _send_funding(chain: Chain, terms: Terms, funding: Transaction) -> bool:
+    if not chain.sends:
+        return False
+    if chain.output(terms.outpoint, not_before=earliest_spend(terms)) is None:
+        chain.broadcast(funding)
+    return True
+
+
+def abandon(wallet: Wallet, chain: Chain, prefix: str | None) -> Result:
+    """``payer abandon``: give up an opening whose funding never left; its coins are free again."""
+    name = _find(wallet, chain, prefix, (payer.Opening, payer.Secured), "being opened")
+    with wallet.channel_lock(name):
+        record = _load(wallet, name)
+        void = (
+            isinstance(record.state, payer.Funded)
+            and _foreign_spend(chain, record.terms, record.state.funding, confirmed=True) is not None
+        )
+        state = payer.abandon(record.state, funding_is_void=void)
+        if state != record.state:
+            wallet.save_channel(replace(record, state=state))
+        return {"channel": record.terms.channel_id, "status": payer.status(state, None).value}
+
+
+# paying -------------------------------------------------------------------------------------------
+
+
+def pay(wallet: Wallet, chain: Chain, prefix: str | None, amount: Amount) -> Result:
+    """``payer pay AMOUNT``: the next update."""
+    name = _find(wallet, chain, prefix, (payer.Funded,), "open")
+    with wallet.channel_lock(name):
+        record = _load(wallet, name)
+        state = payer.pay(record.state, amount, gather_facts(chain, record.terms))
+        wallet.save_channel(replace(record, state=state))
+        return _paid(wallet, record, state, amount)
+
+
+def pay_up_to(wallet: Wallet, chain: Chain, prefix: str | None, total: Amount) -> Result:
+    """``payer pay --total``: the update that brings the total there; the latest again where it is reached."""
+    name = _find(wallet, chain, prefix, (payer.Funded,), "open")
+    with wallet.channel_lock(name):
+        record = _load(wallet, name)
+        before = payer.paid_total(record.state)
+        state = payer.pay_up_to(record.state, total, gather_facts(chain, record.terms))
+        if isinstance(record.state, payer.Funded) and state != record.state:
+            wallet.save_channel(replace(record, state=state))
+            return _paid(wallet, record, state, total - before)
+        return _paid(wallet, record, state, Amount(0))
+
+
+def pay_last(wallet: Wallet, chain: Chain, prefix: str | None) -> Result:
+    """``payer pay --last``: the latest update again, the same bytes."""
+    name = _find(wallet, chain, prefix, (payer.Funded, payer.Settling, payer.Refunding), "funded")
+    with wallet.channel_lock(name):
+        record = _load(wallet, name)
+        return _paid(wallet, record, payer.latest_update(record.state), Amount(0))
+
+
+def _paid(wallet: Wallet, record: PayerRecord, state: payer.Funded, amount: Amount) -> Result:
+    key = wallet.keys.channel_key(record.key_index)
+    terms = state.terms
+    return {
+        "channel": terms.channel_id,
+        "update": state.number,
+        "amount_sat": amount.sat,
+        "paid_sat": state.paid.sat,
+        "remaining_sat": (terms.capacity - state.paid).sat,
+        "lock_time": scheme_of(terms).update_lock_time(state.number).value,
+        "hex": payer.update_message(state, key).to_hex(),
+    }
+
+
+# closing ------------------------------------------------------------------------------------------
+
+
+def settle(wallet: Wallet, chain: Chain, prefix: str | None, total: Amount | None = None) -> Result:
+    """``payer settle``: the final balance, for the payee to countersign and broadcast."""
+    name = _find(wallet, chain, prefix, (payer.Funded, payer.Settling), "open")
+    with wallet.channel_lock(name):
+        record = _load(wallet, name)
+        state = payer.settle(record.state, total, gather_facts(chain, record.terms))
+        if state != record.state:
+            wallet.save_channel(replace(record, state=state))
+        message = payer.settlement_message(state, wallet.keys.channel_key(record.key_index))
+        return {
+            "channel": record.terms.channel_id,
+            "paid_sat": state.total.sat,
+            "lock_time": 0,
+            "hex": message.to_hex(),
+        }
+
+
+def refund(wallet: Wallet, chain: Chain, prefix: str | None) -> Result:
+    """``payer refund``: broadcast the refund once its lock time has come."""
+    name = _find(wallet, chain, prefix, (payer.Funded, payer.Settling, payer.Refunding), "funded")
+    with wallet.channel_lock(name):
+        record = _load(wallet, name)
+        facts = gather_facts(chain, record.terms)
+        state = payer.take_refund(record.state, facts)
+        if state != record.state:
+            wallet.save_channel(replace(record, state=state))
+        transaction = state.funded.refund
+        sent = broadcast(chain, transaction, facts)
+        return {
+            "channel": record.terms.channel_id,
+            "txid": str(transaction.txid),
+            "kind": "refund",
+            "broadcast": sent,
+            "hex": transaction.to_hex(),
+        }

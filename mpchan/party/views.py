@@ -1,0 +1,154 @@
+"""What a wallet can tell about itself: channels, balance, waiting. Nothing here changes a file."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from mpchan.bitcoin.address import script_to_address
+from mpchan.chain.base import Chain
+from mpchan.channel.facts import Facts, Status
+from mpchan.errors import MpchanError, NotPossible, TooEarly
+from mpchan.party.common import Result, facts_if_any, gather_facts, still_going
+from mpchan.units import Amount, lock_time_from_int
+from mpchan.wallet.wallet import Wallet
+
+if TYPE_CHECKING:
+    from mpchan.wallet.records import Record
+
+
+def short_view(record: Record, facts: Facts | None) -> Result:
+    """One channel as ``list`` shows it."""
+    terms, paid = record.terms, record.paid
+    return {
+        "channel": terms.channel_id,
+        "role": record.role,
+        "status": record.status(facts).value,
+        "capacity_sat": terms.capacity.sat,
+        "paid_sat": paid.sat,
+        "remaining_sat": (terms.capacity - paid).sat,
+        "updates": record.updates,
+        "refund_lock_time": terms.refund_lock_time.value,
+    }
+
+
+def full_view(record: Record, facts: Facts | None) -> Result:
+    """One channel as ``show`` shows it."""
+    terms = record.terms
+    offer = terms.offer
+    seen = facts is not None and facts.funding is not None
+    short = short_view(record, facts)
+    return {
+        "channel": short["channel"],
+        "role": short["role"],
+        "status": short["status"],
+        "scheme": offer.scheme,
+        "network": offer.network.name,
+        "capacity_sat": short["capacity_sat"],
+        "paid_sat": short["paid_sat"],
+        "remaining_sat": short["remaining_sat"],
+        "updates": short["updates"],
+        "funding": {
+            "txid": str(terms.outpoint.txid),
+            "vout": terms.outpoint.vout,
+            "value_sat": terms.funding_value.sat,
+            "confirmations": facts.confirmations if seen and facts is not None else None,
+        },
+        "refund_lock_time": short["refund_lock_time"],
+        "latest_lock_time": record.latest_lock_time,
+        "payer_pubkey": terms.payer_key.sec.hex(),
+        "payee_pubkey": offer.payee_key.sec.hex(),
+        "payer_address": script_to_address(terms.payer_script, offer.network),
+        "payee_address": offer.payee_address,
+    }
+
+
+def show(wallet: Wallet, chain: Chain, prefix: str | None) -> Result:
+    """``show``: one channel whole; the only one where none is named."""
+    record = wallet.load_channel(
+        wallet.find_channel(prefix, lambda record: True, "known", still_going(chain))
+    )
+    return full_view(record, facts_if_any(chain, record.terms))
+
+
+def list_channels(wallet: Wallet, chain: Chain, damaged: Callable[[str, MpchanError], None]) -> Result:
+    """``list``: every channel in short, the oldest first; unreadable ones are told to ``damaged``."""
+    records = sorted(wallet.channels(damaged), key=lambda record: record.key_index)
+    views = [short_view(record, facts_if_any(chain, record.terms)) for record in records]
+    return {"channels": views}
+
+
+def fresh_address(wallet: Wallet) -> Result:
+    """``address``: a receiving address that nobody was told before; its index is on disk."""
+    with wallet.lock():
+        keys = wallet.fresh_keys()
+        script = keys.script("receive", keys.next_index("receive"))
+        keys.allocate("receive")
+    return {"address": script_to_address(script, wallet.network)}
+
+
+_ENDED = (Status.CLOSED, Status.REFUNDED, Status.ABANDONED, Status.OPENING)
+
+
+def balance(wallet: Wallet, chain: Chain) -> Result:
+    """``balance``: the wallet's coins, and its share of its open channels."""
+    confirmed = unconfirmed = in_channels = Amount(0)
+    for coin in chain.coins(wallet.keys.scripts()):
+        if coin.confirmations:
+            confirmed += coin.output.value
+        else:
+            unconfirmed += coin.output.value
+    for record in wallet.channels():
+        facts = facts_if_any(chain, record.terms)
+        if record.status(facts) in _ENDED:
+            continue
+        if facts is not None and (facts.funding is None or facts.spent_by is not None):
+            continue  # the money is among the coins: not gone yet, or on its way back
+        in_channels += record.share()
+    return {
+        "confirmed_sat": confirmed.sat,
+        "unconfirmed_sat": unconfirmed.sat,
+        "in_channels_sat": in_channels.sat,
+    }
+
+
+def _has_come(record: Record, facts: Facts, goal: str) -> bool:
+    if goal == "confirmed":
+        return facts.confirmations >= record.terms.offer.min_confirmations
+    if goal == "closed":
+        return facts.spend_confirmations > 0
+    lock_time = record.own_way_out
+    return lock_time is not None and (lock_time == 0 or lock_time_from_int(lock_time).is_final(facts.tip))
+
+
+def wait(
+    wallet: Wallet, chain: Chain, prefix: str | None, goal: str, timeout: float | None, pause: float = 0.25
+) -> Result:
+    """``wait``: until the funding is confirmed, the own way out is final, or the channel is closed.
+
+    Args:
+        goal: ``confirmed``, ``final`` or ``closed``.
+        timeout: seconds, or None for no end.
+        pause: seconds between two looks at the chain.
+
+    Raises:
+        TooEarly: ``timeout``.
+        NotPossible: ``channel-abandoned``.
+    """
+    name = wallet.find_channel(prefix, lambda record: True, "known", still_going(chain))
+    limit = None if timeout is None else time.monotonic() + timeout
+    while True:
+        record = wallet.load_channel(name)
+        facts = gather_facts(chain, record.terms)
+        now = record.status(facts)
+        if now is Status.ABANDONED:
+            raise NotPossible("channel-abandoned", f"channel {record.terms.channel_id} was abandoned")
+        if _has_come(record, facts, goal):
+            return {"channel": record.terms.channel_id, "status": now.value}
+        if limit is not None and time.monotonic() >= limit:
+            raise TooEarly(
+                "timeout",
+                f"channel {record.terms.channel_id} is {now.value}, not {goal}, after {timeout:g} s",
+            )
+        time.sleep(pause)

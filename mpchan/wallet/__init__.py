@@ -1,0 +1,9 @@
+"""The wallet directory: configuration, keys, offers and channels on disk.
+
+storage   durable writes, locks, reading with limits
+config    wallet.toml
+keys      keys.toml: the seed and the key indexes
+records   a channel's state as JSON
+coins     which coins fund a channel
+wallet    the directory as a whole
+"""

@@ -1,0 +1,188 @@
+"""``wallet.toml``: network, chain backend, the payer's limits and the payee's usual terms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mpchan.bitcoin.network import Network, network_from_name
+from mpchan.chain.base import ChainConfig as ChainConfig  # read here, so had from here
+from mpchan.channel.limits import PayerLimits
+from mpchan.channel.offer import blocks_in_unit
+from mpchan.errors import ParseError
+from mpchan.units import MAX_MONEY_SAT, FeeRate, checked_int
+from mpchan.values import field, frozen
+
+CONFIG_VERSION = 1
+BACKENDS = ("embedded", "bitcoind", "electrum", "none")
+_CHAIN_KEYS = ("backend", "directory", "rpc_url", "rpc_cookie", "electrum")
+_LIMIT_KEYS = ("min_fee_rate", "max_fee_rate", "max_refund_delay_blocks", "max_refund_delay_seconds")
+_OFFER_NUMBERS = (
+    "min_capacity_sat",
+    "max_capacity_sat",
+    "fee_rate_sat_per_kvb",
+    "min_refund_delay",
+    "max_refund_delay",
+    "settle_window",
+    "step",
+    "min_increment_sat",
+    "min_confirmations",
+)
+
+
+@frozen
+class Config:
+    """The whole of wallet.toml, checked."""
+
+    network: Network
+    chain: ChainConfig
+    limits: PayerLimits = field(default_factory=PayerLimits)
+    offer: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_toml(cls, text: str, *, source: Path | str = "wallet.toml") -> Config:
+        """Read the file's text.
+
+        Raises:
+            ParseError: ``malformed-config`` naming the key; ``unknown-network``.
+        """
+        import tomli
+
+        try:
+            table = tomli.loads(text)
+        except (tomli.TOMLDecodeError, RecursionError, ValueError) as error:
+            raise ParseError("malformed-config", f"{source} is not valid TOML: {error!s:.200}") from None
+        try:
+            return cls._from_table(table)
+        except ParseError as error:
+            raise ParseError(error.slug, f"{source}: {error.message}", hint=error.hint) from None
+
+    @classmethod
+    def _from_table(cls, table: dict[str, Any]) -> Config:
+        _known(table, ("version", "network", "chain", "limits", "offer"), "")
+        version = table.get("version", CONFIG_VERSION)
+        if type(version) is not int or version != CONFIG_VERSION:
+            raise ParseError(
+                "malformed-config", f"version {version!r:.80} is unknown, this mpchan reads {CONFIG_VERSION}"
+            )
+        network = network_from_name(_string(table, "network"))
+        chain = _chain(_table(table, "chain"), network)
+        return cls(network, chain, _limits(_table(table, "limits")), _offer_defaults(_table(table, "offer")))
+
+
+def offer_defaults(config: Config, unit: str | None) -> dict[str, Any]:
+    """The terms of a new offer before the command line changes any: built-in ones, then wallet.toml's.
+
+    The file's delays count only for the unit that the file itself names.
+    """
+    own_unit = config.offer.get("lock_time_unit", "blocks")
+    unit = own_unit if unit is None else unit
+    terms: dict[str, Any] = {
+        "min_capacity_sat": 1000,
+        "max_capacity_sat": 100_000_000,
+        "fee_rate_sat_per_kvb": 2000,
+        "lock_time_unit": unit,
+        "min_refund_delay": blocks_in_unit(288, unit),
+        "max_refund_delay": blocks_in_unit(4320, unit),
+        "settle_window": blocks_in_unit(144, unit),
+        "step": 1,
+        "min_increment_sat": 1,
+        "min_confirmations": 6 if config.network.name == "mainnet" else 1,
+        "memo": "",
+    }
+    delays = ("min_refund_delay", "max_refund_delay", "settle_window", "step")
+    terms.update({key: value for key, value in config.offer.items() if unit == own_unit or key not in delays})
+    terms["lock_time_unit"] = unit
+    return terms
+
+
+def config_text(network: Network, chain: ChainConfig) -> str:
+    """The text of a new wallet.toml, with its comments."""
+    import tomli_w
+
+    names = {key: getattr(chain, key) for key in _CHAIN_KEYS}
+    table = tomli_w.dumps({key: value for key, value in names.items() if value is not None})
+    return _TEMPLATE.format(version=CONFIG_VERSION, network=network.name, chain=table.rstrip("\n"))
+
+
+_TEMPLATE = """\
+# The settings of this wallet; for you to edit. Keys and channels stand in files of their own.
+version = {version}
+network = "{network}"
+
+[chain]
+{chain}
+
+[limits]
+# What this wallet agrees to as a payer, whatever an offer says. Fee rates in sat per 1000 vbytes.
+min_fee_rate = 1000
+max_fee_rate = 200000
+max_refund_delay_blocks = 4320
+max_refund_delay_seconds = 2592000
+
+[offer]
+# The usual terms of `mpchan payee offer`; each can be changed there by an option.
+# fee_rate_sat_per_kvb = 2000
+# lock_time_unit = "blocks"
+# min_refund_delay = 288
+# max_refund_delay = 4320
+# settle_window = 144
+# min_confirmations = 1
+"""
+
+
+def _known(table: Mapping[str, Any], keys: tuple[str, ...], where: str) -> None:
+    unknown = [key for key in table if key not in keys]
+    if unknown:
+        raise ParseError("malformed-config", f"unknown key {where}{unknown[0]!r:.80}")
+
+
+def _table(table: Mapping[str, Any], key: str) -> dict[str, Any]:
+    value = table.get(key, {})
+    if not isinstance(value, dict):
+        raise ParseError("malformed-config", f"{key} must be a table, not {value!r:.80}")
+    return value
+
+
+def _string(table: Mapping[str, Any], key: str) -> str:
+    if key not in table:
+        raise ParseError("malformed-config", f"the key {key} is missing")
+    value = table[key]
+    if type(value) is not str:
+        raise ParseError("malformed-config", f"{key} must be a string, not {value!r:.80}")
+    return value
+
+
+def _chain(table: dict[str, Any], network: Network) -> ChainConfig:
+    _known(table, _CHAIN_KEYS, "chain.")
+    values = {key: _string(table, key) for key in table}
+    backend = values.get("backend", "embedded")
+    if backend not in BACKENDS:
+        raise ParseError(
+            "malformed-config", f"chain.backend {backend!r:.80} is none of {', '.join(BACKENDS)}"
+        )
+    if backend == "embedded" and network.name != "regtest":
+        raise ParseError(
+            "malformed-config", f"the embedded chain is regtest only, this wallet is {network.name}"
+        )
+    return ChainConfig(**values)
+
+
+def _limits(table: dict[str, Any]) -> PayerLimits:
+    _known(table, _LIMIT_KEYS, "limits.")
+    values: dict[str, Any] = {key: checked_int(table[key], 0, MAX_MONEY_SAT, key) for key in table}
+    for key in ("min_fee_rate", "max_fee_rate"):
+        if key in values:
+            values[key] = FeeRate(values[key])
+    return PayerLimits(**values)
+
+
+def _offer_defaults(table: dict[str, Any]) -> dict[str, Any]:
+    _known(table, (*_OFFER_NUMBERS, "lock_time_unit", "memo"), "offer.")
+    for key in table:
+        if key in _OFFER_NUMBERS:
+            checked_int(table[key], 0, MAX_MONEY_SAT, key)
+        else:
+            _string(table, key)
+    return table

@@ -1,0 +1,115 @@
+"""The payee's side of a channel, as it stands in the wallet."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mpchan.bitcoin.tx import Transaction
+from mpchan.channel import payee
+from mpchan.channel.facts import Facts, Status
+from mpchan.channel.terms import Terms
+from mpchan.units import Amount
+from mpchan.values import frozen
+
+
+@frozen
+class PayeeRecord:
+    """A channel in which this wallet is paid.
+
+    Attributes:
+        key_index: of the channel key.
+    """
+
+    key_index: int
+    state: payee.PayeeState
+    role = "payee"
+
+    @property
+    def terms(self) -> Terms:
+        """The channel's terms."""
+        return payee.terms_of(self.state)
+
+    @property
+    def is_going(self) -> bool:
+        """Whether payments or a settlement may still flow."""
+        return isinstance(self.state, (payee.Active, payee.Closing))
+
+    @property
+    def paid(self) -> Amount:
+        """What can be collected with what is held."""
+        return payee.received_total(self.state)
+
+    @property
+    def updates(self) -> int:
+        """Number of the best update; 0 before the first."""
+        best = payee.best_of(self.state)
+        return 0 if best is None else best.number
+
+    @property
+    def latest_lock_time(self) -> int | None:
+        """nLockTime of the best update, 0 once a settlement is held, None before both."""
+        if isinstance(self.state, payee.Closing) and self.state.settlement is not None:
+            return 0
+        best = payee.best_of(self.state)
+        return None if best is None else best.transaction.lock_time
+
+    @property
+    def own_way_out(self) -> int | None:
+        """nLockTime of what this party can broadcast alone: a settlement or the best update."""
+        return self.latest_lock_time
+
+    def share(self) -> Amount:
+        """This party's share of the channel as it stands."""
+        return self.paid
+
+    def status(self, facts: Facts | None) -> Status:
+        """Where the channel stands."""
+        return payee.status(self.state, facts)
+
+    def fields(self) -> dict[str, Any]:
+        """The state as plain values."""
+        return _fields(self.state)
+
+    @classmethod
+    def from_fields(cls, terms: Terms, body: dict[str, Any]) -> PayeeRecord:
+        """Read ``fields`` back; KeyError, TypeError, ValueError or ParseError where they make no state."""
+        return cls(body["key_index"], _state(terms, body))
+
+
+def _fields(state: payee.PayeeState) -> dict[str, Any]:
+    if isinstance(state, payee.Abandoned):
+        return {"phase": "abandoned"}
+    active = payee.active_of(state)
+    best = active.best
+    fields: dict[str, Any] = {
+        "phase": "active" if isinstance(state, payee.Active) else "closing",
+        "funding_tx": None if active.funding is None else active.funding.to_hex(),
+        "update": None
+        if best is None
+        else {"number": best.number, "paid_sat": best.paid.sat, "tx": best.transaction.to_hex()},
+    }
+    if isinstance(state, payee.Closing):
+        held = state.settlement
+        fields["settlement"] = (
+            None if held is None else {"paid_sat": held.paid.sat, "tx": held.transaction.to_hex()}
+        )
+    return fields
+
+
+def _state(terms: Terms, body: dict[str, Any]) -> payee.PayeeState:
+    phase = body["phase"]
+    if phase == "abandoned":
+        return payee.Abandoned(terms)
+    funding = None if body["funding_tx"] is None else Transaction.from_hex(body["funding_tx"])
+    update, best = body["update"], None
+    if update is not None:
+        best = payee.Update(update["number"], Amount(update["paid_sat"]), Transaction.from_hex(update["tx"]))
+    active = payee.Active(terms, funding, best)
+    if phase == "active":
+        return active
+    if phase != "closing":
+        raise ValueError(f"unknown phase {phase!r}")
+    held, settlement = body["settlement"], None
+    if held is not None:
+        settlement = payee.Settlement(Amount(held["paid_sat"]), Transaction.from_hex(held["tx"]))
+    return payee.Closing(active, settlement)

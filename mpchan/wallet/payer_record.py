@@ -1,0 +1,133 @@
+"""The payer's side of a channel, as it stands in the wallet."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mpchan.bitcoin.tx import Transaction, TxOut
+from mpchan.channel import payer
+from mpchan.channel.facts import Facts, Status
+from mpchan.channel.scheme import scheme_of
+from mpchan.channel.terms import Terms
+from mpchan.units import Amount
+from mpchan.values import frozen
+
+
+@frozen
+class PayerRecord:
+    """A channel in which this wallet pays.
+
+    Attributes:
+        key_index: of the channel key.
+    """
+
+    key_index: int
+    state: payer.PayerState
+    role = "payer"
+
+    @property
+    def terms(self) -> Terms:
+        """The channel's terms."""
+        return payer.terms_of(self.state)
+
+    @property
+    def funding(self) -> Transaction | None:
+        """The funding, in every phase in which it may yet be mined; None where the opening was given up."""
+        state = self.state
+        if isinstance(state, payer.Abandoned):
+            return None
+        if isinstance(state, (payer.Opening, payer.Secured)):
+            return state.funding
+        return payer.funded_of(state).funding
+
+    @property
+    def is_going(self) -> bool:
+        """Whether payments or a settlement may still flow."""
+        return isinstance(self.state, (payer.Funded, payer.Settling))
+
+    @property
+    def paid(self) -> Amount:
+        """What is signed away so far."""
+        return payer.paid_total(self.state)
+
+    @property
+    def updates(self) -> int:
+        """Number of the latest update; 0 before the first."""
+        state = self.state
+        if isinstance(state, (payer.Funded, payer.Settling, payer.Refunding)):
+            return payer.funded_of(state).number
+        return 0
+
+    @property
+    def latest_lock_time(self) -> int | None:
+        """nLockTime of the latest update, 0 once the settlement was handed over, None before both."""
+        if isinstance(self.state, payer.Settling):
+            return 0
+        return scheme_of(self.terms).update_lock_time(self.updates).value if self.updates else None
+
+    @property
+    def own_way_out(self) -> int | None:
+        """nLockTime of what this party can broadcast alone: the refund."""
+        return self.terms.refund_lock_time.value
+
+    def share(self) -> Amount:
+        """This party's share of the channel as it stands."""
+        return self.terms.capacity - self.paid
+
+    def status(self, facts: Facts | None) -> Status:
+        """Where the channel stands."""
+        return payer.status(self.state, facts)
+
+    def fields(self) -> dict[str, Any]:
+        """The state as plain values."""
+        return _fields(self.state)
+
+    @classmethod
+    def from_fields(cls, terms: Terms, body: dict[str, Any]) -> PayerRecord:
+        """Read ``fields`` back; KeyError, TypeError, ValueError or ParseError where they make no state."""
+        return cls(body["key_index"], _state(terms, body))
+
+
+def _fields(state: payer.PayerState) -> dict[str, Any]:
+    if isinstance(state, payer.Abandoned):
+        return {"phase": "abandoned"}
+    if isinstance(state, (payer.Opening, payer.Secured)):
+        spent = [[output.value.sat, output.script_pubkey.hex()] for output in state.spent]
+        fields: dict[str, Any] = {"phase": "opening", "funding_tx": state.funding.to_hex(), "spent": spent}
+        if isinstance(state, payer.Secured):
+            fields.update(phase="secured", refund_tx=state.refund.to_hex())
+        return fields
+    funded = payer.funded_of(state)
+    fields = {
+        "phase": "funded",
+        "funding_tx": funded.funding.to_hex(),
+        "refund_tx": funded.refund.to_hex(),
+        "update": {"number": funded.number, "paid_sat": funded.paid.sat},
+    }
+    if isinstance(state, (payer.Settling, payer.Refunding)):
+        phase = "settling" if isinstance(state, payer.Settling) else "refunding"
+        fields.update(phase=phase, settlement_sat=None if state.total is None else state.total.sat)
+    return fields
+
+
+def _state(terms: Terms, body: dict[str, Any]) -> payer.PayerState:
+    phase = body["phase"]
+    if phase == "abandoned":
+        return payer.Abandoned(terms)
+    funding = Transaction.from_hex(body["funding_tx"])
+    if phase in ("opening", "secured"):
+        spent = tuple(TxOut(Amount(value), bytes.fromhex(script)) for value, script in body["spent"])
+        if phase == "opening":
+            return payer.Opening(terms, funding, spent)
+        return payer.Secured(terms, funding, spent, Transaction.from_hex(body["refund_tx"]))
+    update = body["update"]
+    refund = Transaction.from_hex(body["refund_tx"])
+    funded = payer.Funded(terms, funding, refund, update["number"], Amount(update["paid_sat"]))
+    if phase == "funded":
+        return funded
+    total = None if body["settlement_sat"] is None else Amount(body["settlement_sat"])
+    if phase == "settling" and total is not None:
+        return payer.Settling(funded, total)
+    if phase == "refunding":
+        return payer.Refunding(funded, total)
+    raise ValueError(f"unknown phase {phase!r}")

@@ -1,0 +1,150 @@
+"""Files that survive a crash, and locks between processes.
+
+"Durable" means: written to a temporary file, fsynced, renamed over the target, and the directory
+fsynced. A reader sees the old file or the new one, never a part.
+
+The locks are advisory ``flock`` locks on files that are never deleted. The standard library has all that
+is needed on Linux and macOS; a lock library would add as much start-up time as click itself.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mpchan.errors import ParseError, StorageError
+
+LOCK_TIMEOUT_SECONDS = 60.0
+MAX_FILE_BYTES = 16_000_000
+"""No file of a wallet comes near this; a larger one is damaged."""
+
+
+def storage_error(slug: str, path: Path, error: OSError) -> StorageError:
+    """An OSError as the wallet's own: names the file and the reason."""
+    return StorageError(slug, f"{path}: {(error.strerror or str(error)).lower()}")
+
+
+def write_durably(path: Path, data: bytes, *, mode: int = 0o600) -> None:
+    """Replace ``path`` by ``data``, all or nothing, and durable on return.
+
+    Raises:
+        StorageError: ``write-failed``, the old file is untouched; ``write-unsure``, the new file stands, but a crash
+            of the whole machine could still undo it.
+    """
+    folder, name = os.path.split(path)
+    temporary = os.path.join(folder, f".{name}.{os.getpid()}.tmp")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
+        try:
+            _write_all(descriptor, data)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.replace(temporary, path)
+    except OSError as error:
+        _discard(temporary)
+        raise storage_error("write-failed", path, error) from error
+    try:
+        sync_directory(folder or ".")
+    except OSError as error:
+        raise storage_error("write-unsure", path, error) from error
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def _discard(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError:
+        return
+
+
+def sync_directory(path: Path | str) -> None:
+    """Make renames and creations inside ``path`` durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_directory(path: Path) -> None:
+    """Make a directory (and its parents) that only its owner can enter; durable on return.
+
+    Raises:
+        StorageError: ``write-failed``.
+    """
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        sync_directory(path.parent)
+    except OSError as error:
+        raise storage_error("write-failed", path, error) from error
+
+
+def read_text(path: Path) -> str:
+    """Read one of the wallet's own files.
+
+    Raises:
+        StorageError: ``read-failed``; FileNotFoundError is not swallowed but becomes ``file-missing``.
+        ParseError: ``malformed-file`` for what is not UTF-8 or too large.
+    """
+    try:
+        with open(path, "rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+    except FileNotFoundError as error:
+        raise storage_error("file-missing", path, error) from error
+    except OSError as error:
+        raise storage_error("read-failed", path, error) from error
+    if len(data) > MAX_FILE_BYTES:
+        raise ParseError("malformed-file", f"{path}: larger than {MAX_FILE_BYTES} bytes")
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise ParseError("malformed-file", f"{path}: not UTF-8 text") from None
+
+
+@contextmanager
+def locked(path: Path, *, timeout: float = LOCK_TIMEOUT_SECONDS) -> Iterator[None]:
+    """Hold an exclusive lock on ``path`` (made if missing); other processes and threads wait.
+
+    Raises:
+        StorageError: ``locked`` when it does not come free within ``timeout`` seconds.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise storage_error("write-failed", path, error) from error
+    try:
+        _acquire(descriptor, path, timeout)
+        yield
+    finally:
+        os.close(descriptor)  # frees the lock
+
+
+def _acquire(descriptor: int, path: Path, timeout: float) -> None:
+    limit = time.monotonic() + timeout
+    pause = 0.001
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EACCES, errno.EINTR):
+                raise storage_error("lock-failed", path, error) from error
+        if time.monotonic() >= limit:
+            raise StorageError(
+                "locked",
+                f"{path.parent} is in use by another process, waited {timeout:.0f} s",
+                hint="try again when the other command has ended",
+            )
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.05)

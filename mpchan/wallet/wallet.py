@@ -1,0 +1,330 @@
+"""The wallet directory as a whole.
+
+    wallet.toml                    settings, for people
+    keys.toml                      the seed; mode 0600
+    offers/<offer_id>.toml         the payee's own offers, as they are handed out
+    offers/<offer_id>.json         the offer's key index, and the channel that it served
+    channels/<txid>-<vout>.json    one channel
+    wallet.lock, channels/*.lock   locks between processes, always empty
+
+The wallet's lock guards keys, offers and the choice of coins; a channel's lock guards that channel. Where both
+are needed, the wallet's comes first.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mpchan.bitcoin.network import Network
+from mpchan.channel.offer import Offer
+from mpchan.errors import MpchanError, NotPossible, ParseError, Refused, StorageError, UsageError
+from mpchan.units import OutPoint
+from mpchan.values import frozen
+from mpchan.wallet.config import ChainConfig, Config, config_text
+from mpchan.wallet.keys import Keys
+from mpchan.wallet.records import dump, load
+from mpchan.wallet.storage import locked, make_directory, read_text, storage_error, write_durably
+
+if TYPE_CHECKING:
+    from mpchan.wallet.records import Record
+
+
+@frozen
+class OwnOffer:
+    """An offer that this wallet made.
+
+    Attributes:
+        key_index: of the offer's key.
+        used_by: the funding outpoint of the channel that it serves; None while unused.
+        refund_txid: of the refund that was, or is about to be, signed under it; None while unused.
+    """
+
+    offer: Offer
+    key_index: int
+    used_by: OutPoint | None = None
+    refund_txid: str | None = None
+
+
+def channel_name(outpoint: OutPoint) -> str:
+    """The name of a channel's file, without its suffix."""
+    return f"{outpoint.txid}-{outpoint.vout}"
+
+
+class Wallet:
+    """One wallet directory, open. Make it with ``create`` or ``open``."""
+
+    def __init__(self, directory: Path, config: Config) -> None:
+        self.directory = directory
+        self.config = config
+        self._parsed: dict[str, tuple[str, Record]] = {}  # by channel name: the file's text, and what it says
+
+    @property
+    def network(self) -> Network:
+        """The network of all its coins and channels."""
+        return self.config.network
+
+    @cached_property
+    def keys(self) -> Keys:
+        """The keys, as they stood on disk at the first use; see ``fresh_keys``."""
+        return Keys.load(self.directory / "keys.toml", self.network)
+
+    def fresh_keys(self) -> Keys:
+        """The keys read again; to be called under ``lock`` before ``allocate``."""
+        self.__dict__.pop("keys", None)
+        return self.keys
+
+    @classmethod
+    def create(cls, directory: Path, network: Network, chain: ChainConfig) -> Wallet:
+        """Make a new wallet with new keys.
+
+        Raises:
+            StorageError: ``wallet-exists``, ``write-failed``.
+        """
+        text = config_text(network, chain)
+        config = Config.from_toml(text)
+        make_directory(directory)
+        with locked(directory / "wallet.lock"):
+            if (directory / "wallet.toml").exists():
+                raise StorageError("wallet-exists", f"{directory} holds a wallet already")
+            make_directory(directory / "offers")
+            make_directory(directory / "channels")
+            keys_path = directory / "keys.toml"
+            if keys_path.exists():  # an earlier init was cut short after the keys: they may be known already
+                Keys.load(keys_path, network)
+            else:
+                Keys.create(keys_path, network)
+            write_durably(directory / "wallet.toml", text.encode(), mode=0o600)
+        return cls(directory, config)
+
+    @classmethod
+    def open(cls, directory: Path) -> Wallet:
+        """Open an existing wallet.
+
+        Raises:
+            StorageError: ``no-wallet``, ``read-failed``.
+            ParseError: ``malformed-config``.
+        """
+        path = directory / "wallet.toml"
+        try:
+            text = read_text(path)
+        except StorageError as error:
+            if error.slug != "file-missing":
+                raise
+            raise StorageError(
+                "no-wallet", f"there is no wallet in {directory}", hint="make one with `mpchan init`"
+            ) from None
+        return cls(directory, Config.from_toml(text, source=path))
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Hold the wallet: for keys, offers and the choice of coins."""
+        return locked(self.directory / "wallet.lock")
+
+    # channels -------------------------------------------------------------------------------------
+
+    @cached_property
+    def _channels(self) -> Path:
+        return self.directory / "channels"
+
+    def _channel_path(self, name: str) -> Path:
+        return self._channels / f"{name}.json"
+
+    def channel_lock(self, name: str) -> AbstractContextManager[None]:
+        """Hold one channel."""
+        return locked(self._channels / f"{name}.lock")
+
+    def channel_names(self) -> list[str]:
+        """The names of all channels, sorted."""
+        return [path.name[:-5] for path in self._files("channels", ".json")]
+
+    def _files(self, folder: str, suffix: str) -> list[Path]:
+        """The files of a folder, sorted; none where it is missing."""
+        directory = self.directory / folder
+        try:
+            names = os.listdir(directory)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise storage_error("read-failed", directory, error) from error
+        return [directory / name for name in sorted(names) if name.endswith(suffix) and name[0] != "."]
+
+    def has_channel(self, outpoint: OutPoint) -> bool:
+        """Whether a channel with this funding outpoint is known."""
+        return self._channel_path(channel_name(outpoint)).exists()
+
+    def load_channel(self, name: str) -> Record:
+        """Read a channel. The file is read every time; the same text is not parsed twice.
+
+        Raises:
+            StorageError: ``channel-damaged``, ``channel-schema``, ``file-missing``; the file stays as it is.
+        """
+        path = self._channel_path(name)
+        try:
+            text = read_text(path)
+            known = self._parsed.get(name)
+            if known is not None and known[0] == text:
+                return known[1]
+            record = load(text)
+        except ParseError as error:
+            raise StorageError(error.slug, f"{path}: {error.message}") from None
+        if record.terms.name != name or record.terms.offer.network != self.network:
+            raise StorageError("channel-damaged", f"{path}: holds another channel, or one of another network")
+        self._parsed[name] = (text, record)
+        return record
+
+    def save_channel(self, record: Record) -> None:
+        """Write a channel; durable on return. Its lock file is made with it: no refusal later adds a file."""
+        path = self._channel_path(record.terms.name)
+        if not path.exists():
+            with self.channel_lock(record.terms.name):
+                pass
+        text = dump(record)
+        write_durably(path, text.encode())
+        self._parsed[record.terms.name] = (text, record)
+
+    def channels(self, damaged: Callable[[str, MpchanError], None] | None = None) -> Iterator[Record]:
+        """All readable channels; each unreadable one is told to ``damaged`` and left alone."""
+        for name in self.channel_names():
+            try:
+                yield self.load_channel(name)
+            except StorageError as error:
+                if damaged is not None:
+                    damaged(name, error)
+
+    def find_channel(
+        self,
+        prefix: str | None,
+        suitable: Callable[[Record], bool],
+        what: str,
+        prefer: Callable[[Record], bool] | None = None,
+    ) -> str:
+        """The name of the channel with a unique ``prefix``, or of the only suitable one where it is None.
+
+        Args:
+            suitable: which channels are candidates when none is named.
+            what: what such a channel is, for the message.
+            prefer: decides where several are suitable; it may ask the chain.
+
+        Raises:
+            UsageError: ``ambiguous-channel``.
+            NotPossible: ``unknown-channel``, ``no-channel``.
+        """
+        if prefix is None:
+            fitting = [record for record in self.channels() if suitable(record)]
+            if prefer is not None and len(fitting) > 1:
+                fitting = [record for record in fitting if prefer(record)] or fitting
+            names = [record.terms.name for record in fitting]
+            if not names:
+                raise NotPossible(
+                    "no-channel", f"this wallet has no channel that is {what}", hint="see `mpchan list`"
+                )
+        else:
+            wanted = prefix.lower().replace(":", "-")
+            names = [name for name in self.channel_names() if wanted and name.startswith(wanted)]
+            if not names:
+                raise NotPossible(
+                    "unknown-channel", f"no channel begins with {prefix!r:.80}", hint="see `mpchan list`"
+                )
+        if len(names) > 1:
+            shown = ", ".join(name[:16] for name in names[:4]) + (", …" if len(names) > 4 else "")
+            raise UsageError(
+                "ambiguous-channel",
+                f"{len(names)} channels fit: {shown}",
+                hint="name one with --channel and more digits",
+            )
+        return names[0]
+
+    def knows_key(self, key: bytes, *, apart_from: Collection[str] = ()) -> bool:
+        """Whether a compressed key stands in any offer or channel of this wallet.
+
+        Args:
+            apart_from: names of channels that are not looked at.
+        """
+        files = self._files("offers", ".toml") + self._files("channels", ".json")
+        return any(_mentions(path, [key.hex()]) for path in files if path.name[:-5] not in apart_from)
+
+    def reserved_outpoints(self) -> set[OutPoint]:
+        """Coins that a funding of this wallet spends or is about to spend.
+
+        An unreadable channel reserves nothing: should its funding not have left, a conflict only ends that opening.
+        """
+        reserved: set[OutPoint] = set()
+        for record in self.channels():
+            funding = getattr(record, "funding", None)  # only a payer's record has one
+            if funding is not None:
+                reserved.update(source.outpoint for source in funding.inputs)
+        return reserved
+
+    # offers ---------------------------------------------------------------------------------------
+
+    def new_offer_id(self) -> str:
+        """16 random hex digits that no offer of this wallet has."""
+        while True:
+            offer_id = os.urandom(8).hex()
+            if not self._offer_path(offer_id).exists():
+                return offer_id
+
+    def _offer_path(self, offer_id: str, suffix: str = "toml") -> Path:
+        return self.directory / "offers" / f"{offer_id}.{suffix}"
+
+    def save_offer(self, own: OwnOffer) -> None:
+        """Write an offer and what this wallet knows of it; durable on return, the text last."""
+        state = {
+            "key_index": own.key_index,
+            "used_by": None if own.used_by is None else str(own.used_by),
+            "refund_txid": own.refund_txid,
+        }
+        write_durably(self._offer_path(own.offer.offer_id, "json"), (json.dumps(state) + "\n").encode())
+        path = self._offer_path(own.offer.offer_id)
+        if not path.exists():
+            write_durably(path, own.offer.to_toml().encode())
+
+    def load_offer(self, offer_id: str) -> OwnOffer:
+        """Read one of the own offers.
+
+        Raises:
+            NotPossible: ``unknown-offer``.
+            StorageError: ``offer-damaged``.
+        """
+        path = self._offer_path(offer_id)
+        if not offer_id.isalnum() or not path.exists():
+            raise NotPossible("unknown-offer", f"this wallet made no offer {offer_id!r:.80}")
+        try:
+            offer = Offer.from_toml(read_text(path))
+            state = json.loads(read_text(self._offer_path(offer_id, "json")))
+            used_by = None if state["used_by"] is None else OutPoint.parse(state["used_by"])
+            own = OwnOffer(offer, int(state["key_index"]), used_by, state["refund_txid"])
+        except (ParseError, ValueError, KeyError, TypeError) as error:
+            raise StorageError("offer-damaged", f"{path}: {error!s:.200}") from None
+        if (
+            own.offer.offer_id != offer_id
+            or self.keys.channel_key(own.key_index).public_key != offer.payee_key
+        ):
+            raise StorageError("offer-damaged", f"{path}: does not fit its key")
+        return own
+
+    def offer_for_keys(self, keys: tuple[bytes, bytes]) -> OwnOffer:
+        """The own offer whose key is one of ``keys`` (compressed).
+
+        Raises:
+            Refused: ``unknown-offer``.
+        """
+        wanted = [key.hex() for key in keys]
+        for path in self._files("offers", ".toml"):
+            if _mentions(path, wanted):
+                return self.load_offer(path.name[:-5])
+        raise Refused("unknown-offer", f"no offer of this wallet has one of the keys {' and '.join(wanted)}")
+
+
+def _mentions(path: Path, words: Collection[str]) -> bool:
+    """Whether a file holds one of these words. A damaged file is searched too; one that cannot be read stops nobody."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return False
+    return any(word.encode() in data for word in words)

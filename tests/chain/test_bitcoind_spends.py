@@ -1,0 +1,484 @@
+"""Who spent an output: found in blocks without an index, noted, and true after every reorganisation."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from bitcoind_tools import account, calls, first, fresh_script, spend
+from node import Node, needs_node, running
+
+from mpchan.bitcoin.tx import Transaction
+from mpchan.chain.base import OutputStatus, Spend
+from mpchan.chain.bitcoind import BitcoindChain
+from mpchan.chain.bitcoind.rpc import Rpc
+from mpchan.errors import ChainError
+from mpchan.units import Height, OutPoint
+
+pytestmark = needs_node
+
+DEPTHS = pytest.mark.parametrize("depth", [1, 2, 6])
+
+
+@pytest.fixture
+def seen(tmp_path: Path) -> Path:
+    """Where the notes are."""
+    return tmp_path / "seen"
+
+
+def asked(node: Node, seen: Path | None, outpoint: OutPoint, bound: int = 1) -> OutputStatus | None:
+    """What a new process would find out."""
+    with node.chain(seen) as chain:
+        return chain.output(outpoint, not_before=Height(bound))
+
+
+def closed(node: Node, blocks: int = 3) -> tuple[Transaction, Transaction]:
+    """An output, and its spend below that many blocks less one."""
+    funding = node.pay(fresh_script(), 50_000)
+    node.mine(2)
+    close = spend(funding, 49_000)
+    node.mine_with([close])
+    node.mine(blocks - 1)
+    return funding, close
+
+
+# notes --------------------------------------------------------------------------------------------
+
+
+def test_a_spend_that_was_found_is_not_looked_for_again(
+    shared_node: Node, seen: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    funding, close = closed(shared_node)
+    with calls(monkeypatch) as counted:
+        found = asked(shared_node, seen, first(funding))
+    assert counted["getblock"] >= shared_node.height - 3
+    shared_node.mine(2)
+    with calls(monkeypatch) as counted:
+        again = asked(shared_node, seen, first(funding))
+    assert counted["getblock"] == 0
+    assert sum(counted.values()) == 2, "the network, and whether the block still counts"
+    assert found is not None
+    assert again == OutputStatus(found.output, found.confirmations + 2, Spend(close.txid, 5, close))
+
+
+def test_no_block_is_looked_through_twice(
+    shared_node: Node, seen: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even for an output that nobody has ever seen."""
+    nowhere = OutPoint(spend(shared_node.pay(fresh_script(), 50_000), 49_000).txid, 0)
+    for mined, expected in ((0, shared_node.height), (0, 0), (1, 1), (5, 5), (0, 0)):
+        shared_node.mine(mined)
+        with calls(monkeypatch) as counted:
+            assert asked(shared_node, seen, nowhere) is None
+        assert counted["getblock"] == expected
+
+
+def test_an_output_that_is_seen_unspent_moves_the_search(
+    shared_node: Node, seen: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    funding = shared_node.pay(fresh_script(), 50_000)
+    shared_node.mine(1)
+    for _ in range(30):
+        assert asked(shared_node, seen, first(funding)) is not None
+        shared_node.mine(1)
+    close = spend(funding, 49_000)
+    shared_node.mine_with([close])
+    with calls(monkeypatch) as counted:
+        status = asked(shared_node, seen, first(funding))
+    assert status is not None
+    assert status.spend == Spend(close.txid, 1, close)
+    assert 1 <= counted["getblock"] <= 8
+
+
+def test_an_unspent_output_is_not_noted_at_every_question(shared_node: Node, seen: Path) -> None:
+    """Nor does a question that changes nothing write a file."""
+    funding = shared_node.pay(fresh_script(), 50_000)
+    texts = set()
+    for _ in range(12):
+        shared_node.mine(1)
+        for _ in range(2):
+            asked(shared_node, seen, first(funding))
+            texts.add((seen / f"{funding.txid}-0.json").read_text())
+    assert len(texts) == 2
+
+
+def test_a_search_that_was_broken_off_goes_on(
+    shared_node: Node, seen: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared_node.mine(30)
+    funding, close = closed(shared_node)
+    start = shared_node.height - 25
+    looked_at: list[object] = []
+    attempt = Rpc.attempt
+
+    def failing(self: Rpc, method: str, *parameters: object, **options: float | None) -> object:
+        if method == "getblock":
+            looked_at.append(parameters[0])
+            if len(looked_at) == 10:
+                raise KeyboardInterrupt
+        return attempt(self, method, *parameters, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Rpc, "attempt", failing)
+        with pytest.raises(KeyboardInterrupt):
+            asked(shared_node, seen, first(funding), start)
+        status = asked(shared_node, seen, first(funding), start)
+    assert status is not None
+    assert status.spend == Spend(close.txid, 3, close)
+    assert looked_at[9] == looked_at[10]
+    assert len(set(looked_at)) == len(looked_at) - 1
+
+
+def _write(text: str | bytes) -> Callable[[Path], None]:
+    return lambda path: path.write_bytes(text if isinstance(text, bytes) else text.encode()) and None
+
+
+def _edit(change: Callable[[dict], object]) -> Callable[[Path], None]:
+    def edited(path: Path) -> None:
+        envelope = json.loads(path.read_text())
+        change(envelope)
+        path.write_text(json.dumps(envelope))
+
+    return edited
+
+
+def _folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+DAMAGES: dict[str, Callable[[Path], None]] = {
+    "missing": lambda path: path.unlink(),
+    "empty": _write(""),
+    "no JSON": _write("{"),
+    "no object": _write("[1, 2]"),
+    "null": _write("null"),
+    "not UTF-8": _write(b"\xff\xfe\x00"),
+    "too deep": _write("[" * 100_000),
+    "half": lambda path: path.write_text(path.read_text()[:-20]) and None,
+    "no checksum": _edit(lambda envelope: envelope.pop("checksum")),
+    "other height": _edit(lambda envelope: envelope["note"]["clear"].__setitem__(0, 5)),
+    "other spend": _edit(lambda envelope: envelope["note"].__setitem__("spend", None)),
+    "other value": _edit(lambda envelope: envelope["note"]["spend"].__setitem__("value_sat", 50_001)),
+    "other outpoint": _edit(lambda envelope: envelope["note"].__setitem__("outpoint", "00" * 32 + ":0")),
+    "a folder": _folder,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_note_is_only_slow(shared_node: Node, seen: Path, damage: str) -> None:
+    funding, _ = closed(shared_node)
+    expected = asked(shared_node, seen, first(funding))
+    path = seen / f"{funding.txid}-0.json"
+    DAMAGES[damage](path)
+    for _ in range(2):
+        assert asked(shared_node, seen, first(funding)) == expected
+
+
+def test_notes_that_belong_to_another_output_do_not_count(shared_node: Node, seen: Path) -> None:
+    """One file copied over another, checksum and all."""
+    funding, _ = closed(shared_node)
+    other, _ = closed(shared_node)
+    expected = asked(shared_node, seen, first(funding))
+    asked(shared_node, seen, first(other))
+    paths = [seen / f"{transaction.txid}-0.json" for transaction in (funding, other)]
+    paths[0].write_bytes(paths[1].read_bytes())
+    assert asked(shared_node, seen, first(funding)) == expected
+
+
+def test_notes_are_private_and_nothing_is_left_beside_them(shared_node: Node, seen: Path) -> None:
+    funding, _ = closed(shared_node)
+    asked(shared_node, seen, first(funding))
+    assert [path.name for path in seen.iterdir()] == [f"{funding.txid}-0.json"]
+    assert seen.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_notes_that_cannot_be_written(shared_node: Node, seen: Path) -> None:
+    seen.mkdir(mode=0o500)
+    funding, close = closed(shared_node)
+    status = asked(shared_node, seen, first(funding))
+    assert status is not None
+    assert status.spend == Spend(close.txid, 3, close)
+
+
+def test_a_file_in_place_of_the_notes(shared_node: Node, seen: Path) -> None:
+    seen.write_text("no folder")
+    funding, close = closed(shared_node)
+    for _ in range(2):
+        status = asked(shared_node, seen, first(funding))
+        assert status is not None
+        assert status.spend == Spend(close.txid, 3, close)
+
+
+def test_notes_of_another_chain(shared_node: Node, node: Node, seen: Path) -> None:
+    """The node was set up anew: the blocks that the notes name are unknown to it."""
+    script = fresh_script()
+    funding = node.pay(script, 50_000)
+    node.mine(200)
+    assert asked(node, seen, first(funding)) is not None
+    assert asked(shared_node, seen, first(funding)) is None
+    text = (seen / f"{funding.txid}-0.json").read_text()
+    assert shared_node.call("getbestblockhash") in text
+
+
+# nodes with more or with less than they need ------------------------------------------------------
+
+
+def test_a_node_with_indexes_says_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with running(tmp_path / "node", "-txindex=1", "-txospenderindex=1") as node:
+        funding, _ = closed(node)
+        unconfirmed = node.pay(fresh_script(), 50_000)
+        pending = spend(unconfirmed, 49_000)
+        node.call("sendrawtransaction", pending.to_hex())
+        status = _indexed(node, first(funding), monkeypatch)
+        with node.chain() as chain:
+            assert status == account(node)[first(funding)] == chain.output(first(funding))
+            assert chain.output(first(unconfirmed)) == account(node)[first(unconfirmed)]
+            assert chain.output(OutPoint(funding.txid, 9)) is None
+        node.drop(4)
+        with node.chain() as chain:
+            assert chain.output(first(funding)) == account(node)[first(funding)]
+
+
+def _indexed(node: Node, outpoint: OutPoint, monkeypatch: pytest.MonkeyPatch) -> OutputStatus | None:
+    """The answer once the index has caught up with the blocks: then no block is looked through."""
+    for _ in range(200):
+        with calls(monkeypatch) as counted:
+            status = asked(node, None, outpoint)
+        if not counted["getblock"]:
+            return status
+    raise AssertionError("the index is not used")
+
+
+def test_pruned_blocks(tmp_path: Path) -> None:
+    """What was noted in time is still known; what is gone is said."""
+    with running(tmp_path / "node", "-fastprune", "-prune=1") as node:
+        funding, close = closed(node)
+        known = asked(node, tmp_path / "seen", first(funding))
+        late = node.pay(fresh_script(), 50_000)
+        node.mine(800)
+        assert asked(node, tmp_path / "late", first(late)) is not None
+        assert node.call("pruneblockchain", 400) > 200
+        with pytest.raises(ChainError) as error:
+            asked(node, None, first(funding))
+        assert (error.value.slug, error.value.exit_code) == ("pruned", 8)
+        assert str(first(funding)) in error.value.message
+        again = asked(node, tmp_path / "seen", first(funding))
+        assert known is not None
+        assert known.spend is not None
+        assert again is not None
+        assert again.spend is not None
+        assert again.spend.transaction == known.spend.transaction == close
+        last = spend(late, 49_000)
+        node.mine_with([last])
+        found = asked(node, tmp_path / "late", first(late))
+        assert found is not None
+        assert found.spend == Spend(last.txid, 1, last)
+        assert asked(node, None, first(late), 700) == found
+
+
+# reorganisations ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def chain(node: Node, seen: Path) -> Iterator[BitcoindChain]:
+    """The backend on a node of the test's own."""
+    with node.chain(seen) as opened:
+        yield opened
+
+
+@DEPTHS
+def test_an_output_whose_block_is_gone(node: Node, chain: BitcoindChain, seen: Path, depth: int) -> None:
+    """In the mempool again; after a conflict nowhere; in the other branch, and back in the first one."""
+    funding = node.pay(fresh_script(), 50_000)
+    node.mine(depth)
+    made = chain.output(first(funding))
+    assert made is not None
+    assert made.confirmations == depth
+    blocks = node.drop(depth)
+    for status in (chain.output(first(funding)), asked(node, seen, first(funding))):
+        assert status == OutputStatus(made.output, 0)
+    conflict = spend(Transaction(2, (), (made.output,), 0), 1)  # the same coin, spent otherwise
+    conflict = Transaction(2, funding.inputs, conflict.outputs, 0)
+    node.mine_with([conflict])
+    node.mine(depth)
+    for status in (chain.output(first(funding)), asked(node, seen, first(funding))):
+        assert status is None
+    node.drop(depth + 1)
+    node.call("reconsiderblock", blocks[0])
+    node.mine(1)
+    for status in (chain.output(first(funding)), asked(node, seen, first(funding))):
+        assert status == OutputStatus(made.output, depth + 1)
+
+
+@DEPTHS
+def test_a_spend_whose_block_is_gone(node: Node, chain: BitcoindChain, seen: Path, depth: int) -> None:
+    funding, close = closed(node, depth)
+    found = chain.output(first(funding))
+    assert found is not None
+    assert found.spend == Spend(close.txid, depth, close)
+    node.drop(depth)
+    pending = OutputStatus(found.output, 2, Spend(close.txid, 0, close))
+    for status in (chain.output(first(funding)), asked(node, seen, first(funding))):
+        assert status == pending
+    other = spend(funding, 20_000, 28_000)
+    node.mine_with([other])  # another spend is confirmed in its place
+    node.mine(depth)
+    for status in (chain.output(first(funding)), asked(node, seen, first(funding))):
+        assert status == OutputStatus(found.output, 3 + depth, Spend(other.txid, 1 + depth, other))
+    node.drop(depth + 1)
+    for status in (chain.output(first(funding)), asked(node, seen, first(funding))):
+        assert status == OutputStatus(found.output, 2, Spend(other.txid, 0, other))
+
+
+@DEPTHS
+def test_the_same_spend_in_another_block(node: Node, chain: BitcoindChain, seen: Path, depth: int) -> None:
+    funding, close = closed(node, depth)
+    assert chain.output(first(funding)) is not None
+    node.drop(depth)
+    node.mine_with([])
+    node.mine(depth)
+    for status in (chain.output(first(funding)), asked(node, seen, first(funding))):
+        assert status is not None
+        assert status.spend == Spend(close.txid, depth, close)
+        assert status.confirmations == depth + 3
+
+
+@DEPTHS
+def test_a_spend_in_a_block_that_replaces_one_that_was_looked_through(
+    node: Node, seen: Path, depth: int
+) -> None:
+    """The note speaks of blocks that no longer count, and the search begins again where the branches part."""
+    funding = node.pay(fresh_script(), 50_000)
+    close = spend(funding, 49_000)
+    node.mine(1)
+    node.mine(depth)
+    assert asked(node, seen, first(funding)) is not None
+    assert asked(node, seen, first(close)) is None
+    node.drop(depth)
+    node.mine_with([close])
+    last = spend(close, 48_000)
+    node.mine_with([last])
+    node.mine(depth)
+    for outpoint, spender in ((first(funding), close), (first(close), last)):
+        status = asked(node, seen, outpoint)
+        assert status is not None
+        assert status.spend is not None
+        assert status.spend.txid == spender.txid
+        assert status == account(node)[outpoint]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_histories(node: Node, seen: Path, seed: int) -> None:
+    """Blocks come and go, transactions are replaced: the answers are those of a reading of the whole chain."""
+    chance = random.Random(seed)
+    transactions = [node.pay(fresh_script(), 90_000, 90_000) for _ in range(3)]
+    dropped: list[str] = []
+    with node.chain(seen) as steady:
+        for _ in range(25):
+            step = chance.random()
+            if step < 0.3:
+                node.mine(chance.randint(1, 4))
+            elif step < 0.4:
+                dropped.append(node.drop(chance.randint(1, 6))[0])
+                node.mine(chance.randint(0, 7))
+            elif step < 0.48 and dropped:
+                node.call("reconsiderblock", dropped.pop(chance.randrange(len(dropped))))
+            else:
+                parent = chance.choice(transactions)
+                vout = chance.randrange(len(parent.outputs))
+                value = chance.randint(500, max(1_000, parent.outputs[vout].value.sat))
+                close = spend(parent, value, vout=vout, script=fresh_script())
+                try:
+                    steady.broadcast(close)
+                except ChainError:
+                    continue
+                transactions.append(close)
+            truth = account(node)
+            for transaction in chance.sample(transactions, min(4, len(transactions))):
+                for vout in range(len(transaction.outputs)):
+                    outpoint = OutPoint(transaction.txid, vout)
+                    assert steady.output(outpoint) == truth.get(outpoint)
+                    assert asked(node, seen, outpoint) == truth.get(outpoint)
+
+
+def test_a_block_that_comes_while_it_is_looked_at(
+    node: Node, chain: BitcoindChain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between any two questions: the answer is that of a moment, never a mixture."""
+    script = fresh_script()
+    funding = node.pay(script, 50_000)
+    node.mine(2)
+    close = spend(funding, 49_000)
+    attempt = Rpc.attempt
+    for nth in range(1, 12):
+        node.call("sendrawtransaction", close.to_hex())
+        before = account(node)[first(funding)]
+        asked_for = iter(range(100))
+
+        def moving(self: Rpc, method: str, *parameters: object, **options: float | None) -> object:
+            if next(asked_for) == nth:  # noqa: B023
+                node.mine(1)
+            return attempt(self, method, *parameters, **options)
+
+        with monkeypatch.context() as patch, node.chain() as fresh:
+            patch.setattr(Rpc, "attempt", moving)
+            status = fresh.output(first(funding), not_before=Height(node.height - 3))
+        assert status in (before, account(node)[first(funding)]), nth
+        if node.height > 112:
+            node.drop(node.height - 112)
+
+
+def test_another_branch_while_blocks_are_looked_through(
+    node: Node, seen: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It holds the spend in place of a block that was looked through already."""
+    funding = node.pay(fresh_script(), 50_000)
+    node.mine(2)
+    start = node.height + 1
+    node.mine(8)
+    close = spend(funding, 49_000)
+    node.call("sendrawtransaction", close.to_hex())
+    looked_at: list[object] = []
+    attempt = Rpc.attempt
+
+    def moving(self: Rpc, method: str, *parameters: object, **options: float | None) -> object:
+        if method == "gettxspendingprevout" and not looked_at:
+            node.mine(1)
+        if method == "getblockhash" and parameters[0] == start + 5 and len(looked_at) == 5:
+            node.drop(9)
+            node.mine(12)
+        if method == "getblock":
+            looked_at.append(parameters[0])
+        return attempt(self, method, *parameters, **options)
+
+    with monkeypatch.context() as patch, node.chain(seen) as chain:
+        patch.setattr(Rpc, "attempt", moving)
+        status = chain.output(first(funding), not_before=Height(start))
+    assert len(looked_at) > 5, "the search was under way"
+    assert status == account(node)[first(funding)] == asked(node, seen, first(funding), start)
+    assert status is not None
+    assert status.spend == Spend(close.txid, 12, close)
+
+
+def test_a_chain_that_never_holds_still(
+    node: Node, chain: BitcoindChain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nowhere = first(spend(node.pay(fresh_script(), 50_000), 49_000))
+    attempt = Rpc.attempt
+
+    def moving(self: Rpc, method: str, *parameters: object, **options: float | None) -> object:
+        if method in ("gettxspendingprevout", "getrawmempool"):
+            node.mine(1)
+        return attempt(self, method, *parameters, **options)
+
+    monkeypatch.setattr(Rpc, "attempt", moving)
+    for question in (lambda: chain.output(nowhere), lambda: chain.coins([fresh_script()])):
+        with pytest.raises(ChainError) as error:
+            question()
+        assert (error.value.slug, error.value.exit_code) == ("chain-moving", 8)

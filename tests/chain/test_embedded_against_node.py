@@ -1,0 +1,142 @@
+"""The embedded chain's blocks and reject words against a real Bitcoin Core node."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from embedded_tools import BITCOIN, FEE, OPEN_SCRIPT, fund, spend
+from node import needs_node, running
+
+from mpchan.bitcoin.tx import Transaction, TxIn
+from mpchan.chain.embedded import EmbeddedChain
+from mpchan.chain.embedded.blocks import MINER_SCRIPT, MINER_WITNESS_SCRIPT
+from mpchan.chain.embedded.index import Index
+from mpchan.errors import ChainError, TooEarly
+from mpchan.units import OutPoint, Txid
+from mpchan.values import replace
+
+pytestmark = needs_node
+
+Call = Callable[..., Any]
+
+SYNONYMS = {
+    # ``sendrawtransaction`` uses the longer word
+    "missing-inputs": "bad-txns-inputs-missingorspent",
+    # the word up to Bitcoin Core 30
+    "mempool-script-verify-flag-failed": "mandatory-script-verify-flag-failed",
+}
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Call]:
+    """A regtest node that accepts a tip from 2011 as recent, as a function that calls it."""
+    # newer nodes ask for lower fees
+    options = ("-maxtipage=4000000000", "-minrelaytxfee=0.00001")
+    with running(tmp_path / "node", *options, ripe=False) as started:
+        yield started.call
+
+
+@pytest.fixture
+def chain(tmp_path: Path) -> Iterator[EmbeddedChain]:
+    with EmbeddedChain(tmp_path / "chain") as opened, opened.engine():
+        yield opened
+
+
+def hand_over(chain: EmbeddedChain, node: Call) -> None:
+    """Give the node all blocks of the chain."""
+    index = Index(chain.directory / "index.sqlite3")
+    try:
+        for height in range(1, index.last_block().height + 1):
+            assert node("submitblock", index.raw_block(height).hex()) is None
+    finally:
+        index.close()
+    assert node("getbestblockhash") == chain.tip_hash()
+
+
+def test_node_takes_every_block_and_counts_the_same_coins(chain: EmbeddedChain, node: Call) -> None:
+    outpoints = fund(chain, *[BITCOIN] * 4)
+    for outpoint in outpoints:
+        chain.broadcast(spend(outpoint, BITCOIN - FEE))
+    chain.mine(300)
+    hand_over(chain, node)
+    info = node("getblockchaininfo")
+    assert (info["blocks"], info["mediantime"]) == (chain.tip().height, chain.tip().median_time)
+    confirmed = [coin for coin in chain.coins([OPEN_SCRIPT, MINER_SCRIPT]) if coin.confirmations]
+    totals = node("gettxoutsetinfo", "none")
+    assert totals["txouts"] == len(confirmed)
+    assert totals["total_amount"] * BITCOIN == sum(coin.output.value.sat for coin in confirmed)
+
+
+def test_same_reject_words(chain: EmbeddedChain, node: Call) -> None:
+    # conflicts are left out: nodes let a higher fee replace a transaction, this chain does not
+    first, second, spent = fund(chain, *[100_000] * 3)
+    chain.broadcast(spend(spent, 99_000))
+    chain.mine(1)
+    hand_over(chain, node)
+    tip = chain.tip()
+    null = OutPoint(Txid(bytes(32)), 0xFFFF_FFFF)
+    coinbases = {coin.confirmations: coin.outpoint for coin in chain.coins([MINER_SCRIPT])}
+    size = spend(first, 99_000).vsize
+    transactions = [
+        spend(first, 99_000),
+        spend(first, 99_000, lock_time=tip.height),
+        spend(first, 99_000, lock_time=tip.height + 1),
+        spend(first, 99_000, lock_time=tip.median_time - 1),
+        spend(first, 99_000, lock_time=tip.median_time),
+        spend(first, 99_000, lock_time=tip.median_time, sequence=0xFFFF_FFFF),
+        spend(first, 99_000, sequence=2),
+        spend(first, 99_000, sequence=3),
+        spend(first, 99_000, sequence=1 << 22 | 2),
+        spend(first, 99_000, sequence=1 << 22 | 3),
+        spend([first, second], 199_000, version=1, sequence=50),
+        spend(OutPoint(Txid(b"\x01" * 32), 0), 99_000),
+        spend(spent, 99_000, 330),
+        spend([first, first], 199_000),
+        spend([first, null], 99_000),
+        replace(spend(null, 99_000), inputs=(TxIn(null, 0, b"\x01\x01"),)),
+        spend(coinbases[99], 99_000, witness_script=MINER_WITNESS_SCRIPT),
+        spend(coinbases[100], 10**9, witness_script=MINER_WITNESS_SCRIPT),
+        spend(first, 100_001),
+        spend(first, 21 * 10**14, 1),
+        spend(first, 100_000 - size),
+        spend(first, 100_000 - size + 1),
+        spend(first, 90_000, 330),
+        spend(first, 90_000, 329),
+        spend(first, 99_000, version=0),
+        spend(first, 99_000, version=4),
+        spend(first, 99_000, witness_script=b"\x51"),
+        spend(first),
+    ]
+    theirs = [node_reason(node, transaction) for transaction in transactions]
+    ours = [our_reason(chain, transaction) for transaction in transactions]
+    assert ours == theirs
+    assert len(set(ours)) == 15
+
+
+def node_reason(node: Call, transaction: Transaction) -> str | None:
+    """The node's word, None when it would accept."""
+    [verdict] = node("testmempoolaccept", [transaction.to_hex()], 0)
+    if verdict["allowed"]:
+        return None
+    word = _word(verdict["reject-reason"])
+    return SYNONYMS.get(word, word)
+
+
+def our_reason(chain: EmbeddedChain, transaction: Transaction) -> str | None:
+    """Our word, None when the transaction is accepted; it is taken out of the mempool again."""
+    try:
+        chain.broadcast(transaction)
+    except (ChainError, TooEarly) as error:
+        return _word(error.message.removeprefix(f"the chain refuses transaction {transaction.txid}: "))
+    index = Index(chain.directory / "index.sqlite3")
+    with index.writing():
+        index.evict(transaction.txid)
+    index.close()
+    return None
+
+
+def _word(reason: str) -> str:
+    return reason.partition(",")[0].partition(":")[0].partition(" (")[0]

@@ -1,0 +1,168 @@
+"""Making a wallet: its files, its networks, its backends, and never twice."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+import tomli
+from transcript import Shell
+
+PREFIX = {"regtest": "bcrt1q", "signet": "tb1q", "testnet4": "tb1q", "mainnet": "bc1q"}
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_the_files_of_a_wallet(bare: Shell) -> None:
+    """Nobody else can read them, whatever the umask says."""
+    bare.ok("umask 000; mpchan --wallet new/wallet init")
+    wallet = bare.folder / "new" / "wallet"
+    assert sorted(path.name for path in wallet.iterdir()) == [
+        "channels",
+        "keys.toml",
+        "offers",
+        "wallet.lock",
+        "wallet.toml",
+    ]
+    assert {mode(wallet), mode(wallet / "channels"), mode(wallet / "offers")} == {0o700}
+    assert mode(wallet / "keys.toml") == 0o600
+    keys = tomli.loads((wallet / "keys.toml").read_text())
+    assert len(bytes.fromhex(keys["entropy"])) == 16
+
+
+def test_init_twice_is_refused_and_changes_nothing(bare: Shell) -> None:
+    bare.ok("mpchan --wallet buyer init")
+    for options in ("", "--network signet", "--chain none"):
+        error = bare.fails(f"mpchan --wallet buyer init {options}", 7, "wallet-exists")
+        assert str(bare.folder / "buyer") in error["message"]
+
+
+def test_two_wallets_have_other_keys(bare: Shell) -> None:
+    for name in ("buyer", "seller"):
+        bare.ok(f"mpchan --wallet {name} init")
+    assert bare.ok("mpchan --wallet buyer address").out != bare.ok("mpchan --wallet seller address").out
+
+
+def test_an_init_that_was_cut_short_is_finished(bare: Shell) -> None:
+    """With the keys that were made, should somebody have seen them already."""
+    bare.ok("mpchan --wallet buyer init")
+    (bare.folder / "buyer" / "wallet.toml").unlink()
+    keys = bare.text("buyer/keys.toml")
+    bare.fails("mpchan --wallet buyer address", 7, "no-wallet")
+    bare.ok("mpchan --wallet buyer init")
+    assert bare.text("buyer/keys.toml") == keys
+
+
+@pytest.mark.parametrize("network", PREFIX)
+def test_networks(bare: Shell, network: str) -> None:
+    """The embedded chain is regtest's alone; every address and offer is of the wallet's own network."""
+    chain = "embedded" if network == "regtest" else "none"
+    bare.play(
+        f"""
+        $ mpchan --wallet buyer init --network {network} --json
+        {{"wallet": "<folder>/buyer", "network": "{network}", "chain": "{chain}"}}
+        """
+    )
+    assert bare.json("mpchan --wallet buyer address")["address"].startswith(PREFIX[network])
+    offer = tomli.loads(bare.ok("mpchan --wallet buyer payee offer -q").out)
+    assert offer["network"] == network
+    assert offer["payee_address"].startswith(PREFIX[network])
+    assert offer["min_confirmations"] == (6 if network == "mainnet" else 1)
+
+
+def test_mainnet_says_what_is_at_stake(bare: Shell) -> None:
+    done = bare.ok("mpchan --wallet buyer init --network mainnet")
+    assert done.out == f"made a mainnet wallet in {bare.folder}/buyer (chain: none)\n"
+    assert done.err == "keep keys.toml safe: it holds the keys, not encrypted\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        ("", {"backend": "embedded"}),
+        ("--chain embedded", {"backend": "embedded"}),
+        ("--chain none", {"backend": "none"}),
+        (
+            "--chain bitcoind --rpc-url http://127.0.0.1:18443 --rpc-cookie /var/cookie",
+            {"backend": "bitcoind", "rpc_url": "http://127.0.0.1:18443", "rpc_cookie": "/var/cookie"},
+        ),
+        (
+            "--network signet --chain electrum --electrum 127.0.0.1:60602:s",
+            {"backend": "electrum", "electrum": "127.0.0.1:60602:s"},
+        ),
+    ],
+)
+def test_backends_are_written_and_read_back(bare: Shell, options: str, wanted: dict[str, str]) -> None:
+    bare.ok(f"mpchan --wallet buyer init {options}")
+    assert tomli.loads(bare.text("buyer/wallet.toml"))["chain"] == wanted
+    bare.ok("mpchan --wallet buyer address")
+
+
+def test_a_relative_cookie_is_found_from_everywhere(bare: Shell) -> None:
+    bare.ok("mpchan --wallet buyer init --chain bitcoind --rpc-cookie .cookie")
+    chain = tomli.loads(bare.text("buyer/wallet.toml"))["chain"]
+    assert chain["rpc_cookie"] == str(bare.folder / ".cookie")
+
+
+@pytest.mark.parametrize("backend", ["neutrino", "1"])
+def test_an_unknown_backend_in_the_file(bare: Shell, backend: str) -> None:
+    bare.ok("mpchan --wallet buyer init")
+    path = bare.folder / "buyer" / "wallet.toml"
+    path.write_text(path.read_text().replace('"embedded"', f'"{backend}"'))
+    error = bare.fails("mpchan --wallet buyer balance", 3, "malformed-config")
+    assert error["message"] == (
+        f"buyer/wallet.toml: chain.backend '{backend}' is none of embedded, bitcoind, electrum, none"
+    )
+
+
+def test_the_usual_terms_come_from_wallet_toml(bare: Shell) -> None:
+    """And an option comes before them."""
+    bare.ok("mpchan --wallet seller init")
+    path = bare.folder / "seller" / "wallet.toml"
+    path.write_text(path.read_text().replace("# fee_rate_sat_per_kvb = 2000", "fee_rate_sat_per_kvb = 3500"))
+    assert tomli.loads(bare.ok("mpchan --wallet seller payee offer -q").out)["fee_rate_sat_per_kvb"] == 3500
+    offer = tomli.loads(bare.ok("mpchan --wallet seller payee offer -q --fee-rate 1.25").out)
+    assert offer["fee_rate_sat_per_kvb"] == 1250
+    offer = tomli.loads(bare.ok("mpchan --wallet seller payee offer -q --lock-time-unit seconds").out)
+    assert (offer["min_refund_delay"], offer["settle_window"]) == (288 * 600, 144 * 600)
+
+
+def test_every_term_is_an_option(bare: Shell) -> None:
+    bare.ok("mpchan --wallet seller init")
+    done = bare.ok(
+        "mpchan --wallet seller payee offer -q --min-capacity 0.0001btc --max-capacity 20000sat --fee-rate 1.5"
+        " --lock-time-unit blocks --min-refund-delay 30 --max-refund-delay 60 --settle-window 10 --step 2"
+        " --min-increment 7 --min-confirmations 2 --memo 'one [line]'"
+        " --address bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080"
+    )
+    offer = tomli.loads(done.out)
+    for key, value in {
+        "min_capacity_sat": 10_000,
+        "max_capacity_sat": 20_000,
+        "fee_rate_sat_per_kvb": 1500,
+        "lock_time_unit": "blocks",
+        "min_refund_delay": 30,
+        "max_refund_delay": 60,
+        "settle_window": 10,
+        "step": 2,
+        "min_increment_sat": 7,
+        "min_confirmations": 2,
+        "memo": "one [line]",
+        "payee_address": "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080",
+    }.items():
+        assert offer[key] == value, key
+
+
+def test_a_short_window_in_seconds_needs_force(bare: Shell) -> None:
+    """Median time can lag by hours; on regtest it does not matter."""
+    command = "payee offer --lock-time-unit seconds --settle-window 21599"
+    bare.ok("mpchan --wallet seller init --network signet")
+    error = bare.fails(f"mpchan --wallet seller {command}", 2, "short-window")
+    assert error["hint"] == "median time can lag by hours; --force if you know better"
+    bare.ok(f"mpchan --wallet seller {command} --force")
+    bare.ok("mpchan --wallet seller payee offer --lock-time-unit seconds --settle-window 21600")
+    bare.ok("mpchan --wallet buyer init")
+    bare.ok(f"mpchan --wallet buyer {command}")

@@ -1,0 +1,184 @@
+"""What a command loads, and what it does without: the engine and the fast signer are optional."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from transcript import Shell
+
+import mpchan
+
+BUYER, SELLER = "mpchan --wallet buyer", "mpchan --wallet seller"
+FAST = importlib.util.find_spec("coincurve") is not None
+
+HEAVY = (
+    "rich",
+    "pbk",
+    "mnemonic",
+    "asyncio",
+    "http",
+    "ssl",
+    "socket",
+    "email",
+    "urllib.request",
+    "logging",
+    "decimal",
+)
+LISTER = """
+import json, sys
+from mpchan.cli.main import main
+code = main(sys.argv[2:])
+with open(sys.argv[1], "w") as file:
+    json.dump([code, sorted(sys.modules)], file)
+"""
+
+
+def loaded(shell: Shell, arguments: str) -> set[str]:
+    """The modules that a command has loaded when it ends."""
+    (shell.folder / "lister.py").write_text(LISTER)
+    shell.ok(["python", "lister.py", "modules.json", *arguments.split()])
+    code, modules = json.loads(shell.text("modules.json"))
+    assert code == 0, arguments
+    return set(modules)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "--help",
+        "pay --help",
+        "payee accept --help",
+        "--wallet buyer pay 1000 -o update2.psbt",
+        "--wallet buyer pay 1000 --json",
+        "--wallet buyer pay --total 1000",
+        "--wallet seller payee accept update.psbt",
+        "--wallet seller payee accept update.psbt --json",
+        "--wallet buyer show --json",
+        "--wallet buyer list --json",
+        "--wallet buyer settle --json",
+        "inspect update.psbt --json",
+        "regtest status",
+    ],
+)
+def test_heavy_modules_are_left_alone(paid: Shell, arguments: str) -> None:
+    modules = loaded(paid, arguments)
+    assert "mpchan.cli.main" in modules
+    assert not modules & set(HEAVY)
+    assert not [name for name in modules if name.split(".")[0] in ("rich", "pbk", "mnemonic", "asyncio")]
+    if FAST:
+        assert "ecdsa" not in modules
+
+
+def test_the_check_itself_sees_what_is_loaded(paid: Shell) -> None:
+    """A table needs rich, a new wallet the words: the list of modules would show them elsewhere too."""
+    assert "rich" in loaded(paid, "--wallet buyer show")
+    assert "mnemonic" in loaded(paid, "--wallet third init")
+    assert "pbk" in loaded(paid, "--version")
+
+
+def test_a_payer_loads_nothing_of_the_payees_and_reverse(paid: Shell) -> None:
+    modules = loaded(paid, "--wallet buyer pay 1000")
+    assert not [name for name in modules if name.startswith("mpchan.") and "payee" in name]
+    modules = loaded(paid, "--wallet seller payee accept update.psbt")
+    assert not [name for name in modules if name.startswith("mpchan.") and "payer" in name]
+
+
+# the program --------------------------------------------------------------------------------------
+
+
+def test_the_version_names_signer_and_engine(bare: Shell) -> None:
+    signer = r"coincurve [0-9.]+" if FAST else r"ecdsa [0-9.]+"
+    done = bare.ok("mpchan --version")
+    pattern = (
+        rf"mpchan {re.escape(mpchan.__version__)}, signer {signer}, engine .*py-bitcoinkernel [0-9a-z.]+\n"
+    )
+    assert re.fullmatch(pattern, done.out), done.out
+    assert done.err == ""
+
+
+def test_python_m_mpchan(opened: Shell) -> None:
+    """The same program under the same name."""
+    assert opened.ok("python -m mpchan --version").out == opened.ok("mpchan --version").out
+    done = opened.run("python -m mpchan payee offer --nonsense")
+    assert (done.code, done.out) == (2, "")
+    assert done.err.endswith("see `mpchan payee offer --help`\n")
+    payment = opened.ok("python -m mpchan --wallet buyer pay 1000 -q").out
+    assert opened.ok(f"{BUYER} pay --last -q").out == payment
+    assert "Usage: mpchan [OPTIONS]" in opened.ok("python -m mpchan --help").out
+
+
+def test_the_folder_of_the_environment(opened: Shell) -> None:
+    """MPCHAN_WALLET, unless ``--wallet`` says otherwise; without both the user's own data directory."""
+    assert opened.json("mpchan show", MPCHAN_WALLET="buyer")["role"] == "payer"
+    assert opened.json("mpchan show", MPCHAN_WALLET=str(opened.folder / "seller"))["role"] == "payee"
+    assert opened.json(f"{SELLER} show", MPCHAN_WALLET="buyer")["role"] == "payee"
+    assert opened.json("mpchan show --wallet seller", MPCHAN_WALLET="buyer")["role"] == "payee"
+    assert opened.json(f"{BUYER} show --wallet seller")["role"] == "payee"
+    made = Path(opened.json("mpchan init")["wallet"])
+    assert opened.folder / "home" in made.parents
+    assert opened.json("mpchan list", MPCHAN_WALLET="") == {"channels": []}
+
+
+# without the optional packages --------------------------------------------------------------------
+
+
+def without(shell: Shell, *packages: str) -> None:
+    """From here on these packages cannot be imported in this shell."""
+    folder = shell.folder.with_name("without")
+    folder.mkdir()
+    for package in packages:
+        (folder / f"{package}.py").write_text(f"raise ImportError('no {package} here')\n")
+    shell.env["PYTHONPATH"] = str(folder)
+
+
+def test_without_the_engine(paid: Shell) -> None:
+    """Questions to a chain that is there still work, and so does all that needs none."""
+    without(paid, "pbk")
+    assert paid.ok("mpchan --version").out.endswith(", engine none\n")
+    assert paid.json(f"{BUYER} show")["status"] == "open"
+    paid.ok(f"{BUYER} pay 1000 -o second.psbt")
+    assert paid.json(f"{SELLER} payee accept second.psbt")["paid_sat"] == 2000
+    error = paid.fails("mpchan regtest mine 1", 8, "engine-missing")
+    assert error["hint"] == "install mpchan[regtest] on CPython 3.10 to 3.13, or use another chain backend"
+    paid.ok(f"{BUYER} settle -o settlement.psbt")
+    paid.fails(f"{SELLER} settle settlement.psbt", 8, "engine-missing")
+    paid.fails("mpchan demo", 8, "engine-missing")
+    paid.ok("mpchan --wallet third init --chain none")
+    paid.ok("mpchan --wallet third payee offer -o third.toml")
+
+
+def test_without_the_fast_signer(opened: Shell) -> None:
+    """The portable signer makes the very same bytes."""
+    twin = Shell(opened.folder.with_name("twin"), opened)
+    without(opened, "coincurve")
+    assert re.fullmatch(r"mpchan .*, signer ecdsa [0-9.]+, engine .+\n", opened.ok("mpchan --version").out)
+    steps = (
+        f"{BUYER} pay 1000 -q -o one",
+        f"{BUYER} pay --total 5000 -q -o two",
+        f"{BUYER} settle --total 7000 -q -o three",
+        f"{SELLER} settle three -q -o close.hex",
+    )
+    for shell in (opened, twin):
+        for step in steps:
+            shell.ok(step)
+        shell.ok("mpchan regtest mine 1")
+        assert shell.json(f"{SELLER} balance")["confirmed_sat"] == 7000
+    for name in ("one", "two", "three", "close.hex"):
+        assert opened.text(name) == twin.text(name), name
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="py-bitcoinkernel has no wheel for this Python")
+def test_the_whole_story_without_the_fast_signer(wallets: Shell) -> None:
+    without(wallets, "coincurve")
+    wallets.ok(f"{SELLER} payee offer -o offer.toml")
+    wallets.ok(f"{BUYER} open offer.toml 5000 -o request.psbt")
+    wallets.ok(f"{SELLER} payee sign-refund request.psbt -o signed.psbt")
+    wallets.ok(f"{BUYER} payer fund signed.psbt")
+    wallets.ok("mpchan regtest mine 1")
+    wallets.ok(f"{BUYER} pay 1000 -o update.psbt")
+    assert wallets.json(f"{SELLER} payee accept update.psbt")["paid_sat"] == 1000

@@ -1,0 +1,148 @@
+"""What a person sees in a terminal: tables of any width without a broken number, and colour only where it belongs."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import re
+import struct
+import subprocess
+import termios
+
+import pytest
+from transcript import TIMEOUT_SECONDS, Shell
+
+ESCAPE = "\x1b"
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+COMMANDS = {
+    "show": "--wallet buyer show",
+    "list": "--wallet buyer list",
+    "balance": "--wallet buyer balance",
+    "inspect-psbt": "inspect update.psbt",
+    "inspect-tx": "inspect funding.hex",
+}
+
+
+def terminal(shell: Shell, arguments: str, columns: int, **env: str) -> str:
+    """What ``mpchan`` writes to a terminal of that width."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    with subprocess.Popen(
+        ["mpchan", *arguments.split()],
+        cwd=shell.folder,
+        env={**shell.env, "TERM": "xterm-256color", **env},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=subprocess.PIPE,
+    ) as process:
+        os.close(theirs)
+        seen = b""
+        while True:
+            try:
+                read = os.read(ours, 65536)
+            except OSError:  # Linux's way to say that the terminal has no writer any more
+                break
+            if not read:
+                break
+            seen += read
+        os.close(ours)
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+        assert process.wait(TIMEOUT_SECONDS) == 0
+    return seen.decode().replace("\r\n", "\n")
+
+
+def plain(text: str) -> str:
+    """Without colours."""
+    return COLOUR.sub("", text)
+
+
+def unfolded(text: str) -> str:
+    """With what was folded joined again: no white space at all."""
+    return "".join(text.split())
+
+
+@pytest.mark.parametrize("columns", [40, 80, 140])
+@pytest.mark.parametrize("name", COMMANDS)
+def test_nothing_is_cut(paid: Shell, name: str, columns: int) -> None:
+    """Every character of the piped table is there, at most folded; no line is wider than the terminal."""
+    piped = paid.ok(f"mpchan {COMMANDS[name]}").out
+    seen = plain(terminal(paid, COMMANDS[name], columns))
+    assert ESCAPE not in seen
+    assert "\N{HORIZONTAL ELLIPSIS}" not in seen + piped
+    assert max(len(line) for line in seen.splitlines()) <= columns
+    if name == "list" and columns == 40:  # each value stands beside its name there
+        heads, values = [re.split(r"  +", line.strip()) for line in piped.splitlines()]
+        assert [re.split(r"  +", line.rstrip()) for line in seen.splitlines()] == [
+            list(pair) for pair in zip(heads, values, strict=True)
+        ]
+        return
+    assert unfolded(seen) == unfolded(piped)
+
+
+def test_show_and_inspect_have_every_value_whole_at_80(paid: Shell) -> None:
+    """A txid, a key or an address is never folded in the middle."""
+    view = paid.json("mpchan --wallet buyer show")
+    seen = plain(terminal(paid, COMMANDS["show"], 80))
+    for key in ("channel", "payer_pubkey", "payee_pubkey", "payer_address", "payee_address"):
+        assert view[key] in seen, key
+    assert f"{view['funding']['txid']}:0" in seen
+    seen = plain(terminal(paid, COMMANDS["inspect-psbt"], 80))
+    assert f"{view['funding']['txid']}:0" in seen
+    assert view["payer_address"] in seen
+
+
+def test_large_numbers_are_not_cut(wallets: Shell) -> None:
+    """The widest channel that there can be on this chain, in 80 columns."""
+    wallets.ok("mpchan regtest faucet $(mpchan --wallet buyer address) 400btc")
+    wallets.ok("mpchan regtest mine 1")
+    wallets.ok(
+        "mpchan --wallet seller payee offer --max-capacity 500btc --lock-time-unit seconds -q -o offer.toml"
+    )
+    wallets.ok("mpchan --wallet buyer open offer.toml 399btc -o request.psbt")
+    wallets.ok("mpchan --wallet seller payee sign-refund request.psbt -o signed.psbt")
+    wallets.ok("mpchan --wallet buyer payer fund signed.psbt")
+    wallets.ok("mpchan regtest mine 1")
+    wallets.ok("mpchan --wallet buyer pay 199btc -o update.psbt")
+    for command in (
+        "--wallet buyer list",
+        "--wallet buyer show",
+        "--wallet buyer balance",
+        "inspect update.psbt",
+    ):
+        seen = plain(terminal(wallets, command, 80))
+        assert "\N{HORIZONTAL ELLIPSIS}" not in seen
+        assert "20,000,000,000" in seen, command
+        assert len(max(seen.splitlines(), key=len)) <= 80
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_colour_in_a_terminal_alone(paid: Shell, name: str) -> None:
+    if name in ("show", "list"):
+        assert ESCAPE in terminal(paid, COMMANDS[name], 80)
+    for off in ({"NO_COLOR": "1"}, {"TERM": "dumb"}):
+        seen = terminal(paid, COMMANDS[name], 80, **off)
+        assert ESCAPE not in seen, off
+        assert unfolded(seen) == unfolded(paid.ok(f"mpchan {COMMANDS[name]}").out)
+    if name != "show":
+        return
+    for forced in ({}, {"FORCE_COLOR": "1"}, {"TERM": "xterm-256color", "COLORTERM": "truecolor"}):
+        assert ESCAPE not in paid.ok(f"mpchan {COMMANDS[name]}", **forced).out, forced
+
+
+def test_machine_output_is_the_same_in_a_terminal(paid: Shell) -> None:
+    """No colour, no folding: JSON and messages do not go through rich."""
+    seen = terminal(paid, "--wallet buyer show --json", 40)
+    assert json.loads(seen) == paid.json("mpchan --wallet buyer show")
+    assert seen.count("\n") == 1
+    seen = terminal(paid, "--wallet buyer pay --last -q", 40)
+    assert seen == paid.ok("mpchan --wallet buyer pay --last -q").out
+    assert terminal(paid, "--wallet buyer show -q", 80).count("\n") > 10
+
+
+def test_what_is_piped_is_not_folded(paid: Shell) -> None:
+    """However narrow the environment says that it is."""
+    wide = paid.ok("mpchan --wallet buyer show").out
+    assert paid.ok("mpchan --wallet buyer show", COLUMNS="20").out == wide

@@ -1,0 +1,74 @@
+"""What all tests share: a judge over every completed transaction, and no way to the user's own wallet."""
+
+from __future__ import annotations
+
+import importlib.util
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from judge import Judge
+
+from mpchan.channel import payee, payer
+from mpchan.wallet.keys import Keys
+
+# a busy machine is no failure
+settings.register_profile("mpchan", deadline=None, print_blob=True)
+settings.load_profile("mpchan")
+
+# a run that was started in the background ignores Ctrl-C, and so would every program that it starts
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+ENGINE = importlib.util.find_spec("pbk") is not None
+
+
+def pytest_report_header() -> str:
+    return (
+        "judge: Bitcoin Core's script engine" if ENGINE else "judge: none, py-bitcoinkernel is not installed"
+    )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nobodys_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A test that names no wallet or chain of its own finds an empty place, never the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        home = tmp_path_factory.mktemp("home")
+        patch.setenv("MPCHAN_WALLET", str(home / "wallet"))
+        patch.setenv("MPCHAN_REGTEST", str(home / "chain"))
+        yield
+
+
+@pytest.fixture(scope="session")
+def _session_judge() -> Iterator[Judge]:
+    """From here on no transaction is completed in this process without a verdict."""
+    judge = Judge()
+    with pytest.MonkeyPatch.context() as patch:
+        if ENGINE:
+            patch.setattr(payer, "complete", judge.judged_complete(payer.complete))
+            patch.setattr(payee, "complete", judge.judged_complete(payee.complete))
+            patch.setattr(Keys, "sign_funding", judge.judged_funding(Keys.sign_funding))
+        yield judge
+
+
+@pytest.fixture(autouse=True)
+def judge(_session_judge: Judge) -> Iterator[Judge]:
+    """Fails the test that completed a bad transaction, also where something swallowed the error."""
+    _session_judge.refused.clear()
+    yield _session_judge
+    assert not _session_judge.refused
+
+
+@pytest.fixture(scope="session")
+def chain_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An embedded chain for all the tests of this process that only need one to be there."""
+    if not ENGINE:
+        pytest.skip("py-bitcoinkernel has no wheel for this Python")
+    from mpchan.chain.embedded import EmbeddedChain
+
+    directory = tmp_path_factory.mktemp("embedded") / "chain"
+    with EmbeddedChain(directory) as chain:
+        chain.tip()
+    return directory

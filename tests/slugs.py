@@ -1,0 +1,51 @@
+"""Collects every slug that the code can raise, with its exit code, from the source itself."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import mpchan
+from mpchan import errors
+
+PACKAGE = Path(mpchan.__file__).parent
+CLASSES = {name: kind.exit_code for name, kind in vars(errors).items() if isinstance(kind, type)}
+HELPERS = {"storage_error": 7, "_malformed": 3, "_fail": 3}
+
+
+def slugs() -> set[tuple[int, str]]:
+    """Every (exit code, slug)."""
+    found: set[tuple[int, str]] = set()
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call):
+                found.update(_of_call(node))
+    return found
+
+
+def _of_call(node: ast.Call) -> Iterator[tuple[int, str]]:
+    name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
+    if not node.args:
+        return
+    slug = _slug(node.args[0])
+    if slug is None:
+        return
+    if name == "Rule":
+        given = [keyword.value for keyword in node.keywords if keyword.arg == "error"]
+        for kind in given or [ast.Name("Refused")]:
+            yield CLASSES[kind.id] if isinstance(kind, ast.Name) else 0, slug
+    elif name in CLASSES:
+        yield CLASSES[name], slug
+    elif name in HELPERS and "-" in slug and " " not in slug:
+        yield HELPERS[name], slug
+    elif name in ("kind", "wrong"):
+        yield 4, slug
+
+
+def _slug(node: ast.expr) -> str | None:
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.JoinedStr) and isinstance(node.values[0], ast.Constant):
+        return f"{node.values[0].value}…"
+    return None

@@ -1,0 +1,182 @@
+"""Dependencies point inward (DESIGN.md 6): every import of the package is read, and one that points outward fails.
+
+    errors, values <- units <- bitcoin <- channel, chain <- wallet <- party <- cli
+
+Imports inside functions and under TYPE_CHECKING count too: they say the same about the design.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import mpchan
+
+ROOT = Path(mpchan.__file__).parent
+
+ALLOWED: dict[str, set[str]] = {
+    "__init__": set(),
+    "errors": set(),
+    "values": set(),
+    "units": {"errors", "values"},
+    "bitcoin": {"errors", "values", "units"},
+    "channel": {"errors", "values", "units", "bitcoin"},
+    "chain": {"errors", "values", "units", "bitcoin"},
+    "wallet": {"errors", "values", "units", "bitcoin", "channel", "chain.base"},
+    "party": {"errors", "values", "units", "bitcoin", "channel", "chain", "wallet"},
+    "cli": {"errors", "values", "units", "bitcoin", "channel", "chain", "wallet", "party", "__init__"},
+    "__main__": {"errors", "cli"},
+}
+"""What each part may import besides itself."""
+
+ONLY_IN: dict[str, tuple[str, ...]] = {
+    "ecdsa": ("bitcoin/signature.py",),
+    "coincurve": ("bitcoin/signature.py",),
+    "pbk": ("chain/embedded/kernel.py",),
+    "rich": ("cli/render.py", "cli/demo"),
+    "sqlite3": ("chain/embedded/index.py",),
+    "http": ("chain/bitcoind/rpc.py",),
+    "click": ("cli/", "__main__.py", "chain/__init__.py"),
+    "mnemonic": ("bitcoin/seed_words.py",),
+}
+"""The only modules (or beginnings of their paths) that may import a package."""
+
+NOT_PURE = {
+    "asyncio", "datetime", "glob", "io", "logging", "os", "pathlib", "random", "secrets", "shutil", "socket",
+    "sqlite3", "ssl", "subprocess", "sys", "tempfile", "threading", "time", "urllib", "uuid",
+}  # fmt: skip
+"""What a protocol that knows no file, clock, network or randomness cannot need."""
+
+NOT_PURE_CALLS = {"open", "print", "input", "exec", "eval", "__import__"}
+
+
+def imported(tree: ast.AST, module: str) -> Iterator[tuple[str, int]]:
+    """The full names that a module imports, with their lines; ``from a import b`` gives ``a.b``."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, node.lineno
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                above = module.split(".")[: -node.level]
+                base = ".".join([*above, base] if base else above)
+            for alias in node.names:
+                yield f"{base}.{alias.name}", node.lineno
+
+
+def faults(path: str, source: str) -> list[str]:
+    """What is wrong with the imports of one module, ``path`` being relative to the package."""
+    tree = ast.parse(source)
+    module = "mpchan." + path[:-3].replace("/", ".")
+    part = path.split("/")[0].removesuffix(".py")
+    found = []
+    for name, line in imported(tree, module):
+        where = f"{path}:{line} imports {name}"
+        package = name.split(".")[0]
+        if package == "mpchan":
+            inner = name.split(".")[1:] or ["__init__"]
+            target = inner[0] if inner[0] in ALLOWED else "__init__"
+            fits = target == part or target in ALLOWED[part] or ".".join(inner[:2]) in ALLOWED[part]
+            if not fits:
+                found.append(f"{where}, which points outward")
+        elif package in ONLY_IN and not path.startswith(ONLY_IN[package]):
+            found.append(f"{where}, which only {', '.join(ONLY_IN[package])} may")
+        elif part == "channel" and package in NOT_PURE:
+            found.append(f"{where}, but the protocol is pure")
+    if part == "channel":
+        found += [
+            f"{path}:{node.lineno} calls {node.func.id}, but the protocol is pure"
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Name)
+            and node.func.id in NOT_PURE_CALLS
+        ]
+    return found
+
+
+MODULES = sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", MODULES)
+def test_imports_point_inward(path: str) -> None:
+    assert faults(path, (ROOT / path).read_text()) == []
+
+
+def test_every_part_is_known() -> None:
+    """A new part of the package takes its place in the table, or this fails."""
+    parts = {path.split("/")[0].removesuffix(".py") for path in MODULES}
+    assert parts == set(ALLOWED)
+    assert len(MODULES) > 50
+
+
+def test_one_module_knows_a_construction() -> None:
+    """DESIGN.md 2.6: a new construction is one module, and a line where it is chosen."""
+    users = [
+        path
+        for path in MODULES
+        for name, _ in imported(ast.parse((ROOT / path).read_text()), "mpchan")
+        if name.startswith("mpchan.channel.decrementing")
+    ]
+    assert set(users) == {"channel/scheme.py"}
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("channel/payer.py", "from mpchan.chain.base import Chain"),
+        ("channel/payer.py", "import mpchan.wallet.wallet"),
+        ("channel/payer.py", "from mpchan import wallet"),
+        ("channel/payer.py", "from ..wallet import storage"),
+        ("channel/payer.py", "def late():\n    from mpchan.party import payer"),
+        ("channel/payer.py", "if TYPE_CHECKING:\n    from mpchan.cli.app import App"),
+        ("channel/payer.py", "import time"),
+        ("channel/payer.py", "from os import path"),
+        ("channel/payer.py", "import os.path"),
+        ("channel/payer.py", "from pathlib import Path"),
+        ("channel/payer.py", "import socket"),
+        ("channel/payer.py", "import random"),
+        ("channel/payer.py", "open('file')"),
+        ("chain/base.py", "from mpchan.channel.terms import Terms"),
+        ("chain/embedded/chain.py", "from mpchan.wallet.config import ChainConfig"),
+        ("chain/embedded/chain.py", "from ...party import payer"),
+        ("wallet/coins.py", "from mpchan.chain.embedded import EmbeddedChain"),
+        ("wallet/coins.py", "from mpchan.chain import open_chain"),
+        ("wallet/coins.py", "from mpchan.party import common"),
+        ("party/payer.py", "from mpchan.cli.app import App"),
+        ("bitcoin/tx.py", "from mpchan.channel.terms import Terms"),
+        ("units.py", "from mpchan.bitcoin.tx import Transaction"),
+        ("errors.py", "from mpchan.units import Amount"),
+        ("values.py", "from mpchan.errors import ParseError"),
+        ("bitcoin/hd.py", "import ecdsa"),
+        ("bitcoin/hd.py", "from coincurve import PrivateKey"),
+        ("chain/embedded/mining.py", "import pbk"),
+        ("cli/app.py", "from rich.table import Table"),
+        ("party/views.py", "import click"),
+        ("chain/base.py", "import sqlite3"),
+    ],
+)
+def test_the_checker_catches_a_planted_violation(path: str, source: str) -> None:
+    assert path in MODULES
+    assert len(faults(path, source)) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("channel/payer.py", "from mpchan.bitcoin.tx import Transaction"),
+        ("channel/payer.py", "from . import terms"),
+        ("channel/payer.py", "from mpchan.channel import terms"),
+        ("channel/payer.py", "import dataclasses, re"),
+        ("wallet/coins.py", "from mpchan.chain.base import Coin"),
+        ("wallet/coins.py", "import os"),
+        ("cli/demo.py", "from rich.table import Table"),
+        ("cli/main.py", "import mpchan"),
+        ("bitcoin/signature.py", "import ecdsa"),
+    ],
+)
+def test_the_checker_lets_good_imports_pass(path: str, source: str) -> None:
+    assert faults(path, source) == []

@@ -1,0 +1,140 @@
+"""The judge itself: it passes what is right and fails on what is not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from judge import Judge, Unjust, channel_output, judge_wallet
+from protocol_tools import (
+    PAYEE,
+    PAYER,
+    STRANGER_SECRET,
+    bent,
+    facts_of,
+    make_funded,
+    make_funding,
+    make_secured,
+    make_terms,
+    replace,
+    scheme,
+    sign,
+    update_psbt,
+)
+
+from mpchan.bitcoin.tx import Transaction
+from mpchan.channel import payee, payer
+from mpchan.channel.messages import complete
+from mpchan.units import Amount
+from mpchan.wallet.payee_record import PayeeRecord
+from mpchan.wallet.payer_record import PayerRecord
+from mpchan.wallet.records import dump
+
+TERMS = make_terms()
+REFUND = make_secured(TERMS).refund
+OUTPUT = channel_output(TERMS.funding_value.sat, PAYER.public_key.sec, PAYEE.public_key.sec)
+
+
+def test_judge_passes_a_good_transaction() -> None:
+    judge = Judge()
+    judge.check(REFUND, [OUTPUT])
+    assert (judge.passed, judge.refused) == (1, [])
+
+
+def swap_signatures(transaction: Transaction) -> Transaction:
+    empty, first, second, script = transaction.inputs[0].witness
+    return transaction.with_witness(0, (empty, second, first, script))
+
+
+def strangers_signature(transaction: Transaction) -> Transaction:
+    empty, _, second, script = transaction.inputs[0].witness
+    return transaction.with_witness(0, (empty, sign(STRANGER_SECRET, TERMS, transaction), second, script))
+
+
+def null_dummy(transaction: Transaction) -> Transaction:
+    return transaction.with_witness(0, (b"\x01", *transaction.inputs[0].witness[1:]))
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        swap_signatures,
+        strangers_signature,
+        null_dummy,
+        lambda transaction: bent(transaction, lock_time=transaction.lock_time + 1),
+        lambda transaction: transaction.without_witness(),
+        lambda transaction: replace(transaction, outputs=transaction.outputs * 2),
+    ],
+    ids=["swapped", "stranger", "null dummy", "lock time", "no witness", "outputs"],
+)
+def test_judge_fails_on_a_bad_transaction(spoil: Callable[[Transaction], Transaction]) -> None:
+    judge = Judge()
+    with pytest.raises(Unjust):
+        judge.check(spoil(REFUND), [OUTPUT])
+    assert judge.passed == 0
+    assert len(judge.refused) == 1
+
+
+def test_judge_fails_on_another_amount() -> None:
+    more = replace(OUTPUT, value=OUTPUT.value + Amount(1))
+    with pytest.raises(Unjust):
+        Judge().check(REFUND, [more])
+
+
+def test_whatever_a_party_completes_is_judged(judge: Judge) -> None:
+    before = judge.passed
+    make_secured(TERMS)
+    assert judge.passed == before + 1
+    payee.accept(payee.Active(TERMS), update_psbt(TERMS, 1, 1000), facts_of(TERMS), PAYEE)
+    assert judge.passed == before + 3  # update_psbt secures a refund of its own
+
+
+@pytest.mark.parametrize("party", [payer, payee])
+def test_a_bad_completion_fails_the_test_that_makes_it(judge: Judge, party: object) -> None:
+    refund = scheme(TERMS).refund()
+    wrong = PAYER.sign_update(TERMS, 1, Amount(1000))
+    with pytest.raises(Unjust):
+        party.complete(TERMS, refund, wrong, PAYEE.sign_refund(TERMS))  # type: ignore[attr-defined]
+    assert judge.refused
+    judge.refused.clear()  # else the fixture fails this test, as it should
+
+
+def test_a_wallets_files_are_judged(tmp_path: Path) -> None:
+    (tmp_path / "channels").mkdir()
+    path = tmp_path / "channels" / f"{TERMS.name}.json"
+    funded = make_funded(TERMS)
+    path.write_text(dump(PayerRecord(0, funded)))
+    assert judge_wallet(tmp_path) == 1
+    state, _ = payee.accept(payee.Active(TERMS), update_psbt(TERMS, 1, 1000), facts_of(TERMS), PAYEE)
+    path.write_text(dump(PayeeRecord(0, state)))
+    assert judge_wallet(tmp_path) == 1
+
+
+def test_a_bad_transaction_in_a_wallet_is_found(tmp_path: Path) -> None:
+    (tmp_path / "channels").mkdir()
+    path = tmp_path / "channels" / f"{TERMS.name}.json"
+    funded = make_funded(TERMS)
+    path.write_text(dump(PayerRecord(0, replace(funded, refund=swap_signatures(funded.refund)))))
+    with pytest.raises(Unjust):
+        judge_wallet(tmp_path)
+    path.write_text(dump(PayerRecord(0, replace(funded, funding=make_funding(TERMS.offer, Amount(5000))[0]))))
+    with pytest.raises(Unjust, match="does not make"):
+        judge_wallet(tmp_path)
+    other = scheme(make_terms(salt=1)).refund().with_witness(0, funded.refund.inputs[0].witness)
+    path.write_text(dump(PayerRecord(0, replace(funded, refund=other))))
+    with pytest.raises(Unjust, match="spends something else"):
+        judge_wallet(tmp_path)
+
+
+def test_judged_complete_is_the_real_one_behind() -> None:
+    refund = scheme(TERMS).refund()
+    signatures = (PAYER.sign_refund(TERMS), PAYEE.sign_refund(TERMS))
+    assert payer.complete(TERMS, refund, *signatures) == complete(TERMS, refund, *signatures)
+
+
+def test_channel_file_is_json_with_a_schema(tmp_path: Path) -> None:
+    """What ``judge_wallet`` relies on."""
+    text = dump(PayerRecord(0, make_funded(TERMS)))
+    assert set(json.loads(text)) == {"schema", "checksum", "channel"}

@@ -1,0 +1,203 @@
+"""Durable writes and locks."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mpchan.errors import ParseError, StorageError
+from mpchan.wallet import storage
+from mpchan.wallet.storage import locked, make_directory, read_text, write_durably
+
+
+def failing(error: int) -> Callable[..., None]:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(error, os.strerror(error))
+
+    return fail
+
+
+def test_a_write_is_there_with_its_mode(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_durably(path, b"one")
+    assert path.read_bytes() == b"one"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    write_durably(path, b"two", mode=0o644)
+    assert path.read_bytes() == b"two"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [("write", errno.ENOSPC), ("fsync", errno.EIO), ("replace", errno.EACCES), ("open", errno.EROFS)],
+)
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, error: int
+) -> None:
+    path = tmp_path / "file"
+    write_durably(path, b"old")
+    monkeypatch.setattr(os, name, failing(error))
+    with pytest.raises(StorageError) as caught:
+        write_durably(path, b"new")
+    monkeypatch.undo()
+    assert (caught.value.slug, caught.value.exit_code) == ("write-failed", 7)
+    assert str(path) in caught.value.message
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_short_writes_are_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: real(descriptor, bytes(data[:3])))
+    write_durably(tmp_path / "file", b"ten bytes!")
+    monkeypatch.undo()
+    assert (tmp_path / "file").read_bytes() == b"ten bytes!"
+
+
+def test_the_order_is_write_sync_rename_sync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a crash at any point a reader finds the old file or the new one."""
+    done: list[str] = []
+
+    def noted(name: str) -> None:
+        real = getattr(os, name)
+
+        def call(*arguments: object, **named: object) -> object:
+            kind = name
+            if name == "fsync":
+                kind += " folder" if stat.S_ISDIR(os.fstat(arguments[0]).st_mode) else " file"  # type: ignore[arg-type]
+            done.append(kind)
+            return real(*arguments, **named)
+
+        monkeypatch.setattr(os, name, call)
+
+    for name in ("write", "fsync", "replace"):
+        noted(name)
+    write_durably(tmp_path / "file", b"data")
+    assert done == ["write", "fsync file", "replace", "fsync folder"]
+
+
+def test_a_temporary_that_a_crash_left_is_in_nobodys_way(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    (tmp_path / f".file.{os.getpid()}.tmp").write_bytes(b"half a file, longer than the next")
+    write_durably(path, b"whole")
+    assert path.read_bytes() == b"whole"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_link_in_the_place_of_the_temporary_is_not_followed(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"untouched")
+    (tmp_path / f".file.{os.getpid()}.tmp").symlink_to(victim)
+    with pytest.raises(StorageError):
+        write_durably(tmp_path / "file", b"data")
+    assert victim.read_bytes() == b"untouched"
+
+
+def test_directories_are_private(tmp_path: Path) -> None:
+    make_directory(tmp_path / "a" / "b")
+    assert stat.S_IMODE((tmp_path / "a" / "b").stat().st_mode) == 0o700
+    make_directory(tmp_path / "a" / "b")
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StorageError) as caught:
+        make_directory(tmp_path / "file" / "below")
+    assert caught.value.slug == "write-failed"
+
+
+def test_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    path.write_text("tëxt")
+    assert read_text(path) == "tëxt"
+    with pytest.raises(StorageError) as missing:
+        read_text(tmp_path / "none")
+    assert missing.value.slug == "file-missing"
+    with pytest.raises(StorageError) as folder:
+        read_text(tmp_path)
+    assert folder.value.slug == "read-failed"
+    path.write_bytes(b"\xff")
+    with pytest.raises(ParseError) as damaged:
+        read_text(path)
+    assert damaged.value.slug == "malformed-file"
+    monkeypatch.setattr(storage, "MAX_FILE_BYTES", 3)
+    path.write_bytes(b"four")
+    with pytest.raises(ParseError) as large:
+        read_text(path)
+    assert large.value.slug == "malformed-file"
+
+
+# locks --------------------------------------------------------------------------------------------
+
+
+def test_a_second_holder_is_refused_after_its_patience(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with locked(path):
+        with pytest.raises(StorageError) as caught, locked(path, timeout=0.02):
+            raise AssertionError("two hold one lock")
+        assert (caught.value.slug, caught.value.exit_code) == ("locked", 7)
+    with locked(path, timeout=0.02):
+        pass
+    assert path.read_bytes() == b""
+
+
+def test_a_lock_is_freed_when_the_work_fails(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with pytest.raises(KeyError), locked(path):
+        raise KeyError
+    with locked(path, timeout=0.02):
+        pass
+
+
+def test_a_lock_that_cannot_be_made(tmp_path: Path) -> None:
+    with pytest.raises(StorageError) as caught, locked(tmp_path / "none" / "lock"):
+        raise AssertionError
+    assert caught.value.slug == "write-failed"
+
+
+def test_threads_take_turns(tmp_path: Path) -> None:
+    inside, most = 0, 0
+
+    def work() -> None:
+        nonlocal inside, most
+        for _ in range(20):
+            with locked(tmp_path / "lock"):
+                inside += 1
+                most = max(most, inside)
+                inside -= 1
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == 1
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from mpchan.wallet.storage import locked
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_another_process_waits_and_a_dead_one_holds_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    command = [sys.executable, "-c", HOLD, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(StorageError), locked(path, timeout=0.02):
+            raise AssertionError("two processes hold one lock")
+        other.kill()
+        other.wait()
+        with locked(path, timeout=5):
+            pass
