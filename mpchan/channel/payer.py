@@ -63,13 +63,17 @@ class Funded:
     """The funding is signed.
 
     Attributes:
+        spent: the outputs that the funding's inputs spend, in the same order.
+        sends: whether this wallet broadcasts the funding, and again should it get lost; False where the user does.
         number: of the latest update; 0 before the first.
         paid: its total for the payee.
     """
 
     terms: Terms
     funding: Transaction
+    spent: tuple[TxOut, ...]
     refund: Transaction
+    sends: bool
     number: int = 0
     paid: Amount = Amount(0)
 
@@ -198,11 +202,15 @@ def time_left_rules(terms: Terms, tip: ChainTip) -> Check[None]:
     )
 
 
-def fund(state: Secured, signed_funding: Transaction) -> Funded:
-    """Take the signed funding in. Its txid is that of the unsigned one, or the refund would be void."""
+def fund(state: Secured, signed_funding: Transaction, *, sends: bool) -> Funded:
+    """Take the signed funding in. Its txid is that of the unsigned one, or the refund would be void.
+
+    Args:
+        sends: whether this wallet is about to broadcast it.
+    """
     if signed_funding.txid != state.funding.txid or signed_funding.txid != state.terms.outpoint.txid:
         raise NotPossible("funding-changed", f"the signed funding has another txid: {signed_funding.txid}")
-    return Funded(state.terms, signed_funding, state.refund)
+    return Funded(state.terms, signed_funding, state.spent, state.refund, sends)
 
 
 def abandon(state: PayerState, *, funding_is_void: bool = False) -> Abandoned:

@@ -209,15 +209,20 @@ def fund(
         refund = state.refund if isinstance(state, payer.Secured) else payer.funded_of(state).refund
         if refund_out is not None:
             write_durably(refund_out, (refund.to_hex() + "\n").encode())
+        sends = send and chain.sends
         if isinstance(state, payer.Secured):
-            state = payer.fund(state, wallet.keys.sign_funding(state.funding, state.spent))
+            state = payer.fund(state, wallet.keys.sign_funding(state.funding, state.spent), sends=sends)
+            wallet.save_channel(replace(record, state=state))
+        elif isinstance(state, payer.Funded) and sends and not state.sends:
+            state = replace(state, sends=True)
             wallet.save_channel(replace(record, state=state))
         funding = payer.funded_of(state).funding
-        sent = send and _send_funding(chain, terms, funding)
+        if sends:
+            _send_funding(chain, terms, funding)
         return {
             "channel": terms.channel_id,
             "funding_txid": str(funding.txid),
-            "broadcast": sent,
+            "broadcast": sends,
             "hex": funding.to_hex(),
         }
 
@@ -247,12 +252,9 @@ def _foreign_spend(chain: Chain, terms: Terms, funding: Transaction, *, confirme
     return None
 
 
-def _send_funding(chain: Chain, terms: Terms, funding: Transaction) -> bool:
-    if not chain.sends:
-        return False
+def _send_funding(chain: Chain, terms: Terms, funding: Transaction) -> None:
     if chain.output(terms.outpoint, not_before=earliest_spend(terms)) is None:
         chain.broadcast(funding)
-    return True
 
 
 def abandon(wallet: Wallet, chain: Chain, prefix: str | None) -> Result:

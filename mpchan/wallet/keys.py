@@ -144,14 +144,28 @@ class Keys:
         Raises:
             StorageError: ``foreign-coin`` for an output that is not this wallet's.
         """
+        return self._sign_inputs(funding, spent)
+
+    def sign_spend(self, transaction: Transaction, spent: Sequence[TxOut]) -> Transaction:
+        """Sign every input of a transaction that moves this wallet's own coins outside of any channel.
+
+        Args:
+            spent: the outputs that the inputs spend, in their order.
+
+        Raises:
+            StorageError: ``foreign-coin`` for an output that is not this wallet's.
+        """
+        return self._sign_inputs(transaction, spent)
+
+    def _sign_inputs(self, transaction: Transaction, spent: Sequence[TxOut]) -> Transaction:
         scripts = self.scripts()
-        signed = funding
+        signed = transaction
         for index, output in enumerate(spent):
             if output.script_pubkey not in scripts:
-                raise StorageError("foreign-coin", f"input {index} of the funding is not this wallet's coin")
+                raise StorageError("foreign-coin", f"input {index} spends no coin of this wallet")
             key = self._coin_key(*scripts[output.script_pubkey])
             code = p2wpkh_script_code(output.script_pubkey)
-            digest = segwit_v0_sighash(funding, index, code, output.value, SIGHASH_ALL)
+            digest = segwit_v0_sighash(transaction, index, code, output.value, SIGHASH_ALL)
             signature = key.sign(digest) + bytes([SIGHASH_ALL])
             signed = signed.with_witness(index, (signature, key.public_key.sec))
         return signed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from mpchan.bitcoin.tx import Transaction, TxOut
@@ -92,8 +93,11 @@ def _fields(state: payer.PayerState) -> dict[str, Any]:
     if isinstance(state, payer.Abandoned):
         return {"phase": "abandoned"}
     if isinstance(state, (payer.Opening, payer.Secured)):
-        spent = [[output.value.sat, output.script_pubkey.hex()] for output in state.spent]
-        fields: dict[str, Any] = {"phase": "opening", "funding_tx": state.funding.to_hex(), "spent": spent}
+        fields: dict[str, Any] = {
+            "phase": "opening",
+            "funding_tx": state.funding.to_hex(),
+            "spent": _outputs(state.spent),
+        }
         if isinstance(state, payer.Secured):
             fields.update(phase="secured", refund_tx=state.refund.to_hex())
         return fields
@@ -101,6 +105,8 @@ def _fields(state: payer.PayerState) -> dict[str, Any]:
     fields = {
         "phase": "funded",
         "funding_tx": funded.funding.to_hex(),
+        "spent": _outputs(funded.spent),
+        "sends": funded.sends,
         "refund_tx": funded.refund.to_hex(),
         "update": {"number": funded.number, "paid_sat": funded.paid.sat},
     }
@@ -110,19 +116,32 @@ def _fields(state: payer.PayerState) -> dict[str, Any]:
     return fields
 
 
+def _outputs(outputs: Sequence[TxOut]) -> list[list[Any]]:
+    return [[output.value.sat, output.script_pubkey.hex()] for output in outputs]
+
+
 def _state(terms: Terms, body: dict[str, Any]) -> payer.PayerState:
     phase = body["phase"]
     if phase == "abandoned":
         return payer.Abandoned(terms)
     funding = Transaction.from_hex(body["funding_tx"])
+    spent = tuple(TxOut(Amount(value), bytes.fromhex(script)) for value, script in body["spent"])
     if phase in ("opening", "secured"):
-        spent = tuple(TxOut(Amount(value), bytes.fromhex(script)) for value, script in body["spent"])
         if phase == "opening":
             return payer.Opening(terms, funding, spent)
         return payer.Secured(terms, funding, spent, Transaction.from_hex(body["refund_tx"]))
+    if type(body["sends"]) is not bool:
+        raise ValueError(f"sends is {body['sends']!r:.20}")
     update = body["update"]
-    refund = Transaction.from_hex(body["refund_tx"])
-    funded = payer.Funded(terms, funding, refund, update["number"], Amount(update["paid_sat"]))
+    funded = payer.Funded(
+        terms,
+        funding,
+        spent,
+        Transaction.from_hex(body["refund_tx"]),
+        body["sends"],
+        update["number"],
+        Amount(update["paid_sat"]),
+    )
     if phase == "funded":
         return funded
     total = None if body["settlement_sat"] is None else Amount(body["settlement_sat"])
