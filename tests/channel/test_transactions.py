@@ -107,7 +107,7 @@ def test_a_signed_funding_with_another_txid_is_not_taken() -> None:
     secured = make_secured(make_terms())
     other = replace(secured.funding, lock_time=1)
     with pytest.raises(NotPossible) as caught:
-        payer.fund(secured, other)
+        payer.fund(secured, other, sends=True)
     assert caught.value.slug == "funding-changed"
 
 
