@@ -100,7 +100,7 @@ def test_no_signature_of_the_funding_exists_before_the_refund_is_complete() -> N
     assert [len(item) for item in secured.refund.inputs[0].witness[:1]] == [0]
     assert all(witness_signatures(secured.refund))
     with pytest.raises(AttributeError):
-        payer.fund(opening, opening.funding)  # type: ignore[arg-type]
+        payer.fund(opening, opening.funding, sends=True)  # type: ignore[arg-type]
 
 
 def test_a_signed_funding_with_another_txid_is_not_taken() -> None:
