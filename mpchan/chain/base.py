@@ -104,6 +104,12 @@ class Chain(Protocol):
     def coins(self, scripts: Collection[bytes]) -> list[Coin]:
         """The unspent outputs that pay to any of these scriptPubKeys, in outpoint order."""
 
+    def used_scripts(self, scripts: Collection[bytes]) -> set[bytes]:
+        """Which of these scriptPubKeys any output, on the chain or in the mempool, ever paid to.
+
+        A backend that knows unspent outputs alone says those, and its own text says so.
+        """
+
     def broadcast(self, transaction: Transaction) -> None:
         """Hand a complete transaction to the network; one that is known already is fine.
 

@@ -54,6 +54,14 @@ class ManualChain:
             hint="set chain.backend in wallet.toml",
         )
 
+    def used_scripts(self, scripts: Collection[bytes]) -> set[bytes]:
+        """Nothing is known.
+
+        Raises:
+            ChainError: ``no-backend``.
+        """
+        raise ChainError("no-backend", "this wallet asks no chain, so it knows no used addresses")
+
     def broadcast(self, transaction: Transaction) -> None:
         """Nothing is sent.
 

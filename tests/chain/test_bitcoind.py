@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from bitcoind_tools import LOCKABLE, first, fresh_script, spend
+from bitcoind_tools import LOCKABLE, calls, first, fresh_script, spend
 from node import FEE, MINER_SCRIPT, Node, needs_node, running
 
 from mpchan.bitcoin.script import script_to_p2wsh_script
@@ -180,6 +180,27 @@ def test_coins_of_scripts(shared_node: Node, chain: BitcoindChain) -> None:
     assert [(coin.outpoint, coin.confirmations) for coin in found] == sorted(
         (coin.outpoint, 2) for coin in expected
     )
+
+
+def test_used_scripts_are_those_of_unspent_outputs_and_of_the_mempool(
+    shared_node: Node, chain: BitcoindChain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One search for any number of scripts; what only spent outputs paid to is not known to a node."""
+    held, pending, passing, gone, never = (fresh_script() for _ in range(5))
+    shared_node.pay(held, 10_000)
+    spent = shared_node.pay(gone, 10_000)
+    shared_node.mine(1)
+    shared_node.mine_with([spend(spent, 9_000)])
+    shared_node.pay(pending, 10_000)
+    within = shared_node.pay(passing, 10_000)
+    chain.broadcast(spend(within, 9_000))
+    others = [fresh_script() for _ in range(100)]
+    with calls(monkeypatch) as counted:
+        assert chain.used_scripts([held, pending, passing, gone, never, *others]) == {held, pending, passing}
+    assert counted["scantxoutset"] == 1
+    assert chain.used_scripts([]) == set()
+    shared_node.mine(1)
+    assert chain.used_scripts([held, pending, passing, gone]) == {held, pending}
 
 
 def test_unspent_and_spent_coins_side_by_side(shared_node: Node, chain: BitcoindChain) -> None:

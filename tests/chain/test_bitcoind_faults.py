@@ -58,6 +58,7 @@ class Scene:
             "pending": lambda chain: chain.output(first(self.pending)),
             "nowhere": lambda chain: chain.output(nowhere, not_before=self.bound),
             "coins": lambda chain: chain.coins([*scripts, self.unused]),
+            "used": lambda chain: chain.used_scripts([*scripts, self.unused]),
             "broadcast": lambda chain: chain.broadcast(self.sent),
             "fee rate": lambda chain: chain.fee_rate(),
         }

@@ -39,6 +39,7 @@ def test_every_method_makes_the_chain(tmp_path: Path) -> None:
         lambda chain: chain.tip_hash(),
         lambda chain: chain.output(nothing),
         lambda chain: chain.coins([OPEN_SCRIPT]),
+        lambda chain: chain.used_scripts([OPEN_SCRIPT]),
         lambda chain: chain.transaction(nothing.txid),
         lambda chain: chain.mempool(),
         lambda chain: chain.mine(0),
@@ -165,6 +166,19 @@ def test_coinbase_matures_with_its_hundredth_block(chain: EmbeddedChain) -> None
 
     maturity = {coin.confirmations: coin.mature for coin in chain.coins([MINER_SCRIPT])}
     assert maturity == {confirmations: confirmations > 100 for confirmations in range(1, 111)}
+
+
+def test_used_scripts_stay_used(chain: EmbeddedChain) -> None:
+    """From the mempool on, and also when all that they ever held is spent."""
+    scripts = [b"\x00\x14" + bytes([number]) * 20 for number in range(3)]
+    assert chain.used_scripts([OPEN_SCRIPT, *scripts]) == set()
+    [coin] = fund(chain, BITCOIN)
+    chain.broadcast(spend(coin, BITCOIN - FEE, script=scripts[0]))
+    assert chain.used_scripts([OPEN_SCRIPT, *scripts, scripts[0]]) == {OPEN_SCRIPT, scripts[0]}
+    chain.mine(1)
+    many = [b"\x00\x14" + number.to_bytes(20, "big") for number in range(1200)]
+    assert chain.used_scripts([*many, scripts[0], *scripts]) == {scripts[0]}
+    assert chain.used_scripts([]) == set()
 
 
 def test_output_and_coins_through_the_life_of_a_coin(chain: EmbeddedChain) -> None:

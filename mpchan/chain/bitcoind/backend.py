@@ -10,7 +10,7 @@ from mpchan.bitcoin.network import Network
 from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.base import ChainConfig, Coin, OutputStatus, Spend
 from mpchan.chain.bitcoind.answer import Answer, Failure
-from mpchan.chain.bitcoind.coins import COINBASE_MATURITY, coins_of
+from mpchan.chain.bitcoind.coins import COINBASE_MATURITY, coins_of, used_scripts_of
 from mpchan.chain.bitcoind.endpoint import Credentials, Endpoint, usual_cookie
 from mpchan.chain.bitcoind.notes import Block, ConfirmedSpend, Note, Notes
 from mpchan.chain.bitcoind.rpc import ANSWER_SECONDS, Rpc, words
@@ -126,6 +126,15 @@ class BitcoindChain:
         """
         self._info()
         return _steady(lambda: coins_of(self._rpc, scripts))
+
+    def used_scripts(self, scripts: Collection[bytes]) -> set[bytes]:
+        """Those that an unspent output, or one of a mempool transaction, pays to.
+
+        A node keeps no record of what was spent: a script whose every output a block has spent is not told.
+        However many scripts are asked for, the node looks through its unspent outputs once.
+        """
+        self._info()
+        return used_scripts_of(self._rpc, scripts)
 
     def broadcast(self, transaction: Transaction) -> None:
         """Hand ``transaction`` to the node, which is asked first whether it would take it; one that it knows is fine.

@@ -39,6 +39,22 @@ def coins_of(rpc: Rpc, scripts: Collection[bytes]) -> list[Coin]:
     return sorted((coin for coin in coins if coin.outpoint not in spent), key=lambda coin: coin.outpoint)
 
 
+def used_scripts_of(rpc: Rpc, scripts: Collection[bytes]) -> set[bytes]:
+    """Those of these scripts that an unspent output, or an output of a mempool transaction, pays to.
+
+    Raises:
+        ChainError: as ``coins_of``, but for ``chain-moving``: what is found was there at one time or another.
+    """
+    wanted = sorted(set(scripts))
+    if not wanted:
+        return set()
+    # the mempool first: what a block takes out of it meanwhile is found a second time, and nothing is missed
+    unconfirmed = _unconfirmed(rpc, wanted)
+    scan = _scan(rpc, [f"raw({script.hex()})" for script in wanted])
+    confirmed = [_confirmed(item, scan["height"].height(), wanted) for item in scan["unspents"].items()]
+    return {coin.output.script_pubkey for coin in (*unconfirmed, *confirmed)}
+
+
 def _scan(rpc: Rpc, descriptors: list[str]) -> Answer:
     """``scantxoutset``, of which a node does one at a time."""
     limit = time.monotonic() + SCAN_SECONDS

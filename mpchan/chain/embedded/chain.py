@@ -77,6 +77,10 @@ class EmbeddedChain:
         """The outputs of these scripts that neither chain nor mempool spends, in outpoint order."""
         return self._index().coins(scripts)
 
+    def used_scripts(self, scripts: Collection[bytes]) -> set[bytes]:
+        """Those that any output in chain or mempool pays to, spent or not."""
+        return self._index().used_scripts(scripts)
+
     def fee_rate(self) -> FeeRate:
         """Twice the least: blocks are never full here."""
         return FeeRate(2000)

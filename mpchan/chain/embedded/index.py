@@ -236,6 +236,18 @@ class Index:
                 )
         return [_coin(row, tip_height) for row in sorted(rows, key=lambda row: row[:2])]
 
+    def used_scripts(self, scripts: Collection[bytes]) -> set[bytes]:
+        """Those of these scripts that any output pays to, spent or not. It reads the whole table of outputs."""
+        wanted = sorted(set(scripts))
+        found: set[bytes] = set()
+        with self._snapshot():
+            for start in range(0, len(wanted), _SCRIPTS_AT_ONCE):
+                chunk = wanted[start : start + _SCRIPTS_AT_ONCE]
+                marks = ", ".join("?" * len(chunk))
+                rows = self._run(f"SELECT DISTINCT script FROM outputs WHERE script IN ({marks})", *chunk)
+                found.update(script for (script,) in rows)
+        return found
+
     def transaction(self, txid: Txid) -> tuple[Transaction, int] | None:
         """The transaction and its confirmations, 0 in the mempool; None when it is in neither."""
         with self._snapshot():
