@@ -155,9 +155,10 @@ def _refund_txid(state: Funded | Settling | Refunding) -> Txid:
 # opening ------------------------------------------------------------------------------------------
 
 
-def refund_request(state: Opening | Secured) -> Psbt:
-    """The message that asks for the payee's signature on the refund."""
-    return unsigned_message(state.terms, scheme_of(state.terms).refund())
+def refund_request(state: PayerState) -> Psbt:
+    """The message that asks for the payee's signature on the refund: the same bytes in every phase."""
+    terms = terms_of(state)
+    return unsigned_message(terms, scheme_of(terms).refund())
 
 
 # funding ------------------------------------------------------------------------------------------

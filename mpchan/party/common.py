@@ -145,6 +145,14 @@ def still_going(chain: Chain) -> Callable[[Record], bool]:
     return going
 
 
+def to_give_up(
+    wallet: Wallet, suitable: Callable[[Record], bool], given_up: Callable[[Record], bool]
+) -> Callable[[Record], bool]:
+    """What an ``abandon`` that names no channel can mean: an opening, or the newest channel given up already."""
+    newest = max((record.key_index for record in wallet.channels()), default=None)
+    return lambda record: suitable(record) or (given_up(record) and record.key_index == newest)
+
+
 def broadcast(chain: Chain, transaction: Transaction, facts: Facts) -> bool:
     """Send a spend of the funding to the chain, unless it is there already; whether it is there now."""
     if facts.spent_by == transaction.txid:

@@ -28,6 +28,7 @@ from mpchan.party.common import (
     spent_outpoint,
     still_going,
     tip_for,
+    to_give_up,
 )
 from mpchan.units import ChainTip, OutPoint
 from mpchan.values import replace
@@ -217,7 +218,8 @@ def _take_funding(wallet: Wallet, chain: Chain, name: str, transaction: Transact
 
 def abandon(wallet: Wallet, chain: Chain, prefix: str | None) -> Result:
     """``payee abandon``: give up an opening whose funding never came; the signed refund stays remembered."""
-    name = wallet.find_channel(prefix, _is(payee.Active), "being opened", still_going(chain))
+    fits = to_give_up(wallet, _is(payee.Active), _is(payee.Abandoned))
+    name = wallet.find_channel(prefix, fits, "being opened", still_going(chain))
     with wallet.channel_lock(name):
         record = _load(wallet, name)
         state = payee.abandon(record.state, facts_if_any(chain, record.terms))

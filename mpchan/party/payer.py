@@ -26,11 +26,12 @@ from mpchan.party.common import (
     named_by,
     still_going,
     tip_for,
+    to_give_up,
 )
 from mpchan.units import Amount, FeeRate, LockTime, OutPoint
 from mpchan.values import replace
 from mpchan.wallet.coins import build_funding
-from mpchan.wallet.payer_record import PayerRecord
+from mpchan.wallet.payer_record import Asked, PayerRecord
 from mpchan.wallet.storage import write_durably
 from mpchan.wallet.wallet import Wallet
 
@@ -40,11 +41,14 @@ if TYPE_CHECKING:
 
 def _find(wallet: Wallet, chain: Chain, prefix: str | None, phases: Sequence[type], what: str) -> str:
     """The channel that a payer's command means; see ``Wallet.find_channel``."""
+    return wallet.find_channel(prefix, _is(*phases), what, still_going(chain))
 
+
+def _is(*phases: type) -> Callable[[Record], bool]:
     def suitable(record: Record) -> bool:
-        return isinstance(record, PayerRecord) and isinstance(record.state, tuple(phases))
+        return isinstance(record, PayerRecord) and isinstance(record.state, phases)
 
-    return wallet.find_channel(prefix, suitable, what, still_going(chain))
+    return suitable
 
 
 def _load(wallet: Wallet, name: str, *, wrong: type[MpchanError] = UsageError) -> PayerRecord:
@@ -71,16 +75,17 @@ def open_channel(
 ) -> Result:
     """``payer open``: choose coins, build the funding, ask for the refund. Nothing is signed.
 
-    A second call for the same offer and capacity gives the same request again.
+    The same call again gives the same request again, however far the channel has come.
     """
     offer = Offer.from_toml(offer_text)
     limits = wallet.config.limits
-    enforce(offer_rules(offer, wallet.network.name, limits, chain.min_fee_rate()))
+    asked = Asked(refund_delay, funding_fee_rate, address)
     with wallet.lock():
         under = _under(wallet, offer)
         for earlier in under:
             if not isinstance(earlier.state, payer.Abandoned):
-                return _opened(_same_capacity(earlier, capacity))
+                return _opened(_opened_so(earlier, capacity, asked))
+        enforce(offer_rules(offer, wallet.network.name, limits, chain.min_fee_rate()))
         if wallet.knows_key(offer.payee_key.sec, apart_from=[record.terms.name for record in under]):
             raise Refused(
                 "payee-key", f"the offer's key {offer.payee_key.sec.hex()} is known to this wallet already"
@@ -92,7 +97,7 @@ def open_channel(
             )
         tip = tip_for(chain, offer.lock_time_unit)
         lock_time = refund_lock_time(offer, tip, refund_delay, limits)
-        record = _prepare(wallet, chain, offer, capacity, lock_time, funding_fee_rate, address)
+        record = _prepare(wallet, chain, offer, capacity, lock_time, asked)
         # nobody can have seen this outpoint: a backend that has to look through blocks learns where to begin
         chain.output(record.terms.outpoint, not_before=from_now_on(tip))
         wallet.save_channel(record)
@@ -105,11 +110,11 @@ def _prepare(
     offer: Offer,
     capacity: Amount,
     lock_time: LockTime,
-    rate: FeeRate | None,
-    address: str | None,
+    asked: Asked,
 ) -> PayerRecord:
     """A new opening; the indexes of its keys are on disk when this returns."""
     keys = wallet.fresh_keys()
+    address, rate = asked.address, asked.funding_fee_rate
     kinds = ["channel", "change"] if address is not None else ["channel", "change", "receive"]
     index = keys.next_index("channel")
     payer_script = (
@@ -130,7 +135,7 @@ def _prepare(
     funding, spent = build_funding(coins, output, change_script, rate or _funding_rate(wallet, chain))
     terms = Terms(offer, OutPoint(funding.txid, 0), output.value, payer_key, payer_script, lock_time)
     keys.allocate(*kinds)
-    return PayerRecord(index, payer.Opening(terms, funding, spent))
+    return PayerRecord(index, payer.Opening(terms, funding, spent), asked)
 
 
 def _funding_rate(wallet: Wallet, chain: Chain) -> FeeRate:
@@ -148,22 +153,35 @@ def _under(wallet: Wallet, offer: Offer) -> list[PayerRecord]:
     ]
 
 
-def _same_capacity(record: PayerRecord, capacity: Amount) -> PayerRecord:
+def _opened_so(record: PayerRecord, capacity: Amount, asked: Asked) -> PayerRecord:
+    """The channel that an offer serves already, when it was opened by the very same command."""
     terms = record.terms
-    if terms.capacity != capacity or not isinstance(record.state, (payer.Opening, payer.Secured)):
+    if terms.capacity != capacity:
         raise NotPossible(
             "offer-used",
             f"offer {terms.offer.offer_id} serves channel {terms.channel_id} of {terms.capacity} already",
             hint="an offer serves one channel: ask the payee for another, or `mpchan payer abandon` the first",
         )
+    for option, now, then in (
+        ("--refund-delay", asked.refund_delay, record.asked.refund_delay),
+        ("--funding-fee-rate", asked.funding_fee_rate, record.asked.funding_fee_rate),
+        ("--address", asked.address, record.asked.address),
+    ):
+        if now != then:
+            raise NotPossible(
+                "opened-otherwise",
+                f"channel {terms.channel_id} was opened {_with(option, then)}, not {_with(option, now)}",
+                hint="the same command again gives the same request; for another, `mpchan payer abandon` it first",
+            )
     return record
 
 
+def _with(option: str, value: object) -> str:
+    return f"without {option}" if value is None else f"with {option} {value}"
+
+
 def _opened(record: PayerRecord) -> Result:
-    state = record.state
-    if not isinstance(state, (payer.Opening, payer.Secured)):
-        raise TypeError("only an opening is answered with a refund request")
-    terms = state.terms
+    terms = record.terms
     return {
         "channel": terms.channel_id,
         "capacity_sat": terms.capacity.sat,
@@ -171,7 +189,7 @@ def _opened(record: PayerRecord) -> Result:
         "funding_vout": terms.outpoint.vout,
         "funding_sat": terms.funding_value.sat,
         "refund_lock_time": terms.refund_lock_time.value,
-        "hex": payer.refund_request(state).to_hex(),
+        "hex": payer.refund_request(record.state).to_hex(),
     }
 
 
@@ -259,7 +277,8 @@ def _send_funding(chain: Chain, terms: Terms, funding: Transaction) -> None:
 
 def abandon(wallet: Wallet, chain: Chain, prefix: str | None) -> Result:
     """``payer abandon``: give up an opening whose funding never left; its coins are free again."""
-    name = _find(wallet, chain, prefix, (payer.Opening, payer.Secured), "being opened")
+    fits = to_give_up(wallet, _is(payer.Opening, payer.Secured), _is(payer.Abandoned))
+    name = wallet.find_channel(prefix, fits, "being opened", still_going(chain))
     with wallet.channel_lock(name):
         record = _load(wallet, name)
         void = (

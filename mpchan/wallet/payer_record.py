@@ -10,8 +10,17 @@ from mpchan.channel import payer
 from mpchan.channel.facts import Facts, Status
 from mpchan.channel.scheme import scheme_of
 from mpchan.channel.terms import Terms
-from mpchan.units import Amount
+from mpchan.units import Amount, FeeRate
 from mpchan.values import frozen
+
+
+@frozen
+class Asked:
+    """What the command that opened a channel asked for; None where it left the choice to the wallet."""
+
+    refund_delay: int | None = None
+    funding_fee_rate: FeeRate | None = None
+    address: str | None = None
 
 
 @frozen
@@ -20,10 +29,12 @@ class PayerRecord:
 
     Attributes:
         key_index: of the channel key.
+        asked: by the command that opened it, so that the same command again is told from another one.
     """
 
     key_index: int
     state: payer.PayerState
+    asked: Asked = Asked()
     role = "payer"
 
     @property
@@ -81,12 +92,21 @@ class PayerRecord:
 
     def fields(self) -> dict[str, Any]:
         """The state as plain values."""
-        return _fields(self.state)
+        rate = self.asked.funding_fee_rate
+        asked = {
+            "refund_delay": self.asked.refund_delay,
+            "funding_fee_rate_sat_per_kvb": None if rate is None else rate.sat_per_kvb,
+            "address": self.asked.address,
+        }
+        return {"asked": asked, **_fields(self.state)}
 
     @classmethod
     def from_fields(cls, terms: Terms, body: dict[str, Any]) -> PayerRecord:
         """Read ``fields`` back; KeyError, TypeError, ValueError or ParseError where they make no state."""
-        return cls(body["key_index"], _state(terms, body))
+        asked = body["asked"]
+        rate = asked["funding_fee_rate_sat_per_kvb"]
+        opened = Asked(asked["refund_delay"], None if rate is None else FeeRate(rate), asked["address"])
+        return cls(body["key_index"], _state(terms, body), opened)
 
 
 def _fields(state: payer.PayerState) -> dict[str, Any]:

@@ -271,7 +271,8 @@ def test_5_payments_that_cannot_be(opened: Shell) -> None:
     fails(f"{BUYER} payer abandon --channel {opened.names['channel']}", 5, "funding-signed")
     opened.ok(f"{BUYER} settle --total 1000 -q")
     fails(f"{BUYER} settle --total 1001", 5, "settlement-handed-over")
-    fails(f"{BUYER} open offer.toml 100000", 5, "offer-used")
+    fails(f"{BUYER} open offer.toml 100001", 5, "offer-used")
+    fails(f"{BUYER} open offer.toml 100000 --refund-delay 40", 5, "opened-otherwise")
 
 
 def test_5_too_little_time_to_fund(wallets: Shell) -> None:

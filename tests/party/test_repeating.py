@@ -66,6 +66,7 @@ def test_every_step_twice_is_every_step_once(pair: Pair) -> None:
     pair.chain.mine(1)
     twice(lambda: pair.settle(name=name))
     # even the opening steps still answer the same
+    assert pair.request(offer=offer) == request
     assert pair.sign_refund(request["hex"]) == reply  # type: ignore[index]
     assert pair.fund(str(reply))["hex"] == pair.fund(str(reply))["hex"]
     assert pair.status(name) == ("closed", "closed")
@@ -96,7 +97,55 @@ def test_the_same_offer_opens_one_channel(pair: Pair) -> None:
     assert slug_of(pair.request, 100_001, offer) == ("offer-used", 5)
     assert pair.files() == before
     pair.fund(pair.sign_refund(first["hex"]))
-    assert slug_of(pair.request, 100_000, offer) == ("offer-used", 5)
+    assert pair.request(offer=offer) == first
+    pair.chain.mine(1)
+
+
+def test_another_opening_under_the_same_offer_is_not_answered_with_the_first(pair: Pair) -> None:
+    """Whoever asks for another refund or payout must not believe that it has it."""
+    mine, other = (views.fresh_address(pair.payer)["address"] for _ in range(2))
+    asked = {"refund_delay": 50, "funding_fee_rate": FeeRate(5000), "address": mine}
+    offer = pair.offer()
+
+    def open_again(**options: object) -> object:
+        return payer.open_channel(pair.payer, pair.chain, offer, Amount(100_000), **options)  # type: ignore[arg-type]
+
+    first = open_again(**asked)
+    pair.restart()
+    before = pair.files()
+    assert open_again(**asked) == first
+    changes = {
+        "refund_delay": (51, None),
+        "funding_fee_rate": (FeeRate(5001), None),
+        "address": (other, None),
+    }
+    for option, values in changes.items():
+        for value in values:
+            again = {**asked, option: value}
+            assert slug_of(lambda again=again: open_again(**again)) == ("opened-otherwise", 5)
+    assert pair.files() == before
+
+
+def test_the_same_opening_again_asks_the_chain_nothing(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    offer = pair.offer()
+    first = pair.request(offer=offer)
+    monkeypatch.setattr(EmbeddedChain, "min_fee_rate", lambda self: FeeRate(2001))
+    assert pair.request(offer=offer) == first
+
+
+def test_giving_up_twice_is_giving_up_once(pair: Pair) -> None:
+    given_up = []
+    for _ in range(3):  # a new opening is the one that is meant from then on
+        pair.sign_refund(pair.request()["hex"])
+        one = payer.abandon(pair.payer, pair.chain, None), payee.abandon(pair.payee, pair.chain, None)
+        after = pair.files()
+        assert (
+            payer.abandon(pair.payer, pair.chain, None),
+            payee.abandon(pair.payee, pair.chain, None),
+        ) == one
+        assert pair.files() == after
+        given_up.append(one[0]["channel"])
+    assert len(set(given_up)) == 3
 
 
 def test_a_signed_refund_is_remembered_after_an_opening_was_given_up(pair: Pair) -> None:

@@ -29,9 +29,9 @@ from mpchan.chain.embedded import EmbeddedChain
 from mpchan.channel import payee, payer
 from mpchan.errors import MpchanError, ParseError, StorageError
 from mpchan.party import views
-from mpchan.units import Amount
+from mpchan.units import Amount, FeeRate
 from mpchan.wallet.payee_record import PayeeRecord
-from mpchan.wallet.payer_record import PayerRecord
+from mpchan.wallet.payer_record import Asked, PayerRecord
 from mpchan.wallet.records import SCHEMA, dump, load
 
 TERMS = make_terms(make_offer(memo="ünïcode ✓", sale={"a": [1, "x"]}))
@@ -52,6 +52,7 @@ RECORDS = {
     "refunding after a settlement": PayerRecord(0, payer.Refunding(FUNDED, Amount(6000))),
     "payer abandoned": PayerRecord(0, payer.Abandoned(TERMS)),
     "in seconds": PayerRecord(0, make_funded(SECONDS)),
+    "as asked": PayerRecord(0, make_opening(TERMS), Asked(300, FeeRate(1500), "bcrt1q…")),
     "active": PayeeRecord(0, payee.Active(TERMS)),
     "funding by file": PayeeRecord(0, payee.Active(TERMS, make_funded(TERMS).funding)),
     "holding": PayeeRecord(0, HOLDING),
