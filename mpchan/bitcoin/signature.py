@@ -332,6 +332,7 @@ class _Ecdsa:
 
         self._lib, self._signature = ecdsa, Signature
         self._curve: Any = ecdsa.SECP256k1
+        self.signatures = 0
 
     def load_public(self, sec: bytes) -> Any:
         try:
@@ -347,6 +348,7 @@ class _Ecdsa:
         return sec
 
     def sign(self, private: Any, digest: bytes, extra_entropy: bytes | None) -> bytes:
+        self.signatures += 1
         signature: bytes = private.sign_digest_deterministic(
             digest,
             hashfunc=sha256,  # of RFC 6979's HMAC; SHA-1 unless told
@@ -407,3 +409,11 @@ def signer_name() -> str:
 
     name = _signer().name
     return f"{name} {version(name)}"
+
+
+def exposed_signatures() -> int:
+    """How many signatures this process has made with ``ecdsa``, whose timing tells of the key to who can measure it."""
+    if not _signer.cache_info().currsize:
+        return 0  # nothing was signed, and no signer need be loaded to say so
+    signer = _signer()
+    return signer.signatures if isinstance(signer, _Ecdsa) else 0

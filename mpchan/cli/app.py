@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from mpchan.bitcoin.network import Network
+from mpchan.bitcoin.signature import exposed_signatures
 from mpchan.chain.base import Chain
 from mpchan.cli.files import AGAIN, STANDARD_STREAM, check_output, print_error, print_output, written
 from mpchan.errors import MpchanError, ParseError, UsageError
@@ -31,7 +32,7 @@ class App:
         self.quiet = False
         self.tip: ChainTip | None = None
         self.confirmations: int | None = None
-        self._chain: Chain | None = None
+        self._signed_before: int | None = None
 
     @property
     def wallet_directory(self) -> Path:
@@ -42,7 +43,10 @@ class App:
 
     def wallet(self) -> Wallet:
         """The wallet, opened."""
-        return Wallet.open(self.wallet_directory)
+        wallet = Wallet.open(self.wallet_directory)
+        if wallet.network.name == "mainnet" and self._signed_before is None:
+            self._signed_before = exposed_signatures()
+        return wallet
 
     def chain(self, wallet: Wallet) -> Chain:
         """The backend that the wallet names."""
@@ -60,6 +64,14 @@ class App:
         """Tell people something, on stderr; silent with ``-q`` and ``--json``."""
         if not self.quiet and not self.json:
             print_error(text)
+
+    def warn_of_exposure(self) -> None:
+        """Say that this command has signed for real money with a signer that leaks time, where it has."""
+        if self._signed_before is not None and exposed_signatures() > self._signed_before:
+            self.say("mpchan: warning: signed with ecdsa, which is not hardened against side channels")
+            self.say(
+                "mpchan: hint: who can measure its timing may learn a key; mpchan[fast] signs in constant time"
+            )
 
     def emit(
         self, result: Result, output: Path | None, *said: str, body: str = "hex", again: str = AGAIN

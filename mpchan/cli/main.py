@@ -173,6 +173,8 @@ def main(arguments: Sequence[str]) -> int:
         if isinstance(failure, BugError) and os.environ.get("MPCHAN_DEBUG"):
             raise
         return app.fail(failure)
+    finally:
+        app.warn_of_exposure()
 
 
 def _run(app: App, arguments: list[str]) -> int:

@@ -127,18 +127,9 @@ def test_the_folder_of_the_environment(opened: Shell) -> None:
 # without the optional packages --------------------------------------------------------------------
 
 
-def without(shell: Shell, *packages: str) -> None:
-    """From here on these packages cannot be imported in this shell."""
-    folder = shell.folder.with_name("without")
-    folder.mkdir()
-    for package in packages:
-        (folder / f"{package}.py").write_text(f"raise ImportError('no {package} here')\n")
-    shell.env["PYTHONPATH"] = str(folder)
-
-
 def test_without_the_engine(paid: Shell) -> None:
     """Questions to a chain that is there still work, and so does all that needs none."""
-    without(paid, "pbk")
+    paid.without("pbk")
     assert paid.ok("mpchan --version").out.endswith(", engine none\n")
     assert paid.json(f"{BUYER} show")["status"] == "open"
     paid.ok(f"{BUYER} pay 1000 -o second.psbt")
@@ -155,7 +146,7 @@ def test_without_the_engine(paid: Shell) -> None:
 def test_without_the_fast_signer(opened: Shell) -> None:
     """The portable signer makes the very same bytes."""
     twin = Shell(opened.folder.with_name("twin"), opened)
-    without(opened, "coincurve")
+    opened.without("coincurve")
     assert re.fullmatch(r"mpchan .*, signer ecdsa [0-9.]+, engine .+\n", opened.ok("mpchan --version").out)
     steps = (
         f"{BUYER} pay 1000 -q -o one",
@@ -174,7 +165,7 @@ def test_without_the_fast_signer(opened: Shell) -> None:
 
 @pytest.mark.skipif(sys.version_info >= (3, 14), reason="py-bitcoinkernel has no wheel for this Python")
 def test_the_whole_story_without_the_fast_signer(wallets: Shell) -> None:
-    without(wallets, "coincurve")
+    wallets.without("coincurve")
     wallets.ok(f"{SELLER} payee offer -o offer.toml")
     wallets.ok(f"{BUYER} open offer.toml 5000 -o request.psbt")
     wallets.ok(f"{SELLER} payee sign-refund request.psbt -o signed.psbt")

@@ -105,6 +105,14 @@ class Shell:
             "PYTHONWARNINGS": "error",
         }
 
+    def without(self, *packages: str) -> None:
+        """From here on these packages cannot be imported by what runs here."""
+        folder = self.folder.with_name("without")
+        folder.mkdir()
+        for package in packages:
+            (folder / f"{package}.py").write_text(f"raise ImportError('no {package} here')\n")
+        self.env["PYTHONPATH"] = str(folder)
+
     # running --------------------------------------------------------------------------------------
 
     def run(self, command: str | Sequence[str | Path], *, stdin: bytes = b"", **env: str | None) -> Done:
