@@ -3,25 +3,91 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import tomli
 
+from mpchan.bitcoin.address import script_to_address
+from mpchan.bitcoin.network import MAINNET, NETWORKS
+from mpchan.chain import open_chain
+from mpchan.chain.bitcoind.endpoint import Endpoint, usual_cookie
 from mpchan.channel.offer import Offer
-from mpchan.wallet.config import Config
+from mpchan.wallet.config import BACKENDS, Config, offer_defaults
 
 SAMPLES = Path(__file__).parents[2] / "sample-configs"
 BIN = Path(sys.executable).parent
 PIECES, PRICE = 6, 1000
 
 
-@pytest.mark.parametrize("network", ["regtest", "signet", "mainnet"])
-def test_sample_wallet_is_read(network: str) -> None:
-    path = SAMPLES / f"wallet-{network}.toml"
-    config = Config.from_toml(path.read_text(), source=path)
-    assert config.network.name == network
+WALLETS = [f"wallet-{network}.toml" for network in ("regtest", "signet", "testnet4", "mainnet")]
+SETTING = re.compile(r"(?:# )?((\w+) = .+)")
+OPENED = ("embedded", "bitcoind", "none")
+
+
+def test_every_network_has_a_sample() -> None:
+    names = [Config.from_toml((SAMPLES / name).read_text()).network.name for name in WALLETS]
+    assert sorted(names) == sorted(NETWORKS)
+
+
+def alternatives(name: str) -> dict[str, str]:
+    """The whole file as it is, and with each backend that stands in it as a comment instead of the one that does not.
+
+    The settings of a backend stand below its name, up to an empty line.
+    """
+    before, head, rest = (SAMPLES / name).read_text().partition("[chain]\n")
+    body, tail = rest[: rest.index("\n[")], rest[rest.index("\n[") :]
+    found = {}
+    for block in body.split("\n\n"):
+        settings = [match[1] for match in map(SETTING.fullmatch, block.strip().split("\n")) if match]
+        [backend] = [setting for setting in settings if setting.startswith("backend = ")]
+        found[tomli.loads(backend)["backend"]] = "\n".join([before + head, *settings]) + tail
+    return found
+
+
+@pytest.mark.parametrize("name", WALLETS)
+def test_sample_wallet_is_read(name: str, tmp_path: Path) -> None:
+    """As it is, with every setting that is commented out, and with every other backend: each is one that is there."""
+    config = Config.from_toml((SAMPLES / name).read_text(), source=name)
+    switched = alternatives(name)
+    assert set(switched) == ({*BACKENDS} if name == "wallet-regtest.toml" else {*BACKENDS} - {"embedded"})
+    for backend, text in switched.items():
+        other = Config.from_toml(text, source=f"{name} with {backend}")
+        assert other.chain.backend == backend
+        assert (other.network, other.limits, other.offer) == (config.network, config.limits, config.offer)
+        if backend in OPENED:
+            open_chain(other.chain, other.network, tmp_path)
+    assert config.chain.backend == ("embedded" if name == "wallet-regtest.toml" else "bitcoind")
+
+
+@pytest.mark.parametrize("name", WALLETS)
+def test_the_limits_of_a_sample_wallet_admit_its_own_offers(name: str) -> None:
+    """Each table makes sense, and two users with the same sample can trade."""
+    config = Config.from_toml((SAMPLES / name).read_text(), source=name)
+    text = (SAMPLES / "offer.toml").read_text()
+    terms = {
+        **Offer.from_toml(text).to_dict(),
+        **offer_defaults(config, None),
+        "network": config.network.name,
+    }
+    terms["payee_address"] = script_to_address(b"\x00\x14" + bytes(20), config.network)
+    offer = Offer.from_dict(terms)
+    limits = config.limits
+    assert limits.min_fee_rate <= offer.fee_rate <= limits.max_fee_rate
+    assert offer.max_refund_delay <= limits.max_refund_delay(offer.lock_time_unit)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_the_usual_port_stands_in_the_sample(network: str) -> None:
+    """The URL in the comment is the one that holds without it."""
+    chain = Config.from_toml(alternatives(f"wallet-{network}.toml")["bitcoind"]).chain
+    assert chain.rpc_url is not None
+    assert Endpoint.parse(chain.rpc_url) == Endpoint.usual(NETWORKS[network])
+    below = usual_cookie(NETWORKS[network]).relative_to(usual_cookie(MAINNET).parent)
+    assert chain.rpc_cookie == str("/home/me/.bitcoin" / below)
 
 
 def test_sample_offer_is_read() -> None:
@@ -32,6 +98,7 @@ def test_there_is_no_other_sample() -> None:
     expected = {
         "wallet-regtest.toml",
         "wallet-signet.toml",
+        "wallet-testnet4.toml",
         "wallet-mainnet.toml",
         "offer.toml",
         "payer.sh",
