@@ -13,6 +13,9 @@ from mpchan.bitcoin.tx import Transaction, TxOut
 from mpchan.units import ChainTip, FeeRate, LockTime, OutPoint, Txid
 from mpchan.values import frozen
 
+COINBASE_MATURITY = 100
+"""So many blocks must stand above a coinbase before its outputs can be spent."""
+
 
 @frozen
 class Coin:

@@ -16,8 +16,8 @@ from faulty import Faulty, Harm, answer, faulty, through
 from node import Node, needs_node
 
 from mpchan.bitcoin.tx import Transaction
+from mpchan.chain.answer import Decimal
 from mpchan.chain.bitcoind import BitcoindChain, rpc
-from mpchan.chain.bitcoind.answer import Decimal
 from mpchan.chain.bitcoind.endpoint import Credentials
 from mpchan.errors import ChainError
 from mpchan.units import Height

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from pathlib import Path
-from typing import TypeVar
 
 from mpchan.bitcoin.network import Network
 from mpchan.bitcoin.tx import Transaction
-from mpchan.chain.base import ChainConfig, Coin, OutputStatus, Spend
-from mpchan.chain.bitcoind.answer import Answer, Failure
-from mpchan.chain.bitcoind.coins import COINBASE_MATURITY, coins_of, used_scripts_of
+from mpchan.chain.answer import Answer, Failure, words
+from mpchan.chain.base import COINBASE_MATURITY, ChainConfig, Coin, OutputStatus, Spend
+from mpchan.chain.bitcoind.coins import coins_of, used_scripts_of
 from mpchan.chain.bitcoind.endpoint import Credentials, Endpoint, usual_cookie
 from mpchan.chain.bitcoind.notes import Block, ConfirmedSpend, Note, Notes
-from mpchan.chain.bitcoind.rpc import ANSWER_SECONDS, Rpc, words
-from mpchan.chain.bitcoind.spends import NOT_FOUND, Spends, moved
+from mpchan.chain.bitcoind.rpc import ANSWER_SECONDS, Rpc
+from mpchan.chain.bitcoind.spends import NOT_FOUND, Spends
+from mpchan.chain.reasons import KNOWN_ALREADY, NO_INPUTS, NOT_YET
+from mpchan.chain.steady import moved, steady
 from mpchan.errors import ChainError, TooEarly
 from mpchan.units import ChainTip, FeeRate, Height, LockTime, OutPoint, Txid, lock_time_from_int
-
-T = TypeVar("T")
 
 FALLBACK_RATE = FeeRate(5000)
 """Where the node has seen too few blocks to estimate any."""
 
 _TARGET_BLOCKS = 3
-_ATTEMPTS = 5
 _NOTE_EVERY = 6
 """So many blocks may pass until it is noted again that an output is unspent."""
 
@@ -35,10 +33,6 @@ _MAX_OUTPUT_INDEX = 0x7FFF_FFFF
 _VERIFY_ERROR = -25
 _VERIFY_REJECTED = -26
 _VERIFY_ALREADY_IN_CHAIN = -27
-
-_KNOWN_ALREADY = ("txn-already-in-mempool", "txn-already-known", "txn-same-nonwitness-data-in-mempool")
-_NOT_YET = ("non-final", "non-BIP68-final")
-_NO_INPUTS = ("missing-inputs", "bad-txns-inputs-missingorspent")
 
 
 class BitcoindChain:
@@ -117,7 +111,7 @@ class BitcoindChain:
         self._check_network()
         if outpoint.vout > _MAX_OUTPUT_INDEX:
             return None  # no block could hold a transaction of so many outputs, and the node takes no such question
-        return _steady(lambda: self._output(outpoint, not_before))
+        return steady(lambda: self._output(outpoint, not_before))
 
     def coins(self, scripts: Collection[bytes]) -> list[Coin]:
         """The outputs of these scripts that neither chain nor mempool spends, in outpoint order.
@@ -125,7 +119,7 @@ class BitcoindChain:
         The node looks through all its unspent outputs and its mempool, which may take it a minute on mainnet.
         """
         self._info()
-        return _steady(lambda: coins_of(self._rpc, scripts))
+        return steady(lambda: coins_of(self._rpc, scripts))
 
     def used_scripts(self, scripts: Collection[bytes]) -> set[bytes]:
         """Those that an unspent output, or one of a mempool transaction, pays to.
@@ -290,14 +284,14 @@ class BitcoindChain:
     def _refused(self, transaction: Transaction, reason: str, verdict: Answer | None) -> None:
         """Raise what a refusal is; return where the node only says that it knows the transaction."""
         word = reason.partition(",")[0].partition(":")[0].strip()
-        if word in _KNOWN_ALREADY or (word in _NO_INPUTS and self._is_in_chain(transaction)):
+        if word in KNOWN_ALREADY or (word in NO_INPUTS and self._is_in_chain(transaction)):
             return
         told = words(reason)
         if verdict is not None and "reject-details" in verdict:
             details = words(verdict["reject-details"].text())
             told = details if details.startswith(told) else f"{told} ({details})"
         message = f"the node refuses transaction {transaction.txid}: {told}"
-        if word in _NOT_YET:
+        if word in NOT_YET:
             locked = word == "non-final" and transaction.lock_time > 0
             hint = f"it is locked until {lock_time_from_int(transaction.lock_time)}" if locked else None
             raise TooEarly("non-final", message, hint=hint)
@@ -320,18 +314,3 @@ def _confirmed_status(spend: ConfirmedSpend, confirmations: int) -> OutputStatus
         confirmations + deeper,
         Spend(spend.transaction.txid, confirmations, spend.transaction),
     )
-
-
-def _steady(look: Callable[[], T]) -> T:
-    """Look again where the chain changed meanwhile.
-
-    Raises:
-        ChainError: ``chain-moving`` where it never holds still.
-    """
-    for _ in range(_ATTEMPTS - 1):
-        try:
-            return look()
-        except ChainError as error:
-            if error.slug != "chain-moving":
-                raise
-    return look()

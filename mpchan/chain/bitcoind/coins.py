@@ -5,14 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Sequence
 
-from mpchan.chain.base import Coin
-from mpchan.chain.bitcoind.answer import Answer, Failure
+from mpchan.chain.answer import Answer, Failure
+from mpchan.chain.base import COINBASE_MATURITY, Coin
 from mpchan.chain.bitcoind.rpc import Rpc
-from mpchan.chain.bitcoind.spends import NOT_FOUND, OUT_OF_RANGE, moved
+from mpchan.chain.bitcoind.spends import NOT_FOUND, OUT_OF_RANGE
+from mpchan.chain.steady import moved
 from mpchan.errors import ChainError
 from mpchan.units import OutPoint, Txid
-
-COINBASE_MATURITY = 100
 
 SCAN_SECONDS = 900.0
 """A search of all unspent outputs takes a slow machine minutes on mainnet."""

@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Union
 
-from mpchan.chain.bitcoind.answer import Answer, Failure, read_json
+from mpchan.chain.answer import Answer, Failure, read_json, words
 from mpchan.chain.bitcoind.endpoint import Credentials, Endpoint
 from mpchan.errors import ChainError
 
@@ -235,12 +235,6 @@ class Rpc:
             f"cannot reach a node at {self.endpoint}: {words(str(reason)).lower()}",
             hint="is bitcoind running with server=1, and is chain.rpc_url in wallet.toml right?",
         )
-
-
-def words(text: str) -> str:
-    """Another program's words as a part of our own sentence."""
-    shown = "".join([character if character.isprintable() else "?" for character in text[:200]])
-    return shown.strip().rstrip(".…")
 
 
 def _body(response: HTTPResponse, sock: Any, deadline: float) -> bytes:

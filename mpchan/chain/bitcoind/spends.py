@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from mpchan.bitcoin.block import block_hash, block_transactions, parent_hash
 from mpchan.bitcoin.tx import outpoint_to_bytes
-from mpchan.chain.bitcoind.answer import Answer, Failure
+from mpchan.chain.answer import Answer, Failure, words
 from mpchan.chain.bitcoind.notes import Block, ConfirmedSpend, Note, Notes
-from mpchan.chain.bitcoind.rpc import Rpc, words
+from mpchan.chain.bitcoind.rpc import Rpc
+from mpchan.chain.steady import moved
 from mpchan.errors import ChainError, ParseError
 from mpchan.units import LockTime, MedianTime, OutPoint, Txid
 
@@ -22,13 +23,6 @@ OUT_OF_RANGE = -8
 
 _BLOCKS_PER_NOTE = 100
 _DEEPEST_FORK = 10_000
-
-
-def moved() -> ChainError:
-    """The chain is another one than a moment ago: what was found so far may not fit together."""
-    return ChainError(
-        "chain-moving", "the chain changed while it was looked at, again and again", hint="try again"
-    )
 
 
 class Spends:

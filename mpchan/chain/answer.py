@@ -1,15 +1,18 @@
-"""What a node answers, read with suspicion: every value is checked where it is taken out."""
+"""What a node or a server answers, read with suspicion: every value is checked where it is taken out."""
 
 from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from mpchan.bitcoin.tx import Transaction, TxOut
 from mpchan.errors import ChainError, ParseError
 from mpchan.units import LOCK_TIME_THRESHOLD, MAX_LOCK_TIME, Amount, FeeRate, OutPoint, Txid, is_hex
 from mpchan.values import frozen
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 _BITCOIN = r"([0-9]{1,8})(?:\.([0-9]{1,8}))?"
 
@@ -32,12 +35,18 @@ def read_json(data: bytes) -> Any:
         raise ValueError("nested too deep") from None
 
 
+def words(text: str) -> str:
+    """Another program's words as a part of our own sentence."""
+    shown = "".join([character if character.isprintable() else "?" for character in text[:200]])
+    return shown.strip().rstrip(".…")
+
+
 @frozen
 class Failure:
-    """The node's own refusal of a request.
+    """The other side's own refusal of a request.
 
     Attributes:
-        code: Bitcoin Core's ``RPCErrorCode``.
+        code: of a node Bitcoin Core's ``RPCErrorCode``; of a server its own.
     """
 
     code: int
@@ -52,6 +61,9 @@ class Answer:
 
     __slots__ = ("_value", "_where")
 
+    source: ClassVar[str] = "the node"
+    doubt: ClassVar[str] = "is it Bitcoin Core that listens there?"
+
     def __init__(self, value: Any, where: str) -> None:
         self._value = value
         self._where = where
@@ -60,15 +72,15 @@ class Answer:
         """The error of a value that is not what was expected."""
         return ChainError(
             "malformed-answer",
-            f"the node's answer to {self._where} is not {expected}: {self._value!r:.80}",
-            hint="is it Bitcoin Core that listens there?",
+            f"{self.source}'s answer to {self._where} is not {expected}: {self._value!r:.80}",
+            hint=self.doubt,
         )
 
-    def __getitem__(self, key: str) -> Answer:
+    def __getitem__(self, key: str) -> Self:
         """A member of an object."""
         if not isinstance(self._value, dict) or key not in self._value:
             raise self.malformed(f"an object with {key}")
-        return Answer(self._value[key], f"{self._where} {key}")
+        return type(self)(self._value[key], f"{self._where} {key}")
 
     def __contains__(self, key: str) -> bool:
         """Whether an object has such a member."""
@@ -81,20 +93,20 @@ class Answer:
         """Whether there is nothing."""
         return self._value is None
 
-    def items(self) -> list[Answer]:
+    def items(self) -> list[Self]:
         """The elements of an array."""
         if not isinstance(self._value, list):
             raise self.malformed("a list")
-        return [Answer(value, f"{self._where} {index}") for index, value in enumerate(self._value)]
+        return [type(self)(value, f"{self._where} {index}") for index, value in enumerate(self._value)]
 
-    def item(self, index: int) -> Answer:
+    def item(self, index: int) -> Self:
         """One element of an array."""
         items = self.items()
         if index >= len(items):
             raise self.malformed(f"a list of more than {index}")
         return items[index]
 
-    def only(self) -> Answer:
+    def only(self) -> Self:
         """The one element of an array."""
         if len(self.items()) != 1:
             raise self.malformed("a list of one")
@@ -157,7 +169,7 @@ class Answer:
 
     def output(self, value: str, *script: str) -> TxOut:
         """An object with an amount and a script, under these names."""
-        place = self
+        place: Answer = self
         for key in script:
             place = place[key]
         return TxOut(self[value].amount(), place.data())

@@ -1,0 +1,7 @@
+"""Bitcoin Core's words for why it refuses a transaction, as ``testmempoolaccept`` and servers pass them on."""
+
+from __future__ import annotations
+
+KNOWN_ALREADY = ("txn-already-in-mempool", "txn-already-known", "txn-same-nonwitness-data-in-mempool")
+NOT_YET = ("non-final", "non-BIP68-final")
+NO_INPUTS = ("missing-inputs", "bad-txns-inputs-missingorspent")
