@@ -22,8 +22,13 @@ from mpchan.wallet.payee_record import PayeeRecord
 from mpchan.wallet.payer_record import PayerRecord
 from mpchan.wallet.wallet import Wallet
 
-SHORT = {"settle_window": 6, "min_refund_delay": 25, "max_refund_delay": 60}
-"""Terms of an offer whose refund is only some blocks away: 43 by default."""
+SHORT = {
+    "settle_window": 6,
+    "min_refund_delay": 25,
+    "max_refund_delay": 60,
+    "fee_rate_sat_per_kvb": 2000,
+}
+"""Terms of an offer whose refund is only some blocks away: 43 by default; a real node may estimate any fee rate."""
 
 COIN = 1_000_000
 
@@ -82,7 +87,7 @@ class Pair:
 
     def offer(self, **changes: Any) -> str:
         """The payee's offer, as text."""
-        return str(payee.offer(self.payee, {**SHORT, **changes})["toml"])
+        return str(payee.offer(self.payee, self.chain, {**SHORT, **changes})["toml"])
 
     def request(self, capacity: int = 100_000, offer: str | None = None, **changes: Any) -> Result:
         """The payer's refund request under a new offer."""

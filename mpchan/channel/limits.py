@@ -1,4 +1,4 @@
-"""What a payer agrees to at most; from wallet.toml."""
+"""What a wallet agrees to at most; from wallet.toml."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from mpchan.values import frozen
 
 @frozen
 class PayerLimits:
-    """What the payer agrees to at most, whatever an offer says.
+    """What a wallet agrees to at most, whatever an offer says or the chain estimates.
 
     Attributes:
-        max_refund_delay_blocks, max_refund_delay_seconds: how long the refund may be away.
+        min_fee_rate, max_fee_rate: of offers that it makes or takes, and of all that it pays for itself.
+        max_refund_delay_blocks, max_refund_delay_seconds: how long the refund of a payer may be away.
     """
 
     min_fee_rate: FeeRate = FeeRate(1000)

@@ -90,6 +90,8 @@ class App:
                 print_output(text, again)
         for line in said:
             self.say(line)
+        for warning in result.get("warnings", ()):
+            self.say(f"mpchan: warning: {warning}")
 
     def answer(self, result: Result, people: Callable[[Result], str]) -> None:
         """Answer a question with words for people on stdout, or with one JSON object."""

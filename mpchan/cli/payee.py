@@ -35,7 +35,10 @@ _DELAY = click.IntRange(min=1)
 @click.option("--min-capacity", "min_capacity_sat", type=AMOUNT, help="Smallest channel.")
 @click.option("--max-capacity", "max_capacity_sat", type=AMOUNT, help="Largest channel.")
 @click.option(
-    "--fee-rate", "fee_rate_sat_per_kvb", type=FEE_RATE, help="Of refund, updates and settlement, in sat/vB."
+    "--fee-rate",
+    "fee_rate_sat_per_kvb",
+    type=FEE_RATE,
+    help="Of refund, updates and settlement, in sat/vB; else the chain's estimate.",
 )
 @click.option(
     "--lock-time-unit", type=click.Choice(["blocks", "seconds"]), help="Seconds suit many payments."
@@ -59,14 +62,15 @@ def offer(
 ) -> None:
     """Make an offer for one channel: writes its TOML for the payer.
 
-    What you leave out comes from wallet.toml. An offer serves one channel and has a key of its own.
+    What you leave out comes from wallet.toml, the fee rate else from the chain. An offer serves one channel and has a
+    key of its own.
     """
     app.check_output(output)
     changes = {key: _plain(value) for key, value in terms.items() if value is not None}
     wallet = app.wallet()
     if address is not None:
         check_address(address, wallet.network)
-    result = payee.offer(wallet, changes, like=like, address=address, force=force)
+    result = payee.offer(wallet, app.chain(wallet), changes, like=like, address=address, force=force)
     app.emit(
         result,
         output,

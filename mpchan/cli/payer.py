@@ -37,7 +37,9 @@ from mpchan.units import Amount, FeeRate, lock_time_from_int
     metavar="N",
     help="Blocks or seconds until the refund; else the offer's.",
 )
-@click.option("--funding-fee-rate", type=FEE_RATE, help="Fee rate of the funding, in sat/vB.")
+@click.option(
+    "--funding-fee-rate", type=FEE_RATE, help="Of the funding, in sat/vB; else the chain's estimate."
+)
 @click.option("--address", help="Where your share goes, instead of a fresh address of this wallet.")
 @output_option
 @chain_options

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mpchan.bitcoin.psbt import Psbt
@@ -161,6 +161,11 @@ def broadcast(chain: Chain, transaction: Transaction, facts: Facts) -> bool:
         return False
     chain.broadcast(transaction)
     return True
+
+
+def with_warnings(result: Result, warnings: Sequence[str]) -> Result:
+    """A command's answer with what people should know besides; without the key where that is nothing."""
+    return {**result, "warnings": list(warnings)} if warnings else result
 
 
 ENDED = (Status.CLOSED, Status.REFUNDED, Status.ABANDONED)

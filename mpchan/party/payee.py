@@ -10,13 +10,14 @@ from mpchan.bitcoin.psbt import Psbt
 from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.base import Chain
 from mpchan.channel import payee
+from mpchan.channel.limits import PayerLimits
 from mpchan.channel.messages import envelope_rules
 from mpchan.channel.offer import Offer
 from mpchan.channel.refund_request import refund_request_rules, requested_keys
 from mpchan.channel.rules import enforce
 from mpchan.channel.scheme import scheme_of
 from mpchan.channel.terms import Terms
-from mpchan.errors import MpchanError, NotPossible, ParseError, Refused, UsageError
+from mpchan.errors import ChainError, MpchanError, NotPossible, ParseError, Refused, UsageError
 from mpchan.party.common import (
     Result,
     broadcast,
@@ -29,8 +30,9 @@ from mpchan.party.common import (
     still_going,
     tip_for,
     to_give_up,
+    with_warnings,
 )
-from mpchan.units import ChainTip, OutPoint
+from mpchan.units import ChainTip, FeeRate, OutPoint
 from mpchan.values import replace
 from mpchan.wallet.config import offer_defaults
 from mpchan.wallet.payee_record import PayeeRecord
@@ -57,6 +59,7 @@ def _load(wallet: Wallet, name: str, *, wrong: type[MpchanError] = UsageError) -
 
 def offer(
     wallet: Wallet,
+    chain: Chain,
     changes: Mapping[str, Any],
     *,
     like: str | None = None,
@@ -65,14 +68,18 @@ def offer(
 ) -> Result:
     """``payee offer``: new terms for one channel, with a key of their own.
 
+    A fee rate that neither ``changes`` nor ``like`` nor wallet.toml names is the chain's estimate.
+
     Args:
         changes: keys of the offer's TOML text, over the wallet's usual terms.
         like: another own offer whose terms are the starting point.
         address: where to be paid instead of a fresh address of this wallet.
     """
+    from mpchan.party.fees import outside_warning, require_within
+
+    terms = {**_start(wallet, changes, like), **changes}
+    warnings = _set_rate(terms, chain, wallet.config.limits)
     with wallet.lock():
-        terms = _start(wallet, changes, like)
-        terms.update(changes)
         keys = wallet.fresh_keys()
         index = keys.next_index("channel")
         if address is None:
@@ -80,7 +87,9 @@ def offer(
             address = script_to_address(script, wallet.network)
             kinds = ["channel", "receive"]
         else:
-            address_to_script(address, wallet.network)  # refuses what is no address of this network
+            script = address_to_script(address, wallet.network)
+            if script not in keys.scripts():
+                warnings.append(outside_warning(address))
             kinds = ["channel"]
         table = {
             "version": 1,
@@ -92,15 +101,43 @@ def offer(
             **terms,
         }
         new = _checked(table)
+        require_within(new.fee_rate, wallet.config.limits, "an offer")
         _check_window(new, wallet, force)
         keys.allocate(*kinds)
         wallet.save_offer(OwnOffer(new, index))
-    return {
+    result = {
         "offer_id": new.offer_id,
         "payee_pubkey": new.payee_key.sec.hex(),
         "payee_address": new.payee_address,
         "toml": new.to_toml(),
     }
+    return with_warnings(result, warnings)
+
+
+_RATE = "fee_rate_sat_per_kvb"
+
+
+def _set_rate(terms: dict[str, Any], chain: Chain, limits: PayerLimits) -> list[str]:
+    """Fill a fee rate in where none is named; what people should know about the rate.
+
+    Raises:
+        ChainError: out of reach.
+        NotPossible: ``fee-rate-high``.
+    """
+    from mpchan.party.fees import estimated_rate, relay_warnings
+
+    what = "a close under this offer"
+    if _RATE in terms:
+        named = terms[_RATE]
+        return relay_warnings(FeeRate(named), chain, what)
+    try:
+        rate, warnings = estimated_rate(chain, limits, what)
+    except ChainError as error:
+        other = "or name the rate yourself with --fee-rate"
+        hint = other if error.hint is None else f"{error.hint}; {other}"
+        raise ChainError(error.slug, error.message, hint=hint) from error
+    terms[_RATE] = rate.sat_per_kvb
+    return warnings
 
 
 _IDENTITY = ("version", "offer_id", "network", "scheme", "payee_pubkey", "payee_address", "sale")

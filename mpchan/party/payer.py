@@ -11,6 +11,7 @@ from mpchan.bitcoin.psbt import Psbt
 from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.base import Chain
 from mpchan.channel import payer
+from mpchan.channel.limits import PayerLimits
 from mpchan.channel.offer import Offer
 from mpchan.channel.opening import capacity_rules, offer_rules, refund_lock_time
 from mpchan.channel.rules import enforce
@@ -27,6 +28,7 @@ from mpchan.party.common import (
     still_going,
     tip_for,
     to_give_up,
+    with_warnings,
 )
 from mpchan.units import Amount, FeeRate, LockTime, OutPoint
 from mpchan.values import replace
@@ -77,6 +79,8 @@ def open_channel(
 
     The same call again gives the same request again, however far the channel has come.
     """
+    from mpchan.party.fees import outside_warning
+
     offer = Offer.from_toml(offer_text)
     limits = wallet.config.limits
     asked = Asked(refund_delay, funding_fee_rate, address)
@@ -90,18 +94,16 @@ def open_channel(
             raise Refused(
                 "payee-key", f"the offer's key {offer.payee_key.sec.hex()} is known to this wallet already"
             )
-        if funding_fee_rate is not None and funding_fee_rate < chain.min_fee_rate():
-            raise NotPossible(
-                "funding-fee-rate",
-                f"a funding at {funding_fee_rate} is not relayed, the least is {chain.min_fee_rate()}",
-            )
+        rate, warnings = _funding_rate(chain, limits, funding_fee_rate)
         tip = tip_for(chain, offer.lock_time_unit)
         lock_time = refund_lock_time(offer, tip, refund_delay, limits)
-        record = _prepare(wallet, chain, offer, capacity, lock_time, asked)
+        record = _prepare(wallet, chain, offer, capacity, lock_time, rate, asked)
         # nobody can have seen this outpoint: a backend that has to look through blocks learns where to begin
         chain.output(record.terms.outpoint, not_before=from_now_on(tip))
         wallet.save_channel(record)
-        return _opened(record)
+        if record.terms.payer_script not in wallet.keys.scripts():
+            warnings.append(outside_warning(address))
+        return with_warnings(_opened(record), warnings)
 
 
 def _prepare(
@@ -110,11 +112,12 @@ def _prepare(
     offer: Offer,
     capacity: Amount,
     lock_time: LockTime,
+    rate: FeeRate,
     asked: Asked,
 ) -> PayerRecord:
     """A new opening; the indexes of its keys are on disk when this returns."""
     keys = wallet.fresh_keys()
-    address, rate = asked.address, asked.funding_fee_rate
+    address = asked.address
     kinds = ["channel", "change"] if address is not None else ["channel", "change", "receive"]
     index = keys.next_index("channel")
     payer_script = (
@@ -132,16 +135,28 @@ def _prepare(
         if coin.confirmations and coin.mature and coin.outpoint not in reserved
     ]
     change_script = keys.script("change", keys.next_index("change"))
-    funding, spent = build_funding(coins, output, change_script, rate or _funding_rate(wallet, chain))
+    funding, spent = build_funding(coins, output, change_script, rate)
     terms = Terms(offer, OutPoint(funding.txid, 0), output.value, payer_key, payer_script, lock_time)
     keys.allocate(*kinds)
     return PayerRecord(index, payer.Opening(terms, funding, spent), asked)
 
 
-def _funding_rate(wallet: Wallet, chain: Chain) -> FeeRate:
-    """The chain's rate, within this wallet's limits."""
-    limits = wallet.config.limits
-    return min(max(chain.fee_rate(), chain.min_fee_rate(), limits.min_fee_rate), limits.max_fee_rate)
+def _funding_rate(chain: Chain, limits: PayerLimits, given: FeeRate | None) -> tuple[FeeRate, list[str]]:
+    """The rate of a funding, and what people should know about it.
+
+    Raises:
+        NotPossible: ``funding-fee-rate`` where the chain does not relay what is given; ``fee-rate-low``,
+            ``fee-rate-high``.
+    """
+    from mpchan.party.fees import estimated_rate, require_within
+
+    if given is None:
+        return estimated_rate(chain, limits, "the funding")
+    least = chain.min_fee_rate()
+    if given < least:
+        raise NotPossible("funding-fee-rate", f"a funding at {given} is not relayed, the least is {least}")
+    require_within(given, limits, "a funding")
+    return given, []
 
 
 def _under(wallet: Wallet, offer: Offer) -> list[PayerRecord]:

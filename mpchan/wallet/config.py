@@ -74,6 +74,7 @@ class Config:
 def offer_defaults(config: Config, unit: str | None) -> dict[str, Any]:
     """The terms of a new offer before the command line changes any: built-in ones, then wallet.toml's.
 
+    A fee rate is only among them where wallet.toml names one; else the chain is asked for it.
     The file's delays count only for the unit that the file itself names.
     """
     own_unit = config.offer.get("lock_time_unit", "blocks")
@@ -81,7 +82,6 @@ def offer_defaults(config: Config, unit: str | None) -> dict[str, Any]:
     terms: dict[str, Any] = {
         "min_capacity_sat": 1000,
         "max_capacity_sat": 100_000_000,
-        "fee_rate_sat_per_kvb": 2000,
         "lock_time_unit": unit,
         "min_refund_delay": blocks_in_unit(288, unit),
         "max_refund_delay": blocks_in_unit(4320, unit),
@@ -115,14 +115,16 @@ network = "{network}"
 {chain}
 
 [limits]
-# What this wallet agrees to as a payer, whatever an offer says. Fee rates in sat per 1000 vbytes.
+# What this wallet agrees to, whatever an offer says or the chain estimates; the rates hold for payer and payee,
+# in sat per 1000 vbytes.
 min_fee_rate = 1000
 max_fee_rate = 200000
 max_refund_delay_blocks = 4320
 max_refund_delay_seconds = 2592000
 
 [offer]
-# The usual terms of `mpchan payee offer`; each can be changed there by an option.
+# The usual terms of `mpchan payee offer`; each can be changed there by an option. Without a rate here, an offer
+# takes the chain's estimate.
 # fee_rate_sat_per_kvb = 2000
 # lock_time_unit = "blocks"
 # min_refund_delay = 288

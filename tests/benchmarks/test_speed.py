@@ -63,7 +63,7 @@ class Channel:
         coin = address_to_script(views.fresh_address(self.alice)["address"], REGTEST)
         self.chain.faucet(coin, Amount(50_000_000))
         self.chain.mine(1)
-        offer = payee.offer(self.bob, {"lock_time_unit": "seconds"})["toml"]
+        offer = payee.offer(self.bob, self.chain, {"lock_time_unit": "seconds"})["toml"]
         asked = payer.open_channel(self.alice, self.chain, offer, Amount(40_000_000))
         signed = payee.sign_refund(self.bob, self.chain, read(asked))
         payer.fund(self.alice, self.chain, read(signed))

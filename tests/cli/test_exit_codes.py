@@ -434,7 +434,13 @@ def test_8_a_backend_without_a_server(bare: Shell, options: str) -> None:
     done = bare.run("mpchan --wallet buyer balance --json")
     assert (done.code, done.error["exit_code"]) == (8, 8)
     bare.ok("mpchan --wallet buyer address")
-    bare.ok("mpchan --wallet buyer payee offer -q")
+
+
+def test_8_an_offer_without_a_fee_rate_needs_the_chain(bare: Shell) -> None:
+    bare.ok("mpchan --wallet seller init --chain bitcoind --rpc-url http://127.0.0.1:1")
+    error = bare.fails("mpchan --wallet seller payee offer", 8, "rpc-credentials")
+    assert error["hint"].endswith("or name the rate yourself with --fee-rate")
+    bare.ok("mpchan --wallet seller payee offer --fee-rate 2 -q")
 
 
 def test_8_the_chain_rejects_the_transaction(wallets: Shell) -> None:

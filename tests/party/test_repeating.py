@@ -13,9 +13,12 @@ from mpchan.bitcoin.address import address_to_script
 from mpchan.bitcoin.network import SIGNET
 from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.embedded import EmbeddedChain
+from mpchan.chain.manual import ManualChain
+from mpchan.channel.limits import PayerLimits
 from mpchan.errors import MpchanError, NotPossible, Refused, UsageError
 from mpchan.party import payee, payer, views
 from mpchan.units import Amount, FeeRate
+from mpchan.values import replace
 from mpchan.wallet.config import ChainConfig
 from mpchan.wallet.wallet import Wallet
 
@@ -212,7 +215,7 @@ def test_messages_do_not_fit_the_other_role(pair: Pair) -> None:
 
 
 def test_46_a_wallet_does_not_pay_itself(pair: Pair) -> None:
-    offer = payee.offer(pair.payer, {})["toml"]
+    offer = payee.offer(pair.payer, pair.chain, {})["toml"]
     before = pair.files()
     assert slug_of(payer.open_channel, pair.payer, pair.chain, offer, Amount(100_000)) == ("payee-key", 4)
     assert pair.files() == before
@@ -224,7 +227,7 @@ def test_a_wallet_can_be_payer_here_and_payee_there(pair: Pair) -> None:
     pair.settle(pair.settlement(name))
     pair.chain.mine(1)
     # the former payee pays the former payer, out of what it has earned
-    offer = payee.offer(pair.payer, {"settle_window": 6, "min_refund_delay": 25})["toml"]
+    offer = payee.offer(pair.payer, pair.chain, {"settle_window": 6, "min_refund_delay": 25})["toml"]
     request = payer.open_channel(pair.payee, pair.chain, offer, Amount(20_000))
     reply = payee.sign_refund(pair.payer, pair.chain, psbt(request["hex"]))
     payer.fund(pair.payee, pair.chain, psbt(reply["hex"]))
@@ -252,22 +255,25 @@ def test_15_an_offer_serves_one_channel(pair: Pair) -> None:
 
 
 def test_like_makes_the_same_terms_with_another_key(pair: Pair) -> None:
-    first = payee.offer(pair.payee, {"settle_window": 7, "min_refund_delay": 99, "memo": "x"})
-    again = payee.offer(pair.payee, {"step": 2}, like=first["offer_id"])
+    first = payee.offer(pair.payee, pair.chain, {"settle_window": 7, "min_refund_delay": 99, "memo": "x"})
+    again = payee.offer(pair.payee, pair.chain, {"step": 2}, like=first["offer_id"])
     one, two = (pair.payee.load_offer(made["offer_id"]).offer.to_dict() for made in (first, again))
     different = {key for key in one if one[key] != two[key]}
     assert different == {"offer_id", "payee_pubkey", "payee_address", "step"}
-    assert slug_of(lambda: payee.offer(pair.payee, {}, like="0" * 16)) == ("unknown-offer", 5)
-    assert slug_of(lambda: payee.offer(pair.payee, {}, like="../keys")) == ("unknown-offer", 5)
+    assert slug_of(lambda: payee.offer(pair.payee, pair.chain, {}, like="0" * 16)) == ("unknown-offer", 5)
+    assert slug_of(lambda: payee.offer(pair.payee, pair.chain, {}, like="../keys")) == ("unknown-offer", 5)
 
 
 # what the payer takes -----------------------------------------------------------------------------
 
 
 def test_fee_rates_of_an_offer_by_the_payers_limits(pair: Pair) -> None:
+    pair.payee.config = replace(
+        pair.payee.config, limits=PayerLimits(min_fee_rate=FeeRate(1), max_fee_rate=FeeRate(10**6))
+    )
     before = pair.files()
     for rate, slug in ((999, "fee-rate-low"), (200_001, "fee-rate-high")):
-        offer = payee.offer(pair.payee, {"fee_rate_sat_per_kvb": rate})["toml"]
+        offer = payee.offer(pair.payee, pair.chain, {"fee_rate_sat_per_kvb": rate})["toml"]
         assert slug_of(payer.open_channel, pair.payer, pair.chain, offer, Amount(100_000)) == (slug, 4)
     after = pair.files()
     assert {path for path in after if "/payer/" in path} == {path for path in before if "/payer/" in path}
@@ -282,7 +288,7 @@ def test_a_rate_that_the_backend_does_not_relay(pair: Pair, monkeypatch: pytest.
 
 def test_an_offer_of_another_network(pair: Pair) -> None:
     other = Wallet.create(pair.directory / "signet", SIGNET, ChainConfig("none"))
-    offer = payee.offer(other, {})["toml"]
+    offer = payee.offer(other, ManualChain(), {})["toml"]
     assert slug_of(payer.open_channel, pair.payer, pair.chain, offer, Amount(100_000)) == ("wrong-network", 4)
 
 
@@ -310,14 +316,14 @@ def test_short_windows_in_seconds_need_force(tmp_path: Path) -> None:
     terms = {"lock_time_unit": "seconds", "settle_window": 6 * 3600 - 1}
     before = os.listdir(wallet.directory / "offers")
     with pytest.raises(UsageError) as caught:
-        payee.offer(wallet, terms)
+        payee.offer(wallet, ManualChain(), terms)
     assert caught.value.slug == "short-window"
     assert os.listdir(wallet.directory / "offers") == before
-    payee.offer(wallet, terms, force=True)
-    payee.offer(wallet, {**terms, "settle_window": 6 * 3600})
-    payee.offer(wallet, {"settle_window": 1})  # blocks
+    payee.offer(wallet, ManualChain(), terms, force=True)
+    payee.offer(wallet, ManualChain(), {**terms, "settle_window": 6 * 3600})
+    payee.offer(wallet, ManualChain(), {"settle_window": 1})  # blocks
     regtest = new_wallet(tmp_path / "regtest")
-    payee.offer(regtest, terms)
+    payee.offer(regtest, ManualChain(), terms)
 
 
 # naming a channel ---------------------------------------------------------------------------------

@@ -113,7 +113,7 @@ class Parties(RuleBasedStateMachine):
     @rule(kind=st.sampled_from(sorted(OFFERS)), fund=st.booleans(), blocks=st.sampled_from([1, 1, 1, 0]))
     def open(self, kind: str, fund: bool, blocks: int) -> None:
         self.chain.mine(1)  # a reorganisation may have unconfirmed the coins
-        offer = str(payee.offer(self.pair.payee, OFFERS[kind])["toml"])
+        offer = str(payee.offer(self.pair.payee, self.pair.chain, OFFERS[kind])["toml"])
         request = payer.open_channel(self.pair.payer, self.chain, offer, Amount(CAPACITY))
         reply = self.pair.sign_refund(request["hex"])
         name = f"{request['funding_txid']}-{request['funding_vout']}"

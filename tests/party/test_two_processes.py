@@ -54,7 +54,7 @@ for order, argument in orders:
         elif order == "open":
             results.append(payer.open_channel(opened, chain, argument, Amount(100_000)))
         elif order == "offer":
-            results.append(payee.offer(opened, {}))
+            results.append(payee.offer(opened, chain, {}))
         elif order == "address":
             results.append(views.fresh_address(opened))
         else:

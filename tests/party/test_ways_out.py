@@ -171,7 +171,9 @@ def test_every_kind_of_address_is_paid(pair: Pair, kind: str) -> None:
     ours, theirs = (script_to_address(payout(kind, who), REGTEST) for who in ("payer", "payee"))
     assert ours is not None
     assert theirs is not None
-    offer = payee.offer(pair.payee, {"settle_window": 6, "min_refund_delay": 25}, address=theirs)["toml"]
+    offer = payee.offer(pair.payee, pair.chain, {"settle_window": 6, "min_refund_delay": 25}, address=theirs)[
+        "toml"
+    ]
     request = payer.open_channel(pair.payer, pair.chain, offer, Amount(100_000), address=ours)
     pair.fund(pair.sign_refund(request["hex"]))
     pair.chain.mine(1)

@@ -113,7 +113,6 @@ def test_usual_terms_are_the_designs() -> None:
     assert terms == {
         "min_capacity_sat": 1000,
         "max_capacity_sat": 100_000_000,
-        "fee_rate_sat_per_kvb": 2000,
         "lock_time_unit": "blocks",
         "min_refund_delay": 288,
         "max_refund_delay": 4320,

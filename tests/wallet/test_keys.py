@@ -15,6 +15,7 @@ from mpchan.bitcoin.hd import ExtendedKey
 from mpchan.bitcoin.network import MAINNET, REGTEST
 from mpchan.bitcoin.script import key_to_p2wpkh_script
 from mpchan.bitcoin.tx import Transaction, TxIn, TxOut
+from mpchan.chain.manual import ManualChain
 from mpchan.errors import MpchanError, ParseError, StorageError
 from mpchan.party import payee, views
 from mpchan.units import Amount, OutPoint, Txid
@@ -146,7 +147,7 @@ def test_indexes_are_never_reused(tmp_path: Path) -> None:
     assert first.keys.next_index("channel") == 0  # read, and from now on stale
     second = Wallet.open(first.directory)
     addresses = [views.fresh_address(wallet)["address"] for wallet in (first, second, first, second)]
-    offers = [payee.offer(wallet, {}) for wallet in (second, first, second)]
+    offers = [payee.offer(wallet, ManualChain(), {}) for wallet in (second, first, second)]
     addresses += [offer["payee_address"] for offer in offers]
     assert len(set(addresses)) == len(addresses)
     assert len({offer["payee_pubkey"] for offer in offers}) == len(offers)
@@ -159,7 +160,7 @@ def test_a_failed_allocation_hands_out_nothing(tmp_path: Path, monkeypatch: pyte
         raise StorageError("write-failed", "no space left on device")
 
     monkeypatch.setattr(keys_module, "write_durably", full)
-    for call in (lambda: views.fresh_address(wallet), lambda: payee.offer(wallet, {})):
+    for call in (lambda: views.fresh_address(wallet), lambda: payee.offer(wallet, ManualChain(), {})):
         with pytest.raises(StorageError):
             call()
     assert os.listdir(wallet.directory / "offers") == []
@@ -174,10 +175,10 @@ def test_an_offer_that_makes_no_sense_uses_no_key(tmp_path: Path) -> None:
     before = (wallet.directory / "keys.toml").read_bytes()
     for changes in ({"settle_window": 10_000}, {"min_capacity_sat": 2, "max_capacity_sat": 1}, {"step": 0}):
         with pytest.raises(MpchanError) as caught:
-            payee.offer(wallet, changes)
+            payee.offer(wallet, ManualChain(), changes)
         assert caught.value.exit_code == 2
     with pytest.raises(ParseError):
-        payee.offer(wallet, {}, address="bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4")
+        payee.offer(wallet, ManualChain(), {}, address="bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4")
     assert (wallet.directory / "keys.toml").read_bytes() == before
     assert os.listdir(wallet.directory / "offers") == []
 

@@ -1,0 +1,80 @@
+"""The fee rate of what this wallet offers and funds: the user's word, else the chain's estimate.
+
+The limits in wallet.toml hold for both.
+"""
+
+from __future__ import annotations
+
+from mpchan.chain.base import Chain
+from mpchan.channel.limits import PayerLimits
+from mpchan.errors import ChainError, NotPossible
+from mpchan.units import FeeRate
+
+_LIMIT_HINT = "the limits are min_fee_rate and max_fee_rate in wallet.toml"
+
+
+def require_within(rate: FeeRate, limits: PayerLimits, what: str) -> None:
+    """Refuse a rate outside the wallet's own limits.
+
+    Args:
+        what: the rate is of, for the message.
+
+    Raises:
+        NotPossible: ``fee-rate-low``, ``fee-rate-high``.
+    """
+    if rate < limits.min_fee_rate:
+        raise NotPossible(
+            "fee-rate-low", f"{what} at {rate} is below this wallet's {limits.min_fee_rate}", hint=_LIMIT_HINT
+        )
+    if rate > limits.max_fee_rate:
+        raise NotPossible(
+            "fee-rate-high",
+            f"{what} at {rate} is above this wallet's {limits.max_fee_rate}",
+            hint=_LIMIT_HINT,
+        )
+
+
+def estimated_rate(chain: Chain, limits: PayerLimits, what: str) -> tuple[FeeRate, list[str]]:
+    """The chain's estimate within the wallet's limits, and what people should know about it.
+
+    An estimate above the limit is no reason to stop: what pays less only waits longer, and ``mpchan bump`` helps.
+
+    Args:
+        what: the rate is for, for the messages.
+
+    Raises:
+        NotPossible: ``fee-rate-high`` where the chain relays nothing that the limits allow.
+        ChainError: out of reach.
+    """
+    least = chain.min_fee_rate()
+    estimate = max(chain.fee_rate(), least)
+    if least > limits.max_fee_rate:
+        raise NotPossible(
+            "fee-rate-high",
+            f"the chain relays nothing below {least}, above this wallet's {limits.max_fee_rate}",
+            hint=_LIMIT_HINT,
+        )
+    rate = min(max(estimate, limits.min_fee_rate), limits.max_fee_rate)
+    warnings = []
+    if not chain.sends:
+        warnings.append(f"this wallet asks no chain what fees are now: {what} pays {rate}")
+    if rate < estimate:
+        warnings.append(
+            f"the chain's estimate is {estimate}, but {what} pays {rate}, the max_fee_rate in wallet.toml: "
+            "it may wait long for a block"
+        )
+    return rate, warnings
+
+
+def relay_warnings(rate: FeeRate, chain: Chain, what: str) -> list[str]:
+    """What people should know where the chain would not relay such a rate now; nothing where it cannot be asked."""
+    try:
+        least = chain.min_fee_rate()
+    except ChainError:
+        return []
+    return [f"the chain relays nothing below {least} now, {what} pays {rate}"] if rate < least else []
+
+
+def outside_warning(address: object) -> str:
+    """What people should know of a payout to another wallet's address."""
+    return f"{address} is outside of this wallet: should the close get stuck, `mpchan bump` cannot help it from here"
