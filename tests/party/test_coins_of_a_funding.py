@@ -107,9 +107,9 @@ def test_no_unconfirmed_coin_is_spent(pair: Pair) -> None:
 
 
 def test_a_change_below_dust_goes_to_the_fundings_fee(pair: Pair) -> None:
-    """One coin of 1,000,000: capacity, reserve of 338 and a fee of 1 sat/vB leave 293, or 294."""
+    """One coin of 1,000,000: capacity, reserve of 338 and a fee of 1 sat/vB leave 679, or 680."""
     with_change = 153  # one P2WPKH input, a P2WSH and a P2WPKH output
-    for rest, outputs in ((293, 1), (294, 2)):
+    for rest, outputs in ((679, 1), (680, 2)):
         capacity = COIN - 338 - with_change - rest
         offer = pair.offer(max_capacity_sat=10 * COIN)
         result = payer.open_channel(
@@ -120,7 +120,7 @@ def test_a_change_below_dust_goes_to_the_fundings_fee(pair: Pair) -> None:
         assert len(funding.outputs) == outputs
         assert funding.outputs[0] == pair.payer_record(name).terms.funding_txout
         if outputs == 2:
-            assert funding.outputs[1].value == Amount(294)
+            assert funding.outputs[1].value == Amount(680)
         payer.abandon(pair.payer, pair.chain, name)
 
 
