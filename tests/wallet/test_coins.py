@@ -164,9 +164,7 @@ def test_a_spend_is_whole_paid_for_and_wastes_nothing(
 
 
 @given(values, st.integers(1000, 6_000_000), rates)
-def test_a_funding_is_such_a_spend_with_the_channel_first(
-    held: list[int], value: int, rate_value: int
-) -> None:
+def test_a_funding_is_whole_paid_for_and_wastes_nothing(held: list[int], value: int, rate_value: int) -> None:
     rate, available = FeeRate(rate_value), coins(*held)
     try:
         funding, spent = build_funding(available, channel(value), CHANGE, rate)
