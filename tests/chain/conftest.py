@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from node import Node, running
+from grounds import EmbeddedGround, Ground, NodeGround
+from node import BITCOIND, NO_NODE, Node, running
 
 
 @pytest.fixture(scope="session")
@@ -21,3 +22,25 @@ def node(tmp_path: Path) -> Iterator[Node]:
     """A node for one test, with ten coins to spend."""
     with running(tmp_path / "node") as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+def embedded_ground(chain_directory: Path) -> Ground:
+    """The embedded chain of this process."""
+    return EmbeddedGround(chain_directory)
+
+
+@pytest.fixture(scope="session")
+def bitcoind_ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
+    """A node whose chain may be reorganised, and whose clock may be set."""
+    if BITCOIND is None:
+        pytest.skip(NO_NODE)
+    with running(tmp_path_factory.mktemp("ground") / "node") as node:
+        yield NodeGround(node)
+
+
+@pytest.fixture(params=["embedded", "bitcoind"])
+def ground(request: pytest.FixtureRequest) -> Ground:
+    """Every backend in turn; a test leaves the chain with the mempool empty, and at whatever height."""
+    ground: Ground = request.getfixturevalue(f"{request.param}_ground")
+    return ground

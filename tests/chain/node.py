@@ -27,7 +27,9 @@ from mpchan.units import Amount, ChainTip, OutPoint, Txid
 
 BITCOIND = os.environ.get("BITCOIND") or shutil.which("bitcoind")
 
-needs_node = pytest.mark.skipif(BITCOIND is None, reason="no bitcoind: neither $BITCOIND nor on PATH")
+NO_NODE = "no bitcoind: neither $BITCOIND nor on PATH"
+
+needs_node = pytest.mark.skipif(BITCOIND is None, reason=NO_NODE)
 
 MINER_WITNESS_SCRIPT = b"\x51"  # OP_1: true for everybody
 MINER_SCRIPT = script_to_p2wsh_script(MINER_WITNESS_SCRIPT)

@@ -1,0 +1,178 @@
+"""Private chains on which two parties meet, each behind another backend: what a wallet's configuration chooses.
+
+A test that is written against ``Ground`` says nothing of the backend; the wallets get it from the options of
+``mpchan init``.
+"""
+
+from __future__ import annotations
+
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+
+from node import Node
+from transcript import Done, Files, Shell
+
+from mpchan.bitcoin.address import address_to_script
+from mpchan.bitcoin.network import REGTEST
+from mpchan.bitcoin.tx import Transaction
+from mpchan.chain.embedded import EmbeddedChain
+from mpchan.units import Amount, ChainTip
+
+COIN = 1_000_000
+LATER = 1_900_000_000
+"""A time that is later than every clock; from there on a test of lock times in seconds sets the node's."""
+
+
+class Ground(ABC):
+    """A chain, and how a wallet is told to ask it.
+
+    Attributes:
+        name: of the backend.
+        init: options of ``mpchan init``.
+        env: variables of every command.
+        mine_command: what mines one block, as a word list for the sample scripts.
+    """
+
+    name: str
+    init: str
+    env: dict[str, str]
+    mine_command: str
+
+    @abstractmethod
+    def tip(self) -> ChainTip:
+        """Where the chain stands."""
+
+    @abstractmethod
+    def mine(self, count: int = 1) -> None:
+        """Mine blocks that hold the mempool."""
+
+    @abstractmethod
+    def mine_past(self, median_time: int) -> None:
+        """Mine until the median time is at least that, by as little as can be."""
+
+    @abstractmethod
+    def pay(self, address: str, amount: int) -> None:
+        """Pay to an address; the transaction waits in the mempool."""
+
+    @abstractmethod
+    def mempool(self) -> set[str]:
+        """The txids that wait."""
+
+    @abstractmethod
+    def reorganise(self, depth: int, instead: Sequence[Transaction] = ()) -> None:
+        """Replace the last blocks by one more; the first of them holds ``instead``, the others nothing.
+
+        What the replaced ones held waits in the mempool again, where it still can.
+        """
+
+    @abstractmethod
+    def settle_down(self) -> None:
+        """Wait until the backend has seen what the chain holds; there is nothing to wait for where it is the chain."""
+
+
+class EmbeddedGround(Ground):
+    """The embedded chain, in a directory."""
+
+    name = "embedded"
+    init = "--chain embedded"
+    mine_command = "mpchan -q regtest mine 1"
+
+    def __init__(self, directory: Path) -> None:
+        self._chain = EmbeddedChain(directory)
+        self.env = {"MPCHAN_REGTEST": str(directory)}
+
+    def tip(self) -> ChainTip:
+        return self._chain.tip()
+
+    def mine(self, count: int = 1) -> None:
+        self._chain.mine(count)
+
+    def mine_past(self, median_time: int) -> None:
+        while self.tip().median_time < median_time:
+            self.mine()
+
+    def pay(self, address: str, amount: int) -> None:
+        self._chain.faucet(address_to_script(address, REGTEST), Amount(amount))
+
+    def mempool(self) -> set[str]:
+        return {str(txid) for txid in self._chain.mempool()}
+
+    def reorganise(self, depth: int, instead: Sequence[Transaction] = ()) -> None:
+        self._chain.reorganise(depth, instead)
+
+    def settle_down(self) -> None:
+        return
+
+
+class NodeGround(Ground):
+    """A Bitcoin Core node, asked itself."""
+
+    name = "bitcoind"
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self.init = f"--chain bitcoind --rpc-url {node.url} --rpc-cookie {node.cookie}"
+        self.env = {}
+        program = Path(__file__).with_name("mine_blocks.py")
+        self.mine_command = f"{sys.executable} {program} 127.0.0.1:{node.port} {node.cookie} 1"
+
+    def tip(self) -> ChainTip:
+        info = self.node.call("getblockchaininfo")
+        return ChainTip(info["blocks"], info["mediantime"])
+
+    def mine(self, count: int = 1) -> None:
+        self.node.mine(count)
+
+    def mine_past(self, median_time: int) -> None:
+        if self.tip().median_time < median_time:
+            self.node.call("setmocktime", median_time)
+            self.mine(6)  # more than half of eleven
+
+    def pay(self, address: str, amount: int) -> None:
+        self.node.pay(address_to_script(address, REGTEST), amount)
+
+    def mempool(self) -> set[str]:
+        return set(self.node.call("getrawmempool"))
+
+    def reorganise(self, depth: int, instead: Sequence[Transaction] = ()) -> None:
+        self.node.drop(depth)
+        self.node.mine_with(instead)
+        for _ in range(depth):
+            self.node.mine_with(())
+
+    def settle_down(self) -> None:
+        return
+
+
+class Traders(Shell):
+    """The wallets ``buyer`` and ``seller`` on a ground; ``mine N`` and ``mine-to HEIGHT`` of a transcript mine."""
+
+    def __init__(self, folder: Path, ground: Ground) -> None:
+        super().__init__(folder)
+        self.ground = ground
+        self.env.update(ground.env)
+
+    def files(self) -> Files:
+        """Without what a backend notes for itself, which can be deleted at any time."""
+        return {name: data for name, data in super().files().items() if Path(name).parts[1:2] != ("seen",)}
+
+    def coin(self, amount: int = COIN) -> None:
+        """Give the buyer a confirmed coin."""
+        self.ground.pay(self.json("mpchan --wallet buyer address")["address"], amount)
+        self.ground.mine()
+        self.ground.settle_down()
+
+    def _start(self, command: str | Sequence[str | Path], stdin: bytes, env: dict[str, str | None]) -> Done:
+        words = self.filled(command).split() if isinstance(command, str) else []
+        if words[:1] == ["mine"]:
+            self.ground.mine(int(words[1]))
+            done = Done(" ".join(words), 0, "", "")
+        elif words[:1] == ["mine-to"]:
+            self.ground.mine(int(words[1]) - self.ground.tip().height)
+            done = Done(" ".join(words), 0, "", "")
+        else:
+            done = super()._start(command, stdin, env)
+        self.ground.settle_down()
+        return done
