@@ -14,6 +14,7 @@ from mpchan.bitcoin.tx import Transaction, TxIn
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.chain.embedded.blocks import MINER_SCRIPT, MINER_WITNESS_SCRIPT
 from mpchan.chain.embedded.index import Index
+from mpchan.chain.embedded.mining import admit
 from mpchan.errors import ChainError, TooEarly
 from mpchan.units import OutPoint, Txid
 from mpchan.values import replace
@@ -25,7 +26,8 @@ Call = Callable[..., Any]
 SYNONYMS = {
     # ``sendrawtransaction`` uses the longer word
     "missing-inputs": "bad-txns-inputs-missingorspent",
-    # the word up to Bitcoin Core 30
+    # the words up to Bitcoin Core 30
+    "replacement-failed": "insufficient fee",
     "mempool-script-verify-flag-failed": "mandatory-script-verify-flag-failed",
 }
 
@@ -34,7 +36,7 @@ SYNONYMS = {
 def node(tmp_path: Path) -> Iterator[Call]:
     """A regtest node that accepts a tip from 2011 as recent, as a function that calls it."""
     # newer nodes ask for lower fees
-    options = ("-maxtipage=4000000000", "-minrelaytxfee=0.00001")
+    options = ("-maxtipage=4000000000", "-minrelaytxfee=0.00001", "-incrementalrelayfee=0.00001")
     with running(tmp_path / "node", *options, ripe=False) as started:
         yield started.call
 
@@ -71,7 +73,6 @@ def test_node_takes_every_block_and_counts_the_same_coins(chain: EmbeddedChain, 
 
 
 def test_same_reject_words(chain: EmbeddedChain, node: Call) -> None:
-    # conflicts are left out: nodes let a higher fee replace a transaction, this chain does not
     first, second, spent = fund(chain, *[100_000] * 3)
     chain.broadcast(spend(spent, 99_000))
     chain.mine(1)
@@ -114,6 +115,56 @@ def test_same_reject_words(chain: EmbeddedChain, node: Call) -> None:
     ours = [our_reason(chain, transaction) for transaction in transactions]
     assert ours == theirs
     assert len(set(ours)) == 15
+
+
+def test_same_replacements(chain: EmbeddedChain, node: Call) -> None:
+    """What pushes a transaction, and its child, out of the mempool, to the satoshi."""
+    alone, parent, other = fund(chain, *[100_000] * 3)
+    hand_over(chain, node)
+    size = spend(alone, 99_000).vsize
+    first = spend(alone, 99_000)
+    below = spend(parent, 98_000)
+    child = spend(OutPoint(below.txid, 0), 95_000)
+    for transaction in (first, below, child):
+        chain.broadcast(transaction)
+        node("sendrawtransaction", transaction.to_hex())
+    wide = spend(alone, 1_000, *[330] * 150)  # a much higher fee, but a lower rate
+    transactions = [
+        spend(alone, 99_000, sequence=5),  # too early also where it replaces
+        spend(alone, 98_999),
+        spend(alone, 99_000 - size + 1),
+        spend(alone, 99_000 - size),
+        spend(parent, 95_000 - size + 1),  # the child's fee counts too
+        spend(parent, 95_000 - size),
+        spend([parent, other], 194_900),
+        spend([OutPoint(below.txid, 0), parent], 50_000),
+        wide,
+        spend(other, 99_000),
+    ]
+    theirs = [node_reason(node, transaction) for transaction in transactions]
+    ours = [our_verdict(chain, transaction) for transaction in transactions]
+    assert ours == theirs
+    assert ours[2:4] == ["insufficient fee", None]
+    assert ours[4:6] == ["insufficient fee", None]
+
+
+def our_verdict(chain: EmbeddedChain, transaction: Transaction) -> str | None:
+    """Our word, None when the transaction is accepted; the mempool is as before."""
+    index = Index(chain.directory / "index.sqlite3")
+    try:
+        with index.writing():
+            admit(index, transaction)
+            raise Undo
+    except Undo:
+        return None
+    except (ChainError, TooEarly) as error:
+        return _word(error.message.removeprefix(f"the chain refuses transaction {transaction.txid}: "))
+    finally:
+        index.close()
+
+
+class Undo(Exception):
+    """Nothing of it counts."""
 
 
 def node_reason(node: Call, transaction: Transaction) -> str | None:

@@ -195,9 +195,10 @@ def test_spent_in_a_block(chain: EmbeddedChain) -> None:
         assert reason.startswith("bad-txns-inputs-missingorspent")
 
 
-def test_first_in_the_mempool_stays(chain: EmbeddedChain) -> None:
+def test_first_in_the_mempool_stays_unless_it_signals(chain: EmbeddedChain) -> None:
+    """As a funding does not (BIP-0125)."""
     [outpoint] = fund(chain, 100_000)
-    first = spend(outpoint, 99_000)
+    first = spend(outpoint, 99_000, sequence=0xFFFF_FFFE)
     chain.broadcast(first)
     reason = ask_mempool(chain, spend(outpoint, 50_000))
     assert reason is not None
@@ -210,7 +211,7 @@ def test_mempool_conflict_is_named_before_one_in_the_chain(chain: EmbeddedChain)
     in_chain, in_mempool = fund(chain, 100_000, 100_000)
     chain.broadcast(spend(in_chain, 99_000))
     chain.mine(1)
-    chain.broadcast(spend(in_mempool, 99_000))
+    chain.broadcast(spend(in_mempool, 99_000, sequence=FINAL))
     reason = ask_mempool(chain, spend([in_chain, in_mempool], 198_000))
     assert reason is not None
     assert reason.startswith("txn-mempool-conflict")

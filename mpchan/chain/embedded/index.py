@@ -268,6 +268,18 @@ class Index:
         rows = self._run("SELECT raw FROM transactions WHERE height IS NULL ORDER BY id")
         return [Transaction.from_bytes(raw) for (raw,) in rows]
 
+    def with_descendants(self, transaction: Transaction) -> list[Transaction]:
+        """A transaction of the mempool and all that spend from it, some perhaps twice."""
+        found = [transaction]
+        rows = self._run(
+            """SELECT DISTINCT s.raw FROM outputs o JOIN transactions s ON s.txid = o.spender
+            WHERE o.txid = ?""",
+            transaction.txid.wire,
+        )
+        for (raw,) in rows:
+            found += self.with_descendants(Transaction.from_bytes(raw))
+        return found
+
     # --- changes, all within ``writing`` ----------------------------------------------------------
 
     def connect(self, block: Block) -> None:

@@ -5,6 +5,7 @@ The scripts are left to the engine; everything here is read from the index.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NoReturn
 
 from mpchan.bitcoin.script import dust_limit
@@ -13,10 +14,16 @@ from mpchan.bitcoin.tx import Transaction, TxOut
 from mpchan.chain.embedded.blocks import COINBASE_MATURITY, NULL_OUTPOINT
 from mpchan.chain.embedded.index import Index, OutputRecord
 from mpchan.errors import ChainError, TooEarly
-from mpchan.units import MAX_MONEY_SAT, ChainTip, FeeRate, lock_time_from_int
+from mpchan.units import MAX_MONEY_SAT, ChainTip, FeeRate, Txid, lock_time_from_int
+from mpchan.values import frozen
 
 MIN_FEE_RATE = FeeRate(1000)
 """Nothing below it is relayed."""
+
+INCREMENTAL_FEE_RATE = FeeRate(1000)
+"""What a replacement pays on top of all that it replaces, for its own size."""
+
+_REPLACEABLE_BELOW = 0xFFFF_FFFE  # nSequence; BIP-0125
 
 MAX_WEIGHT = 400_000
 """Bitcoin Core's limit for a standard transaction."""
@@ -33,8 +40,24 @@ _SEQUENCE_MASK = 0xFFFF
 _SEQUENCE_GRANULARITY = 9
 
 
-def check(transaction: Transaction, index: Index) -> list[TxOut]:
-    """Judge everything about ``transaction`` but its scripts; the outputs that it spends, in input order.
+@frozen
+class Candidate:
+    """A transaction that may go into the mempool as far as neither fee nor scripts speak against it.
+
+    Attributes:
+        spent: the outputs that it spends, in input order.
+        fee: in satoshi.
+        replaces: the transactions of the mempool that would have to leave, each with all that spend from it.
+    """
+
+    transaction: Transaction
+    spent: tuple[TxOut, ...]
+    fee: int
+    replaces: tuple[Transaction, ...]
+
+
+def check(transaction: Transaction, index: Index) -> Candidate:
+    """Judge everything about ``transaction`` but its fee and its scripts.
 
     Raises:
         TooEarly: ``non-final``, for a lock time of the transaction or of an input (BIP-0068).
@@ -42,8 +65,8 @@ def check(transaction: Transaction, index: Index) -> list[TxOut]:
     """
     _check_form(transaction)
     records = _check_inputs(transaction, index)
-    spent = [record.output for record in records]
-    fee = sum(output.value.sat for output in spent) - sum(output.value.sat for output in transaction.outputs)
+    spent = tuple(record.output for record in records)
+    fee = _fee(transaction, spent)
     if fee < 0:
         reject(transaction, "bad-txns-in-belowout")
     if not 1 <= transaction.version <= MAX_VERSION:
@@ -54,10 +77,65 @@ def check(transaction: Transaction, index: Index) -> list[TxOut]:
             reject(transaction, f"dust, an output of {output.value} where {limit} is the least")
     _check_final(transaction, index.last_block().tip)
     _check_relative_locks(transaction, records, index)
-    least = MIN_FEE_RATE.fee(transaction.vsize).sat
-    if fee < least:
-        reject(transaction, f"min relay fee not met, {fee} < {least}")
-    return spent
+    return Candidate(transaction, spent, fee, _conflicts(transaction, records, index))
+
+
+def pays_enough(*candidates: Candidate) -> bool:
+    """Whether these pay the least fee rate, taken together."""
+    return _total_fee(candidates) >= _least_fee(candidates)
+
+
+def require_fee(*candidates: Candidate) -> None:
+    """Candidates that come as a package pay the least fee rate together; one alone pays it alone.
+
+    Raises:
+        ChainError: ``rejected``, naming the last one.
+    """
+    if not pays_enough(*candidates):
+        fee, least = _total_fee(candidates), _least_fee(candidates)
+        reject(candidates[-1].transaction, f"min relay fee not met, {fee} < {least}")
+
+
+def require_better(candidate: Candidate, index: Index) -> None:
+    """What a candidate replaces, it replaces by the rules 3, 4 and 6 of BIP-0125, in Bitcoin Core's form of them.
+
+    Raises:
+        ChainError: ``rejected``.
+    """
+    transaction = candidate.transaction
+    fees = [(replaced, fee_of(replaced, index)) for replaced in candidate.replaces]
+    old = sum(fee for _, fee in fees)
+    least = old + INCREMENTAL_FEE_RATE.fee(transaction.vsize).sat if fees else 0
+    if candidate.fee < least:
+        reject(
+            transaction,
+            f"insufficient fee, rejecting replacement {transaction.txid}, {candidate.fee} < {least}",
+        )
+    spends = {txin.outpoint for txin in transaction.inputs}
+    for replaced, fee in fees:
+        direct = any(txin.outpoint in spends for txin in replaced.inputs)
+        if direct and candidate.fee * replaced.vsize <= fee * transaction.vsize:
+            reject(
+                transaction, f"insufficient fee, rejecting replacement {transaction.txid}, no higher fee rate"
+            )
+
+
+def fee_of(transaction: Transaction, index: Index) -> int:
+    """The fee of a transaction in the mempool, in satoshi."""
+    records = [index.output(txin.outpoint) for txin in transaction.inputs]
+    return _fee(transaction, [record.output for record in records if record is not None])
+
+
+def _fee(transaction: Transaction, spent: Sequence[TxOut]) -> int:
+    return sum(output.value.sat for output in spent) - sum(output.value.sat for output in transaction.outputs)
+
+
+def _total_fee(candidates: Sequence[Candidate]) -> int:
+    return sum(candidate.fee for candidate in candidates)
+
+
+def _least_fee(candidates: Sequence[Candidate]) -> int:
+    return MIN_FEE_RATE.fee(sum(candidate.transaction.vsize for candidate in candidates)).sat
 
 
 def reject(transaction: Transaction, reason: str) -> NoReturn:
@@ -105,10 +183,10 @@ def _check_inputs(transaction: Transaction, index: Index) -> list[OutputRecord]:
             reject(transaction, f"bad-txns-inputs-missingorspent, there is no output {txin.outpoint}")
         records.append(record)
     for record in records:
-        if record.spender is not None and record.spender_height is None:
+        if record.spender is not None and record.spender_height is None and not _signals(record.spender):
             reject(transaction, f"txn-mempool-conflict, an input is spent by {record.spender.txid}")
     for record in records:
-        if record.spender is not None:
+        if record.spender is not None and record.spender_height is not None:
             reject(transaction, f"bad-txns-inputs-missingorspent, an input is spent by {record.spender.txid}")
     next_height = index.last_block().height + 1
     for record in records:
@@ -116,6 +194,25 @@ def _check_inputs(transaction: Transaction, index: Index) -> list[OutputRecord]:
             depth = next_height - record.height
             reject(transaction, f"bad-txns-premature-spend-of-coinbase, at depth {depth}")
     return records
+
+
+def _signals(transaction: Transaction) -> bool:
+    """Whether a transaction says that it may be replaced (BIP-0125, "Summary")."""
+    return any(txin.sequence < _REPLACEABLE_BELOW for txin in transaction.inputs)
+
+
+def _conflicts(
+    transaction: Transaction, records: Sequence[OutputRecord], index: Index
+) -> tuple[Transaction, ...]:
+    """The transactions of the mempool that spend what this one spends, and all that spend from them."""
+    found: dict[Txid, Transaction] = {}
+    for record in records:
+        if record.spender is not None:
+            found.update({conflict.txid: conflict for conflict in index.with_descendants(record.spender)})
+    for txin in transaction.inputs:
+        if txin.outpoint.txid in found:
+            reject(transaction, f"bad-txns-spends-conflicting-tx, {txin.outpoint.txid} would be replaced")
+    return tuple(found.values())
 
 
 def _check_final(transaction: Transaction, tip: ChainTip) -> None:

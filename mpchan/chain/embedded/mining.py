@@ -17,7 +17,14 @@ from mpchan.chain.embedded.blocks import (
 )
 from mpchan.chain.embedded.index import BlockRecord, Index
 from mpchan.chain.embedded.kernel import Kernel, failing_input
-from mpchan.chain.embedded.mempool import check, is_final, reject
+from mpchan.chain.embedded.mempool import (
+    Candidate,
+    check,
+    is_final,
+    reject,
+    require_better,
+    require_fee,
+)
 from mpchan.errors import ChainError, MpchanError, NotPossible
 from mpchan.units import MAX_MONEY_SAT, Amount, OutPoint
 
@@ -30,14 +37,25 @@ _TIME_OFFSET = 68  # of a header: version (4), parent (32), merkle root (32)
 def admit(index: Index, transaction: Transaction) -> None:
     """Put a transaction in the mempool once policy and the engine's script check allow it.
 
+    What it replaces leaves, with all that spend from it.
+
     Raises:
         TooEarly: ``non-final``.
         ChainError: ``rejected``, ``engine-missing``.
     """
-    spent = check(transaction, index)
-    failing = failing_input(transaction, spent)
+    candidate = check(transaction, index)
+    require_fee(candidate)
+    _enter(index, candidate)
+
+
+def _enter(index: Index, candidate: Candidate) -> None:
+    transaction = candidate.transaction
+    require_better(candidate, index)
+    failing = failing_input(transaction, candidate.spent)
     if failing is not None:
         reject(transaction, f"mandatory-script-verify-flag-failed, input {failing}")
+    for replaced in candidate.replaces:
+        index.evict(replaced.txid)
     index.add(transaction)
 
 
