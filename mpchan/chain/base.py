@@ -6,7 +6,7 @@ never decides anything about a channel.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from mpchan.bitcoin.tx import Transaction, TxOut
@@ -119,6 +119,18 @@ class Chain(Protocol):
         Raises:
             TooEarly: ``non-final``, its nLockTime has not come (exit 6).
             ChainError: ``rejected``, with the backend's own reason (exit 8).
+        """
+
+    def broadcast_package(self, transactions: Sequence[Transaction]) -> None:
+        """Hand over transactions that only together pay enough; those that are known already are fine.
+
+        Args:
+            transactions: the parents first, and the child that pays for them last.
+
+        Raises:
+            TooEarly: ``non-final``, the nLockTime of one has not come (exit 6).
+            ChainError: ``rejected``, with the backend's own reason; ``no-packages`` where it takes one transaction at
+                a time only (exit 8).
         """
 
     def fee_rate(self) -> FeeRate:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.base import Coin, OutputStatus
@@ -63,6 +63,14 @@ class ManualChain:
         raise ChainError("no-backend", "this wallet asks no chain, so it knows no used addresses")
 
     def broadcast(self, transaction: Transaction) -> None:
+        """Nothing is sent.
+
+        Raises:
+            ChainError: ``no-backend``.
+        """
+        raise ChainError("no-backend", "this wallet asks no chain, so it broadcasts nothing")
+
+    def broadcast_package(self, transactions: Sequence[Transaction]) -> None:
         """Nothing is sent.
 
         Raises:

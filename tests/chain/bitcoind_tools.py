@@ -8,14 +8,15 @@ from contextlib import contextmanager
 from itertools import count
 
 import pytest
-from node import MINER_SCRIPT, MINER_WITNESS_SCRIPT, Node
+from node import MINER_SCRIPT, MINER_WITNESS_SCRIPT, Node, Refusal
 
 from mpchan.bitcoin.network import REGTEST
 from mpchan.bitcoin.script import script_to_p2wsh_script
 from mpchan.bitcoin.tx import Transaction, TxIn, TxOut
 from mpchan.chain.base import OutputStatus, Spend
 from mpchan.chain.bitcoind.rpc import Rpc
-from mpchan.units import Amount, OutPoint
+from mpchan.units import Amount, FeeRate, OutPoint
+from mpchan.values import replace
 
 LOCKABLE = 0xFFFF_FFFD
 
@@ -44,6 +45,33 @@ def spend(
     witness = (_WITNESSES[parent.outputs[vout].script_pubkey],)
     source = TxIn(OutPoint(parent.txid, vout), sequence, b"", witness)
     return Transaction(2, (source,), tuple(TxOut(Amount(amount), script) for amount in amounts), lock_time)
+
+
+FULL = "-maxmempool=5"
+"""Option of a node whose mempool ``fill`` can fill: megabytes, the least that Bitcoin Core takes."""
+
+
+def fill(node: Node) -> FeeRate:
+    """Fill the mempool with large transactions of 2 to 5 sat/vB; the least rate that it takes from now on.
+
+    The rate stays for hours, also when blocks have emptied the mempool.
+    """
+    size, count = 95_000, 60
+    block_space = node.pay(fresh_script(), *[1_000_000] * count)
+    node.mine_with([block_space])
+    ballast = TxOut(
+        Amount(0), b"\x6a\x4e" + size.to_bytes(4, "little") + bytes(size)
+    )  # OP_RETURN OP_PUSHDATA4
+    for vout in range(count):
+        large = spend(block_space, 800_000 - 5_000 * vout, vout=vout)
+        try:
+            node.call("sendrawtransaction", replace(large, outputs=(*large.outputs, ballast)).to_hex(), 0)
+        except Refusal as refusal:
+            assert "mempool min fee not met" in refusal.message or "mempool full" in refusal.message, refusal
+    info = node.call("getmempoolinfo")
+    least = FeeRate(int(info["mempoolminfee"] * 10**8))
+    assert least > FeeRate(2000), info
+    return least
 
 
 def first(transaction: Transaction) -> OutPoint:

@@ -13,12 +13,13 @@ import pytest
 from faulty import Faulty, answer, faulty
 
 from mpchan.bitcoin.network import MAINNET, NETWORKS, REGTEST, SIGNET, TESTNET4, Network
+from mpchan.bitcoin.tx import Transaction, TxIn, TxOut
 from mpchan.chain import open_chain
 from mpchan.chain.base import ChainConfig
 from mpchan.chain.bitcoind import BitcoindChain
 from mpchan.chain.bitcoind.endpoint import Credentials, Endpoint, usual_cookie
 from mpchan.errors import ChainError, MpchanError, ParseError
-from mpchan.units import ChainTip, FeeRate, OutPoint, Txid
+from mpchan.units import Amount, ChainTip, FeeRate, OutPoint, Txid
 
 USER, PASSWORD = "MPCHAN_RPC_USER", "MPCHAN_RPC_PASSWORD"
 
@@ -224,10 +225,12 @@ def error_of(call: Callable[[], object]) -> MpchanError:
 
 
 NOWHERE = OutPoint(Txid(bytes(32)), 0)
+PLAY = Transaction(2, (TxIn(NOWHERE, 0),), (TxOut(Amount(1000), b"\x51"),), 0)
 QUESTIONS: dict[str, Callable[[BitcoindChain], object]] = {
     "tip": lambda chain: chain.tip(),
     "output": lambda chain: chain.output(NOWHERE),
     "coins": lambda chain: chain.coins([b"\x51"]),
+    "package": lambda chain: chain.broadcast_package([PLAY, PLAY]),
     "fee rate": lambda chain: chain.fee_rate(),
     "least fee rate": lambda chain: chain.min_fee_rate(),
 }
@@ -363,3 +366,16 @@ def test_tls_is_spoken_where_it_is_asked_for(play: Play, tmp_path: Path) -> None
         error = error_of(chain.tip)
     assert error.slug == "unreachable"
     assert play.heads == []
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [(-32601, "Method not found"), (-1, "submitpackage is for regression testing (-regtest mode) only")],
+)
+def test_a_node_that_takes_no_packages(play: Play, refusal: tuple[int, str]) -> None:
+    play.lines["submitpackage"] = refusal
+    with play.chain() as chain, pytest.raises(ChainError) as error:
+        chain.broadcast_package([PLAY, PLAY])
+    assert (error.value.slug, error.value.exit_code) == ("no-packages", 8)
+    assert refusal[1] in error.value.message
+    assert error.value.hint == "Bitcoin Core 26 and newer do"

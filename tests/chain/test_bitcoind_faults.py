@@ -60,6 +60,7 @@ class Scene:
             "coins": lambda chain: chain.coins([*scripts, self.unused]),
             "used": lambda chain: chain.used_scripts([*scripts, self.unused]),
             "broadcast": lambda chain: chain.broadcast(self.sent),
+            "package": lambda chain: chain.broadcast_package([self.fresh, self.sent]),
             "fee rate": lambda chain: chain.fee_rate(),
         }
 

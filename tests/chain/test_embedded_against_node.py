@@ -148,6 +148,49 @@ def test_same_replacements(chain: EmbeddedChain, node: Call) -> None:
     assert ours[4:6] == ["insufficient fee", None]
 
 
+def test_same_packages(chain: EmbeddedChain, node: Call) -> None:
+    """A parent that pays too little alone, and a child that pays for both, to the satoshi (Bitcoin Core 31)."""
+    plain, cheap, good, free, late = fund(chain, *[100_000] * 5)
+    hand_over(chain, node)
+    size = spend(plain, 99_000).vsize
+
+    def package(outpoint: OutPoint, parent_fee: int, child_fee: int, **options: int) -> list[Transaction]:
+        parent = spend(outpoint, 100_000 - parent_fee, **options)
+        return [parent, spend(OutPoint(parent.txid, 0), 100_000 - parent_fee - child_fee)]
+
+    packages = [
+        package(plain, size, size),
+        package(cheap, 10, 2 * size - 11),
+        package(cheap, 10, 2 * size - 10),
+        package(good, 5 * size, size - 1),  # the parent's fee pays for the parent alone
+        package(free, 0, 2 * size),
+        package(late, 10, 50_000, lock_time=chain.tip().height + 1),
+    ]
+    assert node_reason(node, packages[2][0]) == "min relay fee not met"
+    theirs = [_node_takes(node, transactions) for transactions in packages]
+    ours = [_we_take(chain, transactions) for transactions in packages]
+    assert ours == theirs == [True, False, True, False, True, False]
+    chain.mine(1)
+    assert chain.transaction(packages[2][1].txid) == (packages[2][1], 1)
+
+
+def _node_takes(node: Call, transactions: list[Transaction]) -> bool:
+    answer = node("submitpackage", [transaction.to_hex() for transaction in transactions])
+    return bool(answer["package_msg"] == "success")
+
+
+def _we_take(chain: EmbeddedChain, transactions: list[Transaction]) -> bool:
+    before = chain.mempool()
+    try:
+        chain.broadcast_package(transactions)
+    except (ChainError, TooEarly):
+        assert chain.mempool() == before
+        return False
+    chain.broadcast_package(transactions)
+    assert chain.mempool() == [*before, *(transaction.txid for transaction in transactions)]
+    return True
+
+
 def our_verdict(chain: EmbeddedChain, transaction: Transaction) -> str | None:
     """Our word, None when the transaction is accepted; the mempool is as before."""
     index = Index(chain.directory / "index.sqlite3")

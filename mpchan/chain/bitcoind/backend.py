@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from mpchan.bitcoin.network import Network
@@ -12,6 +12,7 @@ from mpchan.chain.base import COINBASE_MATURITY, ChainConfig, Coin, OutputStatus
 from mpchan.chain.bitcoind.coins import coins_of, used_scripts_of
 from mpchan.chain.bitcoind.endpoint import Credentials, Endpoint, usual_cookie
 from mpchan.chain.bitcoind.notes import Block, ConfirmedSpend, Note, Notes
+from mpchan.chain.bitcoind.package import is_unable, refusals, telling
 from mpchan.chain.bitcoind.rpc import ANSWER_SECONDS, Rpc
 from mpchan.chain.bitcoind.spends import NOT_FOUND, Spends
 from mpchan.chain.reasons import KNOWN_ALREADY, NO_INPUTS, NOT_YET
@@ -151,6 +152,40 @@ class BitcoindChain:
                 self._refused(transaction, reply.message, None)
         elif reply.txid() != transaction.txid:
             raise ChainError("malformed-answer", f"the node took another transaction: {reply.txid()}")
+
+    def broadcast_package(self, transactions: Sequence[Transaction]) -> None:
+        """Hand transactions, parents first, to the node as one package; those that it knows are fine.
+
+        Raises:
+            TooEarly: ``non-final``.
+            ChainError: ``rejected``, with the node's own reason; ``no-packages``.
+        """
+        self._check_network()
+        # no further parameters: version 26 knows none
+        reply = self._rpc.attempt("submitpackage", [transaction.to_hex() for transaction in transactions])
+        if isinstance(reply, Failure):
+            if is_unable(reply):
+                raise ChainError(
+                    "no-packages",
+                    f"the node at {self._rpc.endpoint} takes no packages of transactions: {words(reply.message)}",
+                    hint="Bitcoin Core 26 and newer do",
+                )
+            if reply.code not in (_VERIFY_ERROR, _VERIFY_REJECTED):
+                raise self._rpc.refused("submitpackage", reply)
+        refused = refusals(transactions, reply)
+        known = [tx for tx, reason in refused if self._is_known(tx, _word(reason))]
+        left = [tx for tx in transactions if tx not in known]
+        if known and left:  # a parent has come into a block meanwhile
+            self._hand_over(left)
+        elif refused and not known:
+            transaction, reason = telling(refused)
+            self._refused(transaction, reason, None)
+
+    def _hand_over(self, transactions: Sequence[Transaction]) -> None:
+        if len(transactions) == 1:
+            self.broadcast(transactions[0])
+        else:
+            self.broadcast_package(transactions)
 
     def fee_rate(self) -> FeeRate:
         """The node's estimate for one of the next blocks, never below ``min_fee_rate``."""
@@ -297,6 +332,10 @@ class BitcoindChain:
             raise TooEarly("non-final", message, hint=hint)
         raise ChainError("rejected", message)
 
+    def _is_known(self, transaction: Transaction, word: str) -> bool:
+        """Whether the node refuses a transaction only because it has it."""
+        return word in KNOWN_ALREADY or (word in NO_INPUTS and self._is_in_chain(transaction))
+
     def _is_in_chain(self, transaction: Transaction) -> bool:
         """Whether a transaction whose inputs are gone has spent them itself, in one of the last blocks."""
         outpoint = transaction.inputs[0].outpoint
@@ -305,6 +344,11 @@ class BitcoindChain:
         spend = self._spends.noted(outpoint)
         found = looking.find(outpoint, recent, self._tip()) if spend is None else spend[0]
         return found is not None and found.transaction.txid == transaction.txid
+
+
+def _word(reason: str) -> str:
+    """The node's word for a reason, without its details."""
+    return reason.partition(",")[0].partition(":")[0].strip()
 
 
 def _confirmed_status(spend: ConfirmedSpend, confirmations: int) -> OutputStatus:

@@ -107,6 +107,20 @@ class EmbeddedChain:
             if index.transaction(transaction.txid) is None:
                 admit(index, transaction)
 
+    def broadcast_package(self, transactions: Sequence[Transaction]) -> None:
+        """Put ``transactions``, parents first, in the mempool, all of them or none; those that are known are fine.
+
+        What does not pay enough alone has to be paid for by the last one.
+
+        Raises:
+            TooEarly: ``non-final``.
+            ChainError: ``rejected``.
+        """
+        from mpchan.chain.embedded.mining import admit_package
+
+        with self._writing() as index:
+            admit_package(index, [tx for tx in transactions if index.transaction(tx.txid) is None])
+
     # --- more questions ---------------------------------------------------------------------------
 
     def tip_hash(self) -> str:

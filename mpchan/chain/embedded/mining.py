@@ -21,6 +21,7 @@ from mpchan.chain.embedded.mempool import (
     Candidate,
     check,
     is_final,
+    pays_enough,
     reject,
     require_better,
     require_fee,
@@ -46,6 +47,27 @@ def admit(index: Index, transaction: Transaction) -> None:
     candidate = check(transaction, index)
     require_fee(candidate)
     _enter(index, candidate)
+
+
+def admit_package(index: Index, transactions: Sequence[Transaction]) -> None:
+    """Put transactions in the mempool of which the last may pay for those before it, which it spends.
+
+    As in Bitcoin Core, one that pays enough alone counts alone; the others must pay the least fee rate together with
+    the last one.
+
+    Raises:
+        TooEarly: ``non-final``.
+        ChainError: ``rejected``, ``engine-missing``; the caller undoes what was put in by then.
+    """
+    short: list[Candidate] = []
+    for transaction in transactions:
+        candidate = check(transaction, index)
+        last = transaction == transactions[-1]
+        if last:
+            require_fee(*short, candidate)
+        elif not pays_enough(candidate):
+            short.append(candidate)
+        _enter(index, candidate)
 
 
 def _enter(index: Index, candidate: Candidate) -> None:
@@ -249,7 +271,7 @@ def _try_to_admit(index: Index, transaction: Transaction) -> None:
     if index.transaction(transaction.txid) is not None:
         return
     try:
-        admit(index, transaction)
+        _enter(index, check(transaction, index))  # at any fee: a child that pays for it may come next
     except MpchanError as error:
         # the new branch leaves no room for it; anything else is a failure of the chain itself
         if error.slug not in ("rejected", "non-final"):
