@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from mpchan.channel.limits import PayerLimits
 from mpchan.channel.offer import Offer
-from mpchan.channel.rules import Check, Rule
+from mpchan.channel.rules import Check, Rule, enforce
 from mpchan.channel.terms import smallest_capacity
-from mpchan.errors import NotPossible, Refused
+from mpchan.errors import NotPossible
 from mpchan.units import Amount, ChainTip, FeeRate, Height, LockTime, MedianTime
 
 
@@ -35,24 +35,46 @@ def refund_lock_time(offer: Offer, tip: ChainTip, delay: int | None, limits: Pay
         Refused: ``refund-delay`` where the offer's default is above the payer's own limit.
         NotPossible: ``refund-delay`` where ``delay`` is outside the offer's or the payer's limits.
     """
-    unit = offer.lock_time_unit
-    chosen = offer.default_refund_delay if delay is None else delay
-    most = limits.max_refund_delay(unit)
-    if chosen > most:
-        kind = Refused if delay is None else NotPossible
-        raise kind(
-            "refund-delay",
-            f"the refund would be {chosen} {unit} away, this wallet allows {most}",
-            hint=f"max_refund_delay_{unit} in wallet.toml",
-        )
-    if not offer.min_refund_delay <= chosen <= offer.max_refund_delay:
-        raise NotPossible(
-            "refund-delay",
-            f"refund delay {chosen} is not within the offer's"
-            f" {offer.min_refund_delay} to {offer.max_refund_delay} {unit}",
-        )
-    kind_of_lock = Height if unit == "blocks" else MedianTime
+    chosen = enforce(
+        default_delay_rules(offer, limits) if delay is None else _delay_rules(offer, delay, limits)
+    )
+    kind_of_lock = Height if offer.lock_time_unit == "blocks" else MedianTime
     return kind_of_lock(kind_of_lock.now(tip) + chosen)
+
+
+def default_delay_rules(offer: Offer, limits: PayerLimits) -> Check[int]:
+    """The refund is not too far away for this payer. Establishes the delay that it asks for by default."""
+    unit, chosen = offer.lock_time_unit, offer.default_refund_delay
+    most = limits.max_refund_delay(unit)
+    hint = f"max_refund_delay_{unit} in wallet.toml"
+    yield Rule(
+        "refund-delay", chosen <= most, f"{unit} until the refund", f"at most {most}", chosen, hint=hint
+    )
+    return chosen
+
+
+def _delay_rules(offer: Offer, chosen: int, limits: PayerLimits) -> Check[int]:
+    """A delay that the user chose, within the wallet's own limit and the offer's."""
+    unit = offer.lock_time_unit
+    most = limits.max_refund_delay(unit)
+    yield Rule(
+        "refund-delay",
+        chosen <= most,
+        f"{unit} until the refund",
+        f"at most {most}",
+        chosen,
+        error=NotPossible,
+        hint=f"max_refund_delay_{unit} in wallet.toml",
+    )
+    yield Rule(
+        "refund-delay",
+        offer.min_refund_delay <= chosen <= offer.max_refund_delay,
+        f"{unit} until the refund, by the offer",
+        f"{offer.min_refund_delay} to {offer.max_refund_delay}",
+        chosen,
+        error=NotPossible,
+    )
+    return chosen
 
 
 def capacity_rules(offer: Offer, capacity: Amount, payer_script: bytes) -> Check[None]:

@@ -22,7 +22,7 @@ from mpchan.channel.messages import (
     signature_rules,
     signed_message,
 )
-from mpchan.channel.rules import Check, Rule, enforce
+from mpchan.channel.rules import BROKEN, Check, Rule, enforce
 from mpchan.channel.scheme import scheme_of
 from mpchan.channel.signing import ChannelKey
 from mpchan.channel.terms import Terms
@@ -135,8 +135,9 @@ def signed_refund(terms: Terms, key: ChannelKey) -> Psbt:
 # the funding --------------------------------------------------------------------------------------
 
 
-def funding_file_rules(terms: Terms, transaction: Transaction) -> Check[None]:
+def funding_file_rules(state: PayeeState, transaction: Transaction) -> Check[None]:
     """A funding transaction that was handed over by file is the one of the refund."""
+    terms = terms_of(state)
     txid, vout = terms.outpoint.txid, terms.outpoint.vout
     yield Rule("funding-txid", transaction.txid == txid, "txid of the funding", txid, transaction.txid)
     count = len(transaction.outputs)
@@ -144,6 +145,8 @@ def funding_file_rules(terms: Terms, transaction: Transaction) -> Check[None]:
     yield from _funding_output_rules(
         terms, transaction.outputs[vout].script_pubkey, transaction.outputs[vout].value
     )
+    given_up = isinstance(state, Abandoned)
+    yield Rule("channel-abandoned", not given_up, "the channel was abandoned", error=NotPossible)
 
 
 def take_funding(state: PayeeState, transaction: Transaction) -> PayeeState:
@@ -153,12 +156,8 @@ def take_funding(state: PayeeState, transaction: Transaction) -> PayeeState:
         Refused: ``funding-txid``, ``funding-output``, ``funding-script``, ``funding-value``.
         NotPossible: ``channel-abandoned``.
     """
-    enforce(funding_file_rules(terms_of(state), transaction))
-    if isinstance(state, Active):
-        return replace(state, funding=transaction)
-    if isinstance(state, Abandoned):
-        raise NotPossible("channel-abandoned", "the channel was abandoned")
-    return state
+    enforce(funding_file_rules(state, transaction))
+    return replace(state, funding=transaction) if isinstance(state, Active) else state
 
 
 def _funding_output_rules(terms: Terms, script: bytes, value: Amount) -> Check[None]:
@@ -179,7 +178,7 @@ def _funding_rules(terms: Terms, facts: Facts, first: bool) -> Check[None]:
     hint = "wait for it with `mpchan wait --for confirmed`"
     if facts.funding is None:
         yield Rule("funding-unseen", False, "the chain does not show the funding", error=TooEarly, hint=hint)
-        raise TypeError("a broken rule ends the check")
+        raise TypeError(BROKEN)
     yield from _funding_output_rules(terms, facts.funding.script_pubkey, facts.funding.value)
     if first:
         yield Rule(
@@ -315,11 +314,17 @@ def _supersede_rules(best: Update | None, incoming: Incoming, least: Amount) -> 
 
 def accept_rules(state: PayeeState, psbt: Psbt, facts: Facts) -> Check[tuple[Incoming, Receipt]]:
     """Everything that a message must fulfil to be taken. Establishes it and its receipt."""
+    incoming = yield from incoming_rules(psbt, terms_of(state))
+    receipt = yield from standing_rules(state, incoming, facts)
+    return incoming, receipt
+
+
+def standing_rules(state: PayeeState, incoming: Incoming, facts: Facts) -> Check[Receipt]:
+    """What the channel's phase, the best update and the chain demand of a good message. Establishes its receipt."""
     terms = terms_of(state)
-    incoming = yield from incoming_rules(psbt, terms)
     duplicate = _duplicate(state, incoming)
     if duplicate is not None:
-        return incoming, duplicate
+        return duplicate
     active = yield from _phase_rules(state, facts, incoming)
     yield from _supersede_rules(active.best, incoming, terms.offer.min_increment)
     yield from _funding_rules(terms, facts, first=active.best is None)
@@ -334,10 +339,9 @@ def accept_rules(state: PayeeState, psbt: Psbt, facts: Facts) -> Check[tuple[Inc
         )
     held = Amount(0) if active.best is None else active.best.paid
     number = incoming.number or (active.best.number if active.best else 0)
-    receipt = Receipt(
+    return Receipt(
         number, incoming.paid - held, incoming.paid, incoming.transaction.lock_time, duplicate=False
     )
-    return incoming, receipt
 
 
 def accept(state: PayeeState, psbt: Psbt, facts: Facts, key: ChannelKey) -> tuple[PayeeState, Receipt]:

@@ -1,7 +1,7 @@
 """What the payee checks before it signs a refund: the one signature that it gives away.
 
 From the request only the free variables are read: outpoint, value, payer key, payer script and lock time. The refund
-that they make under the offer's terms is rebuilt and must be the same bytes.
+that they make under the offer's terms is rebuilt and must be the same bytes. Where the chain stands decides last.
 """
 
 from __future__ import annotations
@@ -11,23 +11,15 @@ from mpchan.bitcoin.script import dust_limit, is_standard_payout, parse_two_of_t
 from mpchan.bitcoin.signature import PublicKey
 from mpchan.channel.messages import envelope_rules, same_transaction_rules, single_input_rules
 from mpchan.channel.offer import Offer
-from mpchan.channel.rules import Check, Rule, enforce
+from mpchan.channel.rules import BROKEN, Check, Rule
 from mpchan.channel.scheme import scheme_of
 from mpchan.channel.terms import Terms, close_reserve, refund_fee, smallest_capacity
 from mpchan.errors import ParseError
 from mpchan.units import Amount, ChainTip, lock_time_from_int
 
 
-def requested_keys(psbt: Psbt) -> tuple[bytes, bytes]:
-    """Both keys of the script in a refund request, one of which is some offer's.
-
-    Raises:
-        Refused: ``input-count``, ``witness-script``.
-    """
-    return enforce(_script_rules(psbt))
-
-
-def _script_rules(psbt: Psbt) -> Check[tuple[bytes, bytes]]:
+def requested_keys_rules(psbt: Psbt) -> Check[tuple[bytes, bytes]]:
+    """The witness script is a 2-of-2. Establishes both keys, one of which is some offer's."""
     yield from single_input_rules(psbt)
     script = psbt.inputs[0].witness_script or b""
     try:
@@ -52,9 +44,9 @@ def _payer_key_rules(keys: tuple[bytes, bytes], offer: Offer) -> Check[PublicKey
     return payer_key
 
 
-def refund_request_rules(psbt: Psbt, offer: Offer, tip: ChainTip) -> Check[Terms]:
-    """A refund request under this offer. Establishes the terms that it asks for."""
-    keys = yield from _script_rules(psbt)
+def refund_request_rules(psbt: Psbt, offer: Offer) -> Check[Terms]:
+    """A refund request under this offer. Establishes the terms that it asks for; ``refund_delay_rules`` are left."""
+    keys = yield from requested_keys_rules(psbt)
     payer_key = yield from _payer_key_rules(keys, offer)
     transaction = psbt.tx
     yield Rule(
@@ -68,11 +60,11 @@ def refund_request_rules(psbt: Psbt, offer: Offer, tip: ChainTip) -> Check[Terms
         found=payer_script[:100].hex(),
     )
     yield Rule("same-payout", payer_script != offer.payee_script, "refund pays to the payee's own script")
-    yield from _refund_time_rules(transaction.lock_time, offer, tip)
+    yield from _lock_time_rules(transaction.lock_time, offer)
     utxo = psbt.inputs[0].witness_utxo
     if utxo is None:
         yield Rule("witness-utxo", False, "message lacks witness_utxo")
-        raise TypeError("a broken rule ends the check")
+        raise TypeError(BROKEN)
     yield from _capacity_rules(utxo.value, offer, payer_script)
     outpoint = transaction.inputs[0].outpoint
     lock_time = lock_time_from_int(transaction.lock_time)
@@ -82,7 +74,7 @@ def refund_request_rules(psbt: Psbt, offer: Offer, tip: ChainTip) -> Check[Terms
     return terms
 
 
-def _refund_time_rules(value: int, offer: Offer, tip: ChainTip) -> Check[None]:
+def _lock_time_rules(value: int, offer: Offer) -> Check[None]:
     yield Rule("lock-time-zero", value != 0, "the refund has nLockTime 0")
     lock_time = lock_time_from_int(value)
     unit = offer.lock_time_unit
@@ -93,7 +85,12 @@ def _refund_time_rules(value: int, offer: Offer, tip: ChainTip) -> Check[None]:
         unit,
         f"{lock_time.unit} ({value})",
     )
-    now = lock_time.now(tip)
+
+
+def refund_delay_rules(terms: Terms, tip: ChainTip) -> Check[None]:
+    """The refund is as far from the tip (or its median time) as the offer wants it, and no farther."""
+    lock_time, offer = terms.refund_lock_time, terms.offer
+    now, value = lock_time.now(tip), lock_time.value
     least, most = now + offer.min_refund_delay, now + offer.max_refund_delay
     yield Rule("refund-early", value >= least, "lock time of the refund", f"at least {least}", value)
     yield Rule("refund-late", value <= most, "lock time of the refund", f"at most {most}", value)

@@ -45,6 +45,9 @@ class Rule:
         return self.error(self.slug, f"{self.text}{detail}", hint=self.hint)
 
 
+BROKEN = "a broken rule ends the check"
+"""What follows a rule that does not hold is never reached."""
+
 Check = Generator[Rule, None, T]
 """A generator of rules that returns what they establish."""
 

@@ -11,10 +11,10 @@ from mpchan.chain.base import Chain
 from mpchan.channel.facts import Facts, Status
 from mpchan.channel.messages import single_input_rules
 from mpchan.channel.offer import blocks_in_unit
-from mpchan.channel.rules import enforce
+from mpchan.channel.rules import Check, Rule, enforce
 from mpchan.channel.terms import Terms
-from mpchan.errors import ParseError, Refused, UsageError
-from mpchan.units import ChainTip, Height, LockTime, MedianTime, OutPoint
+from mpchan.errors import ParseError, UsageError
+from mpchan.units import ChainTip, Height, LockTime, MedianTime
 from mpchan.wallet.wallet import Wallet, channel_name
 
 if TYPE_CHECKING:
@@ -53,26 +53,22 @@ def read_transaction(data: bytes) -> Transaction:
     return message
 
 
-def spent_outpoint(psbt: Psbt) -> OutPoint:
-    """The one output that a channel's message spends.
-
-    Raises:
-        Refused: ``input-count``.
-    """
-    enforce(single_input_rules(psbt))
-    return psbt.tx.inputs[0].outpoint
+def channel_rules(wallet: Wallet, psbt: Psbt) -> Check[str]:
+    """The message spends the funding of a channel of this wallet. Establishes the channel's name."""
+    yield from single_input_rules(psbt)
+    outpoint = psbt.tx.inputs[0].outpoint
+    known = wallet.has_channel(outpoint)
+    yield Rule("unknown-channel", known, "this wallet has no channel on what is spent", found=outpoint)
+    return channel_name(outpoint)
 
 
 def named_by(wallet: Wallet, psbt: Psbt) -> str:
     """The name of the channel that a message belongs to.
 
     Raises:
-        Refused: ``unknown-channel``.
+        Refused: ``unknown-channel``, ``input-count``.
     """
-    outpoint = spent_outpoint(psbt)
-    if not wallet.has_channel(outpoint):
-        raise Refused("unknown-channel", f"this wallet has no channel on {outpoint}")
-    return channel_name(outpoint)
+    return enforce(channel_rules(wallet, psbt))
 
 
 def tip_for(chain: Chain, unit: str) -> ChainTip:

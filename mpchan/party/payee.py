@@ -11,32 +11,26 @@ from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.base import Chain
 from mpchan.channel import payee
 from mpchan.channel.limits import PayerLimits
-from mpchan.channel.messages import envelope_rules
 from mpchan.channel.offer import Offer
-from mpchan.channel.refund_request import refund_request_rules, requested_keys
 from mpchan.channel.rules import enforce
-from mpchan.channel.scheme import scheme_of
-from mpchan.channel.terms import Terms
-from mpchan.errors import ChainError, MpchanError, NotPossible, ParseError, Refused, UsageError
+from mpchan.errors import ChainError, NotPossible, ParseError, UsageError
 from mpchan.party.common import (
     Result,
     broadcast,
     earliest_spend,
     facts_if_any,
-    from_now_on,
     gather_facts,
     named_by,
-    spent_outpoint,
     still_going,
-    tip_for,
     to_give_up,
     with_warnings,
 )
-from mpchan.units import ChainTip, FeeRate, OutPoint
+from mpchan.party.payee_rules import funded_channels_rules, funding_rules, own_channel_rules, request_rules
+from mpchan.units import FeeRate
 from mpchan.values import replace
 from mpchan.wallet.config import offer_defaults
 from mpchan.wallet.payee_record import PayeeRecord
-from mpchan.wallet.wallet import OwnOffer, Wallet, channel_name
+from mpchan.wallet.wallet import OwnOffer, Wallet
 
 if TYPE_CHECKING:
     from mpchan.wallet.records import Record
@@ -45,15 +39,11 @@ MIN_SECONDS_WINDOW = 6 * 3600
 """A shorter settle window in seconds needs ``--force``: median time lags and can be bent by miners by hours."""
 
 
-def _load(wallet: Wallet, name: str, *, wrong: type[MpchanError] = UsageError) -> PayeeRecord:
-    """The channel, which must be one in which this wallet is the payee.
-
-    Args:
-        wrong: what is raised in the other role; ``Refused`` where the counterparty's message named the channel.
-    """
+def _load(wallet: Wallet, name: str) -> PayeeRecord:
+    """The channel that the user named, which must be one in which this wallet is the payee."""
     record = wallet.load_channel(name)
     if not isinstance(record, PayeeRecord):
-        raise wrong("wrong-role", f"in channel {name[:16]} this wallet is the payer")
+        raise UsageError("wrong-role", f"in channel {name[:16]} this wallet is the payer")
     return record
 
 
@@ -170,19 +160,13 @@ def _check_window(new: Offer, wallet: Wallet, force: bool) -> None:
 
 def sign_refund(wallet: Wallet, chain: Chain, psbt: Psbt) -> Result:
     """``payee sign-refund``: check a refund request against the offer that it names, and sign it, once per outpoint."""
-    keys = requested_keys(psbt)
-    outpoint = spent_outpoint(psbt)
     with wallet.lock():
-        own = wallet.offer_for_keys(keys)
-        if wallet.has_channel(outpoint):
-            terms, index = _signed_before(wallet, psbt, own)
-        else:
-            tip = tip_for(chain, own.offer.lock_time_unit)
-            terms = enforce(refund_request_rules(psbt, own.offer, tip))
-            _require_unused(wallet, own, terms, psbt)
-            _require_free(chain, terms, tip)
-            index = own.key_index
-            wallet.save_offer(replace(own, used_by=outpoint, refund_txid=str(psbt.tx.txid)))
+        request = enforce(request_rules(wallet, chain, psbt))
+        terms = request.terms
+        index = request.own.key_index if request.known is None else request.known.key_index
+        if request.known is None:
+            used = replace(request.own, used_by=terms.outpoint, refund_txid=str(psbt.tx.txid))
+            wallet.save_offer(used)
             wallet.save_channel(PayeeRecord(index, payee.Active(terms)))
         reply = payee.signed_refund(terms, wallet.keys.channel_key(index))
     return {
@@ -193,57 +177,16 @@ def sign_refund(wallet: Wallet, chain: Chain, psbt: Psbt) -> Result:
     }
 
 
-def _signed_before(wallet: Wallet, psbt: Psbt, own: OwnOffer) -> tuple[Terms, int]:
-    """The channel whose very refund this request asks for again."""
-    record = wallet.load_channel(channel_name(psbt.tx.inputs[0].outpoint))
-    terms = record.terms
-    same = (
-        isinstance(record, PayeeRecord) and scheme_of(terms).refund() == psbt.tx and terms.offer == own.offer
-    )
-    if not same:
-        raise Refused(
-            "outpoint-signed", f"another refund was signed, or another channel stands, on {terms.outpoint}"
-        )
-    enforce(envelope_rules(psbt, terms, None))
-    return terms, record.key_index
-
-
-def _require_unused(wallet: Wallet, own: OwnOffer, terms: Terms, psbt: Psbt) -> None:
-    """Offer, outpoint and payer key are fresh; a run that was cut short may have marked the offer with this request."""
-    mark: tuple[OutPoint | None, str | None] = (own.used_by, own.refund_txid)
-    if own.used_by is not None and mark != (terms.outpoint, str(psbt.tx.txid)):
-        raise Refused(
-            "offer-used",
-            f"offer {own.offer.offer_id} serves the channel on {own.used_by} already",
-            hint=f"make another with `mpchan payee offer --like {own.offer.offer_id}`",
-        )
-    if wallet.knows_key(terms.payer_key.sec):
-        raise Refused(
-            "payer-key-used", f"payer key {terms.payer_key.sec.hex()} is used in another channel or offer"
-        )
-
-
-def _require_free(chain: Chain, terms: Terms, tip: ChainTip) -> None:
-    """The outpoint holds the channel's output or nothing. The former is unspent: we have signed nothing yet."""
-    seen = chain.output(terms.outpoint, not_before=from_now_on(tip))
-    if seen is not None and seen.output != terms.funding_txout:
-        raise Refused(
-            "outpoint-taken", f"the chain has another output at {terms.outpoint} than the channel's"
-        )
-
-
 def funding(wallet: Wallet, chain: Chain, transaction: Transaction, *, send: bool = False) -> Result:
     """``payee funding``: take the funding transaction by file; it counts as no confirmation."""
-    names = [name for name in wallet.channel_names() if name.startswith(str(transaction.txid))]
-    if not names:
-        raise Refused("unknown-channel", f"no channel of this wallet is funded by {transaction.txid}")
+    names = enforce(funded_channels_rules(wallet, transaction))
     results = [_take_funding(wallet, chain, name, transaction, send=send) for name in names]
     return results[0]
 
 
 def _take_funding(wallet: Wallet, chain: Chain, name: str, transaction: Transaction, *, send: bool) -> Result:
     with wallet.channel_lock(name):
-        record = _load(wallet, name, wrong=Refused)
+        record = enforce(funding_rules(wallet, name, transaction))
         state = payee.take_funding(record.state, transaction)
         if state != record.state:
             wallet.save_channel(replace(record, state=state))
@@ -269,7 +212,7 @@ def accept(wallet: Wallet, chain: Chain, psbt: Psbt) -> Result:
     """``payee accept``: verify an update (or a settlement), countersign and keep it; nothing is broadcast."""
     name = named_by(wallet, psbt)
     with wallet.channel_lock(name):
-        record = _load(wallet, name, wrong=Refused)
+        record = enforce(own_channel_rules(wallet, name))
         terms = record.terms
         key = wallet.keys.channel_key(record.key_index)
         state, receipt = payee.accept(record.state, psbt, gather_facts(chain, terms), key)
@@ -303,7 +246,7 @@ def settle(wallet: Wallet, chain: Chain, psbt: Psbt | None, prefix: str | None =
                 hint="take it with `mpchan payee accept`",
             )
     with wallet.channel_lock(name):
-        record = _load(wallet, name, wrong=UsageError if psbt is None else Refused)
+        record = _load(wallet, name) if psbt is None else enforce(own_channel_rules(wallet, name))
         facts = gather_facts(chain, record.terms)
         state = record.state
         if psbt is not None:

@@ -13,11 +13,11 @@ from mpchan.chain.base import Chain
 from mpchan.channel import payer
 from mpchan.channel.limits import PayerLimits
 from mpchan.channel.offer import Offer
-from mpchan.channel.opening import capacity_rules, offer_rules, refund_lock_time
+from mpchan.channel.opening import capacity_rules, refund_lock_time
 from mpchan.channel.rules import enforce
 from mpchan.channel.scheme import scheme_of
 from mpchan.channel.terms import Terms, funding_output
-from mpchan.errors import MpchanError, NotPossible, Refused, UsageError
+from mpchan.errors import NotPossible, UsageError
 from mpchan.party.common import (
     Result,
     broadcast,
@@ -53,15 +53,11 @@ def _is(*phases: type) -> Callable[[Record], bool]:
     return suitable
 
 
-def _load(wallet: Wallet, name: str, *, wrong: type[MpchanError] = UsageError) -> PayerRecord:
-    """The channel, which must be one in which this wallet is the payer.
-
-    Args:
-        wrong: what is raised in the other role; ``Refused`` where the counterparty's message named the channel.
-    """
+def _load(wallet: Wallet, name: str) -> PayerRecord:
+    """The channel that the user named, which must be one in which this wallet is the payer."""
     record = wallet.load_channel(name)
     if not isinstance(record, PayerRecord):
-        raise wrong("wrong-role", f"in channel {name[:16]} this wallet is the payee")
+        raise UsageError("wrong-role", f"in channel {name[:16]} this wallet is the payee")
     return record
 
 
@@ -80,6 +76,7 @@ def open_channel(
     The same call again gives the same request again, however far the channel has come.
     """
     from mpchan.party.fees import outside_warning
+    from mpchan.party.payer_rules import new_offer_rules
 
     offer = Offer.from_toml(offer_text)
     limits = wallet.config.limits
@@ -89,11 +86,7 @@ def open_channel(
         for earlier in under:
             if not isinstance(earlier.state, payer.Abandoned):
                 return _opened(_opened_so(earlier, capacity, asked))
-        enforce(offer_rules(offer, wallet.network.name, limits, chain.min_fee_rate()))
-        if wallet.knows_key(offer.payee_key.sec, apart_from=[record.terms.name for record in under]):
-            raise Refused(
-                "payee-key", f"the offer's key {offer.payee_key.sec.hex()} is known to this wallet already"
-            )
+        enforce(new_offer_rules(wallet, chain, offer, [record.terms.name for record in under]))
         rate, warnings = _funding_rate(chain, limits, funding_fee_rate)
         tip = tip_for(chain, offer.lock_time_unit)
         lock_time = refund_lock_time(offer, tip, refund_delay, limits)
@@ -223,19 +216,15 @@ def fund(
         refund_out: also write the complete refund there, before the funding can leave.
         confirm: asked before anything is signed; it raises to stop.
     """
+    from mpchan.party.payer_rules import own_channel_rules, reply_rules
+
     name = named_by(wallet, psbt)
     with wallet.channel_lock(name):
-        record = _load(wallet, name, wrong=Refused)
-        state = record.state
+        record = enforce(own_channel_rules(wallet, name))
         terms = record.terms
-        enforce(payer.refund_reply_rules(terms, psbt))
-        if isinstance(state, payer.Abandoned):
-            raise NotPossible("channel-abandoned", "this opening was abandoned")
-        if isinstance(state, (payer.Opening, payer.Secured)):
-            enforce(payer.time_left_rules(terms, tip_for(chain, terms.refund_lock_time.unit)))
-            _require_unspent(chain, terms, state.funding)
-            if confirm is not None:
-                confirm(terms)
+        state = enforce(reply_rules(chain, record, psbt))
+        if isinstance(state, (payer.Opening, payer.Secured)) and confirm is not None:
+            confirm(terms)
         if isinstance(state, payer.Opening):
             state = payer.secure(state, psbt, wallet.keys.channel_key(record.key_index))
             wallet.save_channel(replace(record, state=state))
@@ -260,31 +249,6 @@ def fund(
         }
 
 
-def _require_unspent(chain: Chain, terms: Terms, funding: Transaction) -> None:
-    """The coins of an unsigned funding are still there.
-
-    Raises:
-        NotPossible: ``coin-spent``.
-    """
-    spender = _foreign_spend(chain, terms, funding, confirmed=False)
-    if spender is not None:
-        raise NotPossible(
-            "coin-spent",
-            f"{spender} spends a coin that this funding needs",
-            hint="give this opening up with `mpchan payer abandon` and open another",
-        )
-
-
-def _foreign_spend(chain: Chain, terms: Terms, funding: Transaction, *, confirmed: bool) -> str | None:
-    """A transaction other than the funding that spends one of its inputs."""
-    for source in funding.inputs:
-        seen = chain.output(source.outpoint, not_before=earliest_spend(terms))
-        spend = None if seen is None else seen.spend
-        if spend is not None and spend.txid != funding.txid and (spend.confirmations or not confirmed):
-            return str(spend.txid)
-    return None
-
-
 def _send_funding(chain: Chain, terms: Terms, funding: Transaction) -> None:
     if chain.output(terms.outpoint, not_before=earliest_spend(terms)) is None:
         chain.broadcast(funding)
@@ -292,13 +256,15 @@ def _send_funding(chain: Chain, terms: Terms, funding: Transaction) -> None:
 
 def abandon(wallet: Wallet, chain: Chain, prefix: str | None) -> Result:
     """``payer abandon``: give up an opening whose funding never left; its coins are free again."""
+    from mpchan.party.payer_rules import foreign_spend
+
     fits = to_give_up(wallet, _is(payer.Opening, payer.Secured), _is(payer.Abandoned))
     name = wallet.find_channel(prefix, fits, "being opened", still_going(chain))
     with wallet.channel_lock(name):
         record = _load(wallet, name)
         void = (
             isinstance(record.state, payer.Funded)
-            and _foreign_spend(chain, record.terms, record.state.funding, confirmed=True) is not None
+            and foreign_spend(chain, record.terms, record.state.funding, confirmed=True) is not None
         )
         state = payer.abandon(record.state, funding_is_void=void)
         if state != record.state:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from mpchan.bitcoin.network import Network
 from mpchan.channel.offer import Offer
-from mpchan.errors import MpchanError, NotPossible, ParseError, Refused, StorageError, UsageError
+from mpchan.errors import MpchanError, NotPossible, ParseError, StorageError, UsageError
 from mpchan.units import OutPoint
 from mpchan.values import frozen
 from mpchan.wallet.config import ChainConfig, Config, config_text
@@ -308,17 +308,17 @@ class Wallet:
             raise StorageError("offer-damaged", f"{path}: does not fit its key")
         return own
 
-    def offer_for_keys(self, keys: tuple[bytes, bytes]) -> OwnOffer:
-        """The own offer whose key is one of ``keys`` (compressed).
+    def offer_for_keys(self, keys: tuple[bytes, bytes]) -> OwnOffer | None:
+        """The own offer whose key is one of ``keys`` (compressed), or None.
 
         Raises:
-            Refused: ``unknown-offer``.
+            StorageError: ``offer-damaged``.
         """
         wanted = [key.hex() for key in keys]
         for path in self._files("offers", ".toml"):
             if _mentions(path, wanted):
                 return self.load_offer(path.name[:-5])
-        raise Refused("unknown-offer", f"no offer of this wallet has one of the keys {' and '.join(wanted)}")
+        return None
 
 
 def _mentions(path: Path, words: Collection[str]) -> bool:

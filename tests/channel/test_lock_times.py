@@ -21,7 +21,7 @@ from mpchan.channel import payee, payer
 from mpchan.channel.limits import PayerLimits
 from mpchan.channel.offer import Offer
 from mpchan.channel.opening import refund_lock_time
-from mpchan.channel.refund_request import refund_request_rules
+from mpchan.channel.refund_request import refund_delay_rules, refund_request_rules
 from mpchan.channel.rules import enforce
 from mpchan.channel.scheme import scheme_of
 from mpchan.channel.terms import Terms
@@ -320,10 +320,11 @@ def test_blocks_found_between_open_and_sign_refund_do_not_spoil_the_request() ->
     terms = make_terms()
     request = payer.refund_request(payer.Opening(terms, make_funded(terms).funding, ()))
     for blocks in (0, 1, 18):
-        later = ChainTip(TIP.height + blocks, NOON)
-        assert enforce(refund_request_rules(request, terms.offer, later)) == terms
+        asked = enforce(refund_request_rules(request, terms.offer))
+        assert asked == terms
+        enforce(refund_delay_rules(asked, ChainTip(TIP.height + blocks, NOON)))
     with pytest.raises(Refused) as caught:
-        enforce(refund_request_rules(request, terms.offer, ChainTip(TIP.height + 19, NOON)))
+        enforce(refund_delay_rules(terms, ChainTip(TIP.height + 19, NOON)))
     assert caught.value.slug == "refund-early"
 
 

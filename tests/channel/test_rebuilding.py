@@ -40,7 +40,7 @@ from mpchan.bitcoin.psbt_map import GlobalMap
 from mpchan.bitcoin.tx import Transaction, TxIn, TxOut
 from mpchan.channel import payee, payer
 from mpchan.channel.messages import same_transaction_rules
-from mpchan.channel.refund_request import refund_request_rules, requested_keys
+from mpchan.channel.refund_request import refund_delay_rules, refund_request_rules, requested_keys_rules
 from mpchan.channel.rules import enforce
 from mpchan.channel.terms import Terms
 from mpchan.errors import MpchanError, ParseError, Refused
@@ -231,8 +231,10 @@ def accept_update(psbt: Psbt) -> object:
 
 
 def sign_request(psbt: Psbt) -> object:
-    assert set(requested_keys(psbt)) == {PAYER.public_key.sec, PAYEE.public_key.sec}
-    return enforce(refund_request_rules(psbt, TERMS.offer, TIP))
+    assert set(enforce(requested_keys_rules(psbt))) == {PAYER.public_key.sec, PAYEE.public_key.sec}
+    terms = enforce(refund_request_rules(psbt, TERMS.offer))
+    enforce(refund_delay_rules(terms, TIP))
+    return terms
 
 
 def secure(psbt: Psbt) -> object:
@@ -342,7 +344,7 @@ def test_unknown_and_derivation_fields_are_ignored(kind: str) -> None:
 
 
 def test_unknown_fields_are_not_echoed() -> None:
-    terms = enforce(refund_request_rules(decorated(REQUEST), TERMS.offer, TIP))
+    terms = enforce(refund_request_rules(decorated(REQUEST), TERMS.offer))
     assert payee.signed_refund(terms, PAYEE) == REPLY
 
 
@@ -374,7 +376,7 @@ def test_the_payers_key_is_the_one_that_is_not_the_offers() -> None:
         key = private_key(label).public_key
         terms = replace(TERMS, payer_key=key)
         request = message(terms, scheme(terms).refund())
-        assert enforce(refund_request_rules(request, TERMS.offer, TIP)).payer_key == key
+        assert enforce(refund_request_rules(request, TERMS.offer)).payer_key == key
 
 
 @given(
@@ -390,7 +392,7 @@ def test_a_request_establishes_exactly_the_payers_terms(
     terms = make_terms(TERMS.offer, Amount(capacity), payout(kind, "payer"), Height(TIP.height + delay))
     terms = replace(terms, outpoint=OutPoint(terms.outpoint.txid, vout))
     request = message(terms, scheme(terms).refund())
-    assert enforce(refund_request_rules(request, TERMS.offer, TIP)) == terms
+    assert enforce(refund_request_rules(request, TERMS.offer)) == terms
 
 
 @given(number=st.integers(1, 200), paid=st.integers(294, 100_000))
