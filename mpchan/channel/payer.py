@@ -7,7 +7,7 @@ Each phase is a type of its own, so what a phase cannot have does not exist in i
     Funded     the funding is signed (and so may leave); updates flow
     Settling   the settlement was handed over; no payment any more
     Refunding  the refund was sent to the chain
-    Abandoned  an opening that was given up
+    Abandoned  an opening that was given up, or a funding that another spend of its coins made void
 """
 
 from __future__ import annotations
@@ -104,9 +104,14 @@ class Refunding:
 
 @frozen
 class Abandoned:
-    """Given up before the funding was signed."""
+    """Given up before the funding was signed, or once it was void.
+
+    Attributes:
+        funded: the channel whose funding was void, since a reorganisation may yet bring that back; None without one.
+    """
 
     terms: Terms
+    funded: Funded | None = None
 
 
 PayerState = Union[Opening, Secured, Funded, Settling, Refunding, Abandoned]
@@ -122,15 +127,36 @@ def funded_of(state: Funded | Settling | Refunding) -> Funded:
     return state if isinstance(state, Funded) else state.funded
 
 
+def ever_funded(state: PayerState) -> Funded | None:
+    """The channel with its signed funding, be it void by now; None before that was signed."""
+    if isinstance(state, (Opening, Secured)):
+        return None
+    return state.funded if isinstance(state, Abandoned) else funded_of(state)
+
+
+def revived(state: PayerState, facts: Facts | None) -> PayerState:
+    """The channel as it was before it was abandoned, where the chain shows its void funding after all."""
+    if (
+        isinstance(state, Abandoned)
+        and state.funded is not None
+        and facts is not None
+        and facts.funding is not None
+    ):
+        return state.funded
+    return state
+
+
 def paid_total(state: PayerState) -> Amount:
     """What the payer has signed away so far, the settlement included."""
     if isinstance(state, (Settling, Refunding)):
         return state.funded.paid if state.total is None else state.total
-    return state.paid if isinstance(state, Funded) else Amount(0)
+    funded = ever_funded(state)
+    return Amount(0) if funded is None else funded.paid
 
 
 def status(state: PayerState, facts: Facts | None) -> Status:
     """Where the channel stands. Without facts (no chain in reach) the own phase alone decides."""
+    state = revived(state, facts)
     if isinstance(state, Abandoned):
         return Status.ABANDONED
     if isinstance(state, (Opening, Secured)):
@@ -225,8 +251,10 @@ def abandon(state: PayerState, *, funding_is_void: bool = False) -> Abandoned:
     """
     if isinstance(state, Abandoned):
         return state
-    if isinstance(state, (Opening, Secured)) or funding_is_void:
-        return Abandoned(terms_of(state))
+    if isinstance(state, (Opening, Secured)):
+        return Abandoned(state.terms)
+    if isinstance(state, Funded) and funding_is_void:
+        return Abandoned(state.terms, state)
     raise NotPossible(
         "funding-signed",
         "the funding is signed and may be in other hands, so the channel cannot be abandoned",
@@ -239,6 +267,7 @@ def abandon(state: PayerState, *, funding_is_void: bool = False) -> Abandoned:
 
 def _phase_rules(state: PayerState, facts: Facts) -> Check[Funded]:
     """The channel is funded, and neither closed nor being closed."""
+    state = revived(state, facts)
     if isinstance(state, (Opening, Secured)):
         yield Rule(
             "not-funded",
@@ -319,6 +348,7 @@ def pay_up_to(state: PayerState, total: Amount, facts: Facts) -> Funded:
         NotPossible: ``total-below-paid``, and as ``pay``.
         TooEarly: as ``pay``.
     """
+    state = revived(state, facts)
     if isinstance(state, (Funded, Settling, Refunding)):
         funded = funded_of(state)
         if total < funded.paid:
@@ -335,8 +365,9 @@ def latest_update(state: PayerState) -> Funded:
     Raises:
         NotPossible: ``no-update``.
     """
-    if isinstance(state, (Funded, Settling, Refunding)) and funded_of(state).number:
-        return funded_of(state)
+    funded = ever_funded(state)
+    if funded is not None and funded.number:
+        return funded
     raise NotPossible("no-update", "no payment was made in this channel yet")
 
 
@@ -360,6 +391,7 @@ def settle(state: PayerState, total: Amount | None, facts: Facts) -> Settling:
         NotPossible: ``settlement-handed-over`` for another total than before, ``total-below-paid``, and as ``pay``.
         TooEarly: ``unconfirmed``, where the settlement carries a payment.
     """
+    state = revived(state, facts)
     if isinstance(state, Settling):
         if total is not None and total != state.total:
             raise NotPossible(
@@ -391,6 +423,7 @@ def take_refund(state: PayerState, facts: Facts) -> Refunding:
         TooEarly: ``refund-locked``, saying when.
         NotPossible: ``not-funded``; ``channel-closed`` and the like where another transaction spends the funding.
     """
+    state = revived(state, facts)
     if isinstance(state, (Opening, Secured, Abandoned)):
         raise NotPossible("not-funded", "the channel was never funded, there is nothing to refund")
     now = status(state, facts)

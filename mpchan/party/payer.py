@@ -22,6 +22,7 @@ from mpchan.party.common import (
     Result,
     broadcast,
     earliest_spend,
+    facts_if_any,
     from_now_on,
     gather_facts,
     named_by,
@@ -269,7 +270,8 @@ def abandon(wallet: Wallet, chain: Chain, prefix: str | None) -> Result:
         state = payer.abandon(record.state, funding_is_void=void)
         if state != record.state:
             wallet.save_channel(replace(record, state=state))
-        return {"channel": record.terms.channel_id, "status": payer.status(state, None).value}
+        facts = None if state.funded is None else facts_if_any(chain, record.terms)
+        return {"channel": record.terms.channel_id, "status": payer.status(state, facts).value}
 
 
 # paying -------------------------------------------------------------------------------------------
@@ -342,7 +344,11 @@ def settle(wallet: Wallet, chain: Chain, prefix: str | None, total: Amount | Non
 
 def refund(wallet: Wallet, chain: Chain, prefix: str | None) -> Result:
     """``payer refund``: broadcast the refund once its lock time has come."""
-    name = _find(wallet, chain, prefix, (payer.Funded, payer.Settling, payer.Refunding), "funded")
+
+    def suitable(record: Record) -> bool:
+        return isinstance(record, PayerRecord) and payer.ever_funded(record.state) is not None
+
+    name = wallet.find_channel(prefix, suitable, "funded", still_going(chain))
     with wallet.channel_lock(name):
         record = _load(wallet, name)
         facts = gather_facts(chain, record.terms)

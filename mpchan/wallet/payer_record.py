@@ -65,10 +65,8 @@ class PayerRecord:
     @property
     def updates(self) -> int:
         """Number of the latest update; 0 before the first."""
-        state = self.state
-        if isinstance(state, (payer.Funded, payer.Settling, payer.Refunding)):
-            return payer.funded_of(state).number
-        return 0
+        funded = payer.ever_funded(self.state)
+        return 0 if funded is None else funded.number
 
     @property
     def latest_lock_time(self) -> int | None:
@@ -111,7 +109,7 @@ class PayerRecord:
 
 def _fields(state: payer.PayerState) -> dict[str, Any]:
     if isinstance(state, payer.Abandoned):
-        return {"phase": "abandoned"}
+        return {**({} if state.funded is None else _fields(state.funded)), "phase": "abandoned"}
     if isinstance(state, (payer.Opening, payer.Secured)):
         fields: dict[str, Any] = {
             "phase": "opening",
@@ -142,7 +140,7 @@ def _outputs(outputs: Sequence[TxOut]) -> list[list[Any]]:
 
 def _state(terms: Terms, body: dict[str, Any]) -> payer.PayerState:
     phase = body["phase"]
-    if phase == "abandoned":
+    if phase == "abandoned" and "funding_tx" not in body:
         return payer.Abandoned(terms)
     funding = Transaction.from_hex(body["funding_tx"])
     spent = tuple(TxOut(Amount(value), bytes.fromhex(script)) for value, script in body["spent"])
@@ -164,6 +162,8 @@ def _state(terms: Terms, body: dict[str, Any]) -> payer.PayerState:
     )
     if phase == "funded":
         return funded
+    if phase == "abandoned":
+        return payer.Abandoned(terms, funded)
     total = None if body["settlement_sat"] is None else Amount(body["settlement_sat"])
     if phase == "settling" and total is not None:
         return payer.Settling(funded, total)

@@ -356,6 +356,22 @@ def test_payer_abandons_only_what_it_never_signed() -> None:
         assert slug(NotPossible, payer.abandon, signed) == "funding-signed"
 
 
+def test_a_void_funding_that_comes_back_is_a_channel_again() -> None:
+    """Whoever gave it up would else have no refund left."""
+    void = payer.abandon(PAID, funding_is_void=True)
+    assert payer.status(void, None) is payer.status(void, Facts(TIP)) is Status.ABANDONED
+    assert slug(NotPossible, payer.take_refund, void, Facts(TIP)) == "not-funded"
+    assert slug(NotPossible, payer.pay, void, Amount(1), Facts(TIP)) == "channel-abandoned"
+    assert payer.status(void, FACTS) is Status.OPEN
+    assert payer.pay(void, Amount(10), FACTS) == payer.pay(PAID, Amount(10), FACTS)
+    assert payer.pay_up_to(void, PAID.paid, FACTS) == payer.latest_update(void) == PAID
+    assert payer.settle(void, None, FACTS) == payer.settle(PAID, None, FACTS)
+    late = replace(FACTS, tip=LATE)
+    assert payer.take_refund(void, late) == payer.take_refund(PAID, late)
+    for unsigned in (make_opening(TERMS), make_secured(TERMS)):
+        assert payer.abandon(unsigned, funding_is_void=True) == payer.Abandoned(TERMS)
+
+
 def test_payee_abandons_only_what_nobody_has_seen() -> None:
     active = payee.Active(TERMS)
     for facts in (None, Facts(TIP)):

@@ -396,3 +396,29 @@ def test_what_the_payer_sends_is_never_complete(pair: Pair) -> None:
         fields = psbt(message).inputs[0]
         assert list(fields.partial_sigs) == [pair.terms(name).payer_key.sec]
         assert not fields.is_final
+
+
+def test_a_funding_that_was_given_up_as_void_comes_back(pair: Pair) -> None:
+    """Another spend of its coin was in a block, and is not any more: the money is in the channel after all."""
+    request = pair.request()
+    funding = Transaction.from_hex(pair.fund(pair.sign_refund(request["hex"]), send=False)["hex"])
+    (name,) = pair.payer.channel_names()
+    spent = pair.payer_record(name).state.spent  # type: ignore[union-attr]
+    elsewhere = replace(
+        funding.without_witness(), outputs=(replace(spent[0], value=spent[0].value - Amount(1000)),)
+    )
+    pair.chain.broadcast(pair.payer.keys.sign_spend(elsewhere, spent))
+    pair.chain.mine(1)
+    assert payer.abandon(pair.payer, pair.chain, name)["status"] == "abandoned"
+    with pytest.raises(NotPossible) as caught:
+        payer.refund(pair.payer, pair.chain, None)
+    assert caught.value.slug == "not-funded"
+    pair.chain.reorganise(1, [funding])
+    assert pair.status(name) == ("open", "open")
+    assert payer.abandon(pair.payer, pair.chain, name)["status"] == "open"
+    pair.accept(pair.pay(name, 1000))
+    pair.restart()
+    pair.mine_to(pair.terms(name).refund_lock_time.value)
+    payer.refund(pair.payer, pair.chain, None)
+    pair.chain.mine(1)
+    assert pair.status(name) == ("refunded", "refunded")

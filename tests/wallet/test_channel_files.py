@@ -51,6 +51,7 @@ RECORDS = {
     "refunding": PayerRecord(0, payer.Refunding(FUNDED, None)),
     "refunding after a settlement": PayerRecord(0, payer.Refunding(FUNDED, Amount(6000))),
     "payer abandoned": PayerRecord(0, payer.Abandoned(TERMS)),
+    "a void funding": PayerRecord(0, payer.Abandoned(TERMS, FUNDED)),
     "in seconds": PayerRecord(0, make_funded(SECONDS)),
     "as asked": PayerRecord(0, make_opening(TERMS), Asked(300, FeeRate(1500), "bcrt1q…")),
     "active": PayeeRecord(0, payee.Active(TERMS)),
