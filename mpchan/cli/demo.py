@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,20 +42,23 @@ def demo(app: App, cheat: bool, directory: Path | None) -> None:
     """
     from mpchan.chain.embedded.kernel import load_engine
     from mpchan.cli.demo_show import Transcript
+    from mpchan.cli.demo_stage import heeding_interrupts
 
     load_engine()  # before anything is made
     show = Transcript(silent=app.quiet or app.json)
-    with _place(directory) as place, _own_chain(place):
-        result = _play(place, show, kept=directory, cheat=cheat)
+    with heeding_interrupts() as interrupts, _place(directory) as place, _own_chain(place):
+        result = _play(place, show, interrupts, kept=directory, cheat=cheat)
     if app.json:
         print_output(json.dumps(result))
 
 
-def _play(place: Path, show: Transcript, *, kept: Path | None, cheat: bool) -> dict[str, Any]:
+def _play(
+    place: Path, show: Transcript, interrupts: Sequence[int], *, kept: Path | None, cheat: bool
+) -> dict[str, Any]:
     """Play everything in ``place``; the whole as data."""
     from mpchan.chain.embedded import EmbeddedChain
     from mpchan.cli.demo_cheats import play_all
-    from mpchan.cli.demo_stage import Stage, heeding_interrupts
+    from mpchan.cli.demo_stage import Stage
     from mpchan.cli.demo_story import CAPACITY_SAT, UNIT_SAT, UNITS, tell
 
     show.title(f"A file in {UNITS} pieces, paid piece by piece")
@@ -63,7 +66,7 @@ def _play(place: Path, show: Transcript, *, kept: Path | None, cheat: bool) -> d
         f"A payer buys it from a payee for {UNIT_SAT:,} sat a piece; neither has to trust the other for more than "
         f"one. The commands below are run for you in {place}{'' if kept else ', which is gone afterwards'}."
     )
-    with EmbeddedChain(place / "chain") as chain, chain.engine(), heeding_interrupts() as interrupts:
+    with EmbeddedChain(place / "chain") as chain, chain.engine():
         stage = Stage(place, chain, show, interrupts)
         ending = tell(stage)
         cheats = play_all(stage) if cheat else []

@@ -46,9 +46,12 @@ class Step:
     said: str
 
 
+_USUAL_HANDLERS = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+
+
 @contextmanager
 def heeding_interrupts() -> Iterator[list[int]]:
-    """Note every SIGINT in the list that is yielded, beside the KeyboardInterrupt that it raises as ever.
+    """Note every SIGINT and SIGTERM in the list that is yielded; each raises KeyboardInterrupt, as SIGINT ever does.
 
     Python drops an exception that comes while a finaliser runs, and hundreds of commands leave a lot to finalise.
     """
@@ -58,14 +61,15 @@ def heeding_interrupts() -> Iterator[list[int]]:
         noted.append(number)
         raise KeyboardInterrupt
 
-    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # a background job ignores it
-        yield noted
-        return
-    signal.signal(signal.SIGINT, note)
+    # a background job ignores SIGINT, and what somebody else handles is theirs
+    heeded = {number: usual for number, usual in _USUAL_HANDLERS.items() if signal.getsignal(number) is usual}
+    for number in heeded:
+        signal.signal(number, note)
     try:
         yield noted
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number, usual in heeded.items():
+            signal.signal(number, usual)
 
 
 class Stage:

@@ -369,7 +369,8 @@ def test_no_color_means_no_colour_codes(tmp_path: Path) -> None:
     assert "The channel ended 0 : 6." in text
 
 
-def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_demo_that_is_ended_leaves_nothing_behind(tmp_path: Path, number: int) -> None:
     process = subprocess.Popen(
         [*PROGRAM, "demo"],
         stdout=subprocess.PIPE,
@@ -382,7 +383,7 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
     for line in process.stdout:
         if line.startswith("5. 100 payments"):
             assert len(list((tmp_path / "tmp").iterdir())) == 1
-            process.send_signal(signal.SIGINT)
+            process.send_signal(number)
             break
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
