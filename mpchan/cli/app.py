@@ -136,6 +136,7 @@ def common_options(command: F) -> F:
         click.option(
             "--json",
             is_flag=True,
+            is_eager=True,  # known before any other option answers, such as --version
             expose_value=False,
             callback=_set("json"),
             help="One JSON object on stdout.",

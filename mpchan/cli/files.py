@@ -175,12 +175,19 @@ def print_output(text: str, hint: str = AGAIN) -> None:
         raise not_emitted(f"standard output: {_reason(error)}", hint) from error
 
 
+def visible(text: str) -> str:
+    """The text with its control characters written out: what a file's name says is no order to the terminal."""
+    if text.isprintable():
+        return text
+    return "".join([mark if mark.isprintable() else ascii(mark)[1:-1] for mark in text])
+
+
 def print_error(text: str) -> None:
     """Print a line to standard error; where that cannot be written, nobody is left to be told."""
     if sys.stderr is None:
         return
     try:
-        sys.stderr.write(text + "\n")
+        sys.stderr.write(visible(text) + "\n")
         sys.stderr.flush()
     except (OSError, ValueError):
         silence(sys.stderr)

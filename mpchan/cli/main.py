@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -64,7 +65,11 @@ def _print_version(context: click.Context, parameter: click.Parameter, value: bo
         engine = engine_name()
     except ChainError:  # the embedded chain is optional
         engine = "none"
-    print_output(f"mpchan {__version__}, signer {signer_name()}, engine {engine}")
+    report = {"version": __version__, "signer": signer_name(), "engine": engine}
+    if context.ensure_object(App).json:
+        print_output(json.dumps(report))
+    else:
+        print_output("mpchan {version}, signer {signer}, engine {engine}".format_map(report))
     context.exit()
 
 
@@ -92,7 +97,6 @@ def _print_version(context: click.Context, parameter: click.Parameter, value: bo
 @click.option(
     "--version",
     is_flag=True,
-    is_eager=True,
     expose_value=False,
     callback=_print_version,
     help="Version, signer, engine.",
@@ -168,7 +172,8 @@ def main(arguments: Sequence[str]) -> int:
     except Exception as error:  # the outermost boundary: a bug must not look like a traceback to a user
         app.json = app.json or "--json" in arguments  # usage errors are JSON too, wherever the flag stands
         if isinstance(error, NoCommand) and error.ctx is not None and not app.json:
-            print_error(error.ctx.get_help() + "\n")
+            for line in [*error.ctx.get_help().splitlines(), ""]:
+                print_error(line)
         failure = _failure(error)
         if isinstance(failure, BugError) and os.environ.get("MPCHAN_DEBUG"):
             raise
@@ -218,6 +223,6 @@ def _system_failure(error: OSError) -> StorageError:
 
 
 def _lower(message: str) -> str:
-    """click's message in the house style: lower case, no period."""
-    text = message.strip().rstrip(".")
+    """click's message in the house style: one line, lower case, no period."""
+    text = " ".join(message.split()).rstrip(".")
     return text[:1].lower() + text[1:]

@@ -98,7 +98,7 @@ def test_ctrl_c_while_the_program_loads(bare: Shell) -> None:
         ("mpchan balance --nonsense", "no such option"),
         ("mpchan balance more", "got unexpected extra argument (more)"),
         ("mpchan inspect", "missing argument 'FILE'"),
-        ("mpchan wait", "missing option '--for'. Choose from:\n\tconfirmed,\n\tfinal,\n\tclosed"),
+        ("mpchan wait", "missing option '--for'. Choose from: confirmed, final, closed"),
         ("mpchan wait --for later", "'later' is not one of 'confirmed', 'final', 'closed'"),
         ("mpchan wait --for final --timeout nan", "--timeout is not a number of seconds"),
         ("mpchan wait --for final --timeout -1", "-1.0 is not in the range x>=0"),

@@ -267,3 +267,18 @@ def test_a_wallet_is_not_needed_to_inspect(paid: Shell) -> None:
     assert done.json["outputs"][1]["address"].startswith("bcrt1")
     done = paid.run("mpchan inspect ../u --json --network mainnet", MPCHAN_WALLET=None)
     assert done.json["outputs"][1]["address"].startswith("bc1")
+
+
+def test_a_name_is_no_order_to_the_terminal(wallets: Shell) -> None:
+    """The other party may have chosen the name of a file, or of an offer's text: it is shown, and not obeyed."""
+    name = "\x1b]0;mine\x07\x1b[2J\u202egpj\nmpchan: done.psbt"
+    shown = r"\x1b]0;mine\x07\x1b[2J\u202egpj\nmpchan: done.psbt"
+    for command in ("inspect", "payee accept", "payee sign-refund"):
+        done = wallets.run(["mpchan", "--wallet", "seller", *command.split(), name])
+        assert done.code == 3
+        assert done.err == f"mpchan: error: {shown}: no such file or directory\n"
+    (wallets.folder / name).mkdir()
+    done = wallets.run(["mpchan", "--wallet", "seller", "payee", "offer", "-o", name])
+    assert (done.code, done.err) == (2, f"mpchan: error: {shown} is a directory\n")
+    done = wallets.run(["mpchan", "list", name])
+    assert (done.code, shown.split("\\n")[0] in done.err) == (2, True)

@@ -99,6 +99,10 @@ def test_the_version_names_signer_and_engine(bare: Shell) -> None:
     )
     assert re.fullmatch(pattern, done.out), done.out
     assert done.err == ""
+    for options in ("--json --version", "--version --json"):
+        data = bare.ok(f"mpchan {options}").json
+        assert list(data) == ["version", "signer", "engine"]
+        assert "mpchan {version}, signer {signer}, engine {engine}\n".format_map(data) == done.out
 
 
 def test_python_m_mpchan(opened: Shell) -> None:
