@@ -196,6 +196,21 @@ def _take_funding(wallet: Wallet, chain: Chain, name: str, transaction: Transact
         return {"channel": record.terms.channel_id, "funding_txid": str(transaction.txid)}
 
 
+def send_funding_again(wallet: Wallet, chain: Chain, name: str) -> Result:
+    """Broadcast a funding that was handed over by file, where neither chain nor mempool holds it; for the watcher.
+
+    Raises:
+        NotPossible: ``not-funded``, no file was handed over.
+    """
+    record = _load(wallet, name)
+    state = record.state
+    transaction = None if isinstance(state, payee.Abandoned) else payee.active_of(state).funding
+    if transaction is None:
+        raise NotPossible("not-funded", "the funding was not handed over by file")
+    _take_funding(wallet, chain, name, transaction, send=True)
+    return {"channel": record.terms.channel_id, "txid": str(transaction.txid)}
+
+
 def abandon(wallet: Wallet, chain: Chain, prefix: str | None) -> Result:
     """``payee abandon``: give up an opening whose funding never came; the signed refund stays remembered."""
     fits = to_give_up(wallet, _is(payee.Active), _is(payee.Abandoned))
@@ -229,8 +244,14 @@ def accept(wallet: Wallet, chain: Chain, psbt: Psbt) -> Result:
         }
 
 
-def settle(wallet: Wallet, chain: Chain, psbt: Psbt | None, prefix: str | None = None) -> Result:
-    """``payee settle``: close the channel on the chain, with the payer's settlement or with what is held."""
+def settle(
+    wallet: Wallet, chain: Chain, psbt: Psbt | None, prefix: str | None = None, *, contest: bool = False
+) -> Result:
+    """``payee settle``: close the channel on the chain, with the payer's settlement or with what is held.
+
+    Args:
+        contest: as in ``channel.payee.close``.
+    """
     if psbt is None:
         name = wallet.find_channel(prefix, _is(payee.Active, payee.Closing), "open", still_going(chain))
     else:
@@ -251,7 +272,7 @@ def settle(wallet: Wallet, chain: Chain, psbt: Psbt | None, prefix: str | None =
         state = record.state
         if psbt is not None:
             state, _ = payee.accept(state, psbt, facts, wallet.keys.channel_key(record.key_index))
-        state, closing = payee.close(state, facts)
+        state, closing = payee.close(state, facts, contest=contest)
         if state != record.state:
             wallet.save_channel(replace(record, state=state))
         sent = broadcast(chain, closing.transaction, facts)

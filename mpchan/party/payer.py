@@ -250,6 +250,30 @@ def fund(
         }
 
 
+def send_funding_again(wallet: Wallet, chain: Chain, name: str) -> Result:
+    """Broadcast a funding that neither chain nor mempool holds any more; for the watcher.
+
+    Raises:
+        NotPossible: ``not-funded``, the funding is unsigned.
+    """
+    with wallet.channel_lock(name):
+        record = _load(wallet, name)
+        funded = payer.ever_funded(record.state)
+        if funded is None:
+            raise NotPossible("not-funded", "the funding is not signed")
+        funding = funded.funding
+        _send_funding(chain, record.terms, funding)
+        return {"channel": record.terms.channel_id, "txid": str(funding.txid)}
+
+
+def funding_conflict(chain: Chain, record: PayerRecord) -> str | None:
+    """The transaction, in a block or in the mempool, that spends a coin which this channel's funding needs."""
+    from mpchan.party.payer_rules import foreign_spend
+
+    funding = record.funding
+    return None if funding is None else foreign_spend(chain, record.terms, funding, confirmed=False)
+
+
 def _send_funding(chain: Chain, terms: Terms, funding: Transaction) -> None:
     if chain.output(terms.outpoint, not_before=earliest_spend(terms)) is None:
         chain.broadcast(funding)

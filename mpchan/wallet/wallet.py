@@ -29,7 +29,14 @@ from mpchan.values import frozen
 from mpchan.wallet.config import ChainConfig, Config, config_text
 from mpchan.wallet.keys import Keys
 from mpchan.wallet.records import dump, load
-from mpchan.wallet.storage import locked, make_directory, read_text, storage_error, write_durably
+from mpchan.wallet.storage import (
+    LOCK_TIMEOUT_SECONDS,
+    locked,
+    make_directory,
+    read_text,
+    storage_error,
+    write_durably,
+)
 
 if TYPE_CHECKING:
     from mpchan.wallet.records import Record
@@ -57,10 +64,15 @@ def channel_name(outpoint: OutPoint) -> str:
 
 
 class Wallet:
-    """One wallet directory, open. Make it with ``create`` or ``open``."""
+    """One wallet directory, open. Make it with ``create`` or ``open``.
+
+    Attributes:
+        patience: seconds to wait for a channel that another process holds.
+    """
 
     def __init__(self, directory: Path, config: Config) -> None:
         self.directory = directory
+        self.patience = LOCK_TIMEOUT_SECONDS
         self.config = config
         self._parsed: dict[str, tuple[str, Record]] = {}  # by channel name: the file's text, and what it says
 
@@ -136,7 +148,21 @@ class Wallet:
 
     def channel_lock(self, name: str) -> AbstractContextManager[None]:
         """Hold one channel."""
-        return locked(self._channels / f"{name}.lock")
+        return locked(self._channels / f"{name}.lock", timeout=self.patience)
+
+    def channel_changed_at(self, name: str) -> int:
+        """When the channel's file was last written: nanoseconds since 1970, by the file system.
+
+        Raises:
+            StorageError: ``file-missing``, ``read-failed``.
+        """
+        path = self._channel_path(name)
+        try:
+            return os.stat(path).st_mtime_ns
+        except FileNotFoundError as error:
+            raise storage_error("file-missing", path, error) from error
+        except OSError as error:
+            raise storage_error("read-failed", path, error) from error
 
     def channel_names(self) -> list[str]:
         """The names of all channels, sorted."""

@@ -21,6 +21,7 @@ OPTIONS: dict[str, set[str]] = {
     "show": CHAIN | CHANNEL,
     "inspect": {"--network"},
     "wait": CHAIN | CHANNEL | {"--for", "--timeout"},
+    "watch": {"--once", "--interval"},
     "payee offer": OUTPUT
     | {
         "--like",
