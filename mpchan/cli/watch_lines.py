@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import select
+import sys
 import time
+from typing import TextIO
 
 from mpchan.cli.app import App
-from mpchan.cli.files import print_output
+from mpchan.cli.files import not_emitted, print_output, silence
 from mpchan.errors import StorageError
 from mpchan.party.common import Result
 from mpchan.party.watch import Round, Sight
+
+_AGAIN = "the watcher ends; start it again"
 
 
 class Lines:
@@ -42,6 +47,9 @@ class Lines:
         told = {sight.name for sight in done.sights}
         if done.whole:
             self._told = {name: key for name, key in self._told.items() if name in told}
+        if self.failure is None and reader_is_gone(sys.stdout):
+            self.failure = not_emitted("standard output: nobody reads it any more", _AGAIN)
+            silence(sys.stdout)
         alarms = tuple(sorted(alarm.slug for alarm in done.alarms))
         key = (alarms, done.tip if self._app.json else None)
         if self._round == key:
@@ -57,9 +65,21 @@ class Lines:
         if self.failure is not None:
             return
         try:
-            print_output(line, "the watcher ends; start it again")
+            print_output(line, _AGAIN)
         except StorageError as error:
             self.failure = error
+
+
+def reader_is_gone(stream: TextIO | None) -> bool:
+    """Whether a pipe has no reader any more; a watcher may have nothing to write there for days."""
+    if stream is None:
+        return False
+    poll = select.poll()
+    try:
+        poll.register(stream.fileno(), 0)  # errors and hang-ups are told without being asked for
+        return bool(poll.poll(0))
+    except (OSError, ValueError):
+        return False
 
 
 def _key(sight: Sight) -> tuple[object, ...]:

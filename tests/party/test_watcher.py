@@ -128,7 +128,7 @@ def test_the_refund_is_fought(pair: Pair) -> None:
     assert payer_sees(pair) == ("refunding", "refund", True, None)
     done = look(pair.payee, pair.chain)
     assert seen(done) == ("refunding", "update", False, "refund-seen")
-    assert "txn-mempool-conflict" in one(done).why
+    assert "insufficient fee" in one(done).why
     assert done.exit_code == 5
     # another miner has not seen the refund: what the payee holds wins
     update = pair.payee_record(name).state.active.best.transaction
