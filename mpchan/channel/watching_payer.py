@@ -11,8 +11,10 @@ from mpchan.channel.payer import (
     Refunding,
     Secured,
     Settling,
+    ever_funded,
     funded_of,
     paid_total,
+    revived,
     status,
     terms_of,
     time_left_rules,
@@ -45,12 +47,14 @@ def payer_decision(state: PayerState, facts: Facts | None, conflict: str | None 
     """What to do now.
 
     Args:
-        facts: None for a channel that was given up, about which nothing needs to be asked.
+        facts: None for a channel whose funding was never signed, about which nothing needs to be asked.
         conflict: a transaction other than the funding that spends one of its coins; looked for where the funding is
             not to be seen.
     """
+    state = revived(state, facts)
     if isinstance(state, Abandoned) or facts is None:
-        return Decision(Deed.NOTHING, "given up", over=True)
+        never_signed = ever_funded(state) is None
+        return Decision(Deed.NOTHING, "given up", over=never_signed)
     if isinstance(state, (Opening, Secured)):
         return _opening(state, facts, conflict)
     if facts.spent_by is not None:

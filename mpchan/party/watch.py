@@ -260,7 +260,7 @@ class Watcher:
         return sight
 
     def _decide_and_act(self, name: str, record: Record, tip: ChainTip, written: int) -> Sight:
-        facts = None if _is_abandoned(record) else gather_facts(self._chain, record.terms, tip)
+        facts = None if _is_given_up(record) else gather_facts(self._chain, record.terms, tip)
         decision = self._decide(record, facts, written)
         sight = Sight(
             name, record, facts, tip, decision.deed, None, decision.why, decision.alarm, decision.over
@@ -317,5 +317,8 @@ class Watcher:
         return replace(sight, why=f"put off: {error.message}", alarm=alarm)
 
 
-def _is_abandoned(record: Record) -> bool:
-    return isinstance(record.state, (payee_protocol.Abandoned, payer_protocol.Abandoned))
+def _is_given_up(record: Record) -> bool:
+    """A void funding may come back with a reorganisation, one that was never signed cannot."""
+    if isinstance(record, PayerRecord):
+        return isinstance(record.state, payer_protocol.Abandoned) and record.state.funded is None
+    return isinstance(record.state, payee_protocol.Abandoned)

@@ -379,6 +379,11 @@ def test_what_was_given_up_is_over() -> None:
     terms = TERMS["blocks"]
     assert payer_decision(payer.Abandoned(terms), None).over
     assert payee_decision(payee.Abandoned(terms), None, POLICY, 0).over
+    void = payer.Abandoned(terms, FUNDED["blocks"])  # a reorganisation can bring its funding back
+    given_up = payer_decision(void, Facts(TIP))
+    assert (given_up.deed, given_up.alarm, given_up.over) == (Deed.NOTHING, None, False)
+    late = at("blocks", terms.refund_lock_time.value)
+    assert payer_decision(void, facts_of(terms, 1, late)).deed is Deed.REFUND
     assert payer_deadlines(payer.Abandoned(terms)) == payee_deadlines(payee.Abandoned(terms)) == ()
 
 

@@ -243,6 +243,11 @@ def test_a_funding_that_was_replaced(pair: Pair) -> None:
     assert payer_sees(pair) == ("funding", "wait", False, "funding-void")
     payer.abandon(pair.payer, pair.chain, name)
     assert payer_sees(pair) == ("abandoned", "wait", False, None)
+    # the other spend is reorganised away, and the funding is mined after all
+    pair.chain.reorganise(1, [state.funding])
+    assert payer_sees(pair) == ("open", "wait", False, None)
+    pair.mine_to(state.terms.refund_lock_time.value)
+    assert payer_sees(pair) == ("refunding", "refund", True, None)
 
 
 # what falls out, and what is reorganised away -----------------------------------------------------
