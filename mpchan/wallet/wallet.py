@@ -266,13 +266,31 @@ class Wallet:
         return names[0]
 
     def knows_key(self, key: bytes, *, apart_from: Collection[str] = ()) -> bool:
-        """Whether a compressed key stands in any offer or channel of this wallet.
+        """Whether a compressed key is one of those of any offer or channel of this wallet.
 
         Args:
             apart_from: names of channels that are not looked at.
         """
         files = self._files("offers", ".toml") + self._files("channels", ".json")
-        return any(_mentions(path, [key.hex()]) for path in files if path.name[:-5] not in apart_from)
+        return any(
+            _mentions(path, [key.hex()]) and self._has_key(path, key)
+            for path in files
+            if path.name[:-5] not in apart_from
+        )
+
+    def _has_key(self, path: Path, key: bytes) -> bool:
+        """Whether a file that mentions a key does so as its own key: others can stand in words of the other party.
+
+        A damaged file is taken at its word.
+        """
+        name = path.name[:-5]
+        try:
+            if path.parent == self._channels:
+                terms = self.load_channel(name).terms
+                return key in (terms.payer_key.sec, terms.offer.payee_key.sec)
+            return self.load_offer(name).offer.payee_key.sec == key
+        except MpchanError:
+            return True
 
     def reserved_outpoints(self) -> set[OutPoint]:
         """Coins that a funding of this wallet spends or is about to spend.
@@ -342,8 +360,9 @@ class Wallet:
         """
         wanted = [key.hex() for key in keys]
         for path in self._files("offers", ".toml"):
-            if _mentions(path, wanted):
-                return self.load_offer(path.name[:-5])
+            own = self.load_offer(path.name[:-5]) if _mentions(path, wanted) else None
+            if own is not None and own.offer.payee_key.sec in keys:
+                return own
         return None
 
 
