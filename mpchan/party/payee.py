@@ -13,7 +13,7 @@ from mpchan.channel import payee
 from mpchan.channel.limits import PayerLimits
 from mpchan.channel.offer import Offer
 from mpchan.channel.rules import enforce
-from mpchan.errors import ChainError, NotPossible, ParseError, UsageError
+from mpchan.errors import ChainError, MpchanError, NotPossible, ParseError, Refused, UsageError
 from mpchan.party.common import (
     Result,
     broadcast,
@@ -179,8 +179,16 @@ def sign_refund(wallet: Wallet, chain: Chain, psbt: Psbt) -> Result:
 
 def funding(wallet: Wallet, chain: Chain, transaction: Transaction, *, send: bool = False) -> Result:
     """``payee funding``: take the funding transaction by file; it counts as no confirmation."""
-    names = enforce(funded_channels_rules(wallet, transaction))
-    results = [_take_funding(wallet, chain, name, transaction, send=send) for name in names]
+    results: list[Result] = []
+    failures: list[MpchanError] = []
+    # whoever knew the txid can have had a refund signed on another of its outputs, which is no channel's
+    for name in enforce(funded_channels_rules(wallet, transaction)):
+        try:
+            results.append(_take_funding(wallet, chain, name, transaction, send=send))
+        except (Refused, NotPossible) as error:
+            failures.append(error)
+    if not results:
+        raise failures[0]
     return results[0]
 
 
