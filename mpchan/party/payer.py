@@ -231,7 +231,8 @@ def fund(
             wallet.save_channel(replace(record, state=state))
         refund = state.refund if isinstance(state, payer.Secured) else payer.funded_of(state).refund
         if refund_out is not None:
-            write_durably(refund_out, (refund.to_hex() + "\n").encode())
+            # through a symbolic link: the copy belongs where that leads, perhaps on another disk
+            write_durably(refund_out.resolve(), (refund.to_hex() + "\n").encode())
         sends = send and chain.sends
         if isinstance(state, payer.Secured):
             state = payer.fund(state, wallet.keys.sign_funding(state.funding, state.spent), sends=sends)
