@@ -31,6 +31,7 @@ from mpchan.wallet.keys import Keys
 from mpchan.wallet.records import dump, load
 from mpchan.wallet.storage import (
     LOCK_TIMEOUT_SECONDS,
+    close_to_others,
     locked,
     make_directory,
     read_text,
@@ -96,11 +97,18 @@ class Wallet:
         """Make a new wallet with new keys.
 
         Raises:
-            StorageError: ``wallet-exists``, ``write-failed``.
+            StorageError: ``wallet-exists``, ``directory-permissions``, ``write-failed``.
+            ParseError: ``malformed-config`` for a name that is not UTF-8.
         """
         text = config_text(network, chain)
         config = Config.from_toml(text)
+        try:
+            data = text.encode()
+        except UnicodeEncodeError as error:
+            raise ParseError("malformed-config", f"wallet.toml would not be UTF-8: {error!s:.200}") from None
         make_directory(directory)
+        if not (directory / "wallet.toml").exists():
+            close_to_others(directory)
         with locked(directory / "wallet.lock"):
             if (directory / "wallet.toml").exists():
                 raise StorageError("wallet-exists", f"{directory} holds a wallet already")
@@ -111,7 +119,7 @@ class Wallet:
                 Keys.load(keys_path, network)
             else:
                 Keys.create(keys_path, network)
-            write_durably(directory / "wallet.toml", text.encode(), mode=0o600)
+            write_durably(directory / "wallet.toml", data, mode=0o600)
         return cls(directory, config)
 
     @classmethod
