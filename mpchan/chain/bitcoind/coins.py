@@ -120,10 +120,8 @@ def _spent(rpc: Rpc, outpoints: Sequence[OutPoint]) -> set[OutPoint]:
     items = answers.items()
     if len(items) != len(outpoints):
         raise answers.malformed(f"a list of {len(outpoints)}")
-    spent = set()
-    for outpoint, item in zip(outpoints, items, strict=True):
-        if item.outpoint() != outpoint:
-            raise item.malformed(f"about {outpoint}")
-        if "spendingtxid" in item:
-            spent.add(outpoint)
-    return spent
+    # a node with an index of spends answers about those in its mempool first
+    spent = {item.outpoint(): "spendingtxid" in item for item in items}
+    if set(spent) != set(outpoints):
+        raise answers.malformed("about the outputs that were asked for")
+    return {outpoint for outpoint, is_spent in spent.items() if is_spent}
