@@ -36,9 +36,12 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "ecdsa": ("bitcoin/signature.py",),
     "coincurve": ("bitcoin/signature.py",),
     "pbk": ("chain/embedded/kernel.py",),
-    "rich": ("cli/render", "cli/demo"),
+    "rich": ("cli/render.py", "cli/demo"),
     "sqlite3": ("chain/embedded/index.py",),
     "http": ("chain/bitcoind/rpc.py",),
+    "ssl": ("chain/electrum/certificates.py",),
+    "socket": ("chain/electrum/",),
+    "python_socks": ("chain/electrum/dialling.py",),
     "click": ("cli/", "__main__.py", "chain/__init__.py"),
     "mnemonic": ("bitcoin/seed_words.py",),
 }

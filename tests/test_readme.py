@@ -16,8 +16,15 @@ from mpchan.cli.main import cli
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-# Raised while a file of the wallet is read, and always turned into a StorageError there.
-INTERNAL = {(3, "channel-damaged"), (3, "channel-schema"), (3, "keys-damaged")}
+# Raised while a file of the wallet is read, and always turned into a StorageError there; or while a server's claims are
+# checked, and turned into a ChainError.
+INTERNAL = {
+    (3, "channel-damaged"),
+    (3, "channel-schema"),
+    (3, "keys-damaged"),
+    (3, "malformed-header"),
+    (3, "malformed-merkle-path"),
+}
 PASSED_ON = {(7, "channel-schema")}
 
 

@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mpchan.errors import ChainError
 from mpchan.units import ChainTip
 
 if TYPE_CHECKING:
@@ -39,7 +38,6 @@ def open_chain(
         tip, confirmations: what the user states, for the backend ``none``.
 
     Raises:
-        ChainError: ``backend-missing``.
         ParseError: ``malformed-config``.
     """
     if config.backend == "none":
@@ -54,8 +52,8 @@ def open_chain(
         from mpchan.chain.bitcoind import BitcoindChain
 
         return BitcoindChain.from_config(config, network, directory / "seen")
-    raise ChainError(
-        "backend-missing",
-        f"this version of mpchan has no backend {config.backend}",
-        hint='set chain.backend to "bitcoind", "embedded" or "none" in wallet.toml',
-    )
+    if config.backend == "electrum":
+        from mpchan.chain.electrum import ElectrumChain
+
+        return ElectrumChain.from_config(config, network, directory)
+    raise AssertionError(f"no backend {config.backend}")  # the config knows no other

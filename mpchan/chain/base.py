@@ -69,14 +69,16 @@ class ChainConfig:
     Attributes:
         directory: of the embedded chain; None for the usual one.
         rpc_url, rpc_cookie: of bitcoind.
-        electrum: ``HOST:PORT`` or ``HOST:PORT:s`` (TLS).
+        electrum: servers in the order of preference, ``HOST:PORT`` or ``HOST:PORT:s`` (TLS).
+        proxy: for the Electrum servers, ``socks5://HOST:PORT``.
     """
 
     backend: str = "embedded"
     directory: str | None = None
     rpc_url: str | None = None
     rpc_cookie: str | None = None
-    electrum: str | None = None
+    electrum: tuple[str, ...] = ()
+    proxy: str | None = None
 
 
 class Chain(Protocol):

@@ -84,7 +84,6 @@ def _print_version(context: click.Context, parameter: click.Parameter, value: bo
         "show": "wallet:show",
         "inspect": "wallet:inspect",
         "wait": "wallet:wait",
-        "watch": "watch:watch",
         "payee": "main:payee",
         "payer": "main:payer",
         "open": "payer:open_channel",

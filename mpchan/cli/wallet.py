@@ -46,7 +46,13 @@ from mpchan.wallet.wallet import Wallet
     metavar="FILE",
     help="bitcoind: its cookie file; or $MPCHAN_RPC_USER and …_PASSWORD.",
 )
-@click.option("--electrum", metavar="HOST:PORT[:s]", help="Electrum server; :s for TLS.")
+@click.option(
+    "--electrum",
+    metavar="HOST:PORT[:s]",
+    multiple=True,
+    help="Electrum server, :s for TLS; may be repeated, in the order of preference.",
+)
+@click.option("--proxy", metavar="URL", help="electrum: a SOCKS5 proxy such as Tor's, socks5://HOST:PORT.")
 @common_options
 @pass_app
 def init(
@@ -55,7 +61,8 @@ def init(
     backend: str | None,
     rpc_url: str | None,
     rpc_cookie: str | None,
-    electrum: str | None,
+    electrum: tuple[str, ...],
+    proxy: str | None,
 ) -> None:
     """Make a new wallet with new keys."""
     chosen = backend or ("embedded" if network == "regtest" else "none")
@@ -64,19 +71,36 @@ def init(
     for option, value, owner in (
         ("--rpc-url", rpc_url, "bitcoind"),
         ("--rpc-cookie", rpc_cookie, "bitcoind"),
-        ("--electrum", electrum, "electrum"),
+        ("--electrum", electrum or None, "electrum"),
+        ("--proxy", proxy, "electrum"),
     ):
         if value is not None and chosen != owner:
             raise UsageError("usage", f"{option} belongs to --chain {owner}, not to {chosen}")
     if rpc_url is not None:
         _check_url(rpc_url)
     cookie = None if rpc_cookie is None else os.path.abspath(rpc_cookie)
-    chain = ChainConfig(chosen, None, rpc_url, cookie, electrum)
+    chain = ChainConfig(chosen, None, rpc_url, cookie, electrum, proxy)
+    exposed = _exposed_servers(chain) if chosen == "electrum" else []
     wallet = Wallet.create(app.wallet_directory.absolute(), NETWORKS[network], chain)
     result = {"wallet": str(wallet.directory), "network": network, "chain": chosen}
     app.report(result, lambda view: f"made a {network} wallet in {view['wallet']} (chain: {chosen})")
     if network == "mainnet":
         app.say("keep keys.toml safe: it holds the keys, not encrypted")
+    for server in exposed if network != "regtest" else ():
+        app.say(
+            f"warning: what {server} is asked can be read and changed on the way; servers with TLS end in :s"
+        )
+
+
+def _exposed_servers(chain: ChainConfig) -> list[str]:
+    """The servers that are asked in clear, beyond this network; exit 2 where the settings are none."""
+    from mpchan.chain.electrum.address import read_config
+
+    try:
+        servers, _ = read_config(chain)
+    except ParseError as error:
+        raise UsageError("usage", error.message, hint=error.hint) from None
+    return [str(server) for server in servers if server.is_exposed]
 
 
 def _check_url(url: str) -> None:

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mpchan.bitcoin.network import Network, network_from_name
 from mpchan.chain.base import ChainConfig as ChainConfig  # read here, so had from here
-from mpchan.channel.limits import PayerLimits, WatchPolicy
+from mpchan.channel.limits import PayerLimits
 from mpchan.channel.offer import blocks_in_unit
 from mpchan.errors import ParseError
-from mpchan.units import MAX_LOCK_TIME, MAX_MONEY_SAT, FeeRate, checked_int
+from mpchan.units import MAX_MONEY_SAT, FeeRate, checked_int
 from mpchan.values import field, frozen
 
 CONFIG_VERSION = 1
 BACKENDS = ("embedded", "bitcoind", "electrum", "none")
-_CHAIN_KEYS = ("backend", "directory", "rpc_url", "rpc_cookie", "electrum")
+_CHAIN_KEYS = ("backend", "directory", "rpc_url", "rpc_cookie", "electrum", "proxy")
 _LIMIT_KEYS = ("min_fee_rate", "max_fee_rate", "max_refund_delay_blocks", "max_refund_delay_seconds")
-_WATCH_KEYS = ("claim_after", "near_blocks", "near_seconds")
 _OFFER_NUMBERS = (
     "min_capacity_sat",
     "max_capacity_sat",
@@ -41,7 +39,6 @@ class Config:
     chain: ChainConfig
     limits: PayerLimits = field(default_factory=PayerLimits)
     offer: Mapping[str, Any] = field(default_factory=dict)
-    watch: WatchPolicy = field(default_factory=WatchPolicy)
 
     @classmethod
     def from_toml(cls, text: str, *, source: Path | str = "wallet.toml") -> Config:
@@ -63,7 +60,7 @@ class Config:
 
     @classmethod
     def _from_table(cls, table: dict[str, Any]) -> Config:
-        _known(table, ("version", "network", "chain", "limits", "offer", "watch"), "")
+        _known(table, ("version", "network", "chain", "limits", "offer"), "")
         version = table.get("version", CONFIG_VERSION)
         if type(version) is not int or version != CONFIG_VERSION:
             raise ParseError(
@@ -71,8 +68,7 @@ class Config:
             )
         network = network_from_name(_string(table, "network"))
         chain = _chain(_table(table, "chain"), network)
-        limits, offer = _limits(_table(table, "limits")), _offer_defaults(_table(table, "offer"))
-        return cls(network, chain, limits, offer, _watch(_table(table, "watch")))
+        return cls(network, chain, _limits(_table(table, "limits")), _offer_defaults(_table(table, "offer")))
 
 
 def offer_defaults(config: Config, unit: str | None) -> dict[str, Any]:
@@ -106,7 +102,8 @@ def config_text(network: Network, chain: ChainConfig) -> str:
     import tomli_w
 
     names = {key: getattr(chain, key) for key in _CHAIN_KEYS}
-    table = tomli_w.dumps({key: value for key, value in names.items() if value is not None})
+    names["electrum"] = chain.electrum[0] if len(chain.electrum) == 1 else list(chain.electrum)
+    table = tomli_w.dumps({key: value for key, value in names.items() if value})
     return _TEMPLATE.format(version=CONFIG_VERSION, network=network.name, chain=table.rstrip("\n"))
 
 
@@ -135,13 +132,6 @@ max_refund_delay_seconds = 2592000
 # max_refund_delay = 4320
 # settle_window = 144
 # min_confirmations = 1
-
-[watch]
-# When `mpchan watch` closes a channel in which this wallet is paid with the latest update that it holds: as soon as
-# that is final and no payment came for claim_after (such as 90s, 30m, 12h, 2d), or L_0 is near.
-# claim_after = "2d"
-# near_blocks = 6
-# near_seconds = 3600
 """
 
 
@@ -167,9 +157,22 @@ def _string(table: Mapping[str, Any], key: str) -> str:
     return value
 
 
+def _strings(table: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    """One string, or a list of them; none where the key is missing."""
+    value = table.get(key, [])
+    if type(value) is str:
+        return (value,)
+    if type(value) is not list or not all(type(item) is str for item in value):
+        raise ParseError(
+            "malformed-config", f"{key} must be a string or a list of strings, not {value!r:.80}"
+        )
+    return tuple(value)
+
+
 def _chain(table: dict[str, Any], network: Network) -> ChainConfig:
     _known(table, _CHAIN_KEYS, "chain.")
-    values = {key: _string(table, key) for key in table}
+    values: dict[str, Any] = {key: _string(table, key) for key in table if key != "electrum"}
+    values["electrum"] = _strings(table, "electrum")
     backend = values.get("backend", "embedded")
     if backend not in BACKENDS:
         raise ParseError(
@@ -199,24 +202,3 @@ def _offer_defaults(table: dict[str, Any]) -> dict[str, Any]:
         else:
             _string(table, key)
     return table
-
-
-_DURATION_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-
-
-def _watch(table: dict[str, Any]) -> WatchPolicy:
-    _known(table, _WATCH_KEYS, "watch.")
-    values = dict(table)
-    if "claim_after" in values:
-        values["claim_after"] = _seconds(values["claim_after"], "claim_after")
-    return WatchPolicy(**{key: checked_int(value, 0, MAX_LOCK_TIME, key) for key, value in values.items()})
-
-
-def _seconds(value: Any, key: str) -> int:
-    """A duration such as ``12h``, in seconds."""
-    match = re.fullmatch(r"([0-9]{1,10})([smhd])", value, re.ASCII) if type(value) is str else None
-    if match is None:
-        raise ParseError(
-            "malformed-config", f'{key} must be a duration such as "12h" or "2d", not {value!r:.80}'
-        )
-    return int(match[1]) * _DURATION_UNITS[match[2]]

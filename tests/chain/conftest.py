@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from electrum_server import ELECTRUMX, NO_ELECTRUMX, ElectrumServer, node_options, serving
 from grounds import EmbeddedGround, Ground, NodeGround
 from node import BITCOIND, NO_NODE, Node, running
 
@@ -37,6 +38,18 @@ def bitcoind_ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground
         pytest.skip(NO_NODE)
     with running(tmp_path_factory.mktemp("ground") / "node") as node:
         yield NodeGround(node)
+
+
+@pytest.fixture(scope="session")
+def electrum(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ElectrumServer]:
+    """An Electrum server, and the node behind it, for all tests of this process; also for those that reorganise."""
+    if BITCOIND is None:
+        pytest.skip(NO_NODE)
+    if not ELECTRUMX:
+        pytest.skip(NO_ELECTRUMX)
+    folder = tmp_path_factory.mktemp("electrum")
+    with running(folder / "node", *node_options()) as node, serving(node, folder / "server") as server:
+        yield server
 
 
 @pytest.fixture(params=["embedded", "bitcoind"])

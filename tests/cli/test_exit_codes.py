@@ -125,6 +125,13 @@ def test_ctrl_c_while_the_program_loads(bare: Shell) -> None:
         ("mpchan init --network signet --chain embedded", "the embedded chain is regtest only, not signet"),
         ("mpchan init --rpc-url http://localhost", "--rpc-url belongs to --chain bitcoind, not to embedded"),
         ("mpchan init --chain none --electrum a:1", "--electrum belongs to --chain electrum, not to none"),
+        ("mpchan init --proxy socks5://a:1", "--proxy belongs to --chain electrum, not to embedded"),
+        ("mpchan init --chain electrum", "no Electrum server is named"),
+        ("mpchan init --chain electrum --electrum a", "not an Electrum server: 'a'"),
+        (
+            "mpchan init --chain electrum --electrum a.onion:1",
+            "a.onion:1:t is a Tor service, and no proxy is set",
+        ),
         ("mpchan regtest mine 0", "0 is not in the range 1<=x<=100000"),
         ("mpchan regtest faucet bcrt1qnonsense 1btc", ""),
         ("mpchan regtest faucet bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4 1btc", ""),

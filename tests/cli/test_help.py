@@ -14,14 +14,13 @@ OUTPUT = {"--output"}
 CHANNEL = {"--channel"}
 
 OPTIONS: dict[str, set[str]] = {
-    "init": {"--network", "--chain", "--rpc-url", "--rpc-cookie", "--electrum"},
+    "init": {"--network", "--chain", "--rpc-url", "--rpc-cookie", "--electrum", "--proxy"},
     "address": set(),
     "balance": CHAIN,
     "list": CHAIN,
     "show": CHAIN | CHANNEL,
     "inspect": {"--network"},
     "wait": CHAIN | CHANNEL | {"--for", "--timeout"},
-    "watch": {"--once", "--interval"},
     "payee offer": OUTPUT
     | {
         "--like",

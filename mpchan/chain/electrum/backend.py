@@ -1,0 +1,138 @@
+"""Electrum servers as the rest of mpchan sees a chain."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from mpchan.bitcoin.network import Network
+from mpchan.bitcoin.tx import Transaction
+from mpchan.chain.base import ChainConfig, Coin, OutputStatus
+from mpchan.chain.electrum.address import Proxy, Server, read_config
+from mpchan.chain.electrum.certificates import Certificates
+from mpchan.chain.electrum.connection import ANSWER_SECONDS, Connection
+from mpchan.chain.electrum.pool import Pool
+from mpchan.chain.electrum.sending import broadcast, broadcast_package
+from mpchan.units import ChainTip, FeeRate, LockTime, OutPoint
+
+FALLBACK_RATE = FeeRate(5000)
+"""Where the server has no estimate."""
+
+MAX_RATE = FeeRate(1_000_000)
+"""No estimate is believed above this: blocks never asked for more for long."""
+
+LOWEST_MIN_RATE, HIGHEST_MIN_RATE = FeeRate(100), FeeRate(200_000)
+"""A server's word on the lowest rate counts between what nodes relay at least and what a full mempool ever wanted."""
+
+_TARGET_BLOCKS = 3
+
+
+class ElectrumChain:
+    """The chain as Electrum servers show it, on any network. One object serves one thread.
+
+    Every confirmation is proven against a chain of headers that is checked here: see ``View`` for what is proven and
+    what has to be believed, ``HeaderChain`` and ``Pool`` for why nobody makes up headers cheaply and how a server
+    that holds back blocks is noticed. Fee rates are a server's word, and are taken only within bounds.
+
+    Args:
+        network: of the wallet; a server of another one is refused.
+        directory: of the wallet, where certificates and headers are kept; None keeps them in memory.
+        seconds: how long the answers to one exchange may take.
+
+    Raises:
+        ChainError: any method: ``unreachable``, ``certificate-changed``, ``wrong-network``, ``proxy-missing``,
+        ``malformed-answer``,
+            ``rpc-error``, ``headers-refused``, ``server-behind``, ``proof-refused``, ``chain-moving``.
+    """
+
+    sends = True
+    stated_confirmations = None
+
+    def __init__(
+        self,
+        network: Network,
+        servers: Sequence[Server],
+        proxy: Proxy | None = None,
+        directory: Path | None = None,
+        *,
+        seconds: float = ANSWER_SECONDS,
+    ) -> None:
+        certificates = Certificates(None if directory is None else directory / "certificates")
+        connections = [Connection(server, proxy, certificates, seconds=seconds) for server in servers]
+        self._pool = Pool(network, connections, None if directory is None else directory / "seen" / "headers")
+
+    @classmethod
+    def from_config(cls, config: ChainConfig, network: Network, directory: Path | None) -> ElectrumChain:
+        """The servers that wallet.toml names.
+
+        Raises:
+            ParseError: ``malformed-config``.
+        """
+        servers, proxy = read_config(config)
+        return cls(network, servers, proxy, directory)
+
+    def close(self) -> None:
+        """Close the connections; the next call opens others."""
+        self._pool.close()
+
+    def __enter__(self) -> ElectrumChain:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_pool"):
+            self.close()
+
+    # --- the questions of every backend -----------------------------------------------------------
+
+    def tip(self) -> ChainTip:
+        """Height and median time past of the last block whose header was checked here."""
+        return self._pool.ask(lambda chain, server, view: ChainTip(chain.height, chain.median_time()))
+
+    def output(self, outpoint: OutPoint, *, not_before: LockTime | None = None) -> OutputStatus | None:
+        """The output with its spender, each confirmation proven; None where the server knows no such output.
+
+        Args:
+            not_before: not needed, a server has an index of spends.
+        """
+        return self._pool.ask(lambda chain, server, view: view.output(outpoint))
+
+    def coins(self, scripts: Collection[bytes]) -> list[Coin]:
+        """The outputs of these scripts that neither chain nor mempool spends, in outpoint order, their depth proven."""
+        return self._pool.ask(lambda chain, server, view: view.coins(scripts))
+
+    def used_scripts(self, scripts: Collection[bytes]) -> set[bytes]:
+        """Those that any output on the chain or in the mempool ever paid to, on the server's word."""
+        return self._pool.ask(lambda chain, server, view: view.used_scripts(scripts))
+
+    def broadcast(self, transaction: Transaction) -> None:
+        """Hand ``transaction`` to a server, whose node judges it; one that is known already is fine.
+
+        Raises:
+            TooEarly: ``non-final``.
+            ChainError: ``rejected``, with the node's own reason.
+        """
+        self._pool.ask(lambda chain, server, view: broadcast(server, view, transaction))
+
+    def broadcast_package(self, transactions: Sequence[Transaction]) -> None:
+        """Hand over parents that pay too little and, last, the child that pays for them; known ones are fine.
+
+        Servers take packages since protocol 1.6. With an older one this works where the parents are known already.
+
+        Raises:
+            TooEarly: ``non-final``.
+            ChainError: ``rejected``; ``no-packages``.
+        """
+        self._pool.ask(lambda chain, server, view: broadcast_package(server, view, transactions))
+
+    def fee_rate(self) -> FeeRate:
+        """The server's estimate for one of the next blocks, at least ``min_fee_rate`` and at most ``MAX_RATE``."""
+        estimate = self._pool.ask(lambda chain, server, view: server.estimate(_TARGET_BLOCKS))
+        return min(max(estimate or FALLBACK_RATE, self.min_fee_rate()), MAX_RATE)
+
+    def min_fee_rate(self) -> FeeRate:
+        """The lowest rate that the server's node relays, within bounds: ``LOWEST_MIN_RATE`` to ``HIGHEST_MIN_RATE``."""
+        rates = self._pool.ask(lambda chain, server, view: server.min_rates())
+        return min(max([LOWEST_MIN_RATE, *rates]), HIGHEST_MIN_RATE)

@@ -1,0 +1,189 @@
+"""Several servers: which one is asked, and when another one takes over.
+
+When the first question comes, all of them are asked where their chain stands. The most work wins; among equals the
+one that wallet.toml names first. So one honest server among them is enough to show that the others hold back blocks.
+The one that is chosen answers until it fails or is caught lying; then the same question goes to the next. From time
+to time all are asked again.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from mpchan.bitcoin.header import Header
+from mpchan.bitcoin.network import Network
+from mpchan.chain.electrum.connection import Connection
+from mpchan.chain.electrum.following import begin, follow
+from mpchan.chain.electrum.headers import HeaderChain
+from mpchan.chain.electrum.questions import Questions
+from mpchan.chain.electrum.rules import RULES
+from mpchan.chain.electrum.view import Seen, View
+from mpchan.errors import ChainError, MpchanError
+
+T = TypeVar("T")
+
+_ASK_ALL_AFTER_SECONDS = 600.0
+_PAUSES = (0.1, 0.2, 0.4, 0.8)
+"""Seconds before each further look at a chain that may be changing: a server's parts take some time to agree again."""
+
+_MAY_PASS = ("chain-moving", "proof-refused")
+_FATAL = ("certificate-changed", "wrong-network", "proxy-missing")
+"""What another server does not mend, or must not hide. Errors about a transaction are no errors of a server either."""
+
+_OF_A_SERVER = (
+    "unreachable", "malformed-answer", "rpc-error", "headers-refused", "server-behind", "proof-refused", "chain-moving",
+)  # fmt: skip
+
+
+class Pool:
+    """The servers of one wallet, and the chain of headers that they make up together.
+
+    Args:
+        connections: one for each server, in the order of preference.
+        headers: the file of the chain; None keeps it in memory.
+    """
+
+    def __init__(self, network: Network, connections: Sequence[Connection], headers: Path | None) -> None:
+        self._network = network
+        self._servers = [Questions(connection) for connection in connections]
+        self._file = headers
+        self._chain: HeaderChain | None = None
+        self._current: Questions | None = None
+        self._chosen_at = 0.0
+        self._seen = Seen()
+
+    def close(self) -> None:
+        """Close all connections; the next question opens what it needs."""
+        self._current = None
+        for server in self._servers:
+            server.close()
+
+    def ask(self, look: Callable[[HeaderChain, Questions, View], T]) -> T:
+        """What ``look`` finds with the chain and a server that is up to date with it.
+
+        Raises:
+            ChainError: what ``look`` raises, or why no server can be used.
+        """
+        errors: dict[Questions, ChainError] = {}
+        if len(self._servers) > 1 and time.monotonic() - self._chosen_at > _ASK_ALL_AFTER_SECONDS:
+            self._current = None
+        while True:
+            server = self._current or self._choose(errors)
+            try:
+                return self._steadily(server, look)
+            except ChainError as error:
+                self._current = None
+                server.close()
+                if error.slug not in _OF_A_SERVER:
+                    raise
+                errors[server] = error
+
+    def _steadily(self, server: Questions, look: Callable[[HeaderChain, Questions, View], T]) -> T:
+        """Look again where the chain may have changed meanwhile."""
+
+        def once() -> T:
+            chain = self._follow(server)
+            return look(chain, server, View(chain, server, self._seen))
+
+        return _patiently(once)
+
+    # choosing -------------------------------------------------------------------------------------
+
+    def _choose(self, errors: dict[Questions, ChainError]) -> Questions:
+        """The server whose chain has the most work, of those without an error so far; adds the errors of others."""
+        asked = [server for server in self._servers if server not in errors]
+        errors.update(self._open(asked))
+        tips: dict[Questions, Header] = {}
+        for server in reversed(asked):  # of chains with equal work that of the first one named is kept
+            if server not in errors:
+                try:
+                    tips[server] = _patiently(partial(self._follow, server)).tip
+                except ChainError as error:
+                    errors[server] = error
+        for found in errors.values():
+            if found.slug in _FATAL:
+                raise found
+        chosen = None
+        for server in asked:
+            if chosen is None and self._chain is not None and tips.get(server) == self._chain.tip:
+                chosen = server
+            else:
+                server.close()
+        if chosen is None:
+            raise _together(list(errors.values()))
+        self._current, self._chosen_at = chosen, time.monotonic()
+        return chosen
+
+    def _open(self, servers: Sequence[Questions]) -> dict[Questions, ChainError]:
+        """Connect to all of them at once, and see that they are of this network; the errors."""
+        errors: dict[Questions, ChainError] = {}
+        others: list[MpchanError] = []
+
+        def check(server: Questions) -> None:
+            try:
+                self._check_network(server)
+            except ChainError as error:
+                errors[server] = error
+            except MpchanError as error:
+                others.append(error)
+
+        if len(servers) == 1:
+            check(servers[0])
+        else:
+            threads = [threading.Thread(target=check, args=(server,), daemon=True) for server in servers]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        if others:
+            raise others[0]
+        return errors
+
+    def _check_network(self, server: Questions) -> None:
+        found = Header.from_bytes(server.first_header())
+        if str(found) != self._network.genesis_hash:
+            raise ChainError(
+                "wrong-network",
+                f"the server {server.name} is not of {self._network}: its genesis block is {found}",
+                hint="set chain.electrum in wallet.toml to servers of the wallet's network",
+            )
+
+    def _follow(self, server: Questions) -> HeaderChain:
+        """The chain of headers, up to the server's tip."""
+        before = self._chain
+        if self._chain is None and self._file is not None:
+            self._chain = before = HeaderChain.load(RULES[self._network.name], self._file)
+        if self._chain is None:
+            self._chain = begin(self._network, server)
+        self._chain = follow(self._chain, server)
+        if self._chain is not before and self._file is not None:
+            self._chain.save(self._file)
+        return self._chain
+
+
+def _patiently(look: Callable[[], T]) -> T:
+    """Look again where what was found may be due to a chain that changes."""
+    for pause in _PAUSES:
+        try:
+            return look()
+        except ChainError as error:
+            if error.slug not in _MAY_PASS:
+                raise
+        time.sleep(pause)
+    return look()
+
+
+def _together(errors: Sequence[ChainError]) -> ChainError:
+    """Why none of the servers can be used, as one error."""
+    if not errors:
+        return ChainError(
+            "server-behind", "each server's chain changes while the others are asked", hint="try again"
+        )
+    telling = [error for error in errors if error.slug != "unreachable"] or list(errors)
+    message = "; ".join(error.message for error in errors)
+    return ChainError(telling[0].slug, message, hint=telling[0].hint)
