@@ -88,6 +88,7 @@ def _session_judge() -> Iterator[Judge]:
             patch.setattr(payer, "complete", judge.judged_complete(payer.complete))
             patch.setattr(payee, "complete", judge.judged_complete(payee.complete))
             patch.setattr(Keys, "sign_funding", judge.judged_funding(Keys.sign_funding))
+            patch.setattr(Keys, "sign_spend", judge.judged_funding(Keys.sign_spend))
         yield judge
 
 

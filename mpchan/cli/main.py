@@ -78,8 +78,9 @@ def _print_version(context: click.Context, parameter: click.Parameter, value: bo
     context_settings={"help_option_names": ["-h", "--help"]},
     lazy={
         "init": "wallet:init",
-        "address": "wallet:address",
-        "balance": "wallet:balance",
+        "address": "coins:address",
+        "balance": "coins:balance",
+        "send": "coins:send",
         "list": "wallet:list_channels",
         "show": "wallet:show",
         "inspect": "wallet:inspect",

@@ -81,6 +81,9 @@ def balance(view: Result) -> str:
     table.add_row("confirmed", sat(view["confirmed_sat"]))
     table.add_row("unconfirmed", sat(view["unconfirmed_sat"]))
     table.add_row("in channels", sat(view["in_channels_sat"]))
+    for key, what in (("reserved_sat", "of these reserved"), ("immature_sat", "immature")):
+        if key in view:
+            table.add_row(what, sat(view[key]))
     return _text(table)
 
 

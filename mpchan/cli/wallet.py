@@ -1,4 +1,4 @@
-"""The wallet's own commands: ``init``, ``address``, ``balance``, ``list``, ``show``, ``inspect``, ``wait``."""
+"""The wallet's own commands: ``init``, ``list``, ``show``, ``inspect``, ``wait``."""
 
 from __future__ import annotations
 
@@ -111,30 +111,6 @@ def _check_url(url: str) -> None:
         Endpoint.parse(url)
     except ParseError as error:
         raise UsageError(error.slug, error.message, hint=error.hint) from None
-
-
-@click.command(epilog=example("mpchan address"))
-@common_options
-@pass_app
-def address(app: App) -> None:
-    """A fresh address of this wallet, to receive coins."""
-    app.answer(views.fresh_address(app.wallet()), lambda view: str(view["address"]))
-
-
-@click.command(epilog=example("mpchan balance --json"))
-@chain_options
-@common_options
-@pass_app
-def balance(app: App) -> None:
-    """The wallet's coins, and its share of its channels."""
-    wallet = app.wallet()
-
-    def people(view: Result) -> str:
-        from mpchan.cli import render
-
-        return render.balance(view)
-
-    app.answer(views.balance(wallet, app.chain(wallet)), people)
 
 
 @click.command("list", epilog=example("mpchan list"))

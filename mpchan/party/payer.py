@@ -110,6 +110,8 @@ def _prepare(
     asked: Asked,
 ) -> PayerRecord:
     """A new opening; the indexes of its keys are on disk when this returns."""
+    from mpchan.party.holdings import holdings
+
     keys = wallet.fresh_keys()
     address = asked.address
     kinds = ["channel", "change"] if address is not None else ["channel", "change", "receive"]
@@ -122,14 +124,13 @@ def _prepare(
     enforce(capacity_rules(offer, capacity, payer_script))
     payer_key = keys.channel_key(index).public_key
     output = funding_output(offer, capacity, payer_key, payer_script)
-    reserved = wallet.reserved_outpoints()
-    coins = [
-        coin
-        for coin in chain.coins(keys.scripts())
-        if coin.confirmations and coin.mature and coin.outpoint not in reserved
-    ]
     change_script = keys.script("change", keys.next_index("change"))
-    funding, spent = build_funding(coins, output, change_script, rate)
+    held = holdings(wallet, chain, keys)
+    try:
+        # confirmed coins alone: should an unconfirmed one be replaced, so would be the funding that the refund spends
+        funding, spent = build_funding(held.confirmed, output, change_script, rate)
+    except NotPossible as error:
+        raise held.not_enough(error, held.confirmed) from None
     terms = Terms(offer, OutPoint(funding.txid, 0), output.value, payer_key, payer_script, lock_time)
     keys.allocate(*kinds)
     return PayerRecord(index, payer.Opening(terms, funding, spent), asked)

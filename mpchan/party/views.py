@@ -92,13 +92,18 @@ _ENDED = (Status.CLOSED, Status.REFUNDED, Status.ABANDONED, Status.OPENING)
 
 
 def balance(wallet: Wallet, chain: Chain) -> Result:
-    """``balance``: the wallet's coins, and its share of its open channels."""
-    confirmed = unconfirmed = in_channels = Amount(0)
-    for coin in chain.coins(wallet.keys.scripts()):
-        if coin.confirmations:
-            confirmed += coin.output.value
-        else:
-            unconfirmed += coin.output.value
+    """``balance``: the wallet's coins, and its share of its open channels.
+
+    What is reserved counts among the confirmed or unconfirmed coins as long as the chain has it there; what is
+    immature counts nowhere else. Where nothing is, the keys ``reserved_sat`` and ``immature_sat`` are left out.
+    """
+    from mpchan.party.holdings import holdings, total
+
+    held = holdings(wallet, chain, wallet.keys)
+    reserved = [coin for coin in held.reserved if coin.confirmations]
+    reserved_unconfirmed = [coin for coin in held.reserved if not coin.confirmations]
+    unconfirmed = [*held.own_unconfirmed, *held.foreign_unconfirmed, *reserved_unconfirmed]
+    in_channels = Amount(0)
     for record in wallet.channels():
         facts = facts_if_any(chain, record.terms)
         if record.status(facts) in _ENDED:
@@ -106,10 +111,12 @@ def balance(wallet: Wallet, chain: Chain) -> Result:
         if facts is not None and (facts.funding is None or facts.spent_by is not None):
             continue  # the money is among the coins: not gone yet, or on its way back
         in_channels += record.share()
+    waiting = {"reserved_sat": total(held.reserved).sat, "immature_sat": total(held.immature).sat}
     return {
-        "confirmed_sat": confirmed.sat,
-        "unconfirmed_sat": unconfirmed.sat,
+        "confirmed_sat": total([*held.confirmed, *reserved]).sat,
+        "unconfirmed_sat": total(unconfirmed).sat,
         "in_channels_sat": in_channels.sat,
+        **{key: value for key, value in waiting.items() if value},
     }
 
 

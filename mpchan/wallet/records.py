@@ -35,8 +35,8 @@ def dump(record: Record) -> str:
         **_terms_fields(record.terms),
         **record.fields(),
     }
-    canonical = _canonical(body)
-    return f'{{"schema": {SCHEMA}, "checksum": "{_checksum(canonical)}", "channel": {canonical}}}\n'
+    text = canonical(body)
+    return f'{{"schema": {SCHEMA}, "checksum": "{checksum(text)}", "channel": {text}}}\n'
 
 
 def load(text: str) -> Record:
@@ -54,7 +54,7 @@ def load(text: str) -> Record:
         raise ParseError(
             "channel-schema", f"written by a newer mpchan (schema {schema}, this one reads {SCHEMA})"
         )
-    if schema != SCHEMA or envelope.get("checksum") != _checksum(_canonical(body)):
+    if schema != SCHEMA or envelope.get("checksum") != checksum(canonical(body)):
         raise ParseError("channel-damaged", "checksum does not fit")
     try:
         terms = _terms(body)
@@ -76,12 +76,14 @@ def _record_class(role: str) -> type[PayerRecord] | type[PayeeRecord]:
     raise ValueError(f"unknown role {role!r}")
 
 
-def _canonical(body: object) -> str:
+def canonical(body: object) -> str:
+    """The one text that a checksum is made of."""
     return json.dumps(body, sort_keys=True, separators=(",", ":"))
 
 
-def _checksum(canonical: str) -> str:
-    return hashlib.sha256(canonical.encode()).hexdigest()
+def checksum(text: str) -> str:
+    """SHA-256 of a canonical text, in hex."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _terms_fields(terms: Terms) -> dict[str, Any]:

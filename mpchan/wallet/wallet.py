@@ -5,6 +5,7 @@
     offers/<offer_id>.toml         the payee's own offers, as they are handed out
     offers/<offer_id>.json         the offer's key index, and the channel that it served
     channels/<txid>-<vout>.json    one channel
+    sent/<txid>.json               a transaction that moves own coins outside of any channel
     wallet.lock, channels/*.lock   locks between processes, always empty
 
 The wallet's lock guards keys, offers and the choice of coins; a channel's lock guards that channel. Where both
@@ -33,6 +34,7 @@ from mpchan.wallet.storage import locked, make_directory, read_text, storage_err
 
 if TYPE_CHECKING:
     from mpchan.wallet.records import Record
+    from mpchan.wallet.sent import SentTransactions
 
 
 @frozen
@@ -124,6 +126,13 @@ class Wallet:
     def lock(self) -> AbstractContextManager[None]:
         """Hold the wallet: for keys, offers and the choice of coins."""
         return locked(self.directory / "wallet.lock")
+
+    @cached_property
+    def sent(self) -> SentTransactions:
+        """The transactions that moved own coins outside of any channel."""
+        from mpchan.wallet.sent import SentTransactions
+
+        return SentTransactions(self.directory)
 
     # channels -------------------------------------------------------------------------------------
 

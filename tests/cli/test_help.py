@@ -17,6 +17,7 @@ OPTIONS: dict[str, set[str]] = {
     "init": {"--network", "--chain", "--rpc-url", "--rpc-cookie", "--electrum", "--proxy"},
     "address": set(),
     "balance": CHAIN,
+    "send": CHAIN | OUTPUT | {"--all", "--fee-rate", "--no-broadcast", "--resend", "--forget", "--yes"},
     "list": CHAIN,
     "show": CHAIN | CHANNEL,
     "inspect": {"--network"},

@@ -298,7 +298,8 @@ def test_openings_that_are_given_up(wallets: Shell) -> None:
         $ diff first.toml second.toml | grep -c '^[<>] [opq]'
         6
         $ mpchan --wallet buyer open second.toml 50000000
-        2> mpchan: error: the channel needs 50000338 sat and a fee, the wallet can spend 0 sat
+        2> mpchan: error: 50000338 sat and a fee are needed, the wallet can spend 0 sat; 100000000 sat are reserved by
+        > channels and sends that are not in a block yet
         2> mpchan: hint: send coins to the address that `mpchan address` prints, and wait for a confirmation
         ? 5
 

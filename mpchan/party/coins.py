@@ -1,0 +1,213 @@
+"""The commands that move the wallet's own coins outside of any channel.
+
+What ``send`` makes is on disk before it leaves. Until its result is told, the same command goes on with the same
+transaction: however often it is repeated after a crash, one transaction is made. From then on ``--resend`` sends it
+again, and the same command makes another one. The wallet's lock is held until the result is out, so that of two equal
+commands at the same time each makes its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from mpchan.bitcoin.script import dust_limit
+from mpchan.bitcoin.tx import TxOut
+from mpchan.chain.base import Chain
+from mpchan.errors import ChainError, NotPossible, StorageError
+from mpchan.party.common import Result, with_warnings
+from mpchan.party.fees import estimated_rate, require_within
+from mpchan.party.holdings import holdings, is_void
+from mpchan.units import Amount, FeeRate, OutPoint
+from mpchan.values import replace
+from mpchan.wallet.coins import OwnSpend, build_spend, build_sweep
+from mpchan.wallet.keys import Keys
+from mpchan.wallet.sent import Sent
+from mpchan.wallet.wallet import Wallet
+
+_EARLIER = (
+    "this transaction was made before, by a command that did not end; nothing else was sent. "
+    "From now on the same command makes another one"
+)
+
+
+def send(
+    wallet: Wallet,
+    chain: Chain,
+    script_pubkey: bytes,
+    amount: Amount | None,
+    *,
+    fee_rate: FeeRate | None = None,
+    sends: bool = True,
+    confirm: Callable[[Amount, Amount], None] | None = None,
+    tell: Callable[[Result], None] | None = None,
+) -> Result:
+    """``send``: pay an amount, or all there is, to an address.
+
+    Args:
+        amount: None for all that can be spent.
+        sends: whether to broadcast it.
+        confirm: asked with amount and fee before anything is signed; it raises to stop.
+        tell: gives the result to whoever asked; should it raise, the same command tells the same again.
+
+    Raises:
+        NotPossible: ``below-dust``, ``not-enough-funds``, ``too-many-coins``, ``fee-rate-low``, ``fee-rate-high``.
+        ChainError: out of reach; ``rejected``.
+    """
+    least = dust_limit(script_pubkey)
+    if amount is not None and (amount < least or not amount):
+        raise NotPossible("below-dust", f"{amount} are not relayed to this address, the least is {least}")
+    with wallet.lock():
+        warnings = [_EARLIER]
+        record = _unfinished(wallet, chain, script_pubkey, amount)
+        if record is None:
+            rate, warnings = _rate(wallet, chain, fee_rate)
+            keys = wallet.fresh_keys()
+            spend = _chosen(wallet, chain, keys, script_pubkey, amount, rate)
+            if confirm is not None:
+                confirm(_paid(spend), spend.fee)
+            record = _signed(wallet, keys, spend, script_pubkey, amount, chain.tip().height)
+        elif confirm is not None:
+            confirm(record.paid, record.fee)
+        return _finish(wallet, chain, record, sends, warnings, tell)
+
+
+def resend(wallet: Wallet, chain: Chain, prefix: str, tell: Callable[[Result], None] | None = None) -> Result:
+    """``send --resend``: broadcast again what was sent before.
+
+    Raises:
+        NotPossible: ``unknown-send``.
+        UsageError: ``ambiguous-send``.
+        ChainError: out of reach; ``rejected``.
+    """
+    with wallet.lock():
+        return _finish(wallet, chain, wallet.sent.find(prefix), True, [], tell)
+
+
+def forget(wallet: Wallet, chain: Chain, prefix: str) -> Result:
+    """``send --forget``: give up a transaction that never left; its coins are free again.
+
+    Raises:
+        NotPossible: ``unknown-send``; ``already-sent`` where the chain knows it.
+        UsageError: ``ambiguous-send``.
+        ChainError: out of reach.
+    """
+    with wallet.lock():
+        record = wallet.sent.find(prefix)
+        if chain.output(OutPoint(record.txid, 0)) is not None:
+            raise NotPossible("already-sent", f"{record.txid} is on the chain or waits for a block")
+        wallet.sent.forget(record.txid)
+    return {"txid": str(record.txid), "status": "forgotten"}
+
+
+def _unfinished(wallet: Wallet, chain: Chain, script_pubkey: bytes, amount: Amount | None) -> Sent | None:
+    """What an earlier run of the same command made and did not tell, unless something else took its place."""
+    sent = wallet.sent.all()
+    for record in sent.values():
+        same = (record.script_pubkey, record.amount) == (script_pubkey, amount)
+        if same and not record.answered and not is_void(chain, record, sent):
+            return record
+    return None
+
+
+def _rate(wallet: Wallet, chain: Chain, given: FeeRate | None) -> tuple[FeeRate, list[str]]:
+    """The fee rate, and what people should know about it.
+
+    Raises:
+        NotPossible: ``fee-rate-low``, ``fee-rate-high``.
+    """
+    limits = wallet.config.limits
+    if given is None:
+        return estimated_rate(chain, limits, "the transaction")
+    least = chain.min_fee_rate()
+    if given < least:
+        raise NotPossible("fee-rate-low", f"a transaction at {given} is not relayed, the least is {least}")
+    require_within(given, limits, "a transaction")
+    return given, []
+
+
+def _chosen(
+    wallet: Wallet,
+    chain: Chain,
+    keys: Keys,
+    script_pubkey: bytes,
+    amount: Amount | None,
+    rate: FeeRate,
+) -> OwnSpend:
+    """The unsigned transaction: of confirmed coins, with own unconfirmed change only where these do not suffice."""
+    held = holdings(wallet, chain, keys)
+    every = [*held.confirmed, *held.own_unconfirmed]
+    try:
+        if amount is None:
+            return build_sweep(every, script_pubkey, rate)
+        payment = TxOut(amount, script_pubkey)
+        change_script = keys.script("change", keys.next_index("change"))
+        try:
+            return build_spend(held.confirmed, [payment], change_script, rate)
+        except NotPossible:
+            return build_spend(every, [payment], change_script, rate)
+    except NotPossible as error:
+        raise held.not_enough(error, every) from None
+
+
+def _signed(
+    wallet: Wallet,
+    keys: Keys,
+    spend: OwnSpend,
+    script_pubkey: bytes,
+    amount: Amount | None,
+    height: int,
+) -> Sent:
+    """The signed transaction; its change index and itself are on disk when this returns."""
+    if spend.change_vout is not None:
+        keys.allocate("change")
+    transaction = keys.sign_spend(spend.transaction, spend.spent)
+    record = Sent(transaction, spend.spent, script_pubkey, amount, spend.change_vout, height, False)
+    wallet.sent.save(record)
+    return record
+
+
+def _finish(
+    wallet: Wallet,
+    chain: Chain,
+    record: Sent,
+    sends: bool,
+    warnings: Sequence[str],
+    tell: Callable[[Result], None] | None,
+) -> Result:
+    """Send what is on disk, tell it, and note that it is told."""
+    sends = sends and chain.sends
+    if sends:
+        _broadcast(chain, record)
+    result = {
+        "txid": str(record.txid),
+        "amount_sat": record.paid.sat,
+        "fee_sat": record.fee.sat,
+        "change_sat": record.change.sat,
+        "broadcast": sends,
+        "hex": record.transaction.to_hex(),
+    }
+    result = with_warnings(result, warnings)
+    if tell is not None:
+        tell(result)
+    if not record.answered:
+        # the result is out, so this is no failure any more: the same command would only tell the same once more
+        with suppress(StorageError):
+            wallet.sent.save(replace(record, answered=True))
+    return result
+
+
+def _broadcast(chain: Chain, record: Sent) -> None:
+    try:
+        chain.broadcast(record.transaction)
+    except ChainError as error:
+        raise ChainError(
+            error.slug,
+            error.message,
+            hint=f"the transaction is kept: `mpchan send --resend {record.txid}` tries it again",
+        ) from None
+
+
+def _paid(spend: OwnSpend) -> Amount:
+    paid = sum(output.value.sat for output in spend.transaction.outputs) - spend.change.sat
+    return Amount(paid)

@@ -1,0 +1,119 @@
+"""What of the wallet's coins can be spent, and what waits for something."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+from mpchan.chain.base import Chain, Coin
+from mpchan.errors import NotPossible
+from mpchan.units import Amount, Height, OutPoint, Txid
+from mpchan.values import frozen
+from mpchan.wallet.keys import Keys
+from mpchan.wallet.sent import Sent
+from mpchan.wallet.wallet import Wallet
+
+_DAY_BLOCKS = 144
+
+
+@frozen
+class Holdings:
+    """The wallet's unspent outputs, each in one of these lists.
+
+    Attributes:
+        confirmed: in a block, mature, and nobody's yet.
+        own_unconfirmed: came back from what `mpchan send` sent and is not in a block yet. All inputs of such a
+            transaction are the wallet's own, so nobody else can replace it.
+        foreign_unconfirmed: every other coin that is not in a block yet: who sent it could still replace it.
+        immature: coinbase outputs below 100 blocks.
+        reserved: spent by a funding or another transaction of this wallet that the chain does not have yet.
+    """
+
+    confirmed: Sequence[Coin]
+    own_unconfirmed: Sequence[Coin]
+    foreign_unconfirmed: Sequence[Coin]
+    immature: Sequence[Coin]
+    reserved: Sequence[Coin]
+
+    def not_enough(self, error: NotPossible, offered: Collection[Coin]) -> NotPossible:
+        """A refusal of the choice of coins with what waits besides those that were offered to it."""
+        unconfirmed = [*self.own_unconfirmed, *self.foreign_unconfirmed]
+        waiting = [
+            f"{total(coins)} {why}"
+            for coins, why in (
+                (self.reserved, "are reserved by channels and sends that are not in a block yet"),
+                ([coin for coin in unconfirmed if coin not in offered], "are unconfirmed"),
+                (self.immature, "are immature"),
+            )
+            if coins
+        ]
+        if error.slug != "not-enough-funds" or not waiting:
+            return error
+        return NotPossible(error.slug, f"{error.message}; {', '.join(waiting)}", hint=error.hint)
+
+
+def holdings(wallet: Wallet, chain: Chain, keys: Keys) -> Holdings:
+    """Ask the chain for the wallet's coins and sort them.
+
+    Raises:
+        ChainError: out of reach.
+        StorageError: ``send-damaged``.
+    """
+    coins = chain.coins(keys.scripts())
+    sent = wallet.sent.all()
+    reserved = wallet.reserved_outpoints() | _pending(chain, sent, {coin.outpoint for coin in coins})
+    lists: dict[str, list[Coin]] = {name: [] for name in _LISTS}
+    for coin in coins:
+        lists[_list_of(coin, reserved, sent)].append(coin)
+    return Holdings(**lists)
+
+
+def total(coins: Collection[Coin]) -> Amount:
+    """What they hold together."""
+    return Amount(sum(coin.output.value.sat for coin in coins))
+
+
+_LISTS = ("confirmed", "own_unconfirmed", "foreign_unconfirmed", "immature", "reserved")
+
+
+def _list_of(coin: Coin, reserved: Collection[OutPoint], sent: Collection[Txid]) -> str:
+    if coin.outpoint in reserved:
+        return "reserved"
+    if not coin.confirmations:
+        return "own_unconfirmed" if coin.outpoint.txid in sent else "foreign_unconfirmed"
+    return "confirmed" if coin.mature else "immature"
+
+
+def _pending(chain: Chain, sent: Mapping[Txid, Sent], unspent: Collection[OutPoint]) -> set[OutPoint]:
+    """What the transactions that were sent spend, as far as the chain still shows it as unspent."""
+    pending: set[OutPoint] = set()
+    for record in sent.values():
+        outpoints = record.outpoints
+        # all of them spent: it is in the mempool or a block, or whatever took its place has left it nothing
+        if any(outpoint in unspent for outpoint in outpoints) and not is_void(chain, record, sent, unspent):
+            pending.update(outpoints)
+    return pending
+
+
+def is_void(
+    chain: Chain, record: Sent, sent: Mapping[Txid, Sent], unspent: Collection[OutPoint] = ()
+) -> bool:
+    """Whether a block holds another transaction in its place, or in the place of one that it spends from.
+
+    Args:
+        sent: all that this wallet sent.
+        unspent: outputs that are known to be unspent, and need not be asked for.
+    """
+    for outpoint in record.outpoints:
+        if outpoint in unspent:
+            continue
+        parent = sent.get(outpoint.txid)
+        if parent is not None and is_void(chain, parent, sent, unspent):
+            return True
+        since = Height(
+            max(1, record.height - _DAY_BLOCKS)
+        )  # a reorganisation may have replaced a day's blocks
+        seen = chain.output(outpoint, not_before=since)
+        spend = None if seen is None else seen.spend
+        if spend is not None and spend.confirmations and spend.txid != record.txid:
+            return True
+    return False

@@ -1,0 +1,189 @@
+"""``sent/<txid>.json``: transactions that move the wallet's own coins out of it, outside of any channel.
+
+A record is on disk before its transaction leaves, and stays. It tells which coins the transaction spends, so that no
+other one does while it waits for a block; and it is what a command that was cut short goes on with.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from mpchan.bitcoin.tx import Transaction, TxOut
+from mpchan.errors import NotPossible, ParseError, StorageError, UsageError
+from mpchan.units import Amount, OutPoint, Txid, is_hex
+from mpchan.values import frozen
+from mpchan.wallet.records import canonical, checksum
+from mpchan.wallet.storage import make_directory, read_text, storage_error, sync_directory, write_durably
+
+SENT_SCHEMA = 1
+
+
+@frozen
+class Sent:
+    """One such transaction, signed.
+
+    Attributes:
+        spent: the outputs that its inputs spend, in their order.
+        script_pubkey: whom it pays.
+        amount: that was asked for; None where it was all there is.
+        change_vout: the index of the change among its outputs; None where there is none.
+        height: of the chain's tip when it was made: no block up to this one spends its coins.
+        answered: whether the command that made it has told its result.
+    """
+
+    transaction: Transaction
+    spent: tuple[TxOut, ...]
+    script_pubkey: bytes
+    amount: Amount | None
+    change_vout: int | None
+    height: int
+    answered: bool
+
+    @property
+    def txid(self) -> Txid:
+        """Of its transaction."""
+        return self.transaction.txid
+
+    @property
+    def outpoints(self) -> list[OutPoint]:
+        """What its inputs spend."""
+        return [source.outpoint for source in self.transaction.inputs]
+
+    @property
+    def change(self) -> Amount:
+        """What comes back to the wallet's change address; 0 where nothing does."""
+        return Amount(0) if self.change_vout is None else self.transaction.outputs[self.change_vout].value
+
+    @property
+    def fee(self) -> Amount:
+        """What its inputs hold more than its outputs."""
+        return _total(self.spent) - _total(self.transaction.outputs)
+
+    @property
+    def paid(self) -> Amount:
+        """What it pays out."""
+        return _total(self.transaction.outputs) - self.change
+
+
+class SentTransactions:
+    """All of one wallet. Whoever changes them holds the wallet's lock.
+
+    Args:
+        directory: of the wallet.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory / "sent"
+
+    def save(self, sent: Sent) -> None:
+        """Write a record; durable on return."""
+        text = canonical(_fields(sent))
+        make_directory(self._directory)
+        envelope = f'{{"schema": {SENT_SCHEMA}, "checksum": "{checksum(text)}", "sent": {text}}}\n'
+        write_durably(self._path(str(sent.txid)), envelope.encode())
+
+    def all(self) -> dict[Txid, Sent]:
+        """Every record.
+
+        Raises:
+            StorageError: ``send-damaged``: what a damaged record has spent is not known, so nothing may be spent.
+        """
+        return {record.txid: record for record in map(self._load, self._files())}
+
+    def find(self, prefix: str) -> Sent:
+        """The one whose txid begins so.
+
+        Raises:
+            UsageError: ``ambiguous-send``.
+            NotPossible: ``unknown-send``.
+            StorageError: ``send-damaged``.
+        """
+        wanted = prefix.lower()
+        found = [path for path in self._files() if wanted and path.name.startswith(wanted)]
+        if not found:
+            raise NotPossible("unknown-send", f"this wallet sent no transaction {prefix!r:.80}")
+        if len(found) > 1:
+            raise UsageError("ambiguous-send", f"{len(found)} transactions begin with {prefix!r:.80}")
+        return self._load(found[0])
+
+    def load(self, txid: Txid) -> Sent:
+        """The record of one transaction.
+
+        Raises:
+            StorageError: ``send-damaged``, ``file-missing``.
+        """
+        return self._load(self._path(str(txid)))
+
+    def forget(self, txid: Txid) -> None:
+        """Remove a record; durable on return.
+
+        Raises:
+            StorageError: ``write-failed``.
+        """
+        path = self._path(str(txid))
+        try:
+            path.unlink()
+            sync_directory(self._directory)
+        except OSError as error:
+            raise storage_error("write-failed", path, error) from error
+
+    def _path(self, name: str) -> Path:
+        return self._directory / f"{name}.json"
+
+    def _files(self) -> list[Path]:
+        try:
+            names = sorted(path.name for path in self._directory.iterdir())
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise storage_error("read-failed", self._directory, error) from error
+        return [self._path(name[:-5]) for name in names if name[-5:] == ".json" and is_hex(name[:-5])]
+
+    def _load(self, path: Path) -> Sent:
+        try:
+            envelope = json.loads(read_text(path))
+            body = envelope["sent"]
+            if envelope["schema"] != SENT_SCHEMA or envelope["checksum"] != checksum(canonical(body)):
+                raise ValueError("checksum or schema does not fit")
+            record = _record(body)
+            if str(record.txid) != path.stem:
+                raise ValueError("it is another transaction's")
+        except (ParseError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise StorageError(
+                "send-damaged",
+                f"{path}: {error!s:.200}",
+                hint="it tells which coins a transaction spends: put it back from a backup, or move it away once "
+                "that transaction is in a block or nobody can send it any more",
+            ) from None
+        return record
+
+
+def _fields(sent: Sent) -> dict[str, Any]:
+    return {
+        "tx": sent.transaction.to_hex(),
+        "spent": [[output.value.sat, output.script_pubkey.hex()] for output in sent.spent],
+        "script": sent.script_pubkey.hex(),
+        "amount_sat": None if sent.amount is None else sent.amount.sat,
+        "change_vout": sent.change_vout,
+        "height": sent.height,
+        "answered": sent.answered,
+    }
+
+
+def _record(body: dict[str, Any]) -> Sent:
+    amount = body["amount_sat"]
+    return Sent(
+        Transaction.from_hex(body["tx"]),
+        tuple(TxOut(Amount(value), bytes.fromhex(script)) for value, script in body["spent"]),
+        bytes.fromhex(body["script"]),
+        None if amount is None else Amount(amount),
+        body["change_vout"],
+        body["height"],
+        body["answered"],
+    )
+
+
+def _total(outputs: tuple[TxOut, ...]) -> Amount:
+    return Amount(sum(output.value.sat for output in outputs))
