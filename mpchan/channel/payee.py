@@ -182,7 +182,10 @@ def _funding_rules(terms: Terms, facts: Facts, first: bool) -> Check[None]:
     yield from _funding_output_rules(terms, facts.funding.script_pubkey, facts.funding.value)
     if first:
         yield Rule(
-            "funding-spent", facts.spent_by is None, "the funding is spent already", found=facts.spent_by
+            "funding-spent",
+            facts.spent_by is None,
+            "the funding is spent already",
+            found=facts.spent_by or "",
         )
     # a miner can pay its reward into a channel; with a short settle window the refund could then be as early as any
     # update, which no block may hold before the reward has 100 blocks above it

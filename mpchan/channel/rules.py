@@ -7,7 +7,7 @@ of rules, whoever asks.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from typing import TypeVar
 
 from mpchan.errors import MpchanError, Refused
@@ -37,10 +37,14 @@ class Rule:
     error: type[MpchanError] = Refused
     hint: str | None = None
 
+    @property
+    def shown(self) -> tuple[str, str]:
+        """Expected and found as text; cut: the other party chose what was found, and could fill the screen with it."""
+        return f"{self.expected!s:.200}", f"{self.found!s:.200}"
+
     def failure(self) -> MpchanError:
         """The error that the broken rule raises."""
-        # cut: the other party chose what was found, and could fill the screen with it
-        expected, found = f"{self.expected!s:.200}", f"{self.found!s:.200}"
+        expected, found = self.shown
         detail = f": expected {expected}, found {found}" if expected else f": {found}" if found else ""
         return self.error(self.slug, f"{self.text}{detail}", hint=self.hint)
 
@@ -68,11 +72,9 @@ def enforce(check: Check[T]) -> T:
         return value
 
 
-def explain(check: Check[T]) -> list[Rule]:
+def explain(check: Check[T]) -> Iterator[Rule]:
     """Run a check for people: the rules in order, up to and with the first that is broken."""
-    applied = []
     for rule in check:
-        applied.append(rule)
+        yield rule
         if not rule.ok:
-            break
-    return applied
+            return

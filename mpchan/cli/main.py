@@ -84,6 +84,7 @@ def _print_version(context: click.Context, parameter: click.Parameter, value: bo
         "list": "wallet:list_channels",
         "show": "wallet:show",
         "inspect": "wallet:inspect",
+        "verify": "verify:verify",
         "wait": "wallet:wait",
         "payee": "main:payee",
         "payer": "main:payer",

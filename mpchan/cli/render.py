@@ -17,6 +17,7 @@ from mpchan.party.common import Result
 from mpchan.units import lock_time_from_int
 
 _PIPED_WIDTH = 400
+_BRIEF = 23
 _STATUS_STYLE = {
     "open": "green",
     "closed": "dim",
@@ -171,3 +172,33 @@ def message(view: Result) -> str:
         )
     table.add_row("signatures", str(view["signatures"]))
     return _text(table)
+
+
+def verdict(view: Result) -> str:
+    """``mpchan verify``: the rules in order, and in the last line what they come to."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("rule", no_wrap=True)
+    table.add_column("expected", overflow="fold")
+    table.add_column("found", overflow="fold")
+    table.add_column("", no_wrap=True)
+    for rule in view["rules"]:
+        mark = Text("ok", style="green") if rule["ok"] else Text("broken", style="bold red")
+        table.add_row(rule["rule"], _brief(rule["expected"]), _brief(rule["found"]), mark)
+    rows = [_text(table)] if view["rules"] else []
+    return "\n".join([*rows, _conclusion(view)])
+
+
+def _brief(value: str | None) -> str:
+    """A long value by its ends; the last line has more of it."""
+    if value is None:
+        return ""
+    return value if len(value) <= _BRIEF else f"{value[: _BRIEF - 9]}…{value[-8:]}"
+
+
+def _conclusion(view: Result) -> str:
+    kind = view["kind"].replace("-", " ")
+    where = f" of channel {view['channel']}" if view["channel"] else ""
+    if view["accepted"]:
+        return f"this wallet would take the {kind}{where}"
+    opening = "refused" if view["accepted"] is False else "cannot tell"
+    return f"the {kind}{where}: {opening} by {view['error']} (exit {view['exit_code']}): {view['message']}"

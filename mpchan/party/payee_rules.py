@@ -103,9 +103,14 @@ def own_channel_rules(wallet: Wallet, name: str) -> Check[PayeeRecord]:
     return record
 
 
+def funded_by(wallet: Wallet, transaction: Transaction) -> list[str]:
+    """The names of the channels whose funding has this txid."""
+    return [name for name in wallet.channel_names() if name.startswith(str(transaction.txid))]
+
+
 def funded_channels_rules(wallet: Wallet, transaction: Transaction) -> Check[list[str]]:
     """A transaction funds a channel of this wallet. Establishes the names of all that it could fund."""
-    names = [name for name in wallet.channel_names() if name.startswith(str(transaction.txid))]
+    names = funded_by(wallet, transaction)
     yield Rule(
         "unknown-channel", bool(names), "no channel of this wallet has this funding", found=transaction.txid
     )

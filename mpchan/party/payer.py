@@ -77,17 +77,17 @@ def open_channel(
     The same call again gives the same request again, however far the channel has come.
     """
     from mpchan.party.fees import outside_warning
-    from mpchan.party.payer_rules import new_offer_rules
+    from mpchan.party.payer_rules import new_offer_rules, opened_under
 
     offer = Offer.from_toml(offer_text)
     limits = wallet.config.limits
     asked = Asked(refund_delay, funding_fee_rate, address)
     with wallet.lock():
-        under = _under(wallet, offer)
-        for earlier in under:
+        earlier_ones = opened_under(wallet, offer)
+        for earlier in earlier_ones:
             if not isinstance(earlier.state, payer.Abandoned):
                 return _opened(_opened_so(earlier, capacity, asked))
-        enforce(new_offer_rules(wallet, chain, offer, [record.terms.name for record in under]))
+        enforce(new_offer_rules(wallet, chain, offer, [record.terms.name for record in earlier_ones]))
         rate, warnings = _funding_rate(chain, limits, funding_fee_rate)
         tip = tip_for(chain, offer.lock_time_unit)
         lock_time = refund_lock_time(offer, tip, refund_delay, limits)
@@ -152,15 +152,6 @@ def _funding_rate(chain: Chain, limits: PayerLimits, given: FeeRate | None) -> t
         raise NotPossible("funding-fee-rate", f"a funding at {given} is not relayed, the least is {least}")
     require_within(given, limits, "a funding")
     return given, []
-
-
-def _under(wallet: Wallet, offer: Offer) -> list[PayerRecord]:
-    """The channels that were opened under this very offer; all but one of them are abandoned."""
-    return [
-        record
-        for record in wallet.channels()
-        if isinstance(record, PayerRecord) and record.terms.offer == offer
-    ]
 
 
 def _opened_so(record: PayerRecord, capacity: Amount, asked: Asked) -> PayerRecord:

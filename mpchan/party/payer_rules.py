@@ -25,16 +25,25 @@ Going = Union[payer.Opening, payer.Secured, payer.Funded, payer.Settling, payer.
 """A channel that was not given up."""
 
 
+def opened_under(wallet: Wallet, offer: Offer) -> list[PayerRecord]:
+    """The channels that were opened under this very offer; all but one of them are abandoned."""
+    return [
+        record
+        for record in wallet.channels()
+        if isinstance(record, PayerRecord) and record.terms.offer == offer
+    ]
+
+
 def new_offer_rules(wallet: Wallet, chain: Chain, offer: Offer, under: Collection[str]) -> Check[None]:
     """An offer that this payer takes, made with a key that it has never seen.
 
     Args:
         under: names of the channels that were opened under this very offer, and given up.
     """
-    yield from offer_rules(offer, wallet.network.name, wallet.config.limits, chain.min_fee_rate())
     key = offer.payee_key.sec
     fresh = not wallet.knows_key(key, apart_from=under)
     yield Rule("payee-key", fresh, "the offer's key is known to this wallet already", found=key.hex())
+    yield from offer_rules(offer, wallet.network.name, wallet.config.limits, chain.min_fee_rate())
 
 
 def own_channel_rules(wallet: Wallet, name: str) -> Check[PayerRecord]:

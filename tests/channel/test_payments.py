@@ -459,7 +459,7 @@ def test_payer_and_payee_have_different_addresses() -> None:
 def test_explaining_and_enforcing_are_one_list() -> None:
     facts = facts_of(TERMS, confirmations=1)
     message = update_psbt(TERMS, 1, 1000)
-    listed = explain(payee.accept_rules(payee.Active(TERMS), message, facts))
+    listed = list(explain(payee.accept_rules(payee.Active(TERMS), message, facts)))
     assert [rule.ok for rule in listed] == [True] * (len(listed) - 1) + [False]
     assert listed[-1].slug == "unconfirmed"
     assert str(listed[-1].failure()) == "confirmations of the funding: expected at least 3, found 1"

@@ -21,6 +21,7 @@ OPTIONS: dict[str, set[str]] = {
     "list": CHAIN,
     "show": CHAIN | CHANNEL,
     "inspect": {"--network"},
+    "verify": CHAIN | CHANNEL,
     "wait": CHAIN | CHANNEL | {"--for", "--timeout"},
     "payee offer": OUTPUT
     | {

@@ -1,0 +1,202 @@
+"""``verify``: whether this wallet would take a message, rule by rule.
+
+The rules are the very generators that the commands enforce. Nothing is changed and no lock is needed: what is read from
+the wallet is read whole, as another command left it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Union
+
+from mpchan.bitcoin.psbt import Psbt
+from mpchan.bitcoin.tx import Transaction
+from mpchan.chain.base import Chain
+from mpchan.channel import payee, payer
+from mpchan.channel.offer import Offer
+from mpchan.channel.opening import default_delay_rules
+from mpchan.channel.rules import Check, Rule, explain
+from mpchan.errors import ChainError, MpchanError, NotPossible, ParseError, UsageError
+from mpchan.party import payee_rules, payer_rules
+from mpchan.party.common import Result, channel_rules, gather_facts
+from mpchan.values import frozen
+from mpchan.wallet.payer_record import PayerRecord
+from mpchan.wallet.wallet import Wallet, channel_name
+
+Message = Union[Offer, Psbt, Transaction]
+
+_TOML_LINE = re.compile(rb"^[ \t]*[A-Za-z_]+[ \t]*=[ \t]*[^\s=]", re.MULTILINE)
+"""``key = value``: no hex and no base64 holds such a line."""
+
+
+def read_message(data: bytes) -> Message:
+    """An offer, a message that lacks a signature, or a complete transaction.
+
+    Raises:
+        ParseError: as ``Offer.from_toml`` and ``decode_message``.
+    """
+    if b"\0" not in data and _TOML_LINE.search(data):
+        try:
+            return Offer.from_toml(data.decode())
+        except UnicodeDecodeError:
+            raise ParseError("not-utf8", "offer is not UTF-8 text") from None
+    from mpchan.bitcoin.message import decode_message
+
+    return decode_message(data)
+
+
+def verify(wallet: Wallet, chain: Chain, message: Message, prefix: str | None = None) -> Result:
+    """``verify FILE``: the verdict, with every rule up to the first that is broken.
+
+    Args:
+        prefix: of the channel that the message has to belong to; None for any.
+
+    Returns:
+        ``accepted`` is None where the chain could not be asked and no rule before was broken. ``exit_code`` is that of
+        the broken rule, or of what is wrong with the chain.
+
+    Raises:
+        StorageError: the wallet's own files are damaged.
+        UsageError, NotPossible: ``prefix`` names no channel, or several.
+    """
+    question = _question(wallet, chain, message)
+    check = question.check
+    if prefix is not None:
+        if isinstance(message, Offer):
+            raise UsageError("usage", "an offer belongs to no channel yet: leave --channel out")
+        wanted = wallet.find_channel(prefix, lambda record: True, "known")
+        check = _of_channel(question, wanted)
+    rules: list[Rule] = []
+    trouble: MpchanError | None = None
+    try:
+        for rule in explain(check):
+            if rule not in rules:  # a check that is part of two others is shown once
+                rules.append(rule)
+    except (ChainError, UsageError) as error:
+        trouble = error
+    return _verdict(question, rules, trouble)
+
+
+@frozen
+class _Question:
+    """What is asked of a message.
+
+    Attributes:
+        kind: refund-request, signed-refund, update, settlement, funding or offer.
+        names: of the channels that it can belong to.
+    """
+
+    kind: str
+    names: tuple[str, ...]
+    check: Check[Any]
+
+
+def _verdict(question: _Question, rules: list[Rule], trouble: MpchanError | None) -> Result:
+    broken = next((rule.failure() for rule in rules if not rule.ok), trouble)
+    accepted = None if trouble is not None else broken is None
+    return {
+        "kind": question.kind,
+        "channel": question.names[0][:16] if question.names else None,
+        "accepted": accepted,
+        "rules": [_shown(rule) for rule in rules],
+        "error": None if broken is None else broken.slug,
+        "message": None if broken is None else broken.message,
+        "hint": None if broken is None else broken.hint,
+        "exit_code": 0 if broken is None else broken.exit_code,
+    }
+
+
+def _shown(rule: Rule) -> Result:
+    expected, found = rule.shown
+    return {"rule": rule.slug, "ok": rule.ok, "expected": expected or None, "found": found or None}
+
+
+# which rules --------------------------------------------------------------------------------------
+
+
+def _question(wallet: Wallet, chain: Chain, message: Message) -> _Question:
+    if isinstance(message, Offer):
+        return _Question("offer", (), _offer_rules(wallet, chain, message))
+    if isinstance(message, Transaction):
+        names = tuple(payee_rules.funded_by(wallet, message))
+        return _Question("funding", names, _funding_rules(wallet, message))
+    names = (channel_name(message.tx.inputs[0].outpoint),) if message.tx.inputs else ()
+    kind = _kind(wallet, message)
+    checks = {
+        "refund-request": payee_rules.request_rules,
+        "signed-refund": _reply_rules,
+        "update": _incoming_rules,
+        "settlement": _incoming_rules,
+    }
+    return _Question(kind, names, checks[kind](wallet, chain, message))
+
+
+def _kind(wallet: Wallet, psbt: Psbt) -> str:
+    """The kind follows from the content: a lock time of 0 is a settlement, no signature is a request.
+
+    A request for a channel that is known already has the one output and the lock time of a refund, too.
+    """
+    transaction = psbt.tx
+    outpoint = transaction.inputs[0].outpoint if transaction.inputs else None
+    known = outpoint is not None and wallet.has_channel(outpoint)
+    if (
+        known
+        and outpoint is not None
+        and isinstance(wallet.load_channel(channel_name(outpoint)), PayerRecord)
+    ):
+        return "signed-refund"
+    unsigned = not any(fields.partial_sigs for fields in psbt.inputs)
+    if unsigned and (not known or (len(transaction.outputs) == 1 and transaction.lock_time)):
+        return "refund-request"
+    return "update" if transaction.lock_time else "settlement"
+
+
+def _of_channel(question: _Question, wanted: str) -> Check[Any]:
+    """The user named the channel that the message has to belong to."""
+    names = question.names
+    if names:
+        found = ", ".join(name[:16] for name in names)
+        yield Rule(
+            "wrong-channel",
+            wanted in names,
+            "channel of the message",
+            wanted[:16],
+            found,
+            error=UsageError,
+        )
+    return (yield from question.check)
+
+
+def _offer_rules(wallet: Wallet, chain: Chain, offer: Offer) -> Check[None]:
+    records = payer_rules.opened_under(wallet, offer)
+    serving = next((record for record in records if not isinstance(record.state, payer.Abandoned)), None)
+    yield Rule(
+        "offer-used",
+        serving is None,
+        "the offer serves a channel already",
+        found="" if serving is None else serving.terms.channel_id,
+        error=NotPossible,
+        hint="an offer serves one channel: ask the payee for another",
+    )
+    given_up = [record.terms.name for record in records]
+    yield from payer_rules.new_offer_rules(wallet, chain, offer, given_up)
+    yield from default_delay_rules(offer, wallet.config.limits)
+
+
+def _reply_rules(wallet: Wallet, chain: Chain, psbt: Psbt) -> Check[None]:
+    name = yield from channel_rules(wallet, psbt)
+    record = yield from payer_rules.own_channel_rules(wallet, name)
+    yield from payer_rules.reply_rules(chain, record, psbt)
+
+
+def _incoming_rules(wallet: Wallet, chain: Chain, psbt: Psbt) -> Check[None]:
+    name = yield from channel_rules(wallet, psbt)
+    record = yield from payee_rules.own_channel_rules(wallet, name)
+    incoming = yield from payee.incoming_rules(psbt, record.terms)
+    yield from payee.standing_rules(record.state, incoming, gather_facts(chain, record.terms))
+
+
+def _funding_rules(wallet: Wallet, transaction: Transaction) -> Check[None]:
+    names = yield from payee_rules.funded_channels_rules(wallet, transaction)
+    for name in names:
+        yield from payee_rules.funding_rules(wallet, name, transaction)
