@@ -33,12 +33,14 @@ from protocol_tools import (
 from mpchan.bitcoin.message import decode_message
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.bitcoin.tx import Transaction, TxIn, TxOut
+from mpchan.chain.base import Chain
 from mpchan.chain.embedded import EmbeddedChain
+from mpchan.chain.manual import ManualChain
 from mpchan.channel.terms import Terms
 from mpchan.errors import MpchanError, ParseError
 from mpchan.party import payee, payer, verify
 from mpchan.party.common import Result
-from mpchan.units import Amount, OutPoint, Txid
+from mpchan.units import Amount, ChainTip, OutPoint, Txid
 from mpchan.wallet.wallet import Wallet
 
 
@@ -91,9 +93,18 @@ def answer(command: Callable[[], object]) -> tuple[str, int] | None:
     return None
 
 
-def compare(scene: Scene, wallet: Wallet, sent: Psbt | Transaction) -> None:
-    """The verdict against every command that could take the message, each on the same wallet."""
-    chain = scene.pair.chain
+def compare(
+    scene: Scene, wallet: Wallet, sent: Psbt | Transaction, stands: tuple[int, int] | None = None
+) -> None:
+    """The verdict against every command that could take the message, each on the same wallet.
+
+    Args:
+        stands: tip, above the one where the channels began, and confirmations, as the user states them; None asks
+            the embedded chain.
+    """
+    chain: Chain = scene.pair.chain
+    if stands is not None:
+        chain = ManualChain(ChainTip(chain.tip().height + stands[0], 1_600_000_000), stands[1])
     before = scene.pair.files()
     verdict = verify.verify(wallet, chain, sent)
     assert scene.pair.files() == before
@@ -121,7 +132,8 @@ def compare(scene: Scene, wallet: Wallet, sent: Psbt | Transaction) -> None:
 
 # random messages ----------------------------------------------------------------------------------
 
-SOURCES = ("update", "next", "settlement", "request", "reply", "refund", "funding")
+SOURCES = ("update", "update", "settlement", "request", "reply", "refund", "funding")
+TOTALS = (0, 100, 4999, 5000, 5009, 7000, 99_999, 100_000)
 SIGNERS = ("payer", "payee", "stranger")
 
 
@@ -200,14 +212,13 @@ FIELDS: list[dict[bytes, bytes | None]] = [
 ]
 
 
-def source(scene: Scene, name: str) -> tuple[Terms, Transaction, str]:
+def source(scene: Scene, name: str, number: int, total: int) -> tuple[Terms, Transaction, str]:
     """Terms, a good transaction under them, and who has to sign it."""
     terms = {"request": scene.asked, "reply": scene.secured}.get(name, scene.terms)
     built = scheme(terms)
     good = {
-        "update": lambda: built.update(2, Amount(5000)),
-        "next": lambda: built.update(4, Amount(7000)),
-        "settlement": lambda: built.settlement(Amount(6000)),
+        "update": lambda: built.update(number, Amount(total)),
+        "settlement": lambda: built.settlement(Amount(total)),
     }.get(name, built.refund)()
     return terms, good, "payee" if name in ("reply", "refund") else "payer"
 
@@ -226,6 +237,11 @@ def secret_of(scene: Scene, who: str, terms: Terms) -> Any:
 def recipes(draw: st.DrawFn) -> dict[str, Any]:
     return {
         "source": draw(st.sampled_from(SOURCES)),
+        "number": draw(st.integers(1, 5)),
+        "total": draw(st.sampled_from(TOTALS)),
+        "stands": draw(
+            st.none() | st.tuples(st.sampled_from([0, 20, 36, 37, 38, 42, 43]), st.integers(0, 2))
+        ),
         "bends": draw(bends()),
         "signer": draw(st.sampled_from([None, None, None, *SIGNERS, "nobody"])),
         "sighash": draw(st.sampled_from([1, 1, 1, 1, 2, 3, 0x81])),
@@ -241,7 +257,7 @@ def cooked(scene: Scene, recipe: dict[str, Any]) -> Psbt | Transaction:
         for name, value in recipe["bends"]:
             funding = bend(scene, funding, name, value)
         return funding
-    terms, good, signer = source(scene, recipe["source"])
+    terms, good, signer = source(scene, recipe["source"], recipe["number"], recipe["total"])
     transaction = good
     for name, value in recipe["bends"]:
         transaction = bend(scene, transaction, name, value)
@@ -255,6 +271,9 @@ def cooked(scene: Scene, recipe: dict[str, Any]) -> Psbt | Transaction:
 
 
 GOOD: dict[str, Any] = {
+    "number": 4,
+    "total": 7000,
+    "stands": None,
     "bends": [],
     "signer": None,
     "sighash": 1,
@@ -265,18 +284,18 @@ GOOD: dict[str, Any] = {
 
 
 @given(recipe=recipes())
-@example(recipe={"source": "next", **GOOD})
+@example(recipe={"source": "update", **GOOD})
 @example(recipe={"source": "request", **GOOD})
 @example(recipe={"source": "reply", **GOOD})
 @settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_verify_accepts_what_a_command_takes_and_nothing_else(scene: Scene, recipe: dict[str, Any]) -> None:
     sent = cooked(scene, recipe)
-    compare(scene, scene.pair.payee, sent)
-    compare(scene, scene.pair.payer, sent)
+    compare(scene, scene.pair.payee, sent, recipe["stands"])
+    compare(scene, scene.pair.payer, sent, recipe["stands"])
 
 
 @given(
-    name=st.sampled_from(["next", "request", "reply", "funding"]),
+    name=st.sampled_from(["update", "request", "reply", "funding"]),
     flips=st.lists(st.tuples(st.integers(0, 10**6), st.integers(1, 255)), min_size=1, max_size=2),
 )
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -299,7 +318,6 @@ def test_the_good_ones_are_accepted(scene: Scene) -> None:
     pair = scene.pair
     for name, wallet in (
         ("update", pair.payee),
-        ("next", pair.payee),
         ("settlement", pair.payee),
         ("request", pair.payee),
         ("reply", pair.payer),
