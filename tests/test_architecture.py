@@ -36,7 +36,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "ecdsa": ("bitcoin/signature.py",),
     "coincurve": ("bitcoin/signature.py",),
     "pbk": ("chain/embedded/kernel.py",),
-    "rich": ("cli/render.py", "cli/demo"),
+    "rich": ("cli/render", "cli/demo"),
     "sqlite3": ("chain/embedded/index.py",),
     "http": ("chain/bitcoind/rpc.py",),
     "ssl": ("chain/electrum/certificates.py",),

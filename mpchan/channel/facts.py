@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from mpchan.bitcoin.tx import TxOut
+from mpchan.bitcoin.tx import Transaction, TxOut
 from mpchan.units import ChainTip, LockTime, Txid
 from mpchan.values import frozen
 
@@ -33,6 +33,7 @@ class Facts:
         spent_by: the transaction that spends the funding output, in a block or in the mempool.
         spend_confirmations: of that; 0 while it is only in the mempool.
         mature: False while the funding is a miner's fresh reward, which nothing can spend.
+        spending: the transaction ``spent_by`` itself, where the backend can say it.
     """
 
     tip: ChainTip
@@ -41,6 +42,7 @@ class Facts:
     spent_by: Txid | None = None
     spend_confirmations: int = 0
     mature: bool = True
+    spending: Transaction | None = None
 
 
 def spend_status(facts: Facts, refund_txid: Txid) -> Status | None:

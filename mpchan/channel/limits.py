@@ -23,3 +23,21 @@ class PayerLimits:
     def max_refund_delay(self, unit: str) -> int:
         """The limit in the offer's unit."""
         return self.max_refund_delay_blocks if unit == "blocks" else self.max_refund_delay_seconds
+
+
+@frozen
+class WatchPolicy:
+    """When a watcher closes a payee's channel with the latest update; from wallet.toml.
+
+    Attributes:
+        claim_after: seconds without any payment after which an update that is final is sent.
+        near_blocks, near_seconds: so long before L_0 it is sent in any case, once it is final.
+    """
+
+    claim_after: int = 172_800
+    near_blocks: int = 6
+    near_seconds: int = 3600
+
+    def near(self, unit: str) -> int:
+        """The margin before L_0 in the unit of the channel's lock times."""
+        return self.near_blocks if unit == "blocks" else self.near_seconds

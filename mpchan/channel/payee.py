@@ -371,8 +371,11 @@ def accept(state: PayeeState, psbt: Psbt, facts: Facts, key: ChannelKey) -> tupl
 # closing ------------------------------------------------------------------------------------------
 
 
-def close(state: PayeeState, facts: Facts) -> tuple[Closing, Settlement | Update]:
+def close(state: PayeeState, facts: Facts, *, contest: bool = False) -> tuple[Closing, Settlement | Update]:
     """What the payee sends to the chain: a settlement that it holds, else its best update.
+
+    Args:
+        contest: also while the refund waits in the mempool, of which a miner may know nothing yet.
 
     Raises:
         NotPossible: ``nothing-to-collect``, ``channel-…`` where another transaction spends the funding.
@@ -390,12 +393,13 @@ def close(state: PayeeState, facts: Facts) -> tuple[Closing, Settlement | Update
             hint="ask the payer for a settlement, and pass it as FILE",
         )
     ours = {held.transaction.txid for held in (settlement, active.best) if held is not None}
-    if facts.spent_by is not None and facts.spent_by not in ours:
-        now = status(state, facts)
+    now = status(state, facts)
+    against_refund = contest and now is Status.REFUNDING
+    if facts.spent_by is not None and facts.spent_by not in ours and not against_refund:
         raise NotPossible(
             f"channel-{now.value}", f"the funding is spent by {facts.spent_by}, the channel is {now.value}"
         )
-    if isinstance(closing, Update) and facts.spent_by is None:
+    if isinstance(closing, Update) and (facts.spent_by is None or against_refund):
         _require_final(closing, facts.tip)
     if active.best is not None and facts.spent_by == active.best.transaction.txid:
         closing = active.best  # it is out already: a settlement would only conflict

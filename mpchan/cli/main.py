@@ -86,6 +86,7 @@ def _print_version(context: click.Context, parameter: click.Parameter, value: bo
         "inspect": "wallet:inspect",
         "verify": "verify:verify",
         "wait": "wallet:wait",
+        "watch": "watch:watch",
         "payee": "main:payee",
         "payer": "main:payer",
         "open": "payer:open_channel",

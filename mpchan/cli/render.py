@@ -65,7 +65,8 @@ def _counted(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
-def _status(value: str) -> Text:
+def status_text(value: str) -> Text:
+    """A channel's status in its colour."""
     return Text(value, style=_STATUS_STYLE.get(value, "cyan"))
 
 
@@ -111,7 +112,7 @@ def _row(view: Result) -> dict[str, RenderableType]:
     return {
         "channel": view["channel"],
         "role": view["role"],
-        "status": _status(view["status"]),
+        "status": status_text(view["status"]),
         "paid": f"{view['paid_sat']:,}",
         "left": f"{view['remaining_sat']:,}",
         "updates": f"{view['updates']:,}",
@@ -133,7 +134,7 @@ def channel(view: Result) -> str:
     confirmations = funding["confirmations"]
     table.add_row("channel", view["channel"])
     table.add_row("role", view["role"])
-    table.add_row("status", _status(view["status"]))
+    table.add_row("status", status_text(view["status"]))
     table.add_row("network", f"{view['network']}, {view['scheme']}")
     table.add_row("capacity", sat(view["capacity_sat"]))
     table.add_row("paid", sat(view["paid_sat"]))

@@ -106,14 +106,18 @@ def from_now_on(tip: ChainTip) -> LockTime:
     return Height(max(tip.height, 1))
 
 
-def gather_facts(chain: Chain, terms: Terms) -> Facts:
+def gather_facts(chain: Chain, terms: Terms, tip: ChainTip | None = None) -> Facts:
     """Ask the chain about one channel. With the backend ``none``, the user's word counts.
+
+    Args:
+        tip: what the chain has said of its tip a moment ago, where many channels are asked about.
 
     Raises:
         ChainError: out of reach.
         UsageError: ``tip-needed``.
     """
-    tip = tip_for(chain, terms.refund_lock_time.unit)
+    if tip is None:
+        tip = tip_for(chain, terms.refund_lock_time.unit)
     if chain.stated_confirmations is not None:
         return Facts(tip, terms.funding_txout, chain.stated_confirmations)
     seen = chain.output(terms.outpoint, not_before=earliest_spend(terms))
@@ -121,7 +125,10 @@ def gather_facts(chain: Chain, terms: Terms) -> Facts:
         return Facts(tip)
     if seen.spend is None:
         return Facts(tip, seen.output, seen.confirmations, mature=seen.mature)
-    return Facts(tip, seen.output, seen.confirmations, seen.spend.txid, seen.spend.confirmations)
+    spend = seen.spend
+    return Facts(
+        tip, seen.output, seen.confirmations, spend.txid, spend.confirmations, spending=spend.transaction
+    )
 
 
 def facts_if_any(chain: Chain, terms: Terms) -> Facts | None:

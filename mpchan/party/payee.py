@@ -13,7 +13,7 @@ from mpchan.channel import payee
 from mpchan.channel.limits import PayerLimits
 from mpchan.channel.offer import Offer
 from mpchan.channel.rules import enforce
-from mpchan.errors import ChainError, NotPossible, ParseError, UsageError
+from mpchan.errors import ChainError, MpchanError, NotPossible, ParseError, Refused, UsageError
 from mpchan.party.common import (
     Result,
     broadcast,
@@ -179,8 +179,16 @@ def sign_refund(wallet: Wallet, chain: Chain, psbt: Psbt) -> Result:
 
 def funding(wallet: Wallet, chain: Chain, transaction: Transaction, *, send: bool = False) -> Result:
     """``payee funding``: take the funding transaction by file; it counts as no confirmation."""
-    names = enforce(funded_channels_rules(wallet, transaction))
-    results = [_take_funding(wallet, chain, name, transaction, send=send) for name in names]
+    results: list[Result] = []
+    failures: list[MpchanError] = []
+    # whoever knew the txid can have had a refund signed on another of its outputs, which is no channel's
+    for name in enforce(funded_channels_rules(wallet, transaction)):
+        try:
+            results.append(_take_funding(wallet, chain, name, transaction, send=send))
+        except (Refused, NotPossible) as error:
+            failures.append(error)
+    if not results:
+        raise failures[0]
     return results[0]
 
 
@@ -194,6 +202,21 @@ def _take_funding(wallet: Wallet, chain: Chain, name: str, transaction: Transact
         if send and chain.output(terms.outpoint, not_before=earliest_spend(terms)) is None:
             chain.broadcast(transaction)
         return {"channel": record.terms.channel_id, "funding_txid": str(transaction.txid)}
+
+
+def send_funding_again(wallet: Wallet, chain: Chain, name: str) -> Result:
+    """Broadcast a funding that was handed over by file, where neither chain nor mempool holds it; for the watcher.
+
+    Raises:
+        NotPossible: ``not-funded``, no file was handed over.
+    """
+    record = _load(wallet, name)
+    state = record.state
+    transaction = None if isinstance(state, payee.Abandoned) else payee.active_of(state).funding
+    if transaction is None:
+        raise NotPossible("not-funded", "the funding was not handed over by file")
+    _take_funding(wallet, chain, name, transaction, send=True)
+    return {"channel": record.terms.channel_id, "txid": str(transaction.txid)}
 
 
 def abandon(wallet: Wallet, chain: Chain, prefix: str | None) -> Result:
@@ -229,8 +252,14 @@ def accept(wallet: Wallet, chain: Chain, psbt: Psbt) -> Result:
         }
 
 
-def settle(wallet: Wallet, chain: Chain, psbt: Psbt | None, prefix: str | None = None) -> Result:
-    """``payee settle``: close the channel on the chain, with the payer's settlement or with what is held."""
+def settle(
+    wallet: Wallet, chain: Chain, psbt: Psbt | None, prefix: str | None = None, *, contest: bool = False
+) -> Result:
+    """``payee settle``: close the channel on the chain, with the payer's settlement or with what is held.
+
+    Args:
+        contest: as in ``channel.payee.close``.
+    """
     if psbt is None:
         name = wallet.find_channel(prefix, _is(payee.Active, payee.Closing), "open", still_going(chain))
     else:
@@ -251,7 +280,7 @@ def settle(wallet: Wallet, chain: Chain, psbt: Psbt | None, prefix: str | None =
         state = record.state
         if psbt is not None:
             state, _ = payee.accept(state, psbt, facts, wallet.keys.channel_key(record.key_index))
-        state, closing = payee.close(state, facts)
+        state, closing = payee.close(state, facts, contest=contest)
         if state != record.state:
             wallet.save_channel(replace(record, state=state))
         sent = broadcast(chain, closing.transaction, facts)

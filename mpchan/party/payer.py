@@ -223,7 +223,8 @@ def fund(
             wallet.save_channel(replace(record, state=state))
         refund = state.refund if isinstance(state, payer.Secured) else payer.funded_of(state).refund
         if refund_out is not None:
-            write_durably(refund_out, (refund.to_hex() + "\n").encode())
+            # through a symbolic link: the copy belongs where that leads, perhaps on another disk
+            write_durably(refund_out.resolve(), (refund.to_hex() + "\n").encode())
         sends = send and chain.sends
         if isinstance(state, payer.Secured):
             state = payer.fund(state, wallet.keys.sign_funding(state.funding, state.spent), sends=sends)
@@ -240,6 +241,30 @@ def fund(
             "broadcast": sends,
             "hex": funding.to_hex(),
         }
+
+
+def send_funding_again(wallet: Wallet, chain: Chain, name: str) -> Result:
+    """Broadcast a funding that neither chain nor mempool holds any more; for the watcher.
+
+    Raises:
+        NotPossible: ``not-funded``, the funding is unsigned.
+    """
+    with wallet.channel_lock(name):
+        record = _load(wallet, name)
+        funded = payer.ever_funded(record.state)
+        if funded is None:
+            raise NotPossible("not-funded", "the funding is not signed")
+        funding = funded.funding
+        _send_funding(chain, record.terms, funding)
+        return {"channel": record.terms.channel_id, "txid": str(funding.txid)}
+
+
+def funding_conflict(chain: Chain, record: PayerRecord) -> str | None:
+    """The transaction, in a block or in the mempool, that spends a coin which this channel's funding needs."""
+    from mpchan.party.payer_rules import foreign_spend
+
+    funding = record.funding
+    return None if funding is None else foreign_spend(chain, record.terms, funding, confirmed=False)
 
 
 def _send_funding(chain: Chain, terms: Terms, funding: Transaction) -> None:

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mpchan.bitcoin.network import Network, network_from_name
 from mpchan.chain.base import ChainConfig as ChainConfig  # read here, so had from here
-from mpchan.channel.limits import PayerLimits
+from mpchan.channel.limits import PayerLimits, WatchPolicy
 from mpchan.channel.offer import blocks_in_unit
 from mpchan.errors import ParseError
-from mpchan.units import MAX_MONEY_SAT, FeeRate, checked_int
+from mpchan.units import MAX_LOCK_TIME, MAX_MONEY_SAT, FeeRate, checked_int
 from mpchan.values import field, frozen
 
 CONFIG_VERSION = 1
 BACKENDS = ("embedded", "bitcoind", "electrum", "none")
 _CHAIN_KEYS = ("backend", "directory", "rpc_url", "rpc_cookie", "electrum", "proxy")
 _LIMIT_KEYS = ("min_fee_rate", "max_fee_rate", "max_refund_delay_blocks", "max_refund_delay_seconds")
+_WATCH_KEYS = ("claim_after", "near_blocks", "near_seconds")
 _OFFER_NUMBERS = (
     "min_capacity_sat",
     "max_capacity_sat",
@@ -39,6 +41,7 @@ class Config:
     chain: ChainConfig
     limits: PayerLimits = field(default_factory=PayerLimits)
     offer: Mapping[str, Any] = field(default_factory=dict)
+    watch: WatchPolicy = field(default_factory=WatchPolicy)
 
     @classmethod
     def from_toml(cls, text: str, *, source: Path | str = "wallet.toml") -> Config:
@@ -60,7 +63,7 @@ class Config:
 
     @classmethod
     def _from_table(cls, table: dict[str, Any]) -> Config:
-        _known(table, ("version", "network", "chain", "limits", "offer"), "")
+        _known(table, ("version", "network", "chain", "limits", "offer", "watch"), "")
         version = table.get("version", CONFIG_VERSION)
         if type(version) is not int or version != CONFIG_VERSION:
             raise ParseError(
@@ -68,7 +71,8 @@ class Config:
             )
         network = network_from_name(_string(table, "network"))
         chain = _chain(_table(table, "chain"), network)
-        return cls(network, chain, _limits(_table(table, "limits")), _offer_defaults(_table(table, "offer")))
+        limits, offer = _limits(_table(table, "limits")), _offer_defaults(_table(table, "offer"))
+        return cls(network, chain, limits, offer, _watch(_table(table, "watch")))
 
 
 def offer_defaults(config: Config, unit: str | None) -> dict[str, Any]:
@@ -132,6 +136,13 @@ max_refund_delay_seconds = 2592000
 # max_refund_delay = 4320
 # settle_window = 144
 # min_confirmations = 1
+
+[watch]
+# When `mpchan watch` closes a channel in which this wallet is paid with the latest update that it holds: as soon as
+# that is final and no payment came for claim_after (such as 90s, 30m, 12h, 2d), or L_0 is near.
+# claim_after = "2d"
+# near_blocks = 6
+# near_seconds = 3600
 """
 
 
@@ -202,3 +213,24 @@ def _offer_defaults(table: dict[str, Any]) -> dict[str, Any]:
         else:
             _string(table, key)
     return table
+
+
+_DURATION_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def _watch(table: dict[str, Any]) -> WatchPolicy:
+    _known(table, _WATCH_KEYS, "watch.")
+    values = dict(table)
+    if "claim_after" in values:
+        values["claim_after"] = _seconds(values["claim_after"], "claim_after")
+    return WatchPolicy(**{key: checked_int(value, 0, MAX_LOCK_TIME, key) for key, value in values.items()})
+
+
+def _seconds(value: Any, key: str) -> int:
+    """A duration such as ``12h``, in seconds."""
+    match = re.fullmatch(r"([0-9]{1,10})([smhd])", value, re.ASCII) if type(value) is str else None
+    if match is None:
+        raise ParseError(
+            "malformed-config", f'{key} must be a duration such as "12h" or "2d", not {value!r:.80}'
+        )
+    return int(match[1]) * _DURATION_UNITS[match[2]]

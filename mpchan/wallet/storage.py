@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -88,6 +89,30 @@ def make_directory(path: Path) -> None:
         sync_directory(path.parent)
     except OSError as error:
         raise storage_error("write-failed", path, error) from error
+
+
+def close_to_others(path: Path) -> None:
+    """Let nobody but us enter a directory; one that holds something already is not ours to close, and is refused.
+
+    Raises:
+        StorageError: ``directory-permissions``, ``write-failed``.
+    """
+    try:
+        status = os.stat(path)
+        open_to_others = bool(stat.S_IMODE(status.st_mode) & 0o077)
+        if status.st_uid == os.geteuid() and open_to_others and not os.listdir(path):
+            os.chmod(path, 0o700)
+            return
+    except OSError as error:
+        raise storage_error("write-failed", path, error) from error
+    if status.st_uid != os.geteuid():
+        raise StorageError("directory-permissions", f"{path} belongs to another user")
+    if open_to_others:
+        raise StorageError(
+            "directory-permissions",
+            f"{path} is open to others (mode {stat.S_IMODE(status.st_mode):04o}) and not empty",
+            hint=f"chmod 700 {path}, or name a new directory",
+        )
 
 
 def read_text(path: Path) -> str:

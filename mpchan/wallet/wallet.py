@@ -30,7 +30,15 @@ from mpchan.values import frozen
 from mpchan.wallet.config import ChainConfig, Config, config_text
 from mpchan.wallet.keys import Keys
 from mpchan.wallet.records import dump, load
-from mpchan.wallet.storage import locked, make_directory, read_text, storage_error, write_durably
+from mpchan.wallet.storage import (
+    LOCK_TIMEOUT_SECONDS,
+    close_to_others,
+    locked,
+    make_directory,
+    read_text,
+    storage_error,
+    write_durably,
+)
 
 if TYPE_CHECKING:
     from mpchan.wallet.records import Record
@@ -59,10 +67,15 @@ def channel_name(outpoint: OutPoint) -> str:
 
 
 class Wallet:
-    """One wallet directory, open. Make it with ``create`` or ``open``."""
+    """One wallet directory, open. Make it with ``create`` or ``open``.
+
+    Attributes:
+        patience: seconds to wait for a channel that another process holds.
+    """
 
     def __init__(self, directory: Path, config: Config) -> None:
         self.directory = directory
+        self.patience = LOCK_TIMEOUT_SECONDS
         self.config = config
         self._parsed: dict[str, tuple[str, Record]] = {}  # by channel name: the file's text, and what it says
 
@@ -86,11 +99,18 @@ class Wallet:
         """Make a new wallet with new keys.
 
         Raises:
-            StorageError: ``wallet-exists``, ``write-failed``.
+            StorageError: ``wallet-exists``, ``directory-permissions``, ``write-failed``.
+            ParseError: ``malformed-config`` for a name that is not UTF-8.
         """
         text = config_text(network, chain)
         config = Config.from_toml(text)
+        try:
+            data = text.encode()
+        except UnicodeEncodeError as error:
+            raise ParseError("malformed-config", f"wallet.toml would not be UTF-8: {error!s:.200}") from None
         make_directory(directory)
+        if not (directory / "wallet.toml").exists():
+            close_to_others(directory)
         with locked(directory / "wallet.lock"):
             if (directory / "wallet.toml").exists():
                 raise StorageError("wallet-exists", f"{directory} holds a wallet already")
@@ -101,7 +121,7 @@ class Wallet:
                 Keys.load(keys_path, network)
             else:
                 Keys.create(keys_path, network)
-            write_durably(directory / "wallet.toml", text.encode(), mode=0o600)
+            write_durably(directory / "wallet.toml", data, mode=0o600)
         return cls(directory, config)
 
     @classmethod
@@ -145,7 +165,21 @@ class Wallet:
 
     def channel_lock(self, name: str) -> AbstractContextManager[None]:
         """Hold one channel."""
-        return locked(self._channels / f"{name}.lock")
+        return locked(self._channels / f"{name}.lock", timeout=self.patience)
+
+    def channel_changed_at(self, name: str) -> int:
+        """When the channel's file was last written: nanoseconds since 1970, by the file system.
+
+        Raises:
+            StorageError: ``file-missing``, ``read-failed``.
+        """
+        path = self._channel_path(name)
+        try:
+            return os.stat(path).st_mtime_ns
+        except FileNotFoundError as error:
+            raise storage_error("file-missing", path, error) from error
+        except OSError as error:
+            raise storage_error("read-failed", path, error) from error
 
     def channel_names(self) -> list[str]:
         """The names of all channels, sorted."""
@@ -249,13 +283,31 @@ class Wallet:
         return names[0]
 
     def knows_key(self, key: bytes, *, apart_from: Collection[str] = ()) -> bool:
-        """Whether a compressed key stands in any offer or channel of this wallet.
+        """Whether a compressed key is one of those of any offer or channel of this wallet.
 
         Args:
             apart_from: names of channels that are not looked at.
         """
         files = self._files("offers", ".toml") + self._files("channels", ".json")
-        return any(_mentions(path, [key.hex()]) for path in files if path.name[:-5] not in apart_from)
+        return any(
+            _mentions(path, [key.hex()]) and self._has_key(path, key)
+            for path in files
+            if path.name[:-5] not in apart_from
+        )
+
+    def _has_key(self, path: Path, key: bytes) -> bool:
+        """Whether a file that mentions a key does so as its own key: others can stand in words of the other party.
+
+        A damaged file is taken at its word.
+        """
+        name = path.name[:-5]
+        try:
+            if path.parent == self._channels:
+                terms = self.load_channel(name).terms
+                return key in (terms.payer_key.sec, terms.offer.payee_key.sec)
+            return self.load_offer(name).offer.payee_key.sec == key
+        except MpchanError:
+            return True
 
     def reserved_outpoints(self) -> set[OutPoint]:
         """Coins that a funding of this wallet spends or is about to spend.
@@ -325,8 +377,9 @@ class Wallet:
         """
         wanted = [key.hex() for key in keys]
         for path in self._files("offers", ".toml"):
-            if _mentions(path, wanted):
-                return self.load_offer(path.name[:-5])
+            own = self.load_offer(path.name[:-5]) if _mentions(path, wanted) else None
+            if own is not None and own.offer.payee_key.sec in keys:
+                return own
         return None
 
 

@@ -234,3 +234,10 @@ def test_a_damaged_text_is_refused_or_another_valid_offer(data: st.DataObject) -
         return
     assert Offer.from_toml(offer.to_toml()) == offer
     assert offer.min_refund_delay >= offer.settle_window + offer.confirmation_delay + offer.margin
+
+
+def test_a_key_of_very_many_parts_is_refused_at_once() -> None:
+    """Its parts are looked up again and again: without a limit, this text would take minutes."""
+    with pytest.raises(ParseError) as caught:
+        Offer.from_toml(".".join("a" * 199_999) + "=1")
+    assert caught.value.slug == "malformed-toml"

@@ -23,6 +23,7 @@ OPTIONS: dict[str, set[str]] = {
     "inspect": {"--network"},
     "verify": CHAIN | CHANNEL,
     "wait": CHAIN | CHANNEL | {"--for", "--timeout"},
+    "watch": {"--once", "--interval"},
     "payee offer": OUTPUT
     | {
         "--like",

@@ -33,6 +33,40 @@ def test_the_files_of_a_wallet(bare: Shell) -> None:
     assert len(bytes.fromhex(keys["entropy"])) == 16
 
 
+def test_a_directory_that_others_can_enter(bare: Shell) -> None:
+    """An empty one is closed to them; what is in another may be theirs to read, so it is left as it is."""
+    for name in ("empty", "used"):
+        (bare.folder / name).mkdir()
+        (bare.folder / name).chmod(0o755)
+    bare.ok("mpchan --wallet empty init")
+    assert mode(bare.folder / "empty") == 0o700
+    (bare.folder / "used" / "letter").write_text("to everybody")
+    error = bare.fails("mpchan --wallet used init", 7, "directory-permissions")
+    assert error["hint"] == f"chmod 700 {bare.folder / 'used'}, or name a new directory"
+    assert mode(bare.folder / "used") == 0o755
+    (bare.folder / "used").chmod(0o700)
+    bare.ok("mpchan --wallet used init")
+    # a wallet that is there already is called by its name
+    (bare.folder / "used").chmod(0o755)
+    bare.fails("mpchan --wallet used init", 7, "wallet-exists")
+
+
+def test_a_setting_that_no_toml_can_hold(bare: Shell) -> None:
+    words = [
+        "mpchan",
+        "--wallet",
+        "new",
+        "init",
+        "--chain",
+        "bitcoind",
+        "--rpc-cookie",
+        b"\xff.cookie".decode(errors="surrogateescape"),
+    ]
+    done = bare.run([*words, "--json"])
+    assert (done.code, done.error["error"]) == (3, "malformed-config")
+    assert not (bare.folder / "new").exists()
+
+
 def test_init_twice_is_refused_and_changes_nothing(bare: Shell) -> None:
     bare.ok("mpchan --wallet buyer init")
     for options in ("", "--network signet", "--chain none"):

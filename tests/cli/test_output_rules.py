@@ -166,6 +166,14 @@ def test_the_refunds_copy_is_a_file_of_its_own(paid: Shell) -> None:
     paid.fails(f"{fund} --refund-out buyer", 2, "output-unwritable")
     paid.fails(f"{fund} --refund-out missing/refund", 2, "output-unwritable")
     paid.fails(f"{fund} --refund-out /dev/null", 2, "output-unwritable")
+    (paid.folder / "disk").mkdir()
+    (paid.folder / "link.hex").symlink_to("disk/refund.hex")
+    for _ in range(2):  # the copy is where the link leads, be it there already or not
+        paid.ok(f"{fund} --refund-out link.hex -o funding2.hex -q")
+        assert (paid.folder / "link.hex").is_symlink()
+        assert paid.json("mpchan inspect disk/refund.hex")["lock_time"] == 417
+    (paid.folder / "inside.hex").symlink_to("buyer/keys.toml")
+    paid.fails(f"{fund} --refund-out inside.hex", 2, "output-is-wallet")
     paid.ok(f"{fund} --refund-out refund.hex -o funding2.hex -q")
     assert paid.json("mpchan inspect refund.hex")["lock_time"] == 417
     assert stat.S_IMODE((paid.folder / "refund.hex").stat().st_mode) == 0o600

@@ -32,6 +32,7 @@ from protocol_tools import (
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.bitcoin.tx import Transaction, TxIn, TxOut
 from mpchan.chain.embedded import EmbeddedChain
+from mpchan.channel import payee as payee_protocol
 from mpchan.channel.offer import Offer
 from mpchan.errors import MpchanError
 from mpchan.party import payee
@@ -380,3 +381,30 @@ def test_9_a_colliding_shown_id_is_no_reason_to_refuse(chain_directory: Path, tm
         with pytest.raises(MpchanError) as caught:
             pair.payee.find_channel(terms.channel_id, lambda record: True, "known")
         assert (caught.value.slug, caught.value.exit_code) == ("ambiguous-channel", 2)
+
+
+@pytest.mark.parametrize("claimed", [0, 1, 7])
+def test_20_an_output_that_somebody_else_claimed(chain_directory: Path, tmp_path: Path, claimed: int) -> None:
+    """Who has seen the txid has a refund signed on another of its outputs: the true channel takes its funding."""
+    with EmbeddedChain(chain_directory) as chain:
+        pair = Pair(tmp_path, chain)
+        request = pair.request()
+        reply = pair.sign_refund(request["hex"])
+        terms = pair.payer_record(f"{request['funding_txid']}-0").terms
+        if claimed:
+            false = replace(
+                terms,
+                offer=Offer.from_toml(pair.offer()),
+                outpoint=OutPoint(terms.outpoint.txid, claimed),
+                payer_key=STRANGER_SECRET.public_key,
+            )
+            payee.sign_refund(pair.payee, chain, message(false, scheme(false).refund()))
+        funding = Transaction.from_hex(pair.fund(reply, send=False)["hex"])
+        taken = payee.funding(pair.payee, chain, funding)
+        assert taken == {"channel": terms.channel_id, "funding_txid": str(funding.txid)}
+        assert pair.payee_record(terms.name).state == payee_protocol.Active(terms, funding)
+        if claimed:
+            payee.abandon(pair.payee, chain, false.name)
+            with pytest.raises(MpchanError) as caught:
+                payee._take_funding(pair.payee, chain, false.name, funding, send=False)
+            assert caught.value.slug in ("funding-script", "funding-output")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from party_tools import Pair, new_wallet, psbt
+from party_tools import SHORT, Pair, new_wallet, psbt
 
 from mpchan.bitcoin.address import address_to_script
 from mpchan.bitcoin.network import SIGNET
@@ -15,6 +15,7 @@ from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.chain.manual import ManualChain
 from mpchan.channel.limits import PayerLimits
+from mpchan.channel.offer import Offer
 from mpchan.errors import MpchanError, NotPossible, Refused, UsageError
 from mpchan.party import payee, payer, views
 from mpchan.units import Amount, FeeRate
@@ -212,6 +213,26 @@ def test_messages_do_not_fit_the_other_role(pair: Pair) -> None:
     assert slug_of(payer.pay, pair.payee, pair.chain, name, Amount(1)) == ("wrong-role", 2)
     assert slug_of(payee.settle, pair.payer, pair.chain, None, name) == ("wrong-role", 2)
     assert pair.files() == before
+
+
+def test_a_key_in_the_words_of_an_offer_is_not_used_by_it(pair: Pair) -> None:
+    """A payee that names a competitor's key in its memo, or in what it sells, keeps nobody from paying there."""
+    pair.coin()
+    competitor = new_wallet(pair.directory / "competitor")
+    wanted = payee.offer(competitor, pair.chain, SHORT)["toml"]
+    key = Offer.from_toml(wanted).payee_key.sec.hex()
+    hostile = pair.offer(memo=key) + f'\n[sale]\npayee_pubkey = "{key}"\npayer_pubkey = "{key}"\n'
+    pair.request(offer=hostile)
+    request = payer.open_channel(pair.payer, pair.chain, wanted, Amount(100_000))
+    reply = payee.sign_refund(competitor, pair.chain, psbt(request["hex"]))
+    pair.fund(reply["hex"])
+    # the same among one's own offers
+    own = [pair.offer(memo=key) for key in (key, "")]
+    for number in range(4):
+        own.append(pair.offer(memo=f"{number} {Offer.from_toml(own[-1]).payee_key.sec.hex()}"))
+    for text in own:
+        pair.coin()
+        pair.sign_refund(pair.request(offer=text)["hex"])
 
 
 def test_46_a_wallet_does_not_pay_itself(pair: Pair) -> None:

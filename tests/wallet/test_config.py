@@ -8,7 +8,7 @@ import pytest
 import tomli
 
 from mpchan.bitcoin.network import MAINNET, REGTEST, SIGNET
-from mpchan.channel.limits import PayerLimits
+from mpchan.channel.limits import PayerLimits, WatchPolicy
 from mpchan.errors import ParseError, StorageError
 from mpchan.units import FeeRate
 from mpchan.wallet.config import ChainConfig, Config, config_text, offer_defaults
@@ -142,11 +142,12 @@ def test_delays_count_for_the_unit_of_the_file_only() -> None:
 
 def test_the_files_comments_show_terms_that_work() -> None:
     """Each commented line of the new file, once its mark is taken away, is a setting."""
-    lines = [
-        line[2:]
-        for line in config_text(REGTEST, ChainConfig()).splitlines()
-        if line.startswith("# ") and " = " in line
-    ]
-    assert len(lines) >= 5
-    config = Config.from_toml(MINIMAL + "[offer]\n" + "\n".join(lines))
-    assert set(config.offer) == set(tomli.loads("\n".join(lines)))
+    text = config_text(REGTEST, ChainConfig())
+    settings = [line for line in text.splitlines() if line.startswith("# ") and " = " in line]
+    assert len(settings) >= 5
+    for line in settings:
+        text = text.replace(line, line[2:])
+    config, table = Config.from_toml(text), tomli.loads(text)
+    assert set(config.offer) == set(table["offer"])
+    assert len(config.offer) + len(table["watch"]) == len(settings)
+    assert config.watch == WatchPolicy()

@@ -15,7 +15,7 @@ import pytest
 
 from mpchan.errors import ParseError, StorageError
 from mpchan.wallet import storage
-from mpchan.wallet.storage import locked, make_directory, read_text, write_durably
+from mpchan.wallet.storage import close_to_others, locked, make_directory, read_text, write_durably
 
 
 def failing(error: int) -> Callable[..., None]:
@@ -201,3 +201,18 @@ def test_another_process_waits_and_a_dead_one_holds_nothing(tmp_path: Path) -> N
         other.wait()
         with locked(path, timeout=5):
             pass
+
+
+def test_a_directory_of_another_user_is_not_for_a_wallet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its owner could open it to itself again."""
+    close_to_others(tmp_path)
+    owner = tmp_path.stat().st_uid
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    with pytest.raises(StorageError) as caught:
+        close_to_others(tmp_path)
+    assert (caught.value.slug, caught.value.message) == (
+        "directory-permissions",
+        f"{tmp_path} belongs to another user",
+    )

@@ -1,0 +1,324 @@
+"""The watcher: looks after every channel of a wallet, round by round.
+
+A round asks for the tip once and for each channel's output once; ``channel.watching_payee`` and ``watching_payer``
+decide; the deeds are done by the functions behind the commands, under the channel's lock, which look again and save
+before they send. The watcher signs nothing: all that it sends is complete on the disk. It remembers nothing that
+counts, so it may be stopped and started at any moment, and several may run at once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+from mpchan.chain.base import Chain
+from mpchan.channel import payee as payee_protocol
+from mpchan.channel import payer as payer_protocol
+from mpchan.channel.facts import Facts
+from mpchan.channel.watching import Deadline, Decision, Deed, next_deadline
+from mpchan.channel.watching_payee import payee_deadlines, payee_decision
+from mpchan.channel.watching_payer import payer_deadlines, payer_decision
+from mpchan.errors import ChainError, MpchanError, NotPossible, StorageError, TooEarly
+from mpchan.party import payee, payer
+from mpchan.party.common import ENDED, Result, gather_facts
+from mpchan.units import ChainTip
+from mpchan.values import frozen, replace
+from mpchan.wallet.payee_record import PayeeRecord
+from mpchan.wallet.payer_record import PayerRecord
+from mpchan.wallet.wallet import Wallet
+
+if TYPE_CHECKING:
+    from mpchan.wallet.records import Record
+
+PATIENCE_SECONDS = 1.0
+"""For a channel that another command holds: there will be another round."""
+
+STUBBORN_ROUNDS = 3
+"""What passes by itself as a rule, and has not after so many rounds, needs a person."""
+
+
+class BugAlarm(MpchanError):
+    """A mistake of ours with one channel (exit 1)."""
+
+
+@frozen
+class Sight:
+    """What a round saw of one channel, and did.
+
+    Attributes:
+        name: of the channel's file.
+        record: None where the file cannot be read.
+        sent: the txid of what was handed to the chain.
+        over: nothing needs to be asked about it any more, unless its file changes.
+    """
+
+    name: str
+    record: Record | None = None
+    facts: Facts | None = None
+    tip: ChainTip | None = None
+    deed: Deed = Deed.NOTHING
+    sent: str | None = None
+    why: str = ""
+    alarm: MpchanError | None = None
+    over: bool = False
+
+    @property
+    def status(self) -> str | None:
+        """As ``show`` has it."""
+        return None if self.record is None else self.record.status(self.facts).value
+
+    @property
+    def deadline(self) -> Deadline | None:
+        """The next one; None for a channel that has ended."""
+        record, tip = self.record, self.tip
+        if record is None or tip is None or record.status(self.facts) in ENDED:
+            return None
+        if isinstance(record, PayerRecord):
+            return next_deadline(payer_deadlines(record.state), tip)
+        return next_deadline(payee_deadlines(record.state), tip)
+
+    def to_dict(self, now: float) -> Result:
+        """One line of ``watch --json``."""
+        record, alarm = self.record, self.alarm
+        return {
+            "event": "channel",
+            "channel": self.name[:16],
+            "outpoint": self.name.replace("-", ":"),
+            "role": None if record is None else record.role,
+            "status": self.status,
+            "confirmations": None
+            if self.facts is None or self.facts.funding is None
+            else self.facts.confirmations,
+            "paid_sat": None if record is None else record.paid.sat,
+            "action": self.deed.value,
+            "txid": self.sent,
+            "deadline": None if self.tip is None else deadline_view(self.deadline, self.tip, now),
+            "reason": self.why,
+            "alarm": None if alarm is None else alarm.slug,
+            "message": None if alarm is None else alarm.message,
+            "hint": None if alarm is None else alarm.hint,
+        }
+
+
+def deadline_view(deadline: Deadline | None, tip: ChainTip, now: float) -> Result | None:
+    """A deadline in blocks and in clock time, each an estimate where the lock time is the other (600 s a block)."""
+    if deadline is None:
+        return None
+    lock_time, seconds = deadline.lock_time, deadline.seconds_left(tip)
+    at = now + seconds if lock_time.unit == "blocks" else float(lock_time.value)
+    return {
+        "what": deadline.what,
+        "lock_time": lock_time.value,
+        "unit": lock_time.unit,
+        "blocks": deadline.blocks_left(tip),
+        "seconds": seconds,
+        "at": datetime.fromtimestamp(at, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
+
+
+@frozen
+class Round:
+    """The end of a round.
+
+    Attributes:
+        tip: None where the chain was out of reach.
+        sights: of all channels that were looked at.
+        alarm: of the round as a whole: the chain is out of reach.
+        whole: whether every channel was looked at.
+    """
+
+    tip: ChainTip | None
+    sights: tuple[Sight, ...]
+    alarm: MpchanError | None = None
+    whole: bool = True
+
+    @property
+    def alarms(self) -> list[MpchanError]:
+        """All reasons why a person is needed."""
+        found = [sight.alarm for sight in self.sights if sight.alarm is not None]
+        return found if self.alarm is None else [self.alarm, *found]
+
+    @property
+    def exit_code(self) -> int:
+        """0 where nobody is needed, else the highest exit code of the alarms."""
+        return max([alarm.exit_code for alarm in self.alarms], default=0)
+
+    def to_dict(self) -> Result:
+        """One line of ``watch --json``."""
+        alarm = self.alarm
+        return {
+            "event": "round",
+            "height": None if self.tip is None else self.tip.height,
+            "median_time": None if self.tip is None else self.tip.median_time,
+            "channels": len(self.sights),
+            "going": sum(1 for sight in self.sights if not _has_ended(sight)),
+            "alarms": len(self.alarms),
+            "alarm": None if alarm is None else alarm.slug,
+            "message": None if alarm is None else alarm.message,
+            "hint": None if alarm is None else alarm.hint,
+            "exit_code": self.exit_code,
+        }
+
+
+def _has_ended(sight: Sight) -> bool:
+    return sight.record is not None and sight.record.status(sight.facts) in ENDED
+
+
+class Watcher:
+    """All channels of one wallet.
+
+    Args:
+        once: there will be no second round: what would pass by itself is an alarm at once.
+        stop: asked between two channels; True ends the round.
+        clock: seconds since 1970.
+
+    Raises:
+        ChainError: ``no-backend``, the wallet asks no chain.
+    """
+
+    def __init__(
+        self,
+        wallet: Wallet,
+        chain: Chain,
+        *,
+        once: bool = False,
+        stop: Callable[[], bool] = lambda: False,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        if not chain.sends:
+            raise ChainError(
+                "no-backend",
+                "this wallet asks no chain, so there is nothing to watch with",
+                hint="set chain.backend in wallet.toml",
+            )
+        if not once:
+            wallet.patience = PATIENCE_SECONDS
+        self._wallet = wallet
+        self._chain = chain
+        self._once = once
+        self._stop = stop
+        self.clock = clock
+        self._over: dict[str, tuple[int, Sight]] = {}  # by name: when the file was written, and what was seen
+        self._held_up: dict[str, int] = {}  # by name: rounds in a row in which a deed was put off
+
+    def round(self, tell: Callable[[Sight], None]) -> Round:
+        """Look at every channel once and do what is due.
+
+        Args:
+            tell: called after each channel.
+        """
+        sights: list[Sight] = []
+        tip: ChainTip | None = None
+        try:
+            tip = self._chain.tip()
+            names = self._wallet.channel_names()
+        except (ChainError, StorageError) as error:
+            return Round(tip, (), error, whole=False)
+        for name in names:
+            if self._stop():
+                return Round(tip, tuple(sights), whole=False)
+            sight = self._look_after(name, tip)
+            sights.append(sight)
+            tell(sight)
+            if isinstance(sight.alarm, ChainError):
+                blind = self._out_of_reach()
+                if blind is not None:
+                    return Round(tip, tuple(sights), blind, whole=False)
+        for forgotten in self._over.keys() - set(names):
+            del self._over[forgotten]
+        return Round(tip, tuple(sights))
+
+    def _out_of_reach(self) -> ChainError | None:
+        """Whether it is the chain as a whole that fails, and not one channel's questions."""
+        try:
+            self._chain.tip()
+        except ChainError as error:
+            return error
+        return None
+
+    def _look_after(self, name: str, tip: ChainTip) -> Sight:
+        """One channel; whatever goes wrong here is this channel's alarm, and stops no other."""
+        try:
+            written = self._wallet.channel_changed_at(name)
+            known = self._over.get(name)
+            if known is not None and known[0] == written:
+                return known[1]
+            record = self._wallet.load_channel(name)
+        except MpchanError as error:
+            return Sight(name, tip=tip, why="the channel's file cannot be read", alarm=error)
+        try:
+            sight = self._decide_and_act(name, record, tip, written)
+        except MpchanError as error:
+            return Sight(name, record, tip=tip, why="the chain does not answer about it", alarm=error)
+        except Exception as error:  # noqa: BLE001  # a mistake of ours with one channel must not cost another its money
+            alarm = BugAlarm("bug", f"unexpected {type(error).__name__}: {error!s:.200}")
+            return Sight(name, record, tip=tip, why="this is a bug in mpchan", alarm=alarm)
+        if sight.over:
+            self._over[name] = (written, sight)
+        return sight
+
+    def _decide_and_act(self, name: str, record: Record, tip: ChainTip, written: int) -> Sight:
+        facts = None if _is_given_up(record) else gather_facts(self._chain, record.terms, tip)
+        decision = self._decide(record, facts, written)
+        sight = Sight(
+            name, record, facts, tip, decision.deed, None, decision.why, decision.alarm, decision.over
+        )
+        if decision.deed is Deed.NOTHING:
+            self._held_up.pop(name, None)
+            return sight
+        return self._act(sight, record, decision)
+
+    def _decide(self, record: Record, facts: Facts | None, written: int) -> Decision:
+        if isinstance(record, PayeeRecord):
+            silent = max(0, int(self.clock() - written / 1e9))
+            return payee_decision(record.state, facts, self._wallet.config.watch, silent)
+        unseen = facts is not None and facts.funding is None
+        conflict = payer.funding_conflict(self._chain, record) if unseen else None
+        return payer_decision(record.state, facts, conflict)
+
+    # deeds ----------------------------------------------------------------------------------------
+
+    def _act(self, sight: Sight, record: Record, decision: Decision) -> Sight:
+        try:
+            sent = self._send(sight.name, record, decision)
+        except (TooEarly, NotPossible) as error:  # the chain, or another command, was quicker
+            return self._put_off(sight, error)
+        except StorageError as error:
+            if error.slug != "locked":
+                raise
+            return self._put_off(sight, error)
+        except ChainError as error:
+            return replace(sight, alarm=decision.alarm or error, why=error.message)
+        self._held_up.pop(sight.name, None)
+        record = self._wallet.load_channel(sight.name)
+        facts = gather_facts(self._chain, record.terms)
+        return replace(sight, record=record, facts=facts, sent=sent)
+
+    def _send(self, name: str, record: Record, decision: Decision) -> str:
+        wallet, chain = self._wallet, self._chain
+        if decision.deed is Deed.REFUND:
+            result = payer.refund(wallet, chain, name)
+        elif decision.deed is not Deed.FUNDING:
+            result = payee.settle(wallet, chain, None, name, contest=decision.contest)
+        elif isinstance(record, PayerRecord):
+            result = payer.send_funding_again(wallet, chain, name)
+        else:
+            result = payee.send_funding_again(wallet, chain, name)
+        return str(result["txid"])
+
+    def _put_off(self, sight: Sight, error: MpchanError) -> Sight:
+        """To the next round; it is an alarm only where there is none, or it comes to nothing again and again."""
+        rounds = self._held_up.get(sight.name, 0) + 1
+        self._held_up[sight.name] = rounds
+        serious = self._once or rounds >= STUBBORN_ROUNDS
+        alarm = sight.alarm or (error if serious else None)
+        return replace(sight, why=f"put off: {error.message}", alarm=alarm)
+
+
+def _is_given_up(record: Record) -> bool:
+    """A void funding may come back with a reorganisation, one that was never signed cannot."""
+    if isinstance(record, PayerRecord):
+        return isinstance(record.state, payer_protocol.Abandoned) and record.state.funded is None
+    return isinstance(record.state, payee_protocol.Abandoned)
