@@ -6,18 +6,23 @@ A test that is written against ``Ground`` says nothing of the backend; the walle
 
 from __future__ import annotations
 
+import io
+import shlex
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
+import pytest
 from node import Node
-from transcript import Done, Files, Shell
+from transcript import WALLETS, Done, Files, Shell
 
 from mpchan.bitcoin.address import address_to_script
 from mpchan.bitcoin.network import REGTEST
 from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.embedded import EmbeddedChain
+from mpchan.cli.main import main
 from mpchan.units import Amount, ChainTip
 
 COIN = 1_000_000
@@ -147,12 +152,24 @@ class NodeGround(Ground):
 
 
 class Traders(Shell):
-    """The wallets ``buyer`` and ``seller`` on a ground; ``mine N`` and ``mine-to HEIGHT`` of a transcript mine."""
+    """The wallets ``buyer`` and ``seller`` on a ground; ``mine N`` and ``mine-to HEIGHT`` of a transcript mine there.
 
-    def __init__(self, folder: Path, ground: Ground) -> None:
+    Args:
+        in_process: run ``mpchan`` in this process, which is ten times as fast; what it must read from its disk again
+            it reads, since every command opens its wallet and its backend anew.
+    """
+
+    def __init__(self, folder: Path, ground: Ground, *, in_process: bool = False) -> None:
         super().__init__(folder)
         self.ground = ground
         self.env.update(ground.env)
+        self.in_process = in_process
+
+    def init(self) -> None:
+        """Both wallets, as the ground wants them, and a coin for the buyer."""
+        for wallet in WALLETS:
+            self.ok(f"mpchan --wallet {wallet} init {self.ground.init}")
+        self.coin()
 
     def files(self) -> Files:
         """Without what a backend notes for itself, which can be deleted at any time."""
@@ -164,15 +181,42 @@ class Traders(Shell):
         self.ground.mine()
         self.ground.settle_down()
 
+    def sums(self) -> tuple[int, int]:
+        """What buyer and seller have, where nothing is under way any more."""
+        found = []
+        for wallet in WALLETS:
+            balance = self.json(f"mpchan --wallet {wallet} balance")
+            assert balance["unconfirmed_sat"] == balance["in_channels_sat"] == 0, (wallet, balance)
+            found.append(balance["confirmed_sat"])
+        buyer, seller = found
+        return buyer, seller
+
+    def statuses(self) -> tuple[str, str]:
+        """The one channel's status in the eyes of buyer and seller."""
+        buyer, seller = (self.json(f"mpchan --wallet {wallet} show")["status"] for wallet in WALLETS)
+        return buyer, seller
+
     def _start(self, command: str | Sequence[str | Path], stdin: bytes, env: dict[str, str | None]) -> Done:
-        words = self.filled(command).split() if isinstance(command, str) else []
+        shown = self.filled(command) if isinstance(command, str) else ""
+        words = shown.split()
         if words[:1] == ["mine"]:
             self.ground.mine(int(words[1]))
-            done = Done(" ".join(words), 0, "", "")
+            done = Done(shown, 0, "", "")
         elif words[:1] == ["mine-to"]:
             self.ground.mine(int(words[1]) - self.ground.tip().height)
-            done = Done(" ".join(words), 0, "", "")
+            done = Done(shown, 0, "", "")
+        elif self.in_process and words[:1] == ["mpchan"] and not env:
+            done = self._run_here(shown)
         else:
             done = super()._start(command, stdin, env)
         self.ground.settle_down()
         return done
+
+    def _run_here(self, command: str) -> Done:
+        out, err = io.StringIO(), io.StringIO()
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+            patch.chdir(self.folder)
+            for name, value in self.env.items():
+                patch.setenv(name, value)
+            code = main(shlex.split(command)[1:])
+        return Done(command, code, out.getvalue(), err.getvalue())

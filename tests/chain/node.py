@@ -102,6 +102,14 @@ class Node:
         assert self._process is not None
         self._process.wait(60)
 
+    def crash(self) -> None:
+        """Kill it as a power cut would; its mempool is gone.
+
+        A node that has no peers could never fetch again what it had not yet written, so it writes first.
+        """
+        self.call("gettxoutsetinfo", "none")
+        self.kill()
+
     @property
     def is_running(self) -> bool:
         """Whether it was started and has not ended."""

@@ -10,23 +10,15 @@ from pathlib import Path
 import pytest
 from grounds import COIN, LATER, Ground, Traders
 from judge import judge_wallet
+from story import CAPACITY, FUNDING_FEE, OPEN, REFUND_FEE, RESERVE, TERMS
 from transcript import WALLETS
-
-TERMS = "--fee-rate 2 --settle-window 6 --min-refund-delay 25 --max-refund-delay 60"
-OPEN = "open offer.toml 100000 --funding-fee-rate 2"
-FUNDING_FEE = 306  # 153 vB at 2 sat/vB
-CAPACITY = 100_000
-RESERVE = 338  # of a close with both outputs, 169 vB
-REFUND_FEE = 276  # 138 vB
 
 
 @pytest.fixture
 def traders(ground: Ground, tmp_path: Path) -> Traders:
     """Two wallets, the buyer's with a million satoshi."""
     shell = Traders(tmp_path / "folder", ground)
-    for wallet in WALLETS:
-        shell.ok(f"mpchan --wallet {wallet} init {ground.init}")
-    shell.coin()
+    shell.init()
     return shell
 
 
@@ -64,9 +56,8 @@ def paid(opened: Traders) -> Traders:
 
 def ended(shell: Traders, buyer: int, seller: int) -> None:
     """Both have exactly this, nothing is left in channels, and Bitcoin Core's engine takes all that they hold."""
-    for wallet, amount in (("buyer", buyer), ("seller", seller)):
-        found = shell.json(f"mpchan --wallet {wallet} balance")
-        assert found == {"confirmed_sat": amount, "unconfirmed_sat": 0, "in_channels_sat": 0}, wallet
+    assert shell.sums() == (buyer, seller)
+    for wallet in WALLETS:
         judge_wallet(shell.folder / wallet)
 
 
@@ -369,8 +360,7 @@ def test_an_opening_is_given_up(traders: Traders) -> None:
         ~ request.psbt
         """
     )
-    ended_with = traders.json("mpchan --wallet buyer balance")
-    assert ended_with == {"confirmed_sat": COIN, "unconfirmed_sat": 0, "in_channels_sat": 0}
+    ended(traders, COIN, 0)
 
 
 def test_the_funding_travels_by_file(traders: Traders) -> None:
