@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ Harm = Callable[[socket.socket, bytes], None]
 class Faulty:
     """Passes requests on to a node, and does ``harm`` to the answer of the ``nth`` (from 1 on; 0 to every one).
 
+    With ``onwards``, to all that come after it too: what is asked once more finds no better answer then.
+
     Args:
         node: who is asked; None where ``harm`` makes up the answers itself.
     """
@@ -29,6 +32,7 @@ class Faulty:
         self.node = node
         self.harm: Harm | None = None
         self.nth = 0
+        self.onwards = False
         self.asked = 0
         self.port = free_port()
         self._server = socket.create_server(("127.0.0.1", self.port))
@@ -36,9 +40,9 @@ class Faulty:
         self._threads = [threading.Thread(target=self._serve)]
         self._threads[0].start()
 
-    def set(self, harm: Harm | None, nth: int = 0) -> None:
+    def set(self, harm: Harm | None, nth: int = 0, *, onwards: bool = False) -> None:
         """From here on do this; the requests are counted anew."""
-        self.harm, self.nth, self.asked = harm, nth, 0
+        self.harm, self.nth, self.asked, self.onwards = harm, nth, 0, onwards
 
     def close(self) -> None:
         """End everything."""
@@ -70,7 +74,8 @@ class Faulty:
                 if request is None:
                     return
                 self.asked += 1
-                hurt = self.harm is not None and self.nth in (0, self.asked)
+                struck = self.asked >= self.nth if self.onwards else self.nth in (0, self.asked)
+                hurt = self.harm is not None and struck
                 answer = b"" if self.node is None else self._pass_on(request)
                 if hurt and self.harm is not None:
                     self.harm(client, answer)
@@ -117,6 +122,31 @@ def faulty(node: Node | None) -> Iterator[Faulty]:
 def through(server: Faulty, credentials: Credentials, *, seconds: float = 30.0) -> BitcoindChain:
     """The backend that asks through it."""
     return BitcoindChain(REGTEST, Endpoint("127.0.0.1", server.port), credentials, seconds=seconds)
+
+
+def sent(data: bytes) -> Harm:
+    """Something else."""
+    return lambda client, _: client.sendall(data)
+
+
+def cut(share: float) -> Harm:
+    """The beginning of the answer, and the end of the connection."""
+    return lambda client, whole: client.sendall(whole[: int(len(whole) * share)])
+
+
+def reset(client: socket.socket, _: bytes) -> None:
+    """The connection ends as when a machine goes away."""
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def silent(client: socket.socket, _: bytes) -> None:
+    """Nothing, until the other side gives up."""
+    client.recv(1)
+
+
+def body(change: Callable[[bytes], bytes]) -> Harm:
+    """The same answer with another body, of a length that fits."""
+    return lambda client, whole: client.sendall(answer(change(whole.partition(b"\r\n\r\n")[2])))
 
 
 def answer(body: bytes, status: str = "200 OK", *, head: bytes = b"") -> bytes:

@@ -22,7 +22,7 @@ BUYER, SELLER = "mpchan --wallet buyer", "mpchan --wallet seller"
 OFFER = f"{SELLER} payee offer {TERMS} -o offer.toml"
 OPENING = (f"{BUYER} {OPEN} -o request.psbt", f"{SELLER} payee sign-refund request.psbt -o signed.psbt")
 FUNDING = (
-    f"{BUYER} payer fund signed.psbt --refund-out refund.hex -o funding.hex",
+    f"{BUYER} payer fund signed.psbt -o funding.hex",
     f"{SELLER} payee funding funding.hex",
 )
 CONFIRMED = (f"{BUYER} wait --for confirmed --timeout 0", f"{SELLER} wait --for confirmed --timeout 0")

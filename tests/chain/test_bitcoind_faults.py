@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
-import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from bitcoind_tools import first, fresh_script, spend
-from faulty import Faulty, Harm, answer, faulty, through
+from faulty import Faulty, Harm, answer, body, cut, faulty, reset, sent, silent, through
 from node import Node, needs_node
 
 from mpchan.bitcoin.tx import Transaction
@@ -81,23 +80,6 @@ def server(scene: Scene) -> Iterator[Faulty]:
 # harm ---------------------------------------------------------------------------------------------
 
 
-def _sent(data: bytes) -> Harm:
-    return lambda client, _: client.sendall(data)
-
-
-def _cut(share: float) -> Harm:
-    return lambda client, whole: client.sendall(whole[: int(len(whole) * share)])
-
-
-def _reset(client: socket.socket, _: bytes) -> None:
-    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-
-
-def _body(change: Callable[[bytes], bytes]) -> Harm:
-    """The same answer with another body, of a length that fits."""
-    return lambda client, whole: client.sendall(answer(change(whole.partition(b"\r\n\r\n")[2])))
-
-
 def _json(change: Callable[[Any], Any]) -> Harm:
     """The same answer with something else in its JSON."""
 
@@ -106,47 +88,47 @@ def _json(change: Callable[[Any], Any]) -> Harm:
         replies = [change(one) for one in reply] if isinstance(reply, list) else change(reply)
         return json.dumps(replies).encode()
 
-    return _body(changed)
+    return body(changed)
 
 
 BREAKS: dict[str, Harm] = {
     "closes": lambda client, _: None,
-    "resets": _reset,
-    "breaks off in the head": _cut(0.02),
-    "breaks off in the body": _cut(0.95),
+    "resets": reset,
+    "breaks off in the head": cut(0.02),
+    "breaks off in the body": cut(0.95),
     "breaks off before the last byte": lambda client, whole: client.sendall(whole[:-1]),
-    "no HTTP": _sent(b"SSH-2.0-OpenSSH_9.6\r\n"),
-    "binary": _sent(bytes(range(256)) * 40),
-    "endless head": _sent(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 10_000),
-    "long line": _sent(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000),
+    "no HTTP": sent(b"SSH-2.0-OpenSSH_9.6\r\n"),
+    "binary": sent(bytes(range(256)) * 40),
+    "endless head": sent(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 10_000),
+    "long line": sent(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000),
 }
 NONSENSE: dict[str, Harm] = {
-    "half of the body": _body(lambda body: body[: len(body) // 2]),
-    "no body": _body(lambda body: b""),
-    "a web page": _body(lambda body: b"<html>It works!</html>"),
-    "another encoding": _body(lambda body: b"\xff\xfe\xff" + body),
-    "a trailing comma": _body(lambda body: body.strip()[:-1] + b",}"),
-    "too deep": _body(lambda body: b"[" * 200_000),
-    "a huge number": _body(lambda body: b'{"result":' + b"9" * 5_000 + b',"error":null,"id":1}'),
-    "null": _body(lambda body: b"null"),
-    "a list": _body(lambda body: b"[]"),
-    "a list of nothing": _body(lambda body: b"[null, 7, {}]"),
-    "an object": _body(lambda body: b"{}"),
+    "half of the body": body(lambda body: body[: len(body) // 2]),
+    "no body": body(lambda body: b""),
+    "a web page": body(lambda body: b"<html>It works!</html>"),
+    "another encoding": body(lambda body: b"\xff\xfe\xff" + body),
+    "a trailing comma": body(lambda body: body.strip()[:-1] + b",}"),
+    "too deep": body(lambda body: b"[" * 200_000),
+    "a huge number": body(lambda body: b'{"result":' + b"9" * 5_000 + b',"error":null,"id":1}'),
+    "null": body(lambda body: b"null"),
+    "a list": body(lambda body: b"[]"),
+    "a list of nothing": body(lambda body: b"[null, 7, {}]"),
+    "an object": body(lambda body: b"{}"),
     "no result": _json(lambda reply: {"error": None, "id": reply["id"]}),
     "another id": _json(lambda reply: {**reply, "id": reply["id"] + 1}),
     "no id": _json(lambda reply: {"result": reply["result"], "error": None}),
     "a list as id": _json(lambda reply: {**reply, "id": [reply["id"]]}),
     "an error of another form": _json(lambda reply: {**reply, "error": "wrong"}),
     "an error without code": _json(lambda reply: {**reply, "error": {"message": "wrong"}}),
-    "a bad gateway": _sent(answer(b"<html>502</html>", "502 Bad Gateway")),
-    "a redirection": _sent(answer(b"", "301 Moved", head=b"Location: http://127.0.0.1:1/\r\n")),
-    "nothing to say": _sent(answer(b"", "204 No Content")),
-    "not found": _sent(answer(b"no such page", "404 Not Found")),
+    "a bad gateway": sent(answer(b"<html>502</html>", "502 Bad Gateway")),
+    "a redirection": sent(answer(b"", "301 Moved", head=b"Location: http://127.0.0.1:1/\r\n")),
+    "nothing to say": sent(answer(b"", "204 No Content")),
+    "not found": sent(answer(b"no such page", "404 Not Found")),
 }
 REFUSALS: dict[str, tuple[Harm, str]] = {
-    "wrong password": (_sent(answer(b"", "401 Unauthorized")), "rpc-credentials"),
-    "forbidden": (_sent(answer(b"", "403 Forbidden")), "rpc-credentials"),
-    "busy": (_sent(answer(b"Work queue depth exceeded", "503 Service Unavailable")), "node-busy"),
+    "wrong password": (sent(answer(b"", "401 Unauthorized")), "rpc-credentials"),
+    "forbidden": (sent(answer(b"", "403 Forbidden")), "rpc-credentials"),
+    "busy": (sent(answer(b"Work queue depth exceeded", "503 Service Unavailable")), "node-busy"),
     "warming up": (
         _json(
             lambda reply: {
@@ -372,17 +354,13 @@ def test_another_transaction_than_the_one_asked_for(
 def test_a_lying_amount_is_no_float(server: Faulty, scene: Scene) -> None:
     """Digits beyond the satoshi, signs and exponents are refused, not rounded."""
     for text in (b"0.000500001", b"-0.0005", b"5e-4", b"1E-3", b"NaN", b"Infinity", b"21000001", b'"0.0005"'):
-        server.set(_body(lambda body: body.replace(b"0.00050000", text)), 2)  # noqa: B023
+        server.set(body(lambda body: body.replace(b"0.00050000", text)), 2)  # noqa: B023
         chain = through(server, Credentials(scene.node.cookie))
         with chain, pytest.raises(ChainError, match="bitcoin"):
             chain.output(first(scene.open))
 
 
 # time ---------------------------------------------------------------------------------------------
-
-
-def _silent(client: socket.socket, _: bytes) -> None:
-    client.recv(1)  # until the other side gives up
 
 
 def _dripping(client: socket.socket, whole: bytes) -> None:
@@ -398,7 +376,7 @@ def _dripping_for_long(client: socket.socket, whole: bytes) -> None:
     _dripping(client, answer(whole.partition(b"\r\n\r\n")[2] + b" " * 1_000_000))
 
 
-@pytest.mark.parametrize("harm", [_silent, _dripping_for_long])
+@pytest.mark.parametrize("harm", [silent, _dripping_for_long])
 def test_an_answer_that_does_not_come_in_time(server: Faulty, scene: Scene, harm: Harm) -> None:
     for name in ("tip", "spent"):
         for found, error in outcomes(server, scene, scene.operations[name], harm, seconds=0.2):
