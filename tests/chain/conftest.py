@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from electrum_server import ELECTRUMX, NO_ELECTRUMX, ElectrumServer, node_options, serving
-from grounds import EmbeddedGround, Ground, NodeGround
+from grounds import ElectrumGround, EmbeddedGround, Ground, NodeGround
 from node import BITCOIND, NO_NODE, Node, running
 
 
@@ -52,7 +52,13 @@ def electrum(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ElectrumServe
         yield server
 
 
-@pytest.fixture(params=["embedded", "bitcoind"])
+@pytest.fixture(scope="session")
+def electrum_ground(electrum: ElectrumServer) -> Ground:
+    """A server whose node's chain may be reorganised, and whose clock may be set."""
+    return ElectrumGround(electrum)
+
+
+@pytest.fixture(params=["embedded", "bitcoind", "electrum"])
 def ground(request: pytest.FixtureRequest) -> Ground:
     """Every backend in turn; a test leaves the chain with the mempool empty, and at whatever height."""
     ground: Ground = request.getfixturevalue(f"{request.param}_ground")

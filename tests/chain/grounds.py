@@ -15,6 +15,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
+from electrum_server import ElectrumServer
 from node import Node
 from transcript import WALLETS, Done, Files, Shell
 
@@ -149,6 +150,20 @@ class NodeGround(Ground):
 
     def settle_down(self) -> None:
         return
+
+
+class ElectrumGround(NodeGround):
+    """An Electrum server before a node. It notices what the node has in its own time."""
+
+    name = "electrum"
+
+    def __init__(self, server: ElectrumServer) -> None:
+        super().__init__(server.node)
+        self.server = server
+        self.init = f"--chain electrum --electrum {server.name}"
+
+    def settle_down(self) -> None:
+        self.server.settle()
 
 
 class Traders(Shell):
