@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import signal
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import pytest
 from bitcoind_tools import calls
 from node import MinedChain, Node, needs_node, running
 from party_tools import Pair, balance_sat
+from watch_load import payee_with_channels
 from watch_tools import look, one, seen, watcher
 
 from mpchan.channel.scheme import scheme_of
@@ -349,6 +352,32 @@ def test_a_round_asks_once_for_each_channel(pair: Pair, monkeypatch: pytest.Monk
         with calls(monkeypatch) as counted:
             watching.round(lambda sight: None)
         assert dict(counted) == {"getblockchaininfo": 1, "gettxout": 4}
+
+
+def test_many_rounds_take_no_more_memory(pair: Pair) -> None:
+    """Notes, channels, connections: what a round makes is gone after the next one."""
+    node = pair.chain.node
+    directory = payee_with_channels(pair.directory / "many", node, 30).directory
+    tracemalloc.start()
+    try:
+        with node.chain(directory / "seen") as fresh:
+            watching = Watcher(Wallet.open(directory), fresh)
+            first = _held(watching, node, 8)
+            more = _held(watching, node, 20) - first
+    finally:
+        tracemalloc.stop()
+    assert first > 100_000
+    assert more < 10_000  # 30 channels that leaked 20 bytes a round would show
+
+
+def _held(watching: Watcher, node: Node, rounds: int) -> int:
+    """Bytes that mpchan's own lines hold after so many rounds more, with a block before each."""
+    for _ in range(rounds):
+        node.mine(1)
+        assert watching.round(lambda sight: None).exit_code == 0
+    gc.collect()
+    ours = tracemalloc.take_snapshot().filter_traces([tracemalloc.Filter(True, "*/mpchan/*")])
+    return sum(trace.size for trace in ours.traces)
 
 
 def test_the_payee_has_the_funding_itself(pair: Pair) -> None:
