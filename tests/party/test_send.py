@@ -442,7 +442,7 @@ def test_a_no_before_anything_is_signed(purse: Purse) -> None:
     [
         lambda text: "",
         lambda text: text[:-20],
-        lambda text: text.replace('"height":1', '"height":2'),
+        lambda text: text.replace('"height":', '"height":1'),
         lambda text: text.replace('"answered":true', '"answered":false'),
         lambda text: json.dumps({**json.loads(text), "schema": 2}),
         lambda text: "[]",
