@@ -93,6 +93,7 @@ def _print_version(context: click.Context, parameter: click.Parameter, value: bo
         "pay": "payer:pay",
         "settle": "short:settle",
         "refund": "payer:refund",
+        "bump": "bump:bump",
         "regtest": "main:regtest",
         "demo": "demo:demo",
     },

@@ -199,7 +199,10 @@ def _finish(
 
 def _broadcast(chain: Chain, record: Sent) -> None:
     try:
-        chain.broadcast(record.transaction)
+        if record.parent is None:
+            chain.broadcast(record.transaction)
+        else:
+            chain.broadcast_package([record.parent, record.transaction])
     except ChainError as error:
         raise ChainError(
             error.slug,

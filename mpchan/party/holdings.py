@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
+from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.base import Chain, Coin
 from mpchan.errors import NotPossible
 from mpchan.units import Amount, Height, OutPoint, Txid
@@ -23,7 +24,8 @@ class Holdings:
         confirmed: in a block, mature, and nobody's yet.
         own_unconfirmed: came back from what `mpchan send` sent and is not in a block yet. All inputs of such a
             transaction are the wallet's own, so nobody else can replace it.
-        foreign_unconfirmed: every other coin that is not in a block yet: who sent it could still replace it.
+        foreign_unconfirmed: every other coin that is not in a block yet: who sent it could still replace it. What
+            `mpchan bump` made is among them: a channel's transaction is its parent, and the next bump replaces it.
         immature: coinbase outputs below 100 blocks.
         reserved: spent by a funding or another transaction of this wallet that the chain does not have yet.
     """
@@ -75,11 +77,13 @@ def total(coins: Collection[Coin]) -> Amount:
 _LISTS = ("confirmed", "own_unconfirmed", "foreign_unconfirmed", "immature", "reserved")
 
 
-def _list_of(coin: Coin, reserved: Collection[OutPoint], sent: Collection[Txid]) -> str:
+def _list_of(coin: Coin, reserved: Collection[OutPoint], sent: Mapping[Txid, Sent]) -> str:
     if coin.outpoint in reserved:
         return "reserved"
     if not coin.confirmations:
-        return "own_unconfirmed" if coin.outpoint.txid in sent else "foreign_unconfirmed"
+        maker = sent.get(coin.outpoint.txid)
+        own = maker is not None and maker.parent is None
+        return "own_unconfirmed" if own else "foreign_unconfirmed"
     return "confirmed" if coin.mature else "immature"
 
 
@@ -103,17 +107,24 @@ def is_void(
         sent: all that this wallet sent.
         unspent: outputs that are known to be unspent, and need not be asked for.
     """
+    since = Height(max(1, record.height - _DAY_BLOCKS))  # a reorganisation may have replaced a day's blocks
+    if record.parent is not None and _is_replaced(chain, record.parent, since):
+        return True
     for outpoint in record.outpoints:
-        if outpoint in unspent:
-            continue
         parent = sent.get(outpoint.txid)
-        if parent is not None and is_void(chain, parent, sent, unspent):
+        if outpoint not in unspent and parent is not None and is_void(chain, parent, sent, unspent):
             return True
-        since = Height(
-            max(1, record.height - _DAY_BLOCKS)
-        )  # a reorganisation may have replaced a day's blocks
-        seen = chain.output(outpoint, not_before=since)
-        spend = None if seen is None else seen.spend
-        if spend is not None and spend.confirmations and spend.txid != record.txid:
-            return True
+    return _is_replaced(chain, record.transaction, since, unspent)
+
+
+def _is_replaced(
+    chain: Chain, transaction: Transaction, since: Height, unspent: Collection[OutPoint] = ()
+) -> bool:
+    """Whether a block holds another transaction that spends what this one spends."""
+    for outpoint in [source.outpoint for source in transaction.inputs]:
+        if outpoint not in unspent:
+            seen = chain.output(outpoint, not_before=since)
+            spend = None if seen is None else seen.spend
+            if spend is not None and spend.confirmations and spend.txid != transaction.txid:
+                return True
     return False

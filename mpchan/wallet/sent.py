@@ -31,6 +31,7 @@ class Sent:
         change_vout: the index of the change among its outputs; None where there is none.
         height: of the chain's tip when it was made: no block up to this one spends its coins.
         answered: whether the command that made it has told its result.
+        parent: the channel's transaction that it pays for (``mpchan bump``); None for a payment.
     """
 
     transaction: Transaction
@@ -40,6 +41,7 @@ class Sent:
     change_vout: int | None
     height: int
     answered: bool
+    parent: Transaction | None = None
 
     @property
     def txid(self) -> Txid:
@@ -169,11 +171,12 @@ def _fields(sent: Sent) -> dict[str, Any]:
         "change_vout": sent.change_vout,
         "height": sent.height,
         "answered": sent.answered,
+        "parent_tx": None if sent.parent is None else sent.parent.to_hex(),
     }
 
 
 def _record(body: dict[str, Any]) -> Sent:
-    amount = body["amount_sat"]
+    amount, parent = body["amount_sat"], body["parent_tx"]
     return Sent(
         Transaction.from_hex(body["tx"]),
         tuple(TxOut(Amount(value), bytes.fromhex(script)) for value, script in body["spent"]),
@@ -182,6 +185,7 @@ def _record(body: dict[str, Any]) -> Sent:
         body["change_vout"],
         body["height"],
         body["answered"],
+        None if parent is None else Transaction.from_hex(parent),
     )
 
 

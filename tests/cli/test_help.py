@@ -53,6 +53,7 @@ OPTIONS: dict[str, set[str]] = {
     "payer refund": CHAIN | OUTPUT | CHANNEL,
     "payer abandon": CHAIN | CHANNEL,
     "settle": CHAIN | OUTPUT | CHANNEL | {"--total"},
+    "bump": CHAIN | OUTPUT | CHANNEL | {"--fee-rate", "--no-broadcast"},
     "regtest mine": set(),
     "regtest faucet": set(),
     "regtest status": set(),

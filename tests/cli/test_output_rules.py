@@ -126,6 +126,7 @@ WRITERS = {
     "payee-settle": "mpchan --wallet seller payee settle update.psbt",
     "settle": "mpchan --wallet seller settle update.psbt",
     "refund": "mpchan --wallet buyer payer refund",
+    "bump": "mpchan --wallet buyer bump --fee-rate 9",
 }
 READERS = {
     name: command.split()[5 if name != "settle" else 4] for name, command in WRITERS.items() if "." in command
