@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -101,6 +101,11 @@ class App:
         """The same for what was done; with ``-q`` people are told nothing."""
         if self.json or not self.quiet:
             self.answer(result, people)
+
+    def name_unreadable(self, problems: Sequence[MpchanError]) -> None:
+        """Name the channels that could not be read, and so are missing in an answer."""
+        for problem in problems:
+            print_error(f"mpchan: warning: {problem.message}")
 
     def fail(self, error: MpchanError) -> int:
         """Report an error on stderr; its exit code."""

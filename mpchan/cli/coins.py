@@ -19,7 +19,7 @@ from mpchan.cli.app import (
     pass_app,
 )
 from mpchan.cli.files import confirmed
-from mpchan.errors import NotPossible, UsageError
+from mpchan.errors import MpchanError, NotPossible, UsageError
 from mpchan.party.common import Result
 from mpchan.units import Amount, FeeRate
 
@@ -49,7 +49,10 @@ def balance(app: App) -> None:
 
         return render.balance(view)
 
-    app.answer(views.balance(wallet, app.chain(wallet)), people)
+    problems: list[MpchanError] = []
+    view = views.balance(wallet, app.chain(wallet), lambda name, error: problems.append(error))
+    app.answer(view, people)
+    app.name_unreadable(problems)
 
 
 @click.command(

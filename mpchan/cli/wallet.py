@@ -21,7 +21,7 @@ from mpchan.cli.app import (
     one_channel,
     pass_app,
 )
-from mpchan.cli.files import print_error, read_input
+from mpchan.cli.files import read_input
 from mpchan.errors import MpchanError, ParseError, StorageError, UsageError
 from mpchan.party import views
 from mpchan.party.common import Result
@@ -129,8 +129,7 @@ def list_channels(app: App) -> None:
         return render.channels(result)
 
     app.answer(view, people)
-    for problem in problems:
-        print_error(f"mpchan: warning: {problem.message}")
+    app.name_unreadable(problems)
 
 
 @click.command(epilog=example("mpchan show 0123abcd"))

@@ -91,11 +91,16 @@ def fresh_address(wallet: Wallet) -> Result:
 _ENDED = (Status.CLOSED, Status.REFUNDED, Status.ABANDONED, Status.OPENING)
 
 
-def balance(wallet: Wallet, chain: Chain) -> Result:
+def balance(
+    wallet: Wallet, chain: Chain, damaged: Callable[[str, MpchanError], None] | None = None
+) -> Result:
     """``balance``: the wallet's coins, and its share of its open channels.
 
     What is reserved counts among the confirmed or unconfirmed coins as long as the chain has it there; what is
     immature counts nowhere else. Where nothing is, the keys ``reserved_sat`` and ``immature_sat`` are left out.
+
+    Args:
+        damaged: is told of each channel that cannot be read, and is missing in the sum.
     """
     from mpchan.party.holdings import holdings, total
 
@@ -104,7 +109,7 @@ def balance(wallet: Wallet, chain: Chain) -> Result:
     reserved_unconfirmed = [coin for coin in held.reserved if not coin.confirmations]
     unconfirmed = [*held.own_unconfirmed, *held.foreign_unconfirmed, *reserved_unconfirmed]
     in_channels = Amount(0)
-    for record in wallet.channels():
+    for record in wallet.channels(damaged):
         facts = facts_if_any(chain, record.terms)
         if record.status(facts) in _ENDED:
             continue

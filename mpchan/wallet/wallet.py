@@ -256,12 +256,17 @@ class Wallet:
         Raises:
             UsageError: ``ambiguous-channel``.
             NotPossible: ``unknown-channel``, ``no-channel``.
+            StorageError: as ``load_channel``, where none is suitable but one is unreadable: it may be the one.
         """
         if prefix is None:
-            fitting = [record for record in self.channels() if suitable(record)]
+            unreadable: list[MpchanError] = []
+            readable = self.channels(lambda _, error: unreadable.append(error))
+            fitting = [record for record in readable if suitable(record)]
             if prefer is not None and len(fitting) > 1:
                 fitting = [record for record in fitting if prefer(record)] or fitting
             names = [record.terms.name for record in fitting]
+            if not names and unreadable:
+                raise unreadable[0]
             if not names:
                 raise NotPossible(
                     "no-channel", f"this wallet has no channel that is {what}", hint="see `mpchan list`"

@@ -282,6 +282,15 @@ def test_5_payments_that_cannot_be(opened: Shell) -> None:
     fails(f"{BUYER} open offer.toml 100000 --refund-delay 40", 5, "opened-otherwise")
 
 
+def test_7_the_only_channel_is_damaged(opened: Shell) -> None:
+    (path,) = (opened.folder / "buyer" / "channels").glob("*.json")
+    path.write_text("a diary")
+    opened.fails(f"{BUYER} pay 1000", 7, "channel-damaged")
+    done = opened.ok(f"{BUYER} balance --json")
+    assert done.json["in_channels_sat"] == 0
+    assert done.err == f"mpchan: warning: buyer/channels/{path.name}: not a channel file\n"
+
+
 def test_5_too_little_time_to_fund(wallets: Shell) -> None:
     """A request that was answered too late is not worth its fees."""
     wallets.ok(f"{SELLER} payee offer -o offer.toml")

@@ -28,6 +28,8 @@ from protocol_tools import (
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.channel import payee, payer
 from mpchan.errors import MpchanError, ParseError, StorageError
+from mpchan.party import payee as payee_party
+from mpchan.party import payer as payer_party
 from mpchan.party import views
 from mpchan.units import Amount, FeeRate
 from mpchan.wallet.payee_record import PayeeRecord
@@ -243,6 +245,32 @@ def test_57_other_channels_go_on_working(pair: Pair, kind: str) -> None:
     with pytest.raises(StorageError):
         pair.pay(broken, 1000)
     assert {path: pair.files()[path] for path in spoiled} == spoiled
+
+
+def test_57_a_damaged_channel_is_not_as_if_there_were_none(pair: Pair) -> None:
+    """Commands that name no channel, and the balance, say what they could not read."""
+    name = pair.open()
+    for wallet in (pair.payer, pair.payee):
+        (wallet.directory / "channels" / f"{name}.json").write_bytes(b"a diary")
+    pair.restart()
+    told: list[str] = []
+    assert (
+        views.balance(pair.payer, pair.chain, lambda _, error: told.append(error.slug))["in_channels_sat"]
+        == 0
+    )
+    assert told == ["channel-damaged"]
+    for command in (
+        lambda: payer_party.pay(pair.payer, pair.chain, None, Amount(1000)),
+        lambda: payer_party.settle(pair.payer, pair.chain, None),
+        lambda: payer_party.refund(pair.payer, pair.chain, None),
+        lambda: payer_party.abandon(pair.payer, pair.chain, None),
+        lambda: views.show(pair.payer, pair.chain, None),
+        lambda: payee_party.settle(pair.payee, pair.chain, None),
+        lambda: payee_party.abandon(pair.payee, pair.chain, None),
+    ):
+        with pytest.raises(StorageError) as caught:
+            command()
+        assert (caught.value.slug, name in caught.value.message) == ("channel-damaged", True)
 
 
 def test_a_file_under_another_channels_name_is_damage(pair: Pair) -> None:
