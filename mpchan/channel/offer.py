@@ -122,6 +122,11 @@ class Offer:
                 "offer-limits",
                 f"min_capacity_sat {self.min_capacity.sat} is not within 1 to max_capacity_sat {self.max_capacity.sat}",
             )
+        if self.min_increment > self.max_capacity:
+            raise ParseError(
+                "offer-limits",
+                f"min_increment_sat {self.min_increment.sat} is above max_capacity_sat {self.max_capacity.sat}",
+            )
 
     @property
     def margin(self) -> int:

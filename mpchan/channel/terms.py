@@ -26,8 +26,9 @@ def refund_fee(offer: Offer, payer_script: bytes) -> Amount:
 
 
 def smallest_capacity(offer: Offer, payer_script: bytes) -> Amount:
-    """No channel is smaller: each party must be able to collect the whole of it."""
-    return max(offer.min_capacity, dust_limit(payer_script), dust_limit(offer.payee_script))
+    """No channel is smaller: each party must be able to collect the whole of it, and one payment be possible."""
+    collectable = max(dust_limit(payer_script), dust_limit(offer.payee_script))
+    return max(offer.min_capacity, offer.min_increment, collectable)
 
 
 def funding_output(offer: Offer, capacity: Amount, payer_key: PublicKey, payer_script: bytes) -> TxOut:

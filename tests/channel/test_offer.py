@@ -141,6 +141,7 @@ def test_texts_are_strings(key: str, value: object) -> None:
         ({"memo": "x" * 1001}, "malformed-offer"),
         ({"min_capacity_sat": 100_000_001}, "offer-limits"),
         ({"max_capacity_sat": 999}, "offer-limits"),
+        ({"min_increment_sat": 100_000_001}, "offer-limits"),
         ({"min_refund_delay": 162}, "offer-limits"),
         ({"max_refund_delay": 305}, "offer-limits"),
         ({"settle_window": 270}, "offer-limits"),

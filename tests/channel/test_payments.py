@@ -446,6 +446,10 @@ def test_no_channel_is_smaller_than_either_partys_dust() -> None:
     offer = make_offer("p2pkh", min_capacity=Amount(1))
     assert smallest_capacity(offer, TERMS.payer_script) == Amount(546)
     assert smallest_capacity(make_offer(min_capacity=Amount(1)), offer.payee_script) == Amount(546)
+    coarse = make_offer(
+        min_capacity=Amount(1), min_increment=Amount(700)
+    )  # else there could be no payment at all
+    assert smallest_capacity(coarse, TERMS.payer_script) == Amount(700)
 
 
 def test_payer_and_payee_have_different_addresses() -> None:
