@@ -40,7 +40,7 @@ def write_durably(path: Path, data: bytes, *, mode: int = 0o600) -> None:
     folder, name = os.path.split(path)
     temporary = os.path.join(folder, f".{name}.{os.getpid()}.tmp")
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
+        descriptor = _create(temporary, mode)
         try:
             _write_all(descriptor, data)
             os.fsync(descriptor)
@@ -54,6 +54,16 @@ def write_durably(path: Path, data: bytes, *, mode: int = 0o600) -> None:
         sync_directory(folder or ".")
     except OSError as error:
         raise storage_error("write-unsure", path, error) from error
+
+
+def _create(temporary: str, mode: int) -> int:
+    """A new file. One that is there already is left by a process that was killed, or laid by somebody: it goes."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    try:
+        return os.open(temporary, flags, mode)
+    except FileExistsError:
+        os.unlink(temporary)
+        return os.open(temporary, flags, mode)
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
