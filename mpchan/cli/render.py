@@ -18,6 +18,9 @@ from mpchan.units import lock_time_from_int
 
 _PIPED_WIDTH = 400
 _BRIEF = 23
+_MAX_ROWS = 100
+"""So many inputs and outputs are shown: a hostile file could hold tens of thousands."""
+
 _STATUS_STYLE = {
     "open": "green",
     "closed": "dim",
@@ -161,16 +164,18 @@ def message(view: Result) -> str:
     table.add_row("version", str(view["version"]))
     table.add_row("lock time", lock(view["lock_time"]))
     table.add_row("size", f"{view['vsize']} vB")
-    for number, source in enumerate(view["inputs"]):
+    for number, source in enumerate(view["inputs"][:_MAX_ROWS]):
         table.add_row(f"input {number}", f"{source['txid']}:{source['vout']}")
         value = source.get("value_sat")
         table.add_row(
             "", ("" if value is None else f"{sat(value)}, ") + f"nSequence {source['sequence']:#010x}"
         )
-    for number, output in enumerate(view["outputs"]):
+    _say_more(table, len(view["inputs"]), "input")
+    for number, output in enumerate(view["outputs"][:_MAX_ROWS]):
         table.add_row(
             f"output {number}", f"{sat(output['value_sat'])} to {output['address'] or output['script']}"
         )
+    _say_more(table, len(view["outputs"]), "output")
     table.add_row("signatures", str(view["signatures"]))
     return _text(table)
 
@@ -203,3 +208,8 @@ def _conclusion(view: Result) -> str:
         return f"this wallet would take the {kind}{where}"
     opening = "refused" if view["accepted"] is False else "cannot tell"
     return f"the {kind}{where}: {opening} by {view['error']} (exit {view['exit_code']}): {view['message']}"
+
+
+def _say_more(table: Table, count: int, what: str) -> None:
+    if count > _MAX_ROWS:
+        table.add_row("", f"and {_counted(count - _MAX_ROWS, f'more {what}')}, which --json shows")

@@ -14,6 +14,9 @@ import termios
 import pytest
 from transcript import TIMEOUT_SECONDS, Shell
 
+from mpchan.bitcoin.tx import Transaction, TxIn, TxOut
+from mpchan.units import Amount, OutPoint, Txid
+
 ESCAPE = "\x1b"
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 COMMANDS = {
@@ -92,6 +95,18 @@ def test_show_and_inspect_have_every_value_whole_at_80(paid: Shell) -> None:
     seen = plain(terminal(paid, COMMANDS["inspect-psbt"], 80))
     assert f"{view['funding']['txid']}:0" in seen
     assert view["payer_address"] in seen
+
+
+def test_a_huge_message_does_not_flood_the_terminal(bare: Shell) -> None:
+    source = TxIn(OutPoint(Txid(bytes(32)), 0), 0)
+    huge = Transaction(2, (source,) * 101, (TxOut(Amount(7), b"\x6a"),) * 5000, 0)
+    (bare.folder / "huge.hex").write_text(huge.to_hex())
+    lines = bare.ok("mpchan inspect huge.hex").out.splitlines()
+    assert len(lines) < 400
+    words = [" ".join(line.split()) for line in lines]
+    assert "and 1 more input, which --json shows" in words
+    assert "and 4,900 more outputs, which --json shows" in words
+    assert len(bare.json("mpchan inspect huge.hex")["outputs"]) == 5000
 
 
 def test_large_numbers_are_not_cut(wallets: Shell) -> None:
