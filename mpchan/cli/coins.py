@@ -1,4 +1,4 @@
-"""The wallet's own coins: ``address``, ``balance``, ``send``."""
+"""The wallet's own coins: ``address``, ``balance``, ``send``, ``scan``."""
 
 from __future__ import annotations
 
@@ -167,4 +167,37 @@ def _tell(app: App, result: Result, output: Path | None) -> None:
         f"{result['amount_sat']} sat in {result['txid']}, "
         f"fee {result['fee_sat']} sat, change {result['change_sat']} sat"
         + ("" if result["broadcast"] else "; broadcast it yourself, or with `mpchan send --resend`"),
+    )
+
+
+@click.command(epilog=example("mpchan scan --gap-limit 100"))
+@click.option(
+    "--gap-limit",
+    type=click.IntRange(1, 10_000),
+    default=20,
+    show_default=True,
+    help="So many unused addresses in a row end the search.",
+)
+@chain_options
+@common_options
+@pass_app
+def scan(app: App, gap_limit: int) -> None:
+    """Look for used addresses of this wallet, after a restore.
+
+    It asks the chain for the wallet's addresses one after the other, until so many in a row were never used
+    (BIP-0044). New addresses then come after the last used one. A Bitcoin Core node knows unspent coins only: with it,
+    addresses whose coins are all spent count as unused, so give a larger limit. On mainnet it may take it minutes.
+    """
+    from mpchan.party import restore
+
+    wallet = app.wallet()
+    app.report(restore.scan(wallet, app.chain(wallet), gap_limit), scanned)
+
+
+def scanned(view: Result) -> str:
+    """What a search has found, for people."""
+    number = view["found"]
+    return (
+        f"found {number} used address{'' if number == 1 else 'es'} with {view['coins_sat']} sat; "
+        f"next are receive {view['receive']} and change {view['change']}"
     )

@@ -77,10 +77,11 @@ def _print_version(context: click.Context, parameter: click.Parameter, value: bo
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
     lazy={
-        "init": "wallet:init",
+        "init": "init:init",
         "address": "coins:address",
         "balance": "coins:balance",
         "send": "coins:send",
+        "scan": "coins:scan",
         "list": "wallet:list_channels",
         "show": "wallet:show",
         "inspect": "wallet:inspect",

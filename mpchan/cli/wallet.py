@@ -1,10 +1,9 @@
-"""The wallet's own commands: ``init``, ``list``, ``show``, ``inspect``, ``wait``."""
+"""What the wallet tells: ``list``, ``show``, ``inspect``, ``wait``."""
 
 from __future__ import annotations
 
 import gc
 import math
-import os
 
 import click
 
@@ -22,95 +21,9 @@ from mpchan.cli.app import (
     pass_app,
 )
 from mpchan.cli.files import read_input
-from mpchan.errors import MpchanError, ParseError, StorageError, UsageError
+from mpchan.errors import MpchanError, StorageError, UsageError
 from mpchan.party import views
 from mpchan.party.common import Result
-from mpchan.wallet.config import BACKENDS, ChainConfig
-from mpchan.wallet.wallet import Wallet
-
-
-@click.command(epilog=example("mpchan init\nmpchan --wallet ~/seller init --network signet --chain none"))
-@click.option(
-    "--network",
-    type=click.Choice(list(NETWORKS)),
-    default="regtest",
-    show_default=True,
-    help="Of all its coins and channels.",
-)
-@click.option(
-    "--chain", "backend", type=click.Choice(BACKENDS), help="Default: embedded on regtest, else none."
-)
-@click.option("--rpc-url", metavar="URL", help="bitcoind: where its JSON-RPC listens, http://HOST:PORT.")
-@click.option(
-    "--rpc-cookie",
-    metavar="FILE",
-    help="bitcoind: its cookie file; or $MPCHAN_RPC_USER and …_PASSWORD.",
-)
-@click.option(
-    "--electrum",
-    metavar="HOST:PORT[:s]",
-    multiple=True,
-    help="Electrum server, :s for TLS; may be repeated, in the order of preference.",
-)
-@click.option("--proxy", metavar="URL", help="electrum: a SOCKS5 proxy such as Tor's, socks5://HOST:PORT.")
-@common_options
-@pass_app
-def init(
-    app: App,
-    network: str,
-    backend: str | None,
-    rpc_url: str | None,
-    rpc_cookie: str | None,
-    electrum: tuple[str, ...],
-    proxy: str | None,
-) -> None:
-    """Make a new wallet with new keys."""
-    chosen = backend or ("embedded" if network == "regtest" else "none")
-    if chosen == "embedded" and network != "regtest":
-        raise UsageError("usage", f"the embedded chain is regtest only, not {network}")
-    for option, value, owner in (
-        ("--rpc-url", rpc_url, "bitcoind"),
-        ("--rpc-cookie", rpc_cookie, "bitcoind"),
-        ("--electrum", electrum or None, "electrum"),
-        ("--proxy", proxy, "electrum"),
-    ):
-        if value is not None and chosen != owner:
-            raise UsageError("usage", f"{option} belongs to --chain {owner}, not to {chosen}")
-    if rpc_url is not None:
-        _check_url(rpc_url)
-    cookie = None if rpc_cookie is None else os.path.abspath(rpc_cookie)
-    chain = ChainConfig(chosen, None, rpc_url, cookie, electrum, proxy)
-    exposed = _exposed_servers(chain) if chosen == "electrum" else []
-    wallet = Wallet.create(app.wallet_directory.absolute(), NETWORKS[network], chain)
-    result = {"wallet": str(wallet.directory), "network": network, "chain": chosen}
-    app.report(result, lambda view: f"made a {network} wallet in {view['wallet']} (chain: {chosen})")
-    if network == "mainnet":
-        app.say("keep keys.toml safe: it holds the keys, not encrypted")
-    for server in exposed if network != "regtest" else ():
-        app.say(
-            f"warning: what {server} is asked can be read and changed on the way; servers with TLS end in :s"
-        )
-
-
-def _exposed_servers(chain: ChainConfig) -> list[str]:
-    """The servers that are asked in clear, beyond this network; exit 2 where the settings are none."""
-    from mpchan.chain.electrum.address import read_config
-
-    try:
-        servers, _ = read_config(chain)
-    except ParseError as error:
-        raise UsageError("usage", error.message, hint=error.hint) from None
-    return [str(server) for server in servers if server.is_exposed]
-
-
-def _check_url(url: str) -> None:
-    """Exit 2 where it is none, or holds a password: it is about to be written to wallet.toml."""
-    from mpchan.chain.bitcoind.endpoint import Endpoint
-
-    try:
-        Endpoint.parse(url)
-    except ParseError as error:
-        raise UsageError(error.slug, error.message, hint=error.hint) from None
 
 
 @click.command("list", epilog=example("mpchan list"))

@@ -29,6 +29,10 @@ KEYS_VERSION = 1
 ENTROPY_BYTES = 16
 _PURPOSE_CHANNEL = 7420
 _HARDENED = 1 << 31
+RESTORE_STEP = 1_000
+"""The channel keys of a restored wallet begin at a multiple of this."""
+
+_RESTORE_STEPS = 1_000_000
 _KINDS = ("channel", "receive", "change")
 
 
@@ -45,6 +49,7 @@ class Keys:
         self._seed: bytes = table["seed"]
         self._next: dict[str, int] = {kind: table[f"next_{kind}"] for kind in _KINDS}
         self._master = ExtendedKey.from_seed(self._seed)
+        self._branches: dict[str, ExtendedKey] = {}
         self._scripts: dict[bytes, tuple[str, int]] = {}
         self._scanned = {"receive": 0, "change": 0}
         self._channel_keys: dict[int, ChannelKey] = {}
@@ -59,15 +64,34 @@ class Keys:
         Raises:
             StorageError: ``wallet-exists``, ``write-failed``.
         """
+        return cls._made(path, network, os.urandom(ENTROPY_BYTES), 0)
+
+    @classmethod
+    def restore(cls, path: Path, network: Network, words: str) -> Keys:
+        """Write the file (mode 0600) of a wallet whose words somebody kept.
+
+        Words tell no index. A channel key that comes a second time could sign a second refund for a funding that the
+        lost wallet has signed for, so the new ones begin somewhere else: at a multiple of 1,000, picked by chance, so
+        that they are others after each restoration. Indexes of coins are for the scan to find.
+
+        Raises:
+            ParseError: ``malformed-words``.
+            StorageError: ``wallet-exists``, ``write-failed``.
+        """
+        from mpchan.bitcoin.seed_words import words_to_entropy
+
+        steps = 1 + int.from_bytes(os.urandom(8), "big") % _RESTORE_STEPS
+        return cls._made(path, network, words_to_entropy(words), steps * RESTORE_STEP)
+
+    @classmethod
+    def _made(cls, path: Path, network: Network, entropy: bytes, next_channel: int) -> Keys:
         from mpchan.bitcoin.seed_words import entropy_to_words, words_to_seed
 
         if path.exists():
             raise StorageError("wallet-exists", f"{path} exists and holds keys")
-        entropy = os.urandom(ENTROPY_BYTES)
+        indexes = {f"next_{kind}": next_channel if kind == "channel" else 0 for kind in _KINDS}
         seed = words_to_seed(entropy_to_words(entropy))
-        keys = cls(
-            path, network, {"entropy": entropy, "seed": seed, **{f"next_{kind}": 0 for kind in _KINDS}}
-        )
+        keys = cls(path, network, {"entropy": entropy, "seed": seed, **indexes})
         keys._save()
         return keys
 
@@ -101,6 +125,22 @@ class Keys:
         }
         write_durably(self._path, (_HEADER + tomli_w.dumps(table)).encode(), mode=0o600)
 
+    def seed_words(self) -> str:
+        """The words that the seed is made of (BIP-0039). They are the money: for ``init --show-words`` alone."""
+        from mpchan.bitcoin.seed_words import entropy_to_words
+
+        return entropy_to_words(self._entropy)
+
+    def come_from(self, words: str) -> bool:
+        """Whether these are the words of this seed.
+
+        Raises:
+            ParseError: ``malformed-words``.
+        """
+        from mpchan.bitcoin.seed_words import words_to_entropy
+
+        return words_to_entropy(words) == self._entropy
+
     def next_index(self, kind: str) -> int:
         """The index that ``allocate`` takes next, to prepare with; it must not leave before it is allocated."""
         return self._next[kind]
@@ -109,6 +149,12 @@ class Keys:
         """Take the next index of each of ``channel``, ``receive`` or ``change``; on disk when this returns."""
         for kind in kinds:
             self._next[kind] += 1
+        self._save()
+
+    def advance(self, **indexes: int) -> None:
+        """Move the next index of some kinds on to at least these; on disk when this returns."""
+        for kind, index in indexes.items():
+            self._next[kind] = max(self._next[kind], index)
         self._save()
 
     def channel_key(self, index: int) -> ChannelKey:
@@ -124,8 +170,10 @@ class Keys:
         return key_to_p2wpkh_script(self._coin_key(kind, index).public_key.sec)
 
     def _coin_key(self, kind: str, index: int) -> PrivateKey:
-        path = receive_path if kind == "receive" else change_path
-        return self._master.derive(path(self._network, index)).private_key
+        *branch, last = (receive_path if kind == "receive" else change_path)(self._network, index)
+        if kind not in self._branches:
+            self._branches[kind] = self._master.derive(branch)
+        return self._branches[kind].child(last).private_key
 
     def scripts(self) -> dict[bytes, tuple[str, int]]:
         """Every scriptPubKey handed out so far, with the kind and index of its key."""

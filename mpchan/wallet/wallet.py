@@ -95,13 +95,19 @@ class Wallet:
         return self.keys
 
     @classmethod
-    def create(cls, directory: Path, network: Network, chain: ChainConfig) -> Wallet:
-        """Make a new wallet with new keys.
+    def create(
+        cls, directory: Path, network: Network, chain: ChainConfig, words: str | None = None
+    ) -> Wallet:
+        """Make a new wallet, with new keys or with those of seed words.
 
         Raises:
+            ParseError: ``malformed-words``, nothing is made then; ``malformed-config`` for a name that is not UTF-8.
             StorageError: ``wallet-exists``, ``directory-permissions``, ``write-failed``.
-            ParseError: ``malformed-config`` for a name that is not UTF-8.
         """
+        if words is not None:
+            from mpchan.bitcoin.seed_words import words_to_entropy
+
+            words_to_entropy(words)
         text = config_text(network, chain)
         config = Config.from_toml(text)
         try:
@@ -118,7 +124,11 @@ class Wallet:
             make_directory(directory / "channels")
             keys_path = directory / "keys.toml"
             if keys_path.exists():  # an earlier init was cut short after the keys: they may be known already
-                Keys.load(keys_path, network)
+                keys = Keys.load(keys_path, network)
+                if words is not None and not keys.come_from(words):
+                    raise StorageError("wallet-exists", f"{keys_path} holds the keys of other words")
+            elif words is not None:
+                Keys.restore(keys_path, network, words)
             else:
                 Keys.create(keys_path, network)
             write_durably(directory / "wallet.toml", data, mode=0o600)

@@ -14,10 +14,20 @@ OUTPUT = {"--output"}
 CHANNEL = {"--channel"}
 
 OPTIONS: dict[str, set[str]] = {
-    "init": {"--network", "--chain", "--rpc-url", "--rpc-cookie", "--electrum", "--proxy"},
+    "init": {
+        "--network",
+        "--chain",
+        "--rpc-url",
+        "--rpc-cookie",
+        "--electrum",
+        "--proxy",
+        "--restore",
+        "--show-words",
+    },
     "address": set(),
     "balance": CHAIN,
     "send": CHAIN | OUTPUT | {"--all", "--fee-rate", "--no-broadcast", "--resend", "--forget", "--yes"},
+    "scan": CHAIN | {"--gap-limit"},
     "list": CHAIN,
     "show": CHAIN | CHANNEL,
     "inspect": {"--network"},

@@ -1,0 +1,207 @@
+"""``init``: a new wallet, with new keys or with those of seed words."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from mpchan.bitcoin.network import NETWORKS
+from mpchan.cli.app import App, common_options, example, pass_app
+from mpchan.cli.files import print_error
+from mpchan.errors import ChainError, ParseError, StorageError, UsageError
+from mpchan.party.common import Result
+from mpchan.wallet.config import BACKENDS, ChainConfig
+from mpchan.wallet.wallet import Wallet
+
+_MAX_WORDS_BYTES = 4096
+_WORDS_ALONE = (
+    "words alone recover the wallet's coins, not the money of an open channel: a payer needs the refund, "
+    "a payee its channel file"
+)
+
+
+@click.command(
+    epilog=example(
+        "mpchan init\nmpchan --wallet ~/seller init --network signet --chain none\nmpchan init --restore < words.txt"
+    )
+)
+@click.option(
+    "--network",
+    type=click.Choice(list(NETWORKS)),
+    default="regtest",
+    show_default=True,
+    help="Of all its coins and channels.",
+)
+@click.option(
+    "--chain", "backend", type=click.Choice(BACKENDS), help="Default: embedded on regtest, else none."
+)
+@click.option("--rpc-url", metavar="URL", help="bitcoind: where its JSON-RPC listens, http://HOST:PORT.")
+@click.option(
+    "--rpc-cookie",
+    metavar="FILE",
+    help="bitcoind: its cookie file; or $MPCHAN_RPC_USER and …_PASSWORD.",
+)
+@click.option(
+    "--electrum",
+    metavar="HOST:PORT[:s]",
+    multiple=True,
+    help="Electrum server, :s for TLS; may be repeated, in the order of preference.",
+)
+@click.option("--proxy", metavar="URL", help="electrum: a SOCKS5 proxy such as Tor's, socks5://HOST:PORT.")
+@click.option("--restore", is_flag=True, help="With the keys of seed words, asked for or from stdin.")
+@click.option("--show-words", is_flag=True, help="Show the seed words; this is the only time.")
+@common_options
+@pass_app
+def init(
+    app: App,
+    network: str,
+    backend: str | None,
+    rpc_url: str | None,
+    rpc_cookie: str | None,
+    electrum: tuple[str, ...],
+    proxy: str | None,
+    restore: bool,
+    show_words: bool,
+) -> None:
+    """Make a new wallet with new keys, or restore one from its words.
+
+    --restore takes 12, 15, 18, 21 or 24 words (BIP-0039, English, without a passphrase), never as an argument: in a
+    terminal they are typed unseen, else they come on standard input. It then looks for the wallet's addresses as
+    `mpchan scan` does. Use it where the old wallet is lost, not beside it.
+
+    Words alone do not recover the money of open channels: a payer gets it back by the refund (`mpchan payer fund
+    --refund-out`), a payee by its channel file. Keep copies of them too.
+    """
+    if restore and show_words:
+        raise UsageError("usage", "--show-words is for new words, --restore knows them already")
+    chain = _chain(network, backend, rpc_url, rpc_cookie, electrum, proxy)
+    exposed = _exposed_servers(chain) if chain.backend == "electrum" and network != "regtest" else []
+    directory = app.wallet_directory.absolute()
+    words = _asked_words(directory) if restore else None
+    wallet = Wallet.create(directory, NETWORKS[network], chain, words)
+    result: Result = {"wallet": str(directory), "network": network, "chain": chain.backend}
+    if restore:
+        result.update(_scanned(app, wallet))
+    if show_words:
+        result["words"] = wallet.keys.seed_words()
+    if show_words and not app.json:
+        print_error("write these words down, in this order; they are shown this once:")
+        print_error(result["words"])
+    app.report(result, _people)
+    for line in _said(network, restore or show_words, exposed):
+        app.say(line)
+    for warning in result.get("warnings", ()):
+        app.say(f"mpchan: warning: {warning}")
+
+
+def _people(view: Result) -> str:
+    text = f"made a {view['network']} wallet in {view['wallet']} (chain: {view['chain']})"
+    scan = view.get("scan")
+    if scan is not None:
+        from mpchan.cli.coins import scanned
+
+        text += "\n" + scanned(scan)
+    return text
+
+
+def _said(network: str, with_words: bool, exposed: list[str]) -> list[str]:
+    """What people are told besides."""
+    lines = [_WORDS_ALONE] if with_words else []
+    if network == "mainnet":
+        lines.append("keep keys.toml safe: it holds the keys, not encrypted")
+    return lines + [
+        f"warning: what {server} is asked can be read and changed on the way; servers with TLS end in :s"
+        for server in exposed
+    ]
+
+
+def _asked_words(directory: Path) -> str:
+    """The words, typed unseen in a terminal, else all of standard input.
+
+    Raises:
+        StorageError: ``wallet-exists``, before anybody types.
+        ParseError: ``malformed-words``; it never repeats a word.
+    """
+    if (directory / "wallet.toml").exists():
+        raise StorageError("wallet-exists", f"{directory} holds a wallet already")
+    if sys.stdin is None:
+        raise ParseError("malformed-words", "standard input is closed, so there are no seed words")
+    if sys.stdin.isatty():
+        from getpass import getpass
+
+        try:
+            return getpass("seed words (not shown): ", sys.stderr)
+        except EOFError:
+            raise ParseError("malformed-words", "no seed words were typed") from None
+    try:
+        data = sys.stdin.buffer.read(_MAX_WORDS_BYTES + 1)
+        if len(data) > _MAX_WORDS_BYTES:
+            raise ParseError("malformed-words", f"more than {_MAX_WORDS_BYTES} bytes are no seed words")
+        return data.decode()
+    except (OSError, UnicodeDecodeError):
+        raise ParseError("malformed-words", "standard input is no text of seed words") from None
+
+
+def _scanned(app: App, wallet: Wallet) -> Result:
+    """What a search of the chain finds; a wallet is restored without it too."""
+    from mpchan.party.restore import scan
+
+    try:
+        return {"scan": scan(wallet, app.chain(wallet))}
+    except ChainError as error:
+        warning = f"the chain was not searched, run `mpchan scan` before anything else: {error.message}"
+        return {"scan": None, "warnings": [warning]}
+
+
+def _chain(
+    network: str,
+    backend: str | None,
+    rpc_url: str | None,
+    rpc_cookie: str | None,
+    electrum: tuple[str, ...],
+    proxy: str | None,
+) -> ChainConfig:
+    """The backend that the options name.
+
+    Raises:
+        UsageError: where they contradict each other.
+    """
+    chosen = backend or ("embedded" if network == "regtest" else "none")
+    if chosen == "embedded" and network != "regtest":
+        raise UsageError("usage", f"the embedded chain is regtest only, not {network}")
+    for option, value, owner in (
+        ("--rpc-url", rpc_url, "bitcoind"),
+        ("--rpc-cookie", rpc_cookie, "bitcoind"),
+        ("--electrum", electrum or None, "electrum"),
+        ("--proxy", proxy, "electrum"),
+    ):
+        if value is not None and chosen != owner:
+            raise UsageError("usage", f"{option} belongs to --chain {owner}, not to {chosen}")
+    if rpc_url is not None:
+        _check_url(rpc_url)
+    cookie = None if rpc_cookie is None else os.path.abspath(rpc_cookie)
+    return ChainConfig(chosen, None, rpc_url, cookie, electrum, proxy)
+
+
+def _exposed_servers(chain: ChainConfig) -> list[str]:
+    """The servers that are asked in clear, beyond this network; exit 2 where the settings are none."""
+    from mpchan.chain.electrum.address import read_config
+
+    try:
+        servers, _ = read_config(chain)
+    except ParseError as error:
+        raise UsageError("usage", error.message, hint=error.hint) from None
+    return [str(server) for server in servers if server.is_exposed]
+
+
+def _check_url(url: str) -> None:
+    """Exit 2 where it is none, or holds a password: it is about to be written to wallet.toml."""
+    from mpchan.chain.bitcoind.endpoint import Endpoint
+
+    try:
+        Endpoint.parse(url)
+    except ParseError as error:
+        raise UsageError(error.slug, error.message, hint=error.hint) from None
