@@ -8,6 +8,7 @@ from mpchan.bitcoin.script import (
     hash160,
     is_p2pkh,
     is_p2sh,
+    is_p2tr,
     is_p2wpkh,
     is_p2wsh,
     key_to_p2pkh_script,
@@ -94,12 +95,15 @@ def input_lock(fields: InputMap, output: TxOut) -> Lock:
 def finalize_input(index: int, fields: InputMap, output: TxOut) -> InputMap:
     """Turn the partial signatures of an input into its final scriptSig and witness.
 
-    Knows P2PKH, P2WPKH and k-of-n multisig, bare or behind P2SH, P2WSH or both. The signatures are not verified.
+    Knows P2PKH, P2WPKH and k-of-n multisig, bare or behind P2SH, P2WSH or both, and taproot's key path (BIP-0371).
+    The signatures are not verified.
 
     Raises:
         NotPossible: ``missing-signature``; ``unknown-script``.
         Refused: ``psbt-mismatch``; ``wrong-sighash-type`` for a signature of another type than the field says.
     """
+    if is_p2tr(output.script_pubkey) and fields.tap_key_sig is not None:
+        return _final(fields, b"", (fields.tap_key_sig,))
     lock = input_lock(fields, output)
     _check_sighash_types(index, fields)
     stack = _solve(index, lock, fields.partial_sigs)
@@ -111,6 +115,10 @@ def finalize_input(index: int, fields: InputMap, output: TxOut) -> InputMap:
         script_sig = b"".join(map(push_data, stack))
     if lock.redeem_script is not None:
         script_sig += push_data(lock.redeem_script)
+    return _final(fields, script_sig, witness)
+
+
+def _final(fields: InputMap, script_sig: bytes, witness: tuple[bytes, ...]) -> InputMap:
     kept = InputMap(tuple([pair for pair in fields.pairs if pair[0][0] not in _CLEARED]))
     final = {}
     if script_sig:

@@ -176,6 +176,16 @@ class InputMap(PsbtMap):
         }
 
     @property
+    def tap_key_sig(self) -> bytes | None:
+        """The signature of taproot's key path, 64 bytes or 65 with a sighash byte (BIP-0371)."""
+        return self.get(psbt_fields.IN_TAP_KEY_SIG)
+
+    @property
+    def tap_script_sigs(self) -> dict[bytes, bytes]:
+        """Signatures of taproot's script path under their x-only key and leaf hash."""
+        return self.keyed(psbt_fields.IN_TAP_SCRIPT_SIG)
+
+    @property
     def final_script_sig(self) -> bytes | None:
         """The complete scriptSig."""
         return self.get(psbt_fields.IN_FINAL_SCRIPT_SIG)

@@ -1,10 +1,12 @@
-"""What a signature of a segwit version 0 input commits to (BIP-0143)."""
+"""What the signature of a segwit input commits to: version 0 (BIP-0143), and taproot's key path (BIP-0341)."""
 
 from __future__ import annotations
 
-from mpchan.bitcoin.script import double_sha256
+from collections.abc import Sequence
+
+from mpchan.bitcoin.script import double_sha256, sha256
 from mpchan.bitcoin.serialize import MAX_UINT32, var_bytes
-from mpchan.bitcoin.tx import Transaction, outpoint_to_bytes
+from mpchan.bitcoin.tx import Transaction, TxOut, outpoint_to_bytes
 from mpchan.units import Amount, checked_int
 
 SIGHASH_DEFAULT = 0
@@ -54,12 +56,55 @@ def segwit_v0_sighash(
     return double_sha256(preimage)
 
 
+def taproot_key_sighash(
+    tx: Transaction, index: int, spent: Sequence[TxOut], sighash_type: int = SIGHASH_DEFAULT
+) -> bytes:
+    """The 32 bytes that a key path signature over all inputs and outputs signs (BIP-0341, without an annex).
+
+    Args:
+        spent: the outputs that all inputs spend, in their order.
+        sighash_type: DEFAULT or ALL. mpchan takes no signature of another type, so no other is hashed.
+
+    Raises:
+        ParseError: ``malformed-number`` when there is no such input, no spent output for each, or another type.
+    """
+    from mpchan.bitcoin.schnorr import tagged_hash
+
+    checked_int(index, 0, len(tx.inputs) - 1, "input index")
+    checked_int(len(spent), len(tx.inputs), len(tx.inputs), "number of spent outputs")
+    checked_int(sighash_type, SIGHASH_DEFAULT, SIGHASH_ALL, "sighash type")
+    message = b"".join(
+        (
+            b"\x00",  # sighash epoch
+            bytes([sighash_type]),
+            tx.version.to_bytes(4, "little"),
+            tx.lock_time.to_bytes(4, "little"),
+            sha256(_prevouts(tx)),
+            sha256(b"".join(output.value.sat.to_bytes(8, "little") for output in spent)),
+            sha256(b"".join(var_bytes(output.script_pubkey) for output in spent)),
+            sha256(_sequences(tx)),
+            sha256(b"".join(output.to_bytes() for output in tx.outputs)),
+            b"\x00",  # key path, no annex
+            index.to_bytes(4, "little"),
+        )
+    )
+    return tagged_hash("TapSighash", message)
+
+
 def _hash_prevouts(tx: Transaction) -> bytes:
-    return double_sha256(b"".join(outpoint_to_bytes(txin.outpoint) for txin in tx.inputs))
+    return double_sha256(_prevouts(tx))
+
+
+def _prevouts(tx: Transaction) -> bytes:
+    return b"".join(outpoint_to_bytes(txin.outpoint) for txin in tx.inputs)
 
 
 def _hash_sequence(tx: Transaction) -> bytes:
-    return double_sha256(b"".join(txin.sequence.to_bytes(4, "little") for txin in tx.inputs))
+    return double_sha256(_sequences(tx))
+
+
+def _sequences(tx: Transaction) -> bytes:
+    return b"".join(txin.sequence.to_bytes(4, "little") for txin in tx.inputs)
 
 
 def _hash_outputs(tx: Transaction, index: int, sighash_type: int) -> bytes:

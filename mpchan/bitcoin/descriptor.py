@@ -1,0 +1,82 @@
+"""Output script descriptors (BIP-0380): their checksum, and the one of a channel's output (BIP-0382, BIP-0383)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from mpchan.bitcoin.script import two_of_two_script
+from mpchan.errors import ParseError
+
+_CHARACTERS = (
+    "0123456789()[],'/*abcdefgh@:$%{}IJKLMNOPQRSTUVWXYZ&+-.;<=>?!^_|~ijklmnopqrstuvwxyzABCDEFGH`#\"\\ "
+)
+"""Three groups of 32 (BIP-0380, "Character Set"); the last one's last place is empty."""
+
+_CHECKSUM_CHARACTERS = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
+_CHECKSUM_SIZE = 8
+_GENERATOR = (0xF5DEE51989, 0xA9FDCA3312, 0x1BAB10E32D, 0x3706B1677A, 0x644D626FFD)
+
+
+def two_of_two_descriptor(key_a: bytes, key_b: bytes) -> str:
+    """``wsh(sortedmulti(2,KEY,KEY))#CHECKSUM`` of two compressed keys, in BIP-0067 order whichever comes first.
+
+    Raises:
+        ParseError: as ``two_of_two_script``.
+    """
+    two_of_two_script(key_a, key_b)  # refuses keys that make no such script
+    first, second = sorted((key_a, key_b))
+    return with_checksum(f"wsh(sortedmulti(2,{first.hex()},{second.hex()}))")
+
+
+def with_checksum(descriptor: str) -> str:
+    """The descriptor with ``#`` and its eight characters.
+
+    Raises:
+        ParseError: ``malformed-descriptor`` for a character that no descriptor has.
+    """
+    value = _polymod([*_symbols(descriptor), *[0] * _CHECKSUM_SIZE]) ^ 1
+    shifts = range(5 * (_CHECKSUM_SIZE - 1), -1, -5)
+    return descriptor + "#" + "".join(_CHECKSUM_CHARACTERS[value >> shift & 31] for shift in shifts)
+
+
+def without_checksum(text: str) -> str:
+    """The descriptor before ``#``, its checksum verified; one without a checksum is refused.
+
+    Raises:
+        ParseError: ``malformed-descriptor``.
+    """
+    descriptor, mark, checksum = text[: -_CHECKSUM_SIZE - 1], text[-_CHECKSUM_SIZE - 1 :][:1], text[-8:]
+    fits = mark == "#" and all(character in _CHECKSUM_CHARACTERS for character in checksum)
+    values = [_CHECKSUM_CHARACTERS.find(character) for character in checksum]
+    if not fits or _polymod([*_symbols(descriptor), *values]) != 1:
+        raise ParseError("malformed-descriptor", f"checksum of the descriptor does not fit: {text!r:.200}")
+    return descriptor
+
+
+def _polymod(symbols: Iterable[int]) -> int:
+    state = 1
+    for symbol in symbols:
+        top = state >> 35
+        state = (state & 0x7_FFFF_FFFF) << 5 ^ symbol
+        for bit, term in enumerate(_GENERATOR):
+            if top >> bit & 1:
+                state ^= term
+    return state
+
+
+def _symbols(descriptor: str) -> list[int]:
+    """Each character's place in its group; after every three of them one symbol for their groups."""
+    symbols: list[int] = []
+    groups: list[int] = []
+    for character in descriptor:
+        place = _CHARACTERS.find(character)
+        if place < 0:
+            raise ParseError("malformed-descriptor", f"no descriptor has the character {character!r}")
+        symbols.append(place & 31)
+        groups.append(place >> 5)
+        if len(groups) == 3:
+            symbols.append(groups[0] * 9 + groups[1] * 3 + groups[2])
+            groups = []
+    if groups:
+        symbols.append(groups[0] if len(groups) == 1 else groups[0] * 3 + groups[1])
+    return symbols

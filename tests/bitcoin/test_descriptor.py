@@ -1,0 +1,75 @@
+"""mpchan.bitcoin.descriptor: BIP-0380's vectors, BIP-0383's script of sortedmulti, and mistakes that are found."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mpchan.bitcoin.descriptor import two_of_two_descriptor, with_checksum, without_checksum
+from mpchan.bitcoin.script import two_of_two_script
+from mpchan.errors import ParseError
+
+# BIP-0383, "Test Vectors": the first child of the descriptor sortedmulti(2,xpub6ERA…/*,xpub68NZ…/0/0/*)
+SORTED_MULTI = bytes.fromhex(
+    "5221025d5fc65ebb8d44a5274b53bac21ff8307fec2334a32df05553459f8b1f7fe1b6"
+    "2102fbd47cc8034098f0e6a94c6aeee8528abf0a2153a5d8e46d325b7284c046784652ae"
+)
+FIRST, SECOND = SORTED_MULTI[2:35], SORTED_MULTI[36:69]
+
+
+def test_the_checksum_of_bip380() -> None:
+    assert with_checksum("raw(deadbeef)") == "raw(deadbeef)#89f8spxm"
+    assert without_checksum("raw(deadbeef)#89f8spxm") == "raw(deadbeef)"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "raw(deadbeef)",  # none: allowed by the BIP, refused by those who must not err
+        "raw(deadbeef)#",
+        "raw(deadbeef)#89f8spxmx",
+        "raw(deadbeef)#89f8spx",
+        "raw(deedbeef)#89f8spxm",
+        "raw(deedbeef)##9f8spxm",
+        "raw(Ü)#00000000",
+        "raw(deadbeef)#89F8SPXM",
+        "",
+        "#",
+    ],
+)
+def test_what_bip380_calls_invalid(text: str) -> None:
+    with pytest.raises(ParseError) as caught:
+        without_checksum(text)
+    assert caught.value.slug == "malformed-descriptor"
+
+
+def test_a_character_that_no_descriptor_has() -> None:
+    with pytest.raises(ParseError) as caught:
+        with_checksum("raw(Ü)")
+    assert caught.value.slug == "malformed-descriptor"
+
+
+def test_sortedmulti_is_the_script_of_bip383() -> None:
+    assert two_of_two_script(SECOND, FIRST) == SORTED_MULTI
+    text = two_of_two_descriptor(SECOND, FIRST)
+    assert without_checksum(text) == f"wsh(sortedmulti(2,{FIRST.hex()},{SECOND.hex()}))"
+    assert two_of_two_descriptor(FIRST, SECOND) == text
+
+
+def test_keys_that_make_no_channel() -> None:
+    for other in (FIRST, b"\x04" + bytes(64)):
+        with pytest.raises(ParseError):
+            two_of_two_descriptor(FIRST, other)
+
+
+@given(st.data())
+def test_up_to_two_wrong_characters_are_found(data: st.DataObject) -> None:
+    text = two_of_two_descriptor(FIRST, SECOND)
+    changed = list(text)
+    for _ in range(data.draw(st.integers(1, 2))):
+        place = data.draw(st.integers(0, len(text) - 1))
+        changed[place] = data.draw(st.sampled_from("0123456789abcdef(),qpzry#"))
+    if "".join(changed) != text:
+        with pytest.raises(ParseError):
+            without_checksum("".join(changed))
