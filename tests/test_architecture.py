@@ -44,6 +44,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "python_socks": ("chain/electrum/dialling.py",),
     "click": ("cli/", "__main__.py", "chain/__init__.py"),
     "mnemonic": ("bitcoin/seed_words.py",),
+    "segno": ("cli/request.py",),
 }
 """The only modules (or beginnings of their paths) that may import a package."""
 

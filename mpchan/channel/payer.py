@@ -41,21 +41,24 @@ class Opening:
     Attributes:
         funding: without any signature.
         spent: the outputs that its inputs spend, in the same order.
+        external: whether another wallet made the funding, and signs it.
     """
 
     terms: Terms
     funding: Transaction
     spent: tuple[TxOut, ...]
+    external: bool = False
 
 
 @frozen
 class Secured:
-    """The refund is complete and in hand; only now may the funding be signed."""
+    """The refund is complete and in hand; only now may the funding be signed, or what another wallet signed leave."""
 
     terms: Terms
     funding: Transaction
     spent: tuple[TxOut, ...]
     refund: Transaction
+    external: bool = False
 
 
 @frozen
@@ -67,6 +70,7 @@ class Funded:
         sends: whether this wallet broadcasts the funding, and again should it get lost; False where the user does.
         number: of the latest update; 0 before the first.
         paid: its total for the payee.
+        external: whether another wallet made and signed the funding.
     """
 
     terms: Terms
@@ -76,6 +80,7 @@ class Funded:
     sends: bool
     number: int = 0
     paid: Amount = Amount(0)
+    external: bool = False
 
 
 @frozen
@@ -210,7 +215,7 @@ def secure(state: Opening, psbt: Psbt, key: ChannelKey) -> Secured:
     refund = complete(
         state.terms, scheme_of(state.terms).refund(), key.sign_refund(state.terms), payee_signature
     )
-    return Secured(state.terms, state.funding, state.spent, refund)
+    return Secured(state.terms, state.funding, state.spent, refund, state.external)
 
 
 def time_left_rules(terms: Terms, tip: ChainTip) -> Check[None]:
@@ -237,7 +242,7 @@ def fund(state: Secured, signed_funding: Transaction, *, sends: bool) -> Funded:
     """
     if signed_funding.txid != state.funding.txid or signed_funding.txid != state.terms.outpoint.txid:
         raise NotPossible("funding-changed", f"the signed funding has another txid: {signed_funding.txid}")
-    return Funded(state.terms, signed_funding, state.spent, state.refund, sends)
+    return Funded(state.terms, signed_funding, state.spent, state.refund, sends, external=state.external)
 
 
 def abandon(state: PayerState, *, funding_is_void: bool = False) -> Abandoned:

@@ -73,6 +73,11 @@ class App:
                 "mpchan: hint: who can measure its timing may learn a key; mpchan[fast] signs in constant time"
             )
 
+    def warn(self, result: Result) -> None:
+        """Tell people, on stderr, what they should know besides."""
+        for warning in result.get("warnings", ()):
+            self.say(f"mpchan: warning: {warning}")
+
     def emit(
         self, result: Result, output: Path | None, *said: str, body: str = "hex", again: str = AGAIN
     ) -> None:
@@ -90,8 +95,7 @@ class App:
                 print_output(text, again)
         for line in said:
             self.say(line)
-        for warning in result.get("warnings", ()):
-            self.say(f"mpchan: warning: {warning}")
+        self.warn(result)
 
     def answer(self, result: Result, people: Callable[[Result], str]) -> None:
         """Answer a question with words for people on stdout, or with one JSON object."""

@@ -103,7 +103,7 @@ def _check_place(target: Path, place: Path, wallet: Path) -> None:
     if not os.access(folder, os.W_OK | os.X_OK):
         raise UsageError("output-unwritable", f"the folder {target.parent} cannot be written to")
     own = ("wallet.toml", "keys.toml", "wallet.lock")
-    if folder in (home / "offers", home / "channels", home / "sent") or (
+    if folder in (home / "offers", home / "channels", home / "plans", home / "sent") or (
         folder == home and place.name in own
     ):
         raise UsageError("output-is-wallet", f"{target} is the place of one of the wallet's own files")

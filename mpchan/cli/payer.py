@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from mpchan.bitcoin.message import decode_message
 from mpchan.channel.terms import Terms
 from mpchan.cli.app import (
     AMOUNT,
@@ -24,13 +25,28 @@ from mpchan.cli.app import (
 from mpchan.cli.files import AGAIN, confirmed, read_input, read_text_input
 from mpchan.errors import NotPossible, UsageError
 from mpchan.party import payer
-from mpchan.party.common import read_psbt
+from mpchan.party.common import Result, read_psbt
 from mpchan.units import Amount, FeeRate, lock_time_from_int
+from mpchan.wallet.wallet import Wallet
 
 
-@click.command("open", epilog=example("mpchan payer open offer.toml 100000 -o request.psbt"))
-@click.argument("offer", type=click.Path(allow_dash=True))
-@click.argument("amount", type=AMOUNT)
+@click.command(
+    "open",
+    epilog=example(
+        "mpchan payer open offer.toml 100000 -o request.psbt\n"
+        "mpchan payer open offer.toml 100000 --external\n"
+        "mpchan payer open --funding funding.psbt -o request.psbt"
+    ),
+)
+@click.argument("offer", required=False, type=click.Path(allow_dash=True))
+@click.argument("amount", required=False, type=AMOUNT)
+@click.option("--external", is_flag=True, help="Another wallet funds it: tells where to pay, and how much.")
+@click.option(
+    "--funding",
+    type=click.Path(allow_dash=True),
+    metavar="FILE",
+    help="What that wallet made: a PSBT, or a transaction.",
+)
 @click.option(
     "--refund-delay",
     type=click.IntRange(min=1),
@@ -47,8 +63,10 @@ from mpchan.units import Amount, FeeRate, lock_time_from_int
 @pass_app
 def open_channel(
     app: App,
-    offer: str,
-    amount: Amount,
+    offer: str | None,
+    amount: Amount | None,
+    external: bool,
+    funding: str | None,
     refund_delay: int | None,
     funding_fee_rate: FeeRate | None,
     address: str | None,
@@ -58,21 +76,72 @@ def open_channel(
 
     It asks the payee for its signature on your refund. Nothing is signed or sent yet. The same command again gives the
     same request.
+
+    With --external this wallet needs no coins: another wallet makes the funding without broadcasting it, and --funding
+    takes it from there.
     """
-    app.check_output(output, offer)
-    text = read_text_input(offer)
+    _check_open_usage(
+        external,
+        funding,
+        {
+            "OFFER": offer,
+            "AMOUNT": amount,
+            "--refund-delay": refund_delay,
+            "--funding-fee-rate": funding_fee_rate,
+            "--address": address,
+            "--output": output,
+        },
+    )
+    app.check_output(output, *(name for name in (offer, funding) if name is not None))
+    text = None if offer is None else read_text_input(offer)
     wallet = app.wallet()
     if address is not None:
         check_address(address, wallet.network)
-    result = payer.open_channel(
-        wallet,
-        app.chain(wallet),
-        text,
-        amount,
-        refund_delay=refund_delay,
-        funding_fee_rate=funding_fee_rate,
-        address=address,
-    )
+    if funding is not None:
+        _open_funding(app, wallet, funding, text, amount, refund_delay, output)
+    elif text is None or amount is None:
+        raise TypeError("checked above")
+    elif external:
+        _plan(app, wallet, text, amount, address)
+    else:
+        result = payer.open_channel(
+            wallet,
+            app.chain(wallet),
+            text,
+            amount,
+            refund_delay=refund_delay,
+            funding_fee_rate=funding_fee_rate,
+            address=address,
+        )
+        _emit_request(app, result, output)
+
+
+_NEEDS = {"--external": ("OFFER", "AMOUNT"), "--funding": ()}
+_EXCLUDES = {
+    "--external": ("--refund-delay", "--funding-fee-rate", "--output"),
+    "--funding": ("--funding-fee-rate", "--address"),
+}
+
+
+def _check_open_usage(external: bool, funding: str | None, given: dict[str, object]) -> None:
+    """Which options go with which of the three forms of the command.
+
+    Raises:
+        UsageError: ``usage``.
+    """
+    hint = "see `mpchan payer open --help`"
+    if external and funding is not None:
+        raise UsageError("usage", "give --external first, and --funding once the funding is made", hint=hint)
+    form = "--external" if external else "" if funding is None else "--funding"
+    for name in _NEEDS.get(form, ("OFFER", "AMOUNT")):
+        if given[name] is None:
+            raise UsageError("usage", f"missing argument '{name}'", hint=hint)
+    for name in _EXCLUDES.get(form, ()):
+        if given[name] is not None:
+            raise UsageError("usage", f"{name} does not go with {form}", hint=hint)
+
+
+def _emit_request(app: App, result: Result, output: Path | None) -> None:
     app.emit(
         result,
         output,
@@ -82,8 +151,47 @@ def open_channel(
     )
 
 
+def _plan(app: App, wallet: Wallet, text: str, amount: Amount, address: str | None) -> None:
+    from mpchan.cli import request
+    from mpchan.party.external import plan_channel
+
+    result = plan_channel(wallet, app.chain(wallet), text, amount, address=address)
+    app.answer(result, request.people)
+    for line in request.ADVICE:
+        app.say(line)
+    app.warn(result)
+
+
+def _open_funding(
+    app: App,
+    wallet: Wallet,
+    file: str,
+    text: str | None,
+    amount: Amount | None,
+    refund_delay: int | None,
+    output: Path | None,
+) -> None:
+    from mpchan.party.external import open_funding
+
+    result = open_funding(
+        wallet,
+        app.chain(wallet),
+        decode_message(read_input(file)),
+        offer_text=text,
+        capacity=amount,
+        refund_delay=refund_delay,
+    )
+    _emit_request(app, result, output)
+
+
 @click.command(epilog=example("mpchan payer fund signed-refund.psbt --refund-out refund.hex -o funding.hex"))
 @file_argument
+@click.option(
+    "--funding",
+    type=click.Path(allow_dash=True),
+    metavar="FILE",
+    help="The funding, signed by the wallet that made it.",
+)
 @click.option("--no-broadcast", is_flag=True, help="Only write the signed funding; you broadcast it.")
 @click.option(
     "--refund-out",
@@ -97,19 +205,28 @@ def open_channel(
 @common_options
 @pass_app
 def fund(
-    app: App, file: str, no_broadcast: bool, refund_out: Path | None, yes: bool, output: Path | None
+    app: App,
+    file: str,
+    funding: str | None,
+    no_broadcast: bool,
+    refund_out: Path | None,
+    yes: bool,
+    output: Path | None,
 ) -> None:
     """Store the refund that the payee signed, then fund the channel.
 
-    The payee's signature is verified and the refund stored before the funding is signed and broadcast.
+    The payee's signature is verified and the refund stored before the funding is signed and broadcast. A funding that
+    another wallet made is signed there, and handed over with --funding.
 
     Your seed words alone do not recover the money of an open channel: the refund does. Keep a copy
     of it (--refund-out) away from this machine.
     """
-    app.check_output(output, file)
-    app.check_output(refund_out, file)
+    sources = [file] if funding is None else [file, funding]
+    app.check_output(output, *sources)
+    app.check_output(refund_out, *sources)
     _check_refund_out(refund_out, output)
     psbt = read_psbt(read_input(file))
+    signed = None if funding is None else decode_message(read_input(funding))
     wallet = app.wallet()
 
     def confirm(terms: Terms) -> None:
@@ -117,7 +234,13 @@ def fund(
             _ask(app, terms)
 
     result = payer.fund(
-        wallet, app.chain(wallet), psbt, send=not no_broadcast, refund_out=refund_out, confirm=confirm
+        wallet,
+        app.chain(wallet),
+        psbt,
+        signed=signed,
+        send=not no_broadcast,
+        refund_out=refund_out,
+        confirm=confirm,
     )
     app.emit(
         result,

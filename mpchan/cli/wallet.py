@@ -61,7 +61,9 @@ def show(app: App, name: str | None, channel: str | None) -> None:
 
         return render.channel(view)
 
-    app.answer(views.show(wallet, app.chain(wallet), channel), people)
+    view = views.show(wallet, app.chain(wallet), channel)
+    app.answer(view, people)
+    app.warn(view)
 
 
 @click.command(epilog=example("mpchan inspect update.psbt"))

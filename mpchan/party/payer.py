@@ -11,6 +11,7 @@ from mpchan.bitcoin.psbt import Psbt
 from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.base import Chain
 from mpchan.channel import payer
+from mpchan.channel.facts import Facts
 from mpchan.channel.limits import PayerLimits
 from mpchan.channel.offer import Offer
 from mpchan.channel.opening import capacity_rules, refund_lock_time
@@ -21,7 +22,6 @@ from mpchan.errors import NotPossible, UsageError
 from mpchan.party.common import (
     Result,
     broadcast,
-    earliest_spend,
     facts_if_any,
     from_now_on,
     gather_facts,
@@ -31,6 +31,7 @@ from mpchan.party.common import (
     to_give_up,
     with_warnings,
 )
+from mpchan.party.funding import early_text, find_conflict, is_sent, refuse_conflict, require_possible
 from mpchan.units import Amount, FeeRate, LockTime, OutPoint
 from mpchan.values import replace
 from mpchan.wallet.coins import build_funding
@@ -39,6 +40,7 @@ from mpchan.wallet.storage import write_durably
 from mpchan.wallet.wallet import Wallet
 
 if TYPE_CHECKING:
+    from mpchan.channel.foreign_funding import Message
     from mpchan.wallet.records import Record
 
 
@@ -86,7 +88,7 @@ def open_channel(
         earlier_ones = opened_under(wallet, offer)
         for earlier in earlier_ones:
             if not isinstance(earlier.state, payer.Abandoned):
-                return _opened(_opened_so(earlier, capacity, asked))
+                return opened(opened_so(earlier, capacity, asked))
         enforce(new_offer_rules(wallet, chain, offer, [record.terms.name for record in earlier_ones]))
         rate, warnings = _funding_rate(chain, limits, funding_fee_rate)
         tip = tip_for(chain, offer.lock_time_unit)
@@ -97,7 +99,7 @@ def open_channel(
         wallet.save_channel(record)
         if record.terms.payer_script not in wallet.keys.scripts():
             warnings.append(outside_warning(address))
-        return with_warnings(_opened(record), warnings)
+        return with_warnings(opened(record), warnings)
 
 
 def _prepare(
@@ -154,15 +156,11 @@ def _funding_rate(chain: Chain, limits: PayerLimits, given: FeeRate | None) -> t
     return given, []
 
 
-def _opened_so(record: PayerRecord, capacity: Amount, asked: Asked) -> PayerRecord:
+def opened_so(record: PayerRecord, capacity: Amount, asked: Asked) -> PayerRecord:
     """The channel that an offer serves already, when it was opened by the very same command."""
     terms = record.terms
     if terms.capacity != capacity:
-        raise NotPossible(
-            "offer-used",
-            f"offer {terms.offer.offer_id} serves channel {terms.channel_id} of {terms.capacity} already",
-            hint="an offer serves one channel: ask the payee for another, or `mpchan payer abandon` the first",
-        )
+        raise offer_is_taken(record)
     for option, now, then in (
         ("--refund-delay", asked.refund_delay, record.asked.refund_delay),
         ("--funding-fee-rate", asked.funding_fee_rate, record.asked.funding_fee_rate),
@@ -181,7 +179,18 @@ def _with(option: str, value: object) -> str:
     return f"without {option}" if value is None else f"with {option} {value}"
 
 
-def _opened(record: PayerRecord) -> Result:
+def offer_is_taken(record: PayerRecord) -> NotPossible:
+    """The error of a second channel under one offer."""
+    terms = record.terms
+    return NotPossible(
+        "offer-used",
+        f"offer {terms.offer.offer_id} serves channel {terms.channel_id} of {terms.capacity} already",
+        hint="an offer serves one channel: ask the payee for another, or `mpchan payer abandon` the first",
+    )
+
+
+def opened(record: PayerRecord) -> Result:
+    """The answer to an opening: the request for the refund."""
     terms = record.terms
     return {
         "channel": terms.channel_id,
@@ -199,6 +208,7 @@ def fund(
     chain: Chain,
     psbt: Psbt,
     *,
+    signed: Message | None = None,
     send: bool = True,
     refund_out: Path | None = None,
     confirm: Callable[[Terms], None] | None = None,
@@ -206,16 +216,18 @@ def fund(
     """``payer fund``: verify the signed refund, store it complete, and only then sign and send the funding.
 
     Args:
+        signed: the funding as another wallet signed it, where that wallet funds the channel.
         refund_out: also write the complete refund there, before the funding can leave.
-        confirm: asked before anything is signed; it raises to stop.
+        confirm: asked before anything is signed or sent; it raises to stop.
     """
-    from mpchan.party.payer_rules import own_channel_rules, reply_rules
+    from mpchan.party.payer_rules import own_channel_rules, reply_rules, signed_elsewhere_rules
 
     name = named_by(wallet, psbt)
     with wallet.channel_lock(name):
         record = enforce(own_channel_rules(wallet, name))
         terms = record.terms
         state = enforce(reply_rules(chain, record, psbt))
+        elsewhere = enforce(signed_elsewhere_rules(chain, state, signed))
         if isinstance(state, (payer.Opening, payer.Secured)) and confirm is not None:
             confirm(terms)
         if isinstance(state, payer.Opening):
@@ -226,11 +238,13 @@ def fund(
             # through a symbolic link: the copy belongs where that leads, perhaps on another disk
             write_durably(refund_out.resolve(), (refund.to_hex() + "\n").encode())
         sends = send and chain.sends
+        before = state
         if isinstance(state, payer.Secured):
-            state = payer.fund(state, wallet.keys.sign_funding(state.funding, state.spent), sends=sends)
-            wallet.save_channel(replace(record, state=state))
-        elif isinstance(state, payer.Funded) and sends and not state.sends:
-            state = replace(state, sends=True)
+            complete = elsewhere or wallet.keys.sign_funding(state.funding, state.spent)
+            state = payer.fund(state, complete, sends=sends)
+        elif isinstance(state, payer.Funded):
+            state = replace(state, funding=elsewhere or state.funding, sends=state.sends or sends)
+        if state != before:
             wallet.save_channel(replace(record, state=state))
         funding = payer.funded_of(state).funding
         if sends:
@@ -261,34 +275,56 @@ def send_funding_again(wallet: Wallet, chain: Chain, name: str) -> Result:
 
 def funding_conflict(chain: Chain, record: PayerRecord) -> str | None:
     """The transaction, in a block or in the mempool, that spends a coin which this channel's funding needs."""
-    from mpchan.party.payer_rules import foreign_spend
-
-    funding = record.funding
-    return None if funding is None else foreign_spend(chain, record.terms, funding, confirmed=False)
+    found = None if record.funding is None else find_conflict(chain, record.terms, record.funding)
+    return None if found is None else str(found.txid)
 
 
 def _send_funding(chain: Chain, terms: Terms, funding: Transaction) -> None:
-    if chain.output(terms.outpoint, not_before=earliest_spend(terms)) is None:
+    if not is_sent(chain, terms):
         chain.broadcast(funding)
 
 
 def abandon(wallet: Wallet, chain: Chain, prefix: str | None) -> Result:
     """``payer abandon``: give up an opening whose funding never left; its coins are free again."""
-    from mpchan.party.payer_rules import foreign_spend
-
     fits = to_give_up(wallet, _is(payer.Opening, payer.Secured), _is(payer.Abandoned))
     name = wallet.find_channel(prefix, fits, "being opened", still_going(chain))
     with wallet.channel_lock(name):
         record = _load(wallet, name)
-        void = (
-            isinstance(record.state, payer.Funded)
-            and foreign_spend(chain, record.terms, record.state.funding, confirmed=True) is not None
-        )
-        state = payer.abandon(record.state, funding_is_void=void)
+        state = payer.abandon(record.state, funding_is_void=_is_void(chain, record))
         if state != record.state:
             wallet.save_channel(replace(record, state=state))
         facts = None if state.funded is None else facts_if_any(chain, record.terms)
         return {"channel": record.terms.channel_id, "status": payer.status(state, facts).value}
+
+
+def _is_void(chain: Chain, record: PayerRecord) -> bool:
+    """Whether a block holds a transaction that took a coin of the funding.
+
+    Raises:
+        NotPossible: ``funding-early``, the funding of an opening is on the chain, and its coins are not free at all.
+        TooEarly: ``funding-conflict``, the mempool holds a transaction that takes a coin of a signed funding.
+    """
+    state, terms, funding = record.state, record.terms, record.funding
+    if isinstance(state, (payer.Opening, payer.Secured)) and state.external and is_sent(chain, terms):
+        raise NotPossible("funding-early", early_text(state.funding.txid, terms.funding_value))
+    if not isinstance(state, payer.Funded) or funding is None or is_sent(chain, terms):
+        return False
+    conflict = find_conflict(chain, terms, funding)
+    if conflict is not None and not conflict.confirmed:
+        refuse_conflict(conflict, funding)
+    return conflict is not None
+
+
+def _facts(chain: Chain, record: PayerRecord) -> Facts:
+    """The chain's view of a channel whose funding is there, or can still get there.
+
+    Raises:
+        NotPossible: ``funding-void``.
+        TooEarly: ``funding-conflict``.
+    """
+    facts = gather_facts(chain, record.terms)
+    require_possible(chain, record, facts)
+    return facts
 
 
 # paying -------------------------------------------------------------------------------------------
@@ -299,7 +335,7 @@ def pay(wallet: Wallet, chain: Chain, prefix: str | None, amount: Amount) -> Res
     name = _find(wallet, chain, prefix, (payer.Funded,), "open")
     with wallet.channel_lock(name):
         record = _load(wallet, name)
-        state = payer.pay(record.state, amount, gather_facts(chain, record.terms))
+        state = payer.pay(record.state, amount, _facts(chain, record))
         wallet.save_channel(replace(record, state=state))
         return _paid(wallet, record, state, amount)
 
@@ -310,7 +346,7 @@ def pay_up_to(wallet: Wallet, chain: Chain, prefix: str | None, total: Amount) -
     with wallet.channel_lock(name):
         record = _load(wallet, name)
         before = payer.paid_total(record.state)
-        state = payer.pay_up_to(record.state, total, gather_facts(chain, record.terms))
+        state = payer.pay_up_to(record.state, total, _facts(chain, record))
         if isinstance(record.state, payer.Funded) and state != record.state:
             wallet.save_channel(replace(record, state=state))
             return _paid(wallet, record, state, total - before)
@@ -347,7 +383,7 @@ def settle(wallet: Wallet, chain: Chain, prefix: str | None, total: Amount | Non
     name = _find(wallet, chain, prefix, (payer.Funded, payer.Settling), "open")
     with wallet.channel_lock(name):
         record = _load(wallet, name)
-        state = payer.settle(record.state, total, gather_facts(chain, record.terms))
+        state = payer.settle(record.state, total, _facts(chain, record))
         if state != record.state:
             wallet.save_channel(replace(record, state=state))
         message = payer.settlement_message(state, wallet.keys.channel_key(record.key_index))
@@ -368,7 +404,7 @@ def refund(wallet: Wallet, chain: Chain, prefix: str | None) -> Result:
     name = wallet.find_channel(prefix, suitable, "funded", still_going(chain))
     with wallet.channel_lock(name):
         record = _load(wallet, name)
-        facts = gather_facts(chain, record.terms)
+        facts = _facts(chain, record)
         state = payer.take_refund(record.state, facts)
         if state != record.state:
             wallet.save_channel(replace(record, state=state))

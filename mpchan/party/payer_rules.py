@@ -6,7 +6,7 @@ The commands enforce these rules, and ``verify`` explains them.
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Union
+from typing import TYPE_CHECKING, Union
 
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.bitcoin.tx import Transaction
@@ -16,10 +16,14 @@ from mpchan.channel.offer import Offer
 from mpchan.channel.opening import offer_rules
 from mpchan.channel.rules import BROKEN, Check, Rule
 from mpchan.channel.terms import Terms
-from mpchan.errors import NotPossible
-from mpchan.party.common import earliest_spend, tip_for
+from mpchan.errors import NotPossible, UsageError
+from mpchan.party.common import tip_for
+from mpchan.party.funding import find_conflict, is_sent, refuse_conflict, sent_transaction
 from mpchan.wallet.payer_record import PayerRecord
 from mpchan.wallet.wallet import Wallet
+
+if TYPE_CHECKING:
+    from mpchan.channel.foreign_funding import Message
 
 Going = Union[payer.Opening, payer.Secured, payer.Funded, payer.Settling, payer.Refunding]
 """A channel that was not given up."""
@@ -41,7 +45,8 @@ def new_offer_rules(wallet: Wallet, chain: Chain, offer: Offer, under: Collectio
         under: names of the channels that were opened under this very offer, and given up.
     """
     key = offer.payee_key.sec
-    fresh = not wallet.knows_key(key, apart_from=under)
+    planned = [plan.name for plan in wallet.plans if plan.offer == offer]
+    fresh = not wallet.knows_key(key, apart_from=[*under, *planned])
     yield Rule("payee-key", fresh, "the offer's key is known to this wallet already", found=key.hex())
     yield from offer_rules(offer, wallet.network.name, wallet.config.limits, chain.min_fee_rate())
 
@@ -67,30 +72,61 @@ def reply_rules(chain: Chain, record: PayerRecord, psbt: Psbt) -> Check[Going]:
     yield Rule("channel-abandoned", not given_up, "this opening was abandoned", error=NotPossible)
     if isinstance(state, payer.Abandoned):
         raise TypeError(BROKEN)
-    if isinstance(state, (payer.Opening, payer.Secured)):
+    if isinstance(state, (payer.Opening, payer.Secured)) and not (state.external and is_sent(chain, terms)):
         yield from payer.time_left_rules(terms, tip_for(chain, terms.refund_lock_time.unit))
         yield from _unspent_rules(chain, terms, state.funding)
     return state
 
 
+def signed_elsewhere_rules(chain: Chain, state: Going, signed: Message | None) -> Check[Transaction | None]:
+    """Where another wallet funds the channel, its signatures are there and right.
+
+    Establishes the complete funding, which the chain itself has where it was broadcast too early; None where this
+    wallet signs, or has what that one signed already.
+
+    Args:
+        signed: what that wallet hands out; None for nothing.
+
+    Raises:
+        NotPossible: ``funding-void``.
+        TooEarly: ``funding-conflict``.
+    """
+    opening = isinstance(state, (payer.Opening, payer.Secured))
+    known = state if isinstance(state, (payer.Opening, payer.Secured)) else payer.funded_of(state)
+    terms, funding = known.terms, known.funding
+    text = "this wallet signs the funding itself: leave --funding out"
+    yield Rule("own-funding", known.external or signed is None, text, error=UsageError)
+    if opening and not known.external:
+        return None
+    if is_sent(chain, terms):  # where it came too early, what counts now is that the refund gets complete
+        return (sent_transaction(chain, terms, funding) or funding) if opening else None
+    if not opening:
+        conflict = find_conflict(chain, terms, funding)
+        if conflict is not None:
+            refuse_conflict(conflict, funding)
+    yield Rule(
+        "funding-needed",
+        signed is not None or not opening,
+        "another wallet makes this channel's funding, and only that wallet can sign it",
+        error=NotPossible,
+        hint="sign it there without broadcasting, then `mpchan payer fund REFUND --funding FILE`",
+    )
+    if signed is None:
+        return None
+    from mpchan.channel.foreign_funding import signed_rules
+
+    complete = yield from signed_rules(signed, funding.without_witness(), known.spent, chain.min_fee_rate())
+    return complete
+
+
 def _unspent_rules(chain: Chain, terms: Terms, funding: Transaction) -> Check[None]:
     """The coins of an unsigned funding are still there."""
-    spender = foreign_spend(chain, terms, funding, confirmed=False)
+    conflict = find_conflict(chain, terms, funding)
     yield Rule(
         "coin-spent",
-        spender is None,
+        conflict is None,
         "a coin that this funding needs is spent by",
-        found=spender or "",
+        found="" if conflict is None else conflict.txid,
         error=NotPossible,
         hint="give this opening up with `mpchan payer abandon` and open another",
     )
-
-
-def foreign_spend(chain: Chain, terms: Terms, funding: Transaction, *, confirmed: bool) -> str | None:
-    """A transaction other than the funding that spends one of its inputs."""
-    for source in funding.inputs:
-        seen = chain.output(source.outpoint, not_before=earliest_spend(terms))
-        spend = None if seen is None else seen.spend
-        if spend is not None and spend.txid != funding.txid and (spend.confirmations or not confirmed):
-            return str(spend.txid)
-    return None

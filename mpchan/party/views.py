@@ -10,7 +10,8 @@ from mpchan.bitcoin.address import script_to_address
 from mpchan.chain.base import Chain
 from mpchan.channel.facts import Facts, Status
 from mpchan.errors import MpchanError, NotPossible, TooEarly
-from mpchan.party.common import Result, facts_if_any, gather_facts, still_going
+from mpchan.party.common import Result, facts_if_any, gather_facts, still_going, with_warnings
+from mpchan.party.funding import warnings_about
 from mpchan.units import Amount, lock_time_from_int
 from mpchan.wallet.wallet import Wallet
 
@@ -69,7 +70,8 @@ def show(wallet: Wallet, chain: Chain, prefix: str | None) -> Result:
     record = wallet.load_channel(
         wallet.find_channel(prefix, lambda record: True, "known", still_going(chain))
     )
-    return full_view(record, facts_if_any(chain, record.terms))
+    facts = facts_if_any(chain, record.terms)
+    return with_warnings(full_view(record, facts), warnings_about(chain, record, facts))
 
 
 def list_channels(wallet: Wallet, chain: Chain, damaged: Callable[[str, MpchanError], None]) -> Result:

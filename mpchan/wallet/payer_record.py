@@ -53,6 +53,16 @@ class PayerRecord:
         return payer.funded_of(state).funding
 
     @property
+    def has_external_funding(self) -> bool:
+        """Whether another wallet makes the funding."""
+        state = self.state
+        if isinstance(state, payer.Abandoned):
+            return False
+        if isinstance(state, (payer.Opening, payer.Secured)):
+            return state.external
+        return payer.funded_of(state).external
+
+    @property
     def is_going(self) -> bool:
         """Whether payments or a settlement may still flow."""
         return isinstance(self.state, (payer.Funded, payer.Settling))
@@ -115,6 +125,7 @@ def _fields(state: payer.PayerState) -> dict[str, Any]:
             "phase": "opening",
             "funding_tx": state.funding.to_hex(),
             "spent": _outputs(state.spent),
+            "external": state.external,
         }
         if isinstance(state, payer.Secured):
             fields.update(phase="secured", refund_tx=state.refund.to_hex())
@@ -124,6 +135,7 @@ def _fields(state: payer.PayerState) -> dict[str, Any]:
         "phase": "funded",
         "funding_tx": funded.funding.to_hex(),
         "spent": _outputs(funded.spent),
+        "external": funded.external,
         "sends": funded.sends,
         "refund_tx": funded.refund.to_hex(),
         "update": {"number": funded.number, "paid_sat": funded.paid.sat},
@@ -144,21 +156,21 @@ def _state(terms: Terms, body: dict[str, Any]) -> payer.PayerState:
         return payer.Abandoned(terms)
     funding = Transaction.from_hex(body["funding_tx"])
     spent = tuple(TxOut(Amount(value), bytes.fromhex(script)) for value, script in body["spent"])
+    external = _flag(body, "external")
     if phase in ("opening", "secured"):
         if phase == "opening":
-            return payer.Opening(terms, funding, spent)
-        return payer.Secured(terms, funding, spent, Transaction.from_hex(body["refund_tx"]))
-    if type(body["sends"]) is not bool:
-        raise ValueError(f"sends is {body['sends']!r:.20}")
+            return payer.Opening(terms, funding, spent, external)
+        return payer.Secured(terms, funding, spent, Transaction.from_hex(body["refund_tx"]), external)
     update = body["update"]
     funded = payer.Funded(
         terms,
         funding,
         spent,
         Transaction.from_hex(body["refund_tx"]),
-        body["sends"],
+        _flag(body, "sends"),
         update["number"],
         Amount(update["paid_sat"]),
+        external,
     )
     if phase == "funded":
         return funded
@@ -170,3 +182,10 @@ def _state(terms: Terms, body: dict[str, Any]) -> payer.PayerState:
     if phase == "refunding":
         return payer.Refunding(funded, total)
     raise ValueError(f"unknown phase {phase!r}")
+
+
+def _flag(body: dict[str, Any], name: str) -> bool:
+    value = body[name]
+    if type(value) is not bool:
+        raise ValueError(f"{name} is {value!r:.20}")
+    return value

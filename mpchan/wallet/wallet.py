@@ -6,6 +6,7 @@
     offers/<offer_id>.json         the offer's key index, and the channel that it served
     channels/<txid>-<vout>.json    one channel
     sent/<txid>.json               a transaction that moves own coins outside of any channel
+    plans/<script>.json            a channel that another wallet is going to fund
     wallet.lock, channels/*.lock   locks between processes, always empty
 
 The wallet's lock guards keys, offers and the choice of coins; a channel's lock guards that channel. Where both
@@ -41,6 +42,7 @@ from mpchan.wallet.storage import (
 )
 
 if TYPE_CHECKING:
+    from mpchan.wallet.plans import Plans
     from mpchan.wallet.records import Record
     from mpchan.wallet.sent import SentTransactions
 
@@ -163,6 +165,13 @@ class Wallet:
         from mpchan.wallet.sent import SentTransactions
 
         return SentTransactions(self.directory)
+
+    @cached_property
+    def plans(self) -> Plans:
+        """The channels that other wallets are going to fund."""
+        from mpchan.wallet.plans import Plans
+
+        return Plans(self.directory)
 
     # channels -------------------------------------------------------------------------------------
 
@@ -298,12 +307,16 @@ class Wallet:
         return names[0]
 
     def knows_key(self, key: bytes, *, apart_from: Collection[str] = ()) -> bool:
-        """Whether a compressed key is one of those of any offer or channel of this wallet.
+        """Whether a compressed key is one of those of any offer, channel or plan of this wallet.
 
         Args:
-            apart_from: names of channels that are not looked at.
+            apart_from: names of channels and plans that are not looked at.
         """
-        files = self._files("offers", ".toml") + self._files("channels", ".json")
+        files = [
+            *self._files("offers", ".toml"),
+            *self._files("channels", ".json"),
+            *self._files("plans", ".json"),
+        ]
         return any(
             _mentions(path, [key.hex()]) and self._has_key(path, key)
             for path in files
@@ -320,6 +333,9 @@ class Wallet:
             if path.parent == self._channels:
                 terms = self.load_channel(name).terms
                 return key in (terms.payer_key.sec, terms.offer.payee_key.sec)
+            if path.suffix == ".json":
+                plan = self.plans.load(path)
+                return key in (plan.payer_key.sec, plan.offer.payee_key.sec)
             return self.load_offer(name).offer.payee_key.sec == key
         except MpchanError:
             return True

@@ -185,9 +185,10 @@ def test_a_coin_that_was_spent_elsewhere(pair: Pair) -> None:
     double = replace(state.funding, outputs=state.funding.outputs[1:])
     spent = [pair.chain.output(source.outpoint).output for source in state.funding.inputs]
     pair.chain.broadcast(pair.payer.keys.sign_funding(double.without_witness(), tuple(spent)))
-    assert refused(lambda: pair.fund(signed)) == ("rejected", 8)
+    assert refused(lambda: pair.fund(signed)) == ("funding-conflict", 6)
+    assert refused(lambda: payer.abandon(pair.payer, pair.chain, name)) == ("funding-conflict", 6)
     pair.chain.mine(1)
-    assert refused(lambda: pair.fund(signed)) == ("rejected", 8)
+    assert refused(lambda: pair.fund(signed)) == ("funding-void", 5)
     assert payer.abandon(pair.payer, pair.chain, name)["status"] == "abandoned"
 
 

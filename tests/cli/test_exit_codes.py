@@ -470,10 +470,11 @@ def test_8_the_chain_rejects_the_transaction(wallets: Shell) -> None:
         wallets.ok(f"mpchan --wallet {payer} payer fund {payer}.psbt --no-broadcast -o {payer}.hex")
     wallets.ok("mpchan --wallet other payee funding copy.hex --broadcast")
     for _ in range(2):
-        error = wallets.fails(f"{BUYER} payer fund buyer.psbt -o funding.hex", 8, "rejected")
+        error = wallets.fails(f"{SELLER} payee funding buyer.hex --broadcast", 8, "rejected")
         assert "txn-mempool-conflict" in error["message"]
+        wallets.fails(f"{BUYER} payer fund buyer.psbt -o funding.hex", 6, "funding-conflict")
     wallets.ok("mpchan regtest mine 1")
-    wallets.fails(f"{BUYER} payer fund buyer.psbt -o funding.hex", 8, "rejected")
+    wallets.fails(f"{BUYER} payer fund buyer.psbt -o funding.hex", 5, "funding-void")
     wallets.fails(f"{SELLER} payee funding buyer.hex --broadcast", 8, "rejected")
     channel = wallets.json(f"{BUYER} show")["channel"]
     assert wallets.json(f"{BUYER} payer abandon --channel {channel}")["status"] == "abandoned"

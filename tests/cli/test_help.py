@@ -56,8 +56,10 @@ OPTIONS: dict[str, set[str]] = {
     "payee accept": CHAIN,
     "payee settle": CHAIN | OUTPUT | CHANNEL,
     "payee abandon": CHAIN | CHANNEL,
-    "payer open": CHAIN | OUTPUT | {"--refund-delay", "--funding-fee-rate", "--address"},
-    "payer fund": CHAIN | OUTPUT | {"--no-broadcast", "--refund-out", "--yes"},
+    "payer open": CHAIN
+    | OUTPUT
+    | {"--refund-delay", "--funding-fee-rate", "--address", "--external", "--funding"},
+    "payer fund": CHAIN | OUTPUT | {"--funding", "--no-broadcast", "--refund-out", "--yes"},
     "payer pay": CHAIN | OUTPUT | CHANNEL | {"--total", "--last"},
     "payer settle": CHAIN | OUTPUT | CHANNEL | {"--total"},
     "payer refund": CHAIN | OUTPUT | CHANNEL,

@@ -15,7 +15,7 @@ from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.channel import payee as payee_protocol
 from mpchan.channel.messages import unsigned_message
-from mpchan.errors import ChainError, MpchanError, NotPossible, TooEarly
+from mpchan.errors import MpchanError, NotPossible, TooEarly
 from mpchan.party import payee, payer, views
 from mpchan.party.common import gather_facts
 from mpchan.units import Amount, Height, OutPoint
@@ -317,8 +317,15 @@ def test_a_funding_that_was_replaced_on_another_branch(pair: Pair) -> None:
         pair.accept(message)
     assert caught.value.slug == "funding-unseen"
     before = pair.files()
-    with pytest.raises(ChainError):
-        pair.fund(pair.sign_refund(payer_request(pair, name)))
+    for call in (
+        lambda: pair.fund(pair.sign_refund(payer_request(pair, name))),
+        lambda: pair.pay(name, 1000),
+        lambda: pair.settlement(name),
+        lambda: pair.refund(name),
+    ):
+        with pytest.raises(NotPossible) as refused:
+            call()
+        assert refused.value.slug == "funding-void"
     assert pair.files() == before
     assert payer.abandon(pair.payer, pair.chain, name)["status"] == "abandoned"
     assert payee.abandon(pair.payee, pair.chain, name)["status"] == "abandoned"

@@ -1,0 +1,175 @@
+"""Whether the witness of a native segwit input is right, and fixes the whole transaction.
+
+A channel's refund spends a txid. No witness can change that, but a signature that does not cover all inputs and outputs
+would let others build a different transaction with it; so only SIGHASH_ALL, and taproot's DEFAULT, are taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from mpchan.bitcoin.psbt_map import InputMap
+from mpchan.bitcoin.script import (
+    is_p2tr,
+    is_p2wpkh,
+    is_p2wsh,
+    key_to_p2wpkh_script,
+    p2wpkh_script_code,
+    parse_multisig,
+    script_to_p2wsh_script,
+)
+from mpchan.bitcoin.sighash import SIGHASH_ALL, SIGHASH_DEFAULT, segwit_v0_sighash, taproot_key_sighash
+from mpchan.bitcoin.signature import PublicKey, parse_der
+from mpchan.bitcoin.tx import Transaction, TxOut
+from mpchan.errors import NotPossible, ParseError, Refused
+
+_SCHNORR_SIZE = 64
+_ANNEX_TAG = b"\x50"
+
+
+def is_native_segwit(script_pubkey: bytes) -> bool:
+    """P2WPKH, P2WSH or P2TR: spent with an empty scriptSig, by rules that exist (BIP-0141, BIP-0341)."""
+    return is_p2wpkh(script_pubkey) or is_p2wsh(script_pubkey) or is_p2tr(script_pubkey)
+
+
+def check_sighash_types(index: int, fields: InputMap, script_pubkey: bytes) -> None:
+    """What a PSBT says about input ``index``: the type that it asks for, and those of the signatures in it.
+
+    Raises:
+        Refused: ``sighash-type`` for any but ALL, or taproot's DEFAULT.
+    """
+    asked = fields.sighash_type
+    allowed = (SIGHASH_DEFAULT, SIGHASH_ALL) if is_p2tr(script_pubkey) else (SIGHASH_ALL,)
+    if asked is not None and asked not in allowed:
+        raise _wrong_type(index, asked)
+    if fields.tap_key_sig is not None:
+        _schnorr_type(index, fields.tap_key_sig)
+    for signature in fields.tap_script_sigs.values():
+        _schnorr_type(index, signature)
+    for signature in fields.partial_sigs.values():
+        _ecdsa_type(index, signature)
+
+
+def check_witness(tx: Transaction, index: int, spent: Sequence[TxOut]) -> bool:
+    """Check the witness of input ``index``.
+
+    The signatures of P2WPKH, of k-of-n multisig in P2WSH and of taproot's key path are verified. Of other scripts only
+    the sighash types are looked at, in all that has the form of a signature.
+
+    Args:
+        spent: the outputs that all inputs spend, in their order.
+
+    Returns:
+        Whether the signatures were verified.
+
+    Raises:
+        NotPossible: ``missing-signature`` for an empty witness.
+        Refused: ``sighash-type``; ``signature``; ``witness-script``; ``not-native-segwit``.
+    """
+    script, stack = spent[index].script_pubkey, tx.inputs[index].witness
+    if not stack:
+        raise NotPossible("missing-signature", f"input {index} is not signed")
+    if is_p2wpkh(script):
+        return _check_p2wpkh(tx, index, spent[index], stack)
+    if is_p2wsh(script):
+        return _check_p2wsh(tx, index, spent[index], stack)
+    if is_p2tr(script):
+        return _check_taproot(tx, index, spent, stack)
+    raise Refused("not-native-segwit", f"input {index} spends {script.hex():.80}")
+
+
+def _check_p2wpkh(tx: Transaction, index: int, output: TxOut, stack: Sequence[bytes]) -> bool:
+    if len(stack) != 2 or len(stack[1]) != 33 or key_to_p2wpkh_script(stack[1]) != output.script_pubkey:
+        raise _wrong(index, "its witness is not a signature and the key of the coin")
+    code = p2wpkh_script_code(output.script_pubkey)
+    if not _verify_ecdsa(tx, index, output, code, stack[1], stack[0]):
+        raise _wrong(index, "the signature is not that of the coin's key")
+    return True
+
+
+def _check_p2wsh(tx: Transaction, index: int, output: TxOut, stack: Sequence[bytes]) -> bool:
+    *items, witness_script = stack
+    if script_to_p2wsh_script(witness_script) != output.script_pubkey:
+        raise Refused("witness-script", f"input {index}: the witness script is not the coin's")
+    multisig = parse_multisig(witness_script)
+    if multisig is None:
+        _look_for_ecdsa(index, items)
+        return False
+    required, keys = multisig
+    if len(items) != required + 1 or items[0]:
+        raise _wrong(index, f"its witness is not an empty item and {required} signatures")
+    left = iter(keys)  # OP_CHECKMULTISIG takes the signatures in the order of the keys
+    for signature in items[1:]:
+        if not any(_verify_ecdsa(tx, index, output, witness_script, key, signature) for key in left):
+            raise _wrong(index, "a signature is not that of a key of the script, or out of order")
+    return True
+
+
+def _check_taproot(tx: Transaction, index: int, spent: Sequence[TxOut], stack: Sequence[bytes]) -> bool:
+    if len(stack) > 1 and stack[-1].startswith(_ANNEX_TAG):
+        raise _wrong(index, "its witness has an annex, which has no meaning yet")
+    if len(stack) > 1:  # the script path: items, script, control block
+        _look_for_schnorr(index, stack[:-2])
+        return False
+    from mpchan.bitcoin.schnorr import verify_schnorr
+
+    sighash_type = _schnorr_type(index, stack[0])
+    digest = taproot_key_sighash(tx, index, spent, sighash_type)
+    if not verify_schnorr(spent[index].script_pubkey[2:], stack[0][:_SCHNORR_SIZE], digest):
+        raise _wrong(index, "the signature is not that of the coin's key")
+    return True
+
+
+def _verify_ecdsa(
+    tx: Transaction, index: int, output: TxOut, script_code: bytes, key: bytes, signature: bytes
+) -> bool:
+    _ecdsa_type(index, signature)
+    digest = segwit_v0_sighash(tx, index, script_code, output.value, SIGHASH_ALL)
+    try:
+        return PublicKey(key).verify(signature[:-1], digest)
+    except ParseError:  # in a witness no other form of key is relayed
+        return False
+
+
+def _look_for_ecdsa(index: int, items: Iterable[bytes]) -> None:
+    for item in items:
+        try:
+            parse_der(item[:-1])
+        except ParseError:
+            continue
+        _ecdsa_type(index, item)
+
+
+def _look_for_schnorr(index: int, items: Iterable[bytes]) -> None:
+    for item in items:
+        if len(item) == _SCHNORR_SIZE + 1:
+            _schnorr_type(index, item)
+
+
+def _ecdsa_type(index: int, signature: bytes) -> None:
+    if signature[-1:] != bytes([SIGHASH_ALL]):
+        raise _wrong_type(index, signature[-1] if signature else None)
+
+
+def _schnorr_type(index: int, signature: bytes) -> int:
+    """DEFAULT where the signature has no sighash byte, else ALL (BIP-0341, "Common signature message")."""
+    if len(signature) == _SCHNORR_SIZE:
+        return SIGHASH_DEFAULT
+    if len(signature) != _SCHNORR_SIZE + 1:
+        raise _wrong(index, f"a Schnorr signature of {len(signature)} bytes")
+    if signature[-1] != SIGHASH_ALL:
+        raise _wrong_type(index, signature[-1])
+    return SIGHASH_ALL
+
+
+def _wrong_type(index: int, found: int | None) -> Refused:
+    shown = "none" if found is None else f"{found:#04x}"
+    return Refused(
+        "sighash-type",
+        f"input {index} is signed, or to be signed, with sighash type {shown}, not with ALL",
+        hint="any other would let the transaction be changed after it is signed",
+    )
+
+
+def _wrong(index: int, reason: str) -> Refused:
+    return Refused("signature", f"input {index}: {reason}")

@@ -1,0 +1,57 @@
+"""What ``payer open --external`` shows to people: where to pay, how much, and in a terminal a QR code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from itertools import zip_longest
+
+from mpchan.party.common import Result
+
+ADVICE = (
+    "make a transaction that pays exactly this in your wallet, from native segwit coins",
+    "do NOT broadcast it: until the refund is yours, the money would depend on the payee alone",
+    "never bump its fee there, not even later: a replacement voids the refund",
+    "next: export it as a PSBT and run `mpchan payer open --funding FILE`",
+)
+
+_QUIET_ZONE = 4  # modules of light around the code (ISO/IEC 18004)
+_HALF_BLOCKS = {(False, False): " ", (True, False): "▀", (False, True): "▄", (True, True): "█"}
+_WHITE_ON_BLACK = "\x1b[97;40m"
+_RESET = "\x1b[0m"
+
+
+def people(view: Result) -> str:
+    """The answer in words."""
+    lines = [
+        f"address     {view['address']}",
+        f"amount      {view['amount_btc']} BTC ({view['amount_sat']:,} sat)",
+        f"descriptor  {view['descriptor']}",
+        f"uri         {view['uri']}",
+    ]
+    if sys.stdout.isatty():
+        lines += ["", *_coloured(qr_lines(str(view["uri"]).partition("&")[0])), ""]
+    return "\n".join(lines)
+
+
+def qr_lines(text: str) -> list[str]:
+    """A QR code of half blocks, two modules to a character; what is light is drawn."""
+    import segno
+
+    rows = [
+        [module == 0 for module in row]
+        for row in segno.make_qr(text, error="l", boost_error=False).matrix_iter(border=_QUIET_ZONE)
+    ]
+    below = [*rows[1::2]]
+    dark = [False] * len(rows[0])
+    return [
+        "".join(_HALF_BLOCKS[pair] for pair in zip(upper, lower, strict=True))
+        for upper, lower in zip_longest(rows[::2], below, fillvalue=dark)
+    ]
+
+
+def _coloured(lines: list[str]) -> list[str]:
+    """In colours of its own, so that a light terminal does not turn it into its negative."""
+    if os.environ.get("NO_COLOR"):
+        return lines
+    return [f"{_WHITE_ON_BLACK}{line}{_RESET}" for line in lines]
