@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import math
 
 import click
@@ -45,13 +46,14 @@ def list_channels(app: App) -> None:
     app.name_unreadable(problems)
 
 
-@click.command(epilog=example("mpchan show 0123abcd"))
+@click.command(epilog=example("mpchan show 0123abcd\nmpchan show 0123abcd --descriptor"))
 @channel_argument
+@click.option("--descriptor", is_flag=True, help="What Bitcoin Core's importdescriptors takes to watch it.")
 @channel_option
 @chain_options
 @common_options
 @pass_app
-def show(app: App, name: str | None, channel: str | None) -> None:
+def show(app: App, name: str | None, descriptor: bool, channel: str | None) -> None:
     """One channel whole; CHANNEL is any unique beginning of its id."""
     channel = one_channel(name, channel)
     wallet = app.wallet()
@@ -61,6 +63,10 @@ def show(app: App, name: str | None, channel: str | None) -> None:
 
         return render.channel(view)
 
+    if descriptor:
+        found = views.descriptors(wallet, app.chain(wallet), channel)
+        app.answer(found, lambda view: json.dumps(view["descriptors"]))
+        return
     view = views.show(wallet, app.chain(wallet), channel)
     app.answer(view, people)
     app.warn(view)

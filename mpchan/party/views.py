@@ -7,16 +7,27 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mpchan.bitcoin.address import script_to_address
+from mpchan.bitcoin.network import REGTEST
 from mpchan.chain.base import Chain
 from mpchan.channel.facts import Facts, Status
+from mpchan.channel.terms import Terms
 from mpchan.errors import MpchanError, NotPossible, TooEarly
-from mpchan.party.common import Result, facts_if_any, gather_facts, still_going, with_warnings
+from mpchan.party.common import (
+    Result,
+    earliest_spend,
+    facts_if_any,
+    gather_facts,
+    still_going,
+    with_warnings,
+)
 from mpchan.party.funding import warnings_about
-from mpchan.units import Amount, lock_time_from_int
+from mpchan.units import Amount, ChainTip, MedianTime, lock_time_from_int
 from mpchan.wallet.wallet import Wallet
 
 if TYPE_CHECKING:
     from mpchan.wallet.records import Record
+
+_SLOW_BLOCK_SECONDS = 2 * 600
 
 
 def short_view(record: Record, facts: Facts | None) -> Result:
@@ -72,6 +83,42 @@ def show(wallet: Wallet, chain: Chain, prefix: str | None) -> Result:
     )
     facts = facts_if_any(chain, record.terms)
     return with_warnings(full_view(record, facts), warnings_about(chain, record, facts))
+
+
+def descriptors(wallet: Wallet, chain: Chain, prefix: str | None) -> Result:
+    """``show --descriptor``: what Bitcoin Core's ``importdescriptors`` takes to watch a channel's output."""
+    from mpchan.bitcoin.descriptor import two_of_two_descriptor
+
+    record = wallet.load_channel(
+        wallet.find_channel(prefix, lambda record: True, "known", still_going(chain))
+    )
+    terms = record.terms
+    facts = facts_if_any(chain, terms)
+    return {
+        "descriptors": [
+            {
+                "desc": two_of_two_descriptor(terms.payer_key.sec, terms.offer.payee_key.sec),
+                "timestamp": 0 if facts is None else _time_before(terms, facts.tip),
+                "label": f"mpchan {terms.channel_id}",
+                "active": False,
+                "internal": False,
+            }
+        ]
+    }
+
+
+def _time_before(terms: Terms, tip: ChainTip) -> int:
+    """A time (seconds since 1970) before which no block holds the funding: from there on a wallet has to look.
+
+    Heights are turned into time by twice the usual 600 s a block. On a private chain blocks keep no pace, and looking
+    through all of them is cheap.
+    """
+    earliest = earliest_spend(terms)
+    if earliest is None or terms.offer.network == REGTEST:
+        return 0
+    if isinstance(earliest, MedianTime):
+        return earliest.value
+    return max(0, tip.median_time - _SLOW_BLOCK_SECONDS * max(0, tip.height - earliest.value))
 
 
 def list_channels(wallet: Wallet, chain: Chain, damaged: Callable[[str, MpchanError], None]) -> Result:

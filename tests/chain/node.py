@@ -48,14 +48,16 @@ class Refusal(Exception):
 
 
 class Node:
-    """A node on a chain of its own, with no peers, no wallet and none of the optional indexes.
+    """A node on a chain of its own, with no peers, none of the optional indexes, and as a rule no wallet.
 
     Args:
         options: further ones of the command line.
+        wallet: whether it can have wallets.
     """
 
-    def __init__(self, directory: Path, *options: str) -> None:
+    def __init__(self, directory: Path, *options: str, wallet: bool = False) -> None:
         self.directory = directory
+        self.wallet = wallet
         self.options = options
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
@@ -71,7 +73,7 @@ class Node:
         command = [str(BITCOIND), "-regtest", f"-datadir={self.directory}", f"-rpcport={self.port}"]
         command += [
             "-listen=0",
-            "-disablewallet",
+            "-fallbackfee=0.0001" if self.wallet else "-disablewallet",
             "-printtoconsole=0",
             "-rpcservertimeout=3600",
             *self.options,
@@ -134,13 +136,16 @@ class Node:
         """Where it listens."""
         return f"http://127.0.0.1:{self.port}"
 
-    def call(self, method: str, *parameters: object) -> Any:
-        """Ask it, without any of mpchan's code; amounts come as ``Decimal``."""
+    def call(self, method: str, *parameters: object, wallet: str | None = None, **named: object) -> Any:
+        """Ask it, or one of its wallets, without any of mpchan's code; amounts come as ``Decimal``."""
         connection = self._connection
         headers = {"Authorization": "Basic " + base64.b64encode(self.cookie.read_bytes()).decode()}
-        body = json.dumps({"method": method, "params": parameters})
+        body = json.dumps(
+            {"method": method, "params": {"args": parameters, **named} if named else parameters}
+        )
+        path = "/" if wallet is None else f"/wallet/{wallet}"
         try:
-            connection.request("POST", "/", body, headers)
+            connection.request("POST", path, body, headers)
             answer = json.loads(connection.getresponse().read(), parse_float=Decimal)
         except BaseException:
             connection.close()  # the next call opens it again
@@ -225,9 +230,9 @@ class MinedChain(BitcoindChain):
 
 
 @contextmanager
-def running(directory: Path, *options: str, ripe: bool = True) -> Iterator[Node]:
+def running(directory: Path, *options: str, ripe: bool = True, wallet: bool = False) -> Iterator[Node]:
     """A node with 110 blocks, and its end."""
-    node = Node(directory, *options)
+    node = Node(directory, *options, wallet=wallet)
     try:
         node.start()
         if ripe:

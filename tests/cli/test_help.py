@@ -29,7 +29,7 @@ OPTIONS: dict[str, set[str]] = {
     "send": CHAIN | OUTPUT | {"--all", "--fee-rate", "--no-broadcast", "--resend", "--forget", "--yes"},
     "scan": CHAIN | {"--gap-limit"},
     "list": CHAIN,
-    "show": CHAIN | CHANNEL,
+    "show": CHAIN | CHANNEL | {"--descriptor"},
     "inspect": {"--network"},
     "verify": CHAIN | CHANNEL,
     "wait": CHAIN | CHANNEL | {"--for", "--timeout"},

@@ -1,0 +1,273 @@
+"""Bitcoin Core's own wallet funds channels, bumps what it should not, and watches what a descriptor names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from external_tools import CAPACITY, External, name_of, refused, slugs_of
+from node import MinedChain, Node, needs_node, running
+from party_tools import balance_sat
+
+from mpchan.bitcoin.address import address_to_script
+from mpchan.bitcoin.descriptor import without_checksum
+from mpchan.bitcoin.message import decode_message
+from mpchan.bitcoin.network import REGTEST
+from mpchan.bitcoin.tx import Transaction
+from mpchan.channel.foreign_funding import Message
+from mpchan.party import payer, views
+
+pytestmark = needs_node
+
+COINS = 8
+KINDS = ("bech32", "bech32m", "legacy", "p2sh-segwit")
+NATIVE = pytest.mark.parametrize("kind", ["bech32", "bech32m"])
+
+
+@pytest.fixture(scope="module")
+def core(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """A node with a wallet for each kind of address, each with some coins."""
+    with running(tmp_path_factory.mktemp("core") / "node", wallet=True) as node:
+        for kind in KINDS:
+            node.call("createwallet", kind)
+            for _ in range(COINS):
+                address = node.call("getnewaddress", "", kind, wallet=kind)
+                node.pay(address_to_script(address, REGTEST), 10_000_000)
+        node.mine(1)
+        yield node
+
+
+@pytest.fixture
+def pair(core: Node, tmp_path: Path) -> Iterator[External]:
+    with MinedChain(core, tmp_path / "seen") as chain:
+        yield External(tmp_path, chain)
+
+
+def funded(pair: External, kind: str, **options: Any) -> str:
+    """The PSBT that Core makes of the plan, unsigned, in base64; its change stands first."""
+    plan = pair.plan()
+    core: Node = pair.chain.node
+    outputs = [{plan["address"]: plan["amount_btc"]}]
+    options = {"changePosition": 0, "change_type": kind, "lockUnspents": True, "fee_rate": 5, **options}
+    made = core.call("walletcreatefundedpsbt", [], outputs, 0, options, wallet=kind)
+    return str(made["psbt"])
+
+
+def processed(pair: External, kind: str, text: str, *, finalize: bool) -> str:
+    """The same with Core's signatures."""
+    core: Node = pair.chain.node
+    made = core.call("walletprocesspsbt", text, True, "DEFAULT", True, finalize, wallet=kind)
+    return str(made["psbt"])
+
+
+def finished(pair: External, text: str) -> str:
+    """The raw transaction that Core makes of a signed PSBT."""
+    made = pair.chain.node.call("finalizepsbt", text)
+    assert made["complete"] is True
+    return str(made["hex"])
+
+
+def message(text: str) -> Message:
+    return decode_message(text.encode())
+
+
+# the whole story ----------------------------------------------------------------------------------
+
+
+@NATIVE
+def test_a_channel_to_its_settlement(pair: External, kind: str) -> None:
+    """Core signs without making anything final; that is left to mpchan."""
+    unsigned = funded(pair, kind)
+    request = pair.take(message(unsigned))
+    assert (request["funding_vout"], request["capacity_sat"]) == (1, CAPACITY)
+    signed = processed(pair, kind, unsigned, finalize=False)
+    result = pair.fund(pair.sign_refund(request["hex"]), signed=message(signed))
+    assert result["broadcast"] is True
+    assert result["hex"] == finished(pair, processed(pair, kind, unsigned, finalize=True))
+    pair.chain.mine(1)
+    name = name_of(request)
+    assert pair.status(name) == ("open", "open")
+    pair.accept(pair.pay(name, 1_000))
+    pair.settle(pair.settlement(name, 5_000))
+    pair.chain.mine(1)
+    assert pair.status(name) == ("closed", "closed")
+    assert balance_sat(pair.payee, pair.chain) == 5_000
+    assert balance_sat(pair.payer, pair.chain) == CAPACITY - 5_000
+
+
+@NATIVE
+def test_a_channel_to_its_refund(pair: External, kind: str) -> None:
+    """Core makes all of it final before mpchan sees it for the first time."""
+    signed = processed(pair, kind, funded(pair, kind), finalize=True)
+    request = pair.take(message(signed))
+    assert "signed-already" in slugs_of(request)
+    pair.fund(pair.sign_refund(request["hex"]), signed=message(finished(pair, signed)))
+    pair.chain.mine(1)
+    name = name_of(request)
+    pair.accept(pair.pay(name, 1_000))
+    pair.mine_to(pair.terms(name).refund_lock_time.value)
+    pair.refund(name)
+    pair.chain.mine(1)
+    assert pair.status(name) == ("refunded", "refunded")
+    assert balance_sat(pair.payer, pair.chain) == CAPACITY + 338 - 276
+
+
+def test_coins_of_both_kinds_in_one_funding(pair: External) -> None:
+    """Two wallets of Core sign one transaction, one after the other, as CoinJoin-like tools and co-signers do."""
+    core: Node = pair.chain.node
+    coins = [core.call("listunspent", 1, wallet=kind)[0] for kind in ("bech32", "bech32m")]
+    inputs = [{"txid": coin["txid"], "vout": coin["vout"]} for coin in coins]
+    plan = pair.plan()
+    change = core.call("getnewaddress", "", "bech32", wallet="bech32")
+    rest = sum(coin["amount"] for coin in coins) - Decimal(plan["amount_btc"]) - Decimal("0.00002")
+    text = core.call("createpsbt", inputs, [{change: str(rest)}, {plan["address"]: plan["amount_btc"]}])
+    for kind in ("bech32", "bech32m"):
+        text = processed(pair, kind, text, finalize=False)
+    request = pair.take(message(text))
+    result = pair.fund(pair.sign_refund(request["hex"]), signed=message(text))
+    assert result["hex"] == finished(pair, text)
+    pair.chain.mine(1)
+    assert pair.status(name_of(request)) == ("open", "open")
+
+
+@pytest.mark.parametrize("kind", ["legacy", "p2sh-segwit"])
+def test_wallets_of_the_old_kinds_are_refused(pair: External, kind: str) -> None:
+    """As PSBT, as signed PSBT and as raw transaction; what has a scriptSig is refused for that."""
+    unsigned = funded(pair, kind)
+    before = pair.files()
+    assert refused(lambda: pair.take(message(unsigned))) == ("not-native-segwit", 4)
+    signed = processed(pair, kind, unsigned, finalize=True)
+    assert refused(lambda: pair.take(message(signed))) == ("script-sig", 4)
+    assert refused(lambda: pair.take(message(finished(pair, signed)))) == ("script-sig", 4)
+    assert pair.files() == before
+
+
+@pytest.mark.parametrize("sighash", ["ALL|ANYONECANPAY", "NONE", "SINGLE", "SINGLE|ANYONECANPAY"])
+def test_core_signs_with_another_sighash_type(pair: External, sighash: str) -> None:
+    core: Node = pair.chain.node
+    unsigned = funded(pair, "bech32")
+    request = pair.take(message(unsigned))
+    reply = pair.sign_refund(request["hex"])
+    for finalize in (False, True):
+        made = core.call("walletprocesspsbt", unsigned, True, sighash, True, finalize, wallet="bech32")
+        signed = made["psbt"]
+        assert refused(lambda given=signed: pair.fund(reply, signed=message(given))) == ("sighash-type", 4)  # type: ignore[misc]
+
+
+# what must not be done ----------------------------------------------------------------------------
+
+
+def open_in_mempool(pair: External, kind: str, **options: Any) -> str:
+    """A channel whose funding Core has signed, and that waits for a block; its name."""
+    unsigned = funded(pair, kind, **options)
+    request = pair.take(message(unsigned))
+    assert slugs_of(request) == ["signals-replacement"]
+    signed = message(processed(pair, kind, unsigned, finalize=True))
+    pair.fund(pair.sign_refund(request["hex"]), signed=signed)
+    return name_of(request)
+
+
+@NATIVE
+@pytest.mark.parametrize("how", ["bumpfee", "psbtbumpfee"])
+def test_core_bumps_the_fee_of_the_funding(pair: External, kind: str, how: str) -> None:
+    """Core replaces it with one click: the refund is void, and that is said at every turn."""
+    core: Node = pair.chain.node
+    name = open_in_mempool(pair, kind)
+    funding = pair.payer_record(name).terms.outpoint.txid
+    assert slugs_of(views.show(pair.payer, pair.chain, name)) == ["signals-replacement"]
+    if how == "bumpfee":
+        replacement = core.call("bumpfee", str(funding), wallet=kind)["txid"]
+    else:
+        made = core.call("psbtbumpfee", str(funding), wallet=kind)["psbt"]
+        replacement = core.call(
+            "sendrawtransaction", finished(pair, processed(pair, kind, made, finalize=True))
+        )
+    [warning] = views.show(pair.payer, pair.chain, name)["warnings"]
+    assert warning.startswith("funding-conflict: ")
+    assert replacement in warning
+    assert "it pays the same address, but that money now depends on the payee alone" in warning
+    for step in (
+        lambda: pair.pay(name, 1_000),
+        lambda: pair.settlement(name),
+        lambda: pair.refund(name),
+        lambda: payer.abandon(pair.payer, pair.chain, name),
+    ):
+        assert refused(step) == ("funding-conflict", 6)
+    pair.chain.mine(1)
+    assert slugs_of(views.show(pair.payer, pair.chain, name)) == ["funding-void"]
+    for step in (lambda: pair.pay(name, 1_000), lambda: pair.settlement(name), lambda: pair.refund(name)):
+        assert refused(step) == ("funding-void", 5)
+    assert payer.abandon(pair.payer, pair.chain, name)["status"] == "abandoned"
+
+
+@NATIVE
+def test_core_broadcasts_too_early(pair: External, kind: str) -> None:
+    unsigned = funded(pair, kind)
+    request = pair.take(message(unsigned))
+    name = name_of(request)
+    raw = finished(pair, processed(pair, kind, unsigned, finalize=True))
+    pair.chain.node.call("sendrawtransaction", raw)
+    assert slugs_of(views.show(pair.payer, pair.chain, name)) == ["funding-early"]
+    assert views.show(pair.payer, pair.chain, name)["status"] == "opening"
+    assert refused(lambda: payer.abandon(pair.payer, pair.chain, name)) == ("funding-early", 5)
+    pair.chain.mine(3)
+    assert slugs_of(views.show(pair.payer, pair.chain, name)) == ["funding-early"]
+    result = pair.fund(pair.sign_refund(request["hex"]))
+    assert Transaction.from_hex(result["hex"]) == Transaction.from_hex(raw)
+    assert pair.status(name) == ("open", "open")
+    assert slugs_of(views.show(pair.payer, pair.chain, name)) == []
+
+
+def test_core_pays_the_address_at_once(pair: External) -> None:
+    """The mistake that is made most: the wallet's send button. Even legacy coins can still get their refund."""
+    core: Node = pair.chain.node
+    plan = pair.plan()
+    txid = core.call("sendtoaddress", plan["address"], plan["amount_btc"], wallet="legacy")
+    raw = core.call("gettransaction", txid, wallet="legacy")["hex"]
+    assert refused(lambda: pair.take(message(raw))) == ("script-sig", 4)  # it can still change
+    pair.chain.mine(2)
+    request = pair.take(message(raw))
+    assert slugs_of(request) == ["funding-early"]
+    pair.fund(pair.sign_refund(request["hex"]))
+    name = name_of(request)
+    assert pair.status(name) == ("open", "open")
+    pair.mine_to(pair.terms(name).refund_lock_time.value)
+    pair.refund(name)
+    pair.chain.mine(1)
+    assert pair.status(name) == ("refunded", "refunded")
+
+
+# descriptors --------------------------------------------------------------------------------------
+
+
+def test_core_understands_the_descriptor_of_a_plan(pair: External) -> None:
+    core: Node = pair.chain.node
+    plan = pair.plan()
+    told = core.call("getdescriptorinfo", without_checksum(plan["descriptor"]))
+    assert told["descriptor"] == plan["descriptor"]
+    assert (told["issolvable"], told["isrange"]) == (True, False)
+    assert core.call("deriveaddresses", plan["descriptor"]) == [plan["address"]]
+
+
+def test_core_imports_what_show_prints_and_finds_the_funding(pair: External) -> None:
+    """Before and after the funding, and in either party's wallet."""
+    core: Node = pair.chain.node
+    name = open_in_mempool(pair, "bech32")
+    pair.chain.mine(1)
+    for wallet, watcher in ((pair.payer, "watch-payer"), (pair.payee, "watch-payee")):
+        requests = views.descriptors(wallet, pair.chain, name)["descriptors"]
+        core.call("createwallet", watcher, True, True)
+        results = core.call("importdescriptors", json.loads(json.dumps(requests)), wallet=watcher)
+        assert [result["success"] for result in results] == [True]
+        [coin] = core.call("listunspent", wallet=watcher)
+        terms = pair.terms(name)
+        assert (coin["txid"], coin["vout"]) == (str(terms.outpoint.txid), terms.outpoint.vout)
+        assert (int(coin["amount"] * 10**8), coin["label"]) == (
+            CAPACITY + 338,
+            f"mpchan {terms.channel_id}",
+        )
+        assert coin["witnessScript"] == terms.witness_script.hex()
