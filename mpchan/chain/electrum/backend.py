@@ -89,6 +89,7 @@ class ElectrumChain:
 
     def tip(self) -> ChainTip:
         """Height and median time past of the last block whose header was checked here."""
+        self._pool.seen.round.begin()
         return self._pool.ask(lambda chain, server, view: ChainTip(chain.height, chain.median_time()))
 
     def output(self, outpoint: OutPoint, *, not_before: LockTime | None = None) -> OutputStatus | None:
@@ -97,7 +98,8 @@ class ElectrumChain:
         Args:
             not_before: not needed, a server has an index of spends.
         """
-        return self._pool.ask(lambda chain, server, view: view.output(outpoint))
+        prepared = self._pool.seen.is_prepared(outpoint)
+        return self._pool.ask(lambda chain, server, view: view.output(outpoint), follow=not prepared)
 
     def coins(self, scripts: Collection[bytes]) -> list[Coin]:
         """The outputs of these scripts that neither chain nor mempool spends, in outpoint order, their depth proven."""
@@ -114,6 +116,7 @@ class ElectrumChain:
             TooEarly: ``non-final``.
             ChainError: ``rejected``, with the node's own reason.
         """
+        self._pool.seen.round.drop()
         self._pool.ask(lambda chain, server, view: broadcast(server, view, transaction))
 
     def broadcast_package(self, transactions: Sequence[Transaction]) -> None:
@@ -125,6 +128,7 @@ class ElectrumChain:
             TooEarly: ``non-final``.
             ChainError: ``rejected``; ``no-packages``.
         """
+        self._pool.seen.round.drop()
         self._pool.ask(lambda chain, server, view: broadcast_package(server, view, transactions))
 
     def fee_rate(self) -> FeeRate:

@@ -41,6 +41,7 @@ _NAME = "mpchan"  # without a version: it is no server's business
 
 _PART_BYTES = 1 << 16
 _FIRST_PUSH_SECONDS = 0.01
+_SHORTEST_PUSH_SECONDS = 0.002
 _PUSH = ("blockchain.block.headers", [0, 8])  # answered with more than a thousand bytes
 _SATOSHI_DIGITS = 8
 _RATE = r"(-)?([0-9]{1,20})(?:\.([0-9]{1,30}))?(?:[eE]([+-]?[0-9]{1,2}))?"
@@ -106,6 +107,7 @@ class Connection:
         self._buffer = bytearray()
         self._last_id = 0
         self._pushes: set[int] = set()
+        self._patience = _FIRST_PUSH_SECONDS
         self.protocol: tuple[int, ...] = ()
 
     def close(self) -> None:
@@ -183,7 +185,8 @@ class Connection:
         return dial(self.server, self._proxy, min(CONNECT_SECONDS, self._seconds))
 
     def _exchange(self, requests: Sequence[Request]) -> list[Reply]:
-        deadline = time.monotonic() + self._seconds
+        began = time.monotonic()
+        deadline = began + self._seconds
         numbers = self._send(requests, deadline)
         replies: dict[int, Reply] = {}
         budget = MAX_ANSWER_BYTES
@@ -199,6 +202,8 @@ class Connection:
                 replies[number] = self._reply(message, requests[numbers.index(number)][0], line)
             else:
                 raise self._malformed("answers what was not asked", line)
+        # not before the quickest answer so far could have come, but soon after
+        self._patience = max(min(self._patience, 1.5 * (time.monotonic() - began)), _SHORTEST_PUSH_SECONDS)
         return [replies[number] for number in numbers]
 
     def _send(self, requests: Sequence[Request], deadline: float) -> range:
@@ -216,7 +221,7 @@ class Connection:
 
     def _line(self, deadline: float, budget: int) -> tuple[bytes, int]:
         """One line, however slowly it drips, and how many bytes may still come."""
-        searched, patience = 0, _FIRST_PUSH_SECONDS
+        searched, patience = 0, self._patience
         while True:
             end = self._buffer.find(b"\n", searched)
             if end >= 0:

@@ -55,7 +55,7 @@ class Pool:
         self._chain: HeaderChain | None = None
         self._current: Questions | None = None
         self._chosen_at = 0.0
-        self._seen = Seen()
+        self.seen = Seen()
 
     def close(self) -> None:
         """Close all connections; the next question opens what it needs."""
@@ -63,8 +63,11 @@ class Pool:
         for server in self._servers:
             server.close()
 
-    def ask(self, look: Callable[[HeaderChain, Questions, View], T]) -> T:
+    def ask(self, look: Callable[[HeaderChain, Questions, View], T], *, follow: bool = True) -> T:
         """What ``look`` finds with the chain and a server that is up to date with it.
+
+        Args:
+            follow: False where the chain as it was a moment ago will do.
 
         Raises:
             ChainError: what ``look`` raises, or why no server can be used.
@@ -75,20 +78,25 @@ class Pool:
         while True:
             server = self._current or self._choose(errors)
             try:
-                return self._steadily(server, look)
+                return self._steadily(server, look, follow)
             except ChainError as error:
                 self._current = None
+                self.seen.round.drop()
                 server.close()
                 if error.slug not in _OF_A_SERVER:
                     raise
                 errors[server] = error
 
-    def _steadily(self, server: Questions, look: Callable[[HeaderChain, Questions, View], T]) -> T:
+    def _steadily(
+        self, server: Questions, look: Callable[[HeaderChain, Questions, View], T], follow: bool
+    ) -> T:
         """Look again where the chain may have changed meanwhile."""
 
         def once() -> T:
-            chain = self._follow(server)
-            return look(chain, server, View(chain, server, self._seen))
+            nonlocal follow
+            chain = self._follow(server) if follow or self._chain is None else self._chain
+            follow = True
+            return look(chain, server, View(chain, server, self.seen))
 
         return _patiently(once)
 
@@ -161,8 +169,10 @@ class Pool:
         if self._chain is None:
             self._chain = begin(self._network, server)
         self._chain = follow(self._chain, server)
-        if self._chain is not before and self._file is not None:
-            self._chain.save(self._file)
+        if self._chain is not before:
+            self.seen.round.drop()
+            if self._file is not None:
+                self._chain.save(self._file)
         return self._chain
 
 

@@ -11,6 +11,7 @@ has not seen something yet.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterable, Sequence
 from typing import Generic, TypeVar
 
@@ -30,6 +31,9 @@ V = TypeVar("V")
 _TRANSACTIONS_AT_ONCE = 20
 _OP_RETURN = 0x6A
 _MAX_SCRIPT_BYTES = 10_000
+
+
+_ROUND_SECONDS = 5.0
 
 
 class Memory(Generic[K, V]):
@@ -54,14 +58,61 @@ class Memory(Generic[K, V]):
             del self._items[next(iter(self._items))]
 
 
-class Seen:
-    """What stays true whoever says it, and so need not be asked again."""
+class Round:
+    """What a watcher of many channels asks about again and again, asked in one go.
+
+    A round begins when the tip is asked for. The first question in it about a script that the round before asked
+    about too fetches the histories of all of those; each then serves one question. Whatever may make them outdated
+    drops them.
+    """
 
     def __init__(self) -> None:
+        self._asked: dict[bytes, None] = {}
+        self._again: list[bytes] = []
+        self._fetched: dict[bytes, list[Claim]] = {}
+        self._until = 0.0
+
+    def begin(self) -> None:
+        """The tip is asked for."""
+        self._asked, self._again, self._fetched = {}, list(self._asked), {}
+
+    def drop(self) -> None:
+        """What was fetched may be outdated."""
+        self._fetched = {}
+
+    def holds(self, script: bytes) -> bool:
+        """Whether the history of a script is at hand."""
+        return script in self._fetched and time.monotonic() < self._until
+
+    def history(self, server: Questions, script: bytes) -> list[Claim]:
+        """The history of a script, at hand or asked for."""
+        if script in self._again and not self._fetched:
+            scripts, self._again = self._again, []
+            self._fetched = dict(zip(scripts, server.histories(scripts), strict=True))
+            self._until = time.monotonic() + _ROUND_SECONDS
+        self._asked[script] = None
+        if self.holds(script):
+            return self._fetched.pop(script)
+        [history] = server.histories([script])
+        return history
+
+
+class Seen:
+    """What is remembered from question to question. But for the round, it stays true whoever says it."""
+
+    def __init__(self) -> None:
+        self.round = Round()
         self.transactions: Memory[Txid, Transaction] = Memory(4_000)
         self.proofs: Memory[Txid, tuple[int, bytes]] = Memory(20_000)
         """Height and hash of the block in which a transaction was proven to be; void where the chain has another."""
         self.spenders: Memory[OutPoint, Txid] = Memory(4_000)
+
+    def is_prepared(self, outpoint: OutPoint) -> bool:
+        """Whether an output can be answered for from what the round has fetched."""
+        transaction = self.transactions.get(outpoint.txid)
+        if transaction is None or outpoint.vout >= len(transaction.outputs):
+            return False
+        return self.round.holds(transaction.outputs[outpoint.vout].script_pubkey)
 
 
 class View:
@@ -87,8 +138,7 @@ class View:
         output = transaction.outputs[outpoint.vout]
         if _is_unspendable(output.script_pubkey):
             return None  # no server and no node keeps track of it
-        [history] = self._server.histories([output.script_pubkey])
-        claims = _by_txid(history)
+        claims = _by_txid(self._seen.round.history(self._server, output.script_pubkey))
         own = claims.pop(outpoint.txid, None)
         if own is None:
             if known is not None and self._transaction(outpoint.txid) is None:
