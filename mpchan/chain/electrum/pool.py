@@ -28,7 +28,7 @@ from mpchan.errors import ChainError, MpchanError
 T = TypeVar("T")
 
 _ASK_ALL_AFTER_SECONDS = 600.0
-_PAUSES = (0.1, 0.2, 0.4, 0.8)
+PAUSES = (0.1, 0.2, 0.4, 0.8)
 """Seconds before each further look at a chain that may be changing: a server's parts take some time to agree again."""
 
 _MAY_PASS = ("chain-moving", "proof-refused")
@@ -178,7 +178,7 @@ class Pool:
 
 def _patiently(look: Callable[[], T]) -> T:
     """Look again where what was found may be due to a chain that changes."""
-    for pause in _PAUSES:
+    for pause in PAUSES:
         try:
             return look()
         except ChainError as error:
