@@ -14,6 +14,10 @@ from mpchan.errors import ParseError, StorageError, UsageError
 from mpchan.wallet.storage import sync_directory, write_durably
 
 STANDARD_STREAM = "-"
+_WALLETS_OWN = (
+    *("wallet.toml", "keys.toml", "wallet.lock"),
+    *("offers", "channels", "sent", "plans", "seen", "certificates"),
+)
 AGAIN = "it is safe to run the same command again"
 
 
@@ -102,10 +106,9 @@ def _check_place(target: Path, place: Path, wallet: Path) -> None:
         raise UsageError("output-unwritable", f"the folder {target.parent} does not exist")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise UsageError("output-unwritable", f"the folder {target.parent} cannot be written to")
-    own = ("wallet.toml", "keys.toml", "wallet.lock")
-    if folder in (home / "offers", home / "channels", home / "plans", home / "sent") or (
-        folder == home and place.name in own
-    ):
+    # not every file system tells KEYS.TOML from keys.toml
+    inside = place.parts[len(home.parts) :] if place.is_relative_to(home) else ()
+    if inside and inside[0].casefold() in _WALLETS_OWN:
         raise UsageError("output-is-wallet", f"{target} is the place of one of the wallet's own files")
 
 

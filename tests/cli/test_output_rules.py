@@ -193,6 +193,18 @@ def test_a_wallets_own_files_are_no_output(paid: Shell, place: str) -> None:
     assert (done.code, done.error["error"]) == (2, "output-is-wallet")
 
 
+@pytest.mark.parametrize("folder", ["sent", "plans", "seen/headers", "certificates"])
+def test_the_folders_that_a_wallet_makes_when_it_needs_them_are_its_own_too(paid: Shell, folder: str) -> None:
+    (paid.folder / "buyer" / folder).mkdir(parents=True)
+    paid.fails(f"{BUYER} pay 1000 -o buyer/{folder}/new.json", 2, "output-is-wallet")
+
+
+def test_a_name_that_differs_in_its_letters_case_alone(paid: Shell) -> None:
+    """On some file systems it is the same file."""
+    paid.fails(f"{BUYER} pay 1000 -o buyer/Keys.TOML", 2, "output-is-wallet")
+    paid.ok(f"{BUYER} pay 1000 -o buyer/update.psbt -q")
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_that_may_not_be_written(paid: Shell) -> None:
     folder = paid.folder / "sealed"
