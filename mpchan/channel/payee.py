@@ -417,18 +417,15 @@ def _require_final(update: Update, tip: ChainTip) -> None:
 
 
 def abandon(state: PayeeState, facts: Facts | None) -> Abandoned:
-    """Give up an opening whose funding nobody has seen.
+    """Give up an opening whose funding nobody has seen; one that was handed over has until L_0 to reach the chain.
 
     Raises:
-        NotPossible: ``funding-seen`` where the chain shows the funding or it was handed over.
+        NotPossible: ``funding-seen`` where the chain shows the funding, or may yet show what was handed over.
     """
     if isinstance(state, Abandoned):
         return state
-    if (
-        isinstance(state, Active)
-        and state.funding is None
-        and state.best is None
-        and (facts is None or facts.funding is None)
-    ):
-        return Abandoned(state.terms)
+    if isinstance(state, Active) and state.best is None and (facts is None or facts.funding is None):
+        deadline = scheme_of(state.terms).deadline
+        if state.funding is None or (facts is not None and deadline.reached(facts.tip)):
+            return Abandoned(state.terms)
     raise NotPossible("funding-seen", "the channel's funding was seen, so it cannot be abandoned")

@@ -386,6 +386,17 @@ def test_payee_abandons_only_what_nobody_has_seen() -> None:
         assert slug(NotPossible, payee.abandon, state, facts) == "funding-seen"
 
 
+def test_payee_abandons_a_funding_by_file_that_never_came() -> None:
+    """Whoever asks for a refund can hand over a transaction that spends nothing there is."""
+    handed_over = payee.take_funding(payee.Active(TERMS), make_opening(TERMS).funding)
+    deadline = scheme(TERMS).deadline.value
+    for facts in (None, Facts(ChainTip(deadline - 1, 0))):
+        assert slug(NotPossible, payee.abandon, handed_over, facts) == "funding-seen"
+    assert payee.abandon(handed_over, Facts(ChainTip(deadline, 0))) == payee.Abandoned(TERMS)
+    late = replace(FACTS, tip=ChainTip(deadline, 0))
+    assert slug(NotPossible, payee.abandon, handed_over, late) == "funding-seen"
+
+
 def test_20_a_funding_by_file_must_fit_the_refund() -> None:
     active = payee.Active(TERMS)
     funding = make_opening(TERMS).funding
