@@ -117,7 +117,7 @@ def open_funding(
                 raise offer_is_taken(other)
             if other.terms.outpoint == outpoint:
                 if not abandoned:
-                    return _answer(chain, opened_so(other, plan.capacity, asked), message)
+                    return _answer(chain, opened_so(other, plan.capacity, asked, external=True), message)
                 given_up = other
         record = _opening(wallet, chain, message, plan, outpoint, asked, given_up)
         wallet.save_channel(record)

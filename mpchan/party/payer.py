@@ -88,7 +88,7 @@ def open_channel(
         earlier_ones = opened_under(wallet, offer)
         for earlier in earlier_ones:
             if not isinstance(earlier.state, payer.Abandoned):
-                return opened(opened_so(earlier, capacity, asked))
+                return opened(opened_so(earlier, capacity, asked, external=False))
         enforce(new_offer_rules(wallet, chain, offer, [record.terms.name for record in earlier_ones]))
         rate, warnings = _funding_rate(chain, limits, funding_fee_rate)
         tip = tip_for(chain, offer.lock_time_unit)
@@ -156,8 +156,15 @@ def _funding_rate(chain: Chain, limits: PayerLimits, given: FeeRate | None) -> t
     return given, []
 
 
-def opened_so(record: PayerRecord, capacity: Amount, asked: Asked) -> PayerRecord:
-    """The channel that an offer serves already, when it was opened by the very same command."""
+_FOR_ANOTHER = "the same command again gives the same request; for another, `mpchan payer abandon` it first"
+
+
+def opened_so(record: PayerRecord, capacity: Amount, asked: Asked, *, external: bool) -> PayerRecord:
+    """The channel that an offer serves already, when it was opened by the very same command.
+
+    Args:
+        external: whether the command leaves the funding to another wallet.
+    """
     terms = record.terms
     if terms.capacity != capacity:
         raise offer_is_taken(record)
@@ -170,8 +177,15 @@ def opened_so(record: PayerRecord, capacity: Amount, asked: Asked) -> PayerRecor
             raise NotPossible(
                 "opened-otherwise",
                 f"channel {terms.channel_id} was opened {_with(option, then)}, not {_with(option, now)}",
-                hint="the same command again gives the same request; for another, `mpchan payer abandon` it first",
+                hint=_FOR_ANOTHER,
             )
+    if external != record.has_external_funding:
+        whose = "another" if record.has_external_funding else "this"
+        raise NotPossible(
+            "opened-otherwise",
+            f"channel {terms.channel_id} was opened with a funding of {whose} wallet",
+            hint=_FOR_ANOTHER,
+        )
     return record
 
 

@@ -262,6 +262,13 @@ def test_two_openings_under_one_offer(pair: External) -> None:
     assert refused(lambda: pair.take(first)) == ("offer-used", 5)
 
 
+def test_an_opening_with_own_coins_is_not_answered_with_another_wallets(pair: External) -> None:
+    pair.take(payment(pair.chain, [coin(pair.chain, P2WPKH)], pair.output()))
+    before = pair.files()
+    assert refused(lambda: pair.request(CAPACITY, offer=pair.offer_text)) == ("opened-otherwise", 5)
+    assert pair.files() == before
+
+
 # too early, or replaced ---------------------------------------------------------------------------
 
 

@@ -123,6 +123,21 @@ class Parties(RuleBasedStateMachine):
         self.channels.append(Channel(name, self.pair.terms(name)))
         self.mine(blocks)
 
+    @precondition(lambda self: self.both_are_here() and self.channels)
+    @rule(pick=st.integers(0, 9))
+    def open_again(self, pick: int) -> None:
+        """In every phase the same request and the same signature, and nobody can still give the channel up."""
+        channel = self.channel(pick)
+        before = self.pair.files()
+        offer, capacity = channel.terms.offer.to_toml(), channel.terms.capacity
+        request = payer.open_channel(self.pair.payer, self.chain, offer, capacity)
+        assert f"{request['funding_txid']}-{request['funding_vout']}" == channel.name
+        assert request["refund_lock_time"] == channel.terms.refund_lock_time.value
+        self.pair.sign_refund(request["hex"])
+        assert self.attempt(lambda: payer.abandon(self.pair.payer, self.chain, channel.name)) is None
+        assert self.attempt(lambda: payee.abandon(self.pair.payee, self.chain, channel.name)) is None
+        assert self.pair.files() == before
+
     @precondition(lambda self: self.payer_is_here and self.channels)
     @rule(
         pick=st.integers(0, 9),
