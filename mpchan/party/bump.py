@@ -76,9 +76,9 @@ def bump(wallet: Wallet, chain: Chain, prefix: str | None, rate: FeeRate, *, sen
         stuck = _stuck(chain, record)
         keys = wallet.fresh_keys()
         own = _own_output(stuck, keys.scripts())
-        earlier = _earlier(wallet, stuck)
+        earlier = wallet.sent.children_of(stuck.transaction.txid)
         _require_free(chain, own, earlier)
-        best = max(earlier, key=lambda child: child.fee, default=None)
+        best = earlier[0] if earlier else None
         if best is None or not pays(rate, stuck.paying, _paying(best)):
             _require_use(chain, stuck, rate)
             best = _made(wallet, chain, keys, stuck, own, rate, best)
@@ -204,14 +204,6 @@ def _require_free(chain: Chain, own: Coin, children: Sequence[Sent]) -> None:
 
 
 # the child ----------------------------------------------------------------------------------------
-
-
-def _earlier(wallet: Wallet, stuck: Stuck) -> list[Sent]:
-    """The children that this wallet made of a transaction."""
-    txid = stuck.transaction.txid
-    return [
-        sent for sent in wallet.sent.all().values() if sent.parent is not None and sent.parent.txid == txid
-    ]
 
 
 def _require_use(chain: Chain, stuck: Stuck, rate: FeeRate) -> None:

@@ -156,13 +156,15 @@ def to_give_up(
     return lambda record: suitable(record) or (given_up(record) and record.key_index == newest)
 
 
-def broadcast(chain: Chain, transaction: Transaction, facts: Facts) -> bool:
+def broadcast(wallet: Wallet, chain: Chain, transaction: Transaction, facts: Facts) -> bool:
     """Send a spend of the funding to the chain, unless it is there already; whether it is there now."""
+    from mpchan.party.sending import hand_over
+
     if facts.spent_by == transaction.txid:
         return True
     if not chain.sends:
         return False
-    chain.broadcast(transaction)
+    hand_over(wallet, chain, transaction)
     return True
 
 

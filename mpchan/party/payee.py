@@ -283,7 +283,7 @@ def settle(
         state, closing = payee.close(state, facts, contest=contest)
         if state != record.state:
             wallet.save_channel(replace(record, state=state))
-        sent = broadcast(chain, closing.transaction, facts)
+        sent = broadcast(wallet, chain, closing.transaction, facts)
         return {
             "channel": record.terms.channel_id,
             "txid": str(closing.transaction.txid),

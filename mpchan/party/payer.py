@@ -262,7 +262,7 @@ def fund(
             wallet.save_channel(replace(record, state=state))
         funding = payer.funded_of(state).funding
         if sends:
-            _send_funding(chain, terms, funding)
+            _send_funding(wallet, chain, terms, funding)
         return {
             "channel": terms.channel_id,
             "funding_txid": str(funding.txid),
@@ -283,7 +283,7 @@ def send_funding_again(wallet: Wallet, chain: Chain, name: str) -> Result:
         if funded is None:
             raise NotPossible("not-funded", "the funding is not signed")
         funding = funded.funding
-        _send_funding(chain, record.terms, funding)
+        _send_funding(wallet, chain, record.terms, funding)
         return {"channel": record.terms.channel_id, "txid": str(funding.txid)}
 
 
@@ -293,9 +293,11 @@ def funding_conflict(chain: Chain, record: PayerRecord) -> str | None:
     return None if found is None else str(found.txid)
 
 
-def _send_funding(chain: Chain, terms: Terms, funding: Transaction) -> None:
+def _send_funding(wallet: Wallet, chain: Chain, terms: Terms, funding: Transaction) -> None:
+    from mpchan.party.sending import hand_over
+
     if not is_sent(chain, terms):
-        chain.broadcast(funding)
+        hand_over(wallet, chain, funding)
 
 
 def abandon(wallet: Wallet, chain: Chain, prefix: str | None) -> Result:
@@ -423,7 +425,7 @@ def refund(wallet: Wallet, chain: Chain, prefix: str | None) -> Result:
         if state != record.state:
             wallet.save_channel(replace(record, state=state))
         transaction = state.funded.refund
-        sent = broadcast(chain, transaction, facts)
+        sent = broadcast(wallet, chain, transaction, facts)
         return {
             "channel": record.terms.channel_id,
             "txid": str(transaction.txid),

@@ -94,6 +94,17 @@ class SentTransactions:
         """
         return {record.txid: record for record in map(self._load, self._files())}
 
+    def children_of(self, parent: Txid) -> list[Sent]:
+        """Those that pay for this transaction, the one that pays most first: it replaces the others.
+
+        Raises:
+            StorageError: ``send-damaged``.
+        """
+        children = [
+            sent for sent in self.all().values() if sent.parent is not None and sent.parent.txid == parent
+        ]
+        return sorted(children, key=lambda child: child.fee, reverse=True)
+
     def find(self, prefix: str) -> Sent:
         """The one whose txid begins so.
 

@@ -208,6 +208,44 @@ def test_what_has_fallen_out_of_the_mempool_is_sent_again_as_it_was(pair: Pair) 
     assert [str(txid) for txid in pair.chain.mempool()] == [done["txid"], done["child_txid"]]
 
 
+def test_whoever_sends_the_parent_again_sends_its_child(pair: Pair, dear: Callable[[], None]) -> None:
+    """``payee settle``, and the watcher, which does the same; of several children the one that pays most."""
+    name = closed(pair)
+    for rate in (10_000, 20_000, 30_000, 40_000):
+        done = bump(pair.payee, pair.chain, name, FeeRate(rate))
+    forget_mempool(pair)
+    dear()
+    pair.restart()
+    assert pair.settle(name=name)["txid"] == done["txid"]
+    assert [str(txid) for txid in pair.chain.mempool()] == [done["txid"], done["child_txid"]]
+    assert bump(pair.payee, pair.chain, name, FeeRate(10_000)) == done
+
+
+def test_a_child_that_cannot_be_does_not_hold_up_its_parent(pair: Pair) -> None:
+    """A copy of the wallet has spent the child's coin elsewhere."""
+    coin = give(pair, pair.payee, 50_000)
+    name = closed(pair, 1_000)
+    done = bump(pair.payee, pair.chain, name, RATE, sends=False)
+    forget_mempool(pair)
+    child = Transaction.from_hex(done["hex"])
+    spent = pair.chain.output(coin).output  # type: ignore[union-attr]
+    other = replace(child, inputs=(replace(child.inputs[1], witness=()),))
+    other = replace(other, outputs=(replace(other.outputs[0], value=Amount(40_000)),))
+    assert child.inputs[1].outpoint == coin
+    assert pair.chain.submit_block_with([pair.payee.keys.sign_spend(other, [spent])]) is None
+    assert pair.settle(name=name)["broadcast"] is True
+    assert [str(txid) for txid in pair.chain.mempool()] == [done["txid"]]
+
+
+def test_a_refusal_for_the_fee_names_the_way_out(pair: Pair, dear: Callable[[], None]) -> None:
+    name = pair.open()
+    message = pair.settlement(name, 60_000)
+    dear()
+    with pytest.raises(MpchanError) as caught:
+        pair.settle(message)
+    assert caught.value.hint == "`mpchan bump CHANNEL --fee-rate R` pays for it with a child"
+
+
 def forget_mempool(pair: Pair) -> None:
     from mpchan.chain.embedded.index import Index
 

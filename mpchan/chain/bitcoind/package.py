@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.answer import Failure
 from mpchan.chain.bitcoind.rpc import METHOD_NOT_FOUND, Reply
+from mpchan.chain.reasons import TOO_CHEAP
 
 Refusals = list[tuple[Transaction, str]]
 """Transactions of a package that the node did not take, each with the node's reason, in the package's order."""
 
 _MISC_ERROR = -1
 _TAKEN = "success"
-_TOO_CHEAP = "fee not met"
 _FAILED = " failed: "
 
 
@@ -59,6 +59,6 @@ def _refusal(transactions: Sequence[Transaction], message: str) -> Refusals:
 def telling(found: Refusals) -> tuple[Transaction, str]:
     """The refusal that explains the others: parents that pay too little alone are what a package is for."""
     for transaction, reason in found:
-        if _TOO_CHEAP not in reason:
+        if TOO_CHEAP not in reason:
             return transaction, reason
     return found[-1]

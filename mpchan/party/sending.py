@@ -1,0 +1,32 @@
+"""Handing a channel's transactions to the chain."""
+
+from __future__ import annotations
+
+from mpchan.bitcoin.tx import Transaction
+from mpchan.chain.base import Chain
+from mpchan.chain.reasons import TOO_CHEAP
+from mpchan.errors import ChainError
+from mpchan.wallet.wallet import Wallet
+
+
+def hand_over(wallet: Wallet, chain: Chain, transaction: Transaction) -> None:
+    """Send a funding, settlement, update or refund, with the child that pays for it where ``mpchan bump`` made one.
+
+    Raises:
+        TooEarly: ``non-final``.
+        ChainError: out of reach; ``rejected``.
+    """
+    for child in wallet.sent.children_of(transaction.txid)[:1]:
+        try:
+            chain.broadcast_package([transaction, child.transaction])
+        except ChainError:
+            pass  # whatever is wrong with the child, the transaction's own verdict counts
+        else:
+            return
+    try:
+        chain.broadcast(transaction)
+    except ChainError as error:
+        if error.slug != "rejected" or TOO_CHEAP not in error.message:
+            raise
+        hint = "`mpchan bump CHANNEL --fee-rate R` pays for it with a child"
+        raise ChainError(error.slug, error.message, hint=hint) from None
