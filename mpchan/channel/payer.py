@@ -112,7 +112,8 @@ class Abandoned:
     """Given up before the funding was signed, or once it was void.
 
     Attributes:
-        funded: the channel whose funding was void, since a reorganisation may yet bring that back; None without one.
+        funded: the channel whose funding was void, since a reorganisation may yet bring that back, or whose refund was
+            secured while another wallet has the funding; None without one.
     """
 
     terms: Terms
@@ -256,6 +257,11 @@ def abandon(state: PayerState, *, funding_is_void: bool = False) -> Abandoned:
     """
     if isinstance(state, Abandoned):
         return state
+    if (
+        isinstance(state, Secured) and state.external
+    ):  # the other wallet may still send it: the refund stays at hand
+        unsent = Funded(state.terms, state.funding, state.spent, state.refund, sends=False, external=True)
+        return Abandoned(state.terms, unsent)
     if isinstance(state, (Opening, Secured)):
         return Abandoned(state.terms)
     if isinstance(state, Funded) and funding_is_void:

@@ -18,6 +18,7 @@ from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.channel import payer as payer_protocol
 from mpchan.channel.foreign_funding import Message
+from mpchan.errors import StorageError
 from mpchan.party import payer, views
 from mpchan.units import Amount, OutPoint
 from mpchan.values import replace
@@ -230,6 +231,28 @@ def test_an_opening_is_given_up_and_taken_up_again(pair: External) -> None:
     again = pair.take(funding)
     assert again == request
     assert pair.fund(reply, signed=signed(pair.chain, funding))["broadcast"] is True
+
+
+def test_a_refund_that_was_secured_outlives_giving_up(pair: External, tmp_path: Path) -> None:
+    """The other wallet has signed, so it can still send: a crash, or a full disk for the copy, came between."""
+    funding = payment(pair.chain, [coin(pair.chain, P2WPKH)], pair.output())
+    request = pair.take(funding)
+    name, reply = name_of(request), pair.sign_refund(request["hex"])
+    complete = signed(pair.chain, funding)
+    with pytest.raises(StorageError):
+        pair.fund(reply, signed=complete, refund_out=tmp_path / "missing" / "refund.hex")
+    assert isinstance(pair.payer_record(name).state, payer_protocol.Secured)
+    assert payer.abandon(pair.payer, pair.chain, name)["status"] == "abandoned"
+    assert pair.status(name)[0] == "abandoned"
+    pair.chain.broadcast(complete)
+    pair.chain.mine(1)
+    pair.restart()
+    assert pair.status(name) == ("open", "open")
+    pair.accept(pair.pay(name, 1000))
+    pair.mine_to(pair.terms(name).refund_lock_time.value)
+    pair.refund(name)
+    pair.chain.mine(1)
+    assert pair.status(name) == ("refunded", "refunded")
 
 
 def test_a_plan_does_no_harm(pair: External) -> None:
