@@ -118,7 +118,7 @@ def _question(wallet: Wallet, chain: Chain, message: Message) -> _Question:
     if isinstance(message, Offer):
         return _Question("offer", (), _offer_rules(wallet, chain, message))
     if isinstance(message, Transaction):
-        names = tuple(payee_rules.funded_by(wallet, message))
+        names = tuple(_fitting_first(wallet, message))
         return _Question("funding", names, _funding_rules(wallet, message))
     names = (channel_name(message.tx.inputs[0].outpoint),) if message.tx.inputs else ()
     kind = _kind(wallet, message)
@@ -197,6 +197,14 @@ def _incoming_rules(wallet: Wallet, chain: Chain, psbt: Psbt) -> Check[None]:
 
 
 def _funding_rules(wallet: Wallet, transaction: Transaction) -> Check[None]:
-    names = yield from payee_rules.funded_channels_rules(wallet, transaction)
-    for name in names:
-        yield from payee_rules.funding_rules(wallet, name, transaction)
+    yield from payee_rules.funded_channels_rules(wallet, transaction)
+    yield from payee_rules.funding_rules(wallet, _fitting_first(wallet, transaction)[0], transaction)
+
+
+def _fitting_first(wallet: Wallet, transaction: Transaction) -> list[str]:
+    """The channels that a transaction may fund: one that it does fund comes before what was claimed on its outputs."""
+
+    def refused(name: str) -> bool:
+        return not all(rule.ok for rule in explain(payee_rules.funding_rules(wallet, name, transaction)))
+
+    return sorted(payee_rules.funded_by(wallet, transaction), key=refused)

@@ -24,6 +24,7 @@ from protocol_tools import (
     bent,
     message,
     payout,
+    private_key,
     replace,
     scheme,
     sign,
@@ -36,6 +37,7 @@ from mpchan.bitcoin.tx import Transaction, TxIn, TxOut
 from mpchan.chain.base import Chain
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.chain.manual import ManualChain
+from mpchan.channel.offer import Offer
 from mpchan.channel.terms import Terms
 from mpchan.errors import MpchanError, ParseError
 from mpchan.party import payee, payer, verify
@@ -327,3 +329,28 @@ def test_the_good_ones_are_accepted(scene: Scene) -> None:
         verdict = verify.verify(wallet, pair.chain, cooked(scene, {"source": name, **GOOD}))
         assert verdict["accepted"] is True, (name, verdict)
     assert psbt(scene.reply) == cooked(scene, {"source": "reply", **GOOD})
+
+
+def test_a_funding_whose_first_output_somebody_else_claimed(scene: Scene) -> None:
+    """One channel of the transaction's outputs takes it: so says the verdict, whatever stands on the others."""
+    pair = scene.pair
+    coin = pair.payer_record(scene.asked.name).funding
+    assert coin is not None
+    sink = TxOut(Amount(1000), payout("p2wpkh", "stranger"))
+    before = pair.files()
+    offers = [Offer.from_toml(pair.offer()) for _ in range(2)]
+    keys = [STRANGER_SECRET.public_key, private_key("another").public_key]
+    channel = replace(scene.asked, offer=offers[1], payer_key=keys[1])
+    transaction = replace(coin, outputs=(sink, channel.funding_txout))
+    for vout in (0, 1):
+        outpoint = OutPoint(transaction.txid, vout)
+        asked = replace(scene.asked, offer=offers[vout], payer_key=keys[vout], outpoint=outpoint)
+        payee.sign_refund(pair.payee, pair.chain, message(asked, scheme(asked).refund()))
+    compare(scene, pair.payee, transaction)
+    verdict = verify.verify(pair.payee, pair.chain, transaction)
+    assert (verdict["accepted"], verdict["channel"]) == (True, channel_id(transaction))
+    scene.restore(before)
+
+
+def channel_id(transaction: Transaction) -> str:
+    return str(transaction.txid)[:16]
