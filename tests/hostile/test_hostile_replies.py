@@ -1,6 +1,6 @@
 """What a hostile payee can send instead of the signed refund: all of it is refused before anything is signed.
 
-The numbers are those of HOSTILE.md.
+The numbers are those of the list of hostile inputs, ``hostile_tools.LINES``.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hostile_tools import Desk, Refusal, same_verdict
 from party_tools import Pair
 from protocol_tools import (
     FINAL_WITNESS,
@@ -32,7 +33,6 @@ from mpchan.bitcoin.psbt import Psbt
 from mpchan.bitcoin.tx import Transaction, TxIn, TxOut
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.channel.payer import Opening
-from mpchan.errors import MpchanError
 from mpchan.units import Amount, OutPoint, Txid
 from mpchan.wallet.keys import Keys
 
@@ -40,8 +40,9 @@ from mpchan.wallet.keys import Keys
 class Scene:
     """A request that the payee has signed, and that the payer has not seen signed yet."""
 
-    def __init__(self, pair: Pair) -> None:
+    def __init__(self, pair: Pair, folder: Path) -> None:
         self.pair = pair
+        self.desk = Desk(pair, folder)
         self.other = pair.open()
         request = pair.request()
         self.reply = pair.sign_refund(request["hex"])
@@ -69,7 +70,7 @@ class Scene:
 @pytest.fixture(scope="module")
 def scene(chain_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     with EmbeddedChain(chain_directory) as chain:
-        yield Scene(Pair(tmp_path_factory.mktemp("pair"), chain, coins=2))
+        yield Scene(Pair(tmp_path_factory.mktemp("pair"), chain, coins=2), tmp_path_factory.mktemp("desk"))
 
 
 def transaction(**changes: object) -> Callable[[Scene], Psbt]:
@@ -214,19 +215,20 @@ CASES: dict[str, tuple[Callable[[Scene], Psbt], str]] = {
 }
 
 
-def refused(scene: Scene, reply: Psbt, monkeypatch: pytest.MonkeyPatch) -> MpchanError:
-    """The error; no file of either wallet changes, and the funding is not signed."""
+def refused(scene: Scene, reply: Psbt, monkeypatch: pytest.MonkeyPatch) -> Refusal:
+    """What ``fund`` says, and ``verify`` too; the funding is not signed, and the refund written nowhere."""
 
     def unthinkable(*_: object) -> Transaction:
         raise AssertionError("the funding would be signed")
 
     monkeypatch.setattr(Keys, "sign_funding", unthinkable)
-    before = scene.pair.files()
-    with pytest.raises(MpchanError) as caught:
-        scene.pair.fund(reply.to_hex())
-    assert scene.pair.files() == before
+    desk = scene.desk
+    path, copy = desk.file(reply), desk.folder / "refund"
+    found = desk.refused_writing(desk.payer, "payer", "fund", path, "--refund-out", copy)
+    assert not copy.exists()
+    same_verdict(desk, desk.payer, path, found)
     assert scene.pair.chain.output(scene.terms.outpoint) is None
-    return caught.value
+    return found
 
 
 @pytest.mark.parametrize("name", CASES)

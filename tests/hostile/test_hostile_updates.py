@@ -1,6 +1,6 @@
 """What a hostile payer can send instead of an update or a settlement, with its own key in hand.
 
-All of it is refused, and no file changes. The numbers are those of HOSTILE.md.
+All of it is refused, and no file changes. The numbers are those of the list of hostile inputs, ``hostile_tools.LINES``.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hostile_tools import Desk, Refusal, same_verdict
 from party_tools import Pair
 from protocol_tools import (
     FINAL_SCRIPT_SIG,
@@ -34,7 +35,6 @@ from mpchan.bitcoin.psbt import Psbt
 from mpchan.bitcoin.signature import PrivateKey
 from mpchan.bitcoin.tx import Transaction, TxIn, TxOut
 from mpchan.chain.embedded import EmbeddedChain
-from mpchan.errors import MpchanError
 from mpchan.units import Amount, OutPoint, Txid
 
 NUMBER = 4
@@ -45,8 +45,9 @@ HELD_NUMBER, HELD_PAID = 2, 5000
 class Scene:
     """An open channel whose payee holds update 2 with 5000 sat; update 4 with 7000 would be good."""
 
-    def __init__(self, pair: Pair) -> None:
+    def __init__(self, pair: Pair, folder: Path) -> None:
         self.pair = pair
+        self.desk = Desk(pair, folder)
         self.sibling = pair.open()
         self.name = pair.open(step=3, min_increment_sat=10)
         self.terms = pair.terms(self.name)
@@ -82,7 +83,7 @@ class Scene:
 @pytest.fixture(scope="module")
 def scene(chain_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     with EmbeddedChain(chain_directory) as chain:
-        yield Scene(Pair(tmp_path_factory.mktemp("pair"), chain, coins=2))
+        yield Scene(Pair(tmp_path_factory.mktemp("pair"), chain, coins=2), tmp_path_factory.mktemp("desk"))
 
 
 Build = Callable[[Scene, Transaction], Psbt]
@@ -340,13 +341,12 @@ SETTLEMENTS: dict[str, tuple[Make, str]] = {
 }
 
 
-def refused(scene: Scene, hostile: Psbt) -> MpchanError:
-    """The error of ``accept``; no file of either wallet changes."""
-    before = scene.pair.files()
-    with pytest.raises(MpchanError) as caught:
-        scene.pair.accept(hostile.to_hex())
-    assert scene.pair.files() == before
-    return caught.value
+def refused(scene: Scene, hostile: Psbt) -> Refusal:
+    """What ``accept`` says; ``verify`` says the same."""
+    path = scene.desk.file(hostile)
+    found = scene.desk.refused(scene.desk.payee, "payee", "accept", path)
+    same_verdict(scene.desk, scene.desk.payee, path, found)
+    return found
 
 
 @pytest.mark.parametrize("name", [*BOTH, *UPDATES])
@@ -373,11 +373,8 @@ def test_hostile_settlement_is_refused(scene: Scene, name: str) -> None:
         hostile = build(scene, scene.settlement)
     error = refused(scene, hostile)
     assert (error.slug, error.exit_code) == (slug, 4), error.message
-    before = scene.pair.files()
-    with pytest.raises(MpchanError) as caught:
-        scene.pair.settle(hostile.to_hex())
-    assert caught.value.slug == slug
-    assert scene.pair.files() == before
+    settling = scene.desk.refused_writing(scene.desk.payee, "payee", "settle", scene.desk.file(hostile))
+    assert (settling.slug, settling.exit_code) == (slug, 4)
     assert scene.pair.chain.mempool() == []
 
 
@@ -418,11 +415,9 @@ def test_a_refusal_stays_short_whatever_was_sent(scene: Scene, name: str) -> Non
 
 
 def test_settle_takes_no_update(scene: Scene) -> None:
-    before = scene.pair.files()
-    with pytest.raises(MpchanError) as caught:
-        scene.pair.settle(scene.signed(scene.update).to_hex())
-    assert (caught.value.slug, caught.value.exit_code) == ("not-a-settlement", 5)
-    assert scene.pair.files() == before
+    path = scene.desk.file(scene.signed(scene.update))
+    error = scene.desk.refused_writing(scene.desk.payee, "payee", "settle", path)
+    assert (error.slug, error.exit_code) == ("not-a-settlement", 5)
 
 
 def test_31_the_first_update_must_reach_the_dust_limit(scene: Scene) -> None:
@@ -430,12 +425,9 @@ def test_31_the_first_update_must_reach_the_dust_limit(scene: Scene) -> None:
     pair = scene.pair
     terms = pair.terms(name)
     secret = pair.payer_secret(name)
-    before = pair.files()
     for hostile in (scheme(terms).update(1, Amount(293)), scheme(terms).settlement(Amount(293))):
-        with pytest.raises(MpchanError) as caught:
-            pair.accept(signed(terms, hostile, secret).to_hex())
-        assert (caught.value.slug, caught.value.exit_code) == ("below-dust", 4)
-    assert pair.files() == before
+        error = refused(scene, signed(terms, hostile, secret))
+        assert (error.slug, error.exit_code) == ("below-dust", 4)
     receipt = pair.accept(signed(terms, scheme(terms).update(1, Amount(294)), secret).to_hex())
     assert receipt["received_sat"] == 294
 

@@ -1,6 +1,6 @@
 """What a hostile payer can put into a refund request: all of it is refused, and no file changes.
 
-The numbers are those of HOSTILE.md.
+The numbers are those of the list of hostile inputs, ``hostile_tools.LINES``.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hostile_tools import Desk, Refusal, same_verdict
 from party_tools import Pair
 from protocol_tools import (
     FINAL_SCRIPT_SIG,
@@ -29,21 +30,27 @@ from protocol_tools import (
     with_output,
 )
 
+from mpchan.bitcoin.address import address_to_script, script_to_address
+from mpchan.bitcoin.network import MAINNET, REGTEST
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.bitcoin.tx import Transaction, TxIn, TxOut
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.channel import payee as payee_protocol
 from mpchan.channel.offer import Offer
+from mpchan.channel.terms import Terms
 from mpchan.errors import MpchanError
 from mpchan.party import payee
-from mpchan.units import Amount, Height, OutPoint, Txid
+from mpchan.units import Amount, FeeRate, Height, MedianTime, OutPoint, Txid
+
+STRANGER = STRANGER_SECRET.public_key
 
 
 class Scene:
     """An open channel, and beside it a request for another one that the payee has not seen yet."""
 
-    def __init__(self, pair: Pair) -> None:
+    def __init__(self, pair: Pair, folder: Path) -> None:
         self.pair = pair
+        self.desk = Desk(pair, folder)
         self.open_channel = pair.open()
         self.other_terms = pair.terms(self.open_channel)
         self.used_offer = self.other_terms.offer
@@ -82,7 +89,7 @@ class Scene:
 @pytest.fixture(scope="module")
 def scene(chain_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     with EmbeddedChain(chain_directory) as chain:
-        yield Scene(Pair(tmp_path_factory.mktemp("pair"), chain, coins=2))
+        yield Scene(Pair(tmp_path_factory.mktemp("pair"), chain, coins=2), tmp_path_factory.mktemp("desk"))
 
 
 def off_curve(scene: Scene) -> Psbt:
@@ -297,13 +304,12 @@ CASES: dict[str, tuple[Callable[[Scene], Psbt], str]] = {
 }
 
 
-def refused(scene: Scene, request: Psbt) -> MpchanError:
-    """The error; no file of either wallet changes."""
-    before = scene.pair.files()
-    with pytest.raises(MpchanError) as caught:
-        payee.sign_refund(scene.pair.payee, scene.pair.chain, request)
-    assert scene.pair.files() == before
-    return caught.value
+def refused(scene: Scene, request: Psbt) -> Refusal:
+    """What ``sign-refund`` says; ``verify`` says the same."""
+    path = scene.desk.file(request)
+    found = scene.desk.refused_writing(scene.desk.payee, "payee", "sign-refund", path)
+    same_verdict(scene.desk, scene.desk.payee, path, found)
+    return found
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -312,6 +318,97 @@ def test_hostile_request_is_refused(scene: Scene, name: str) -> None:
     error = refused(scene, build(scene))
     assert (error.slug, error.exit_code) == (slug, 4), error.message
     assert len(error.message) < 400
+
+
+# an offer in seconds ------------------------------------------------------------------------------
+
+HOUR = 3600
+SECONDS = {
+    "lock_time_unit": "seconds",
+    "settle_window": HOUR,
+    "min_refund_delay": 5 * HOUR,
+    "max_refund_delay": 10 * HOUR,
+}
+
+
+@pytest.fixture(scope="module")
+def timed(scene: Scene) -> Terms:
+    """What a payer could ask for under an offer in seconds."""
+    offer = Offer.from_toml(scene.pair.offer(**SECONDS))
+    now = scene.pair.chain.tip().median_time
+    outpoint = OutPoint(Txid(b"\7" * 32), 0)
+    key = private_key("timed").public_key
+    return replace(
+        scene.terms,
+        offer=offer,
+        outpoint=outpoint,
+        payer_key=key,
+        refund_lock_time=MedianTime(now + 5 * HOUR),
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "lock_time", "slug"),
+    [
+        ("1 too early by one second", lambda now: now + 5 * HOUR - 1, "refund-early"),
+        ("2 too late by one second", lambda now: now + 10 * HOUR + 1, "refund-late"),
+        ("2 the last second of all", lambda now: 0xFFFFFFFF, "refund-late"),
+        ("4 a height where the offer says seconds", lambda now: 499_999_999, "lock-time-unit"),
+        ("4 a height of today", lambda now: 150, "lock-time-unit"),
+    ],
+)
+def test_hostile_request_in_seconds_is_refused(
+    scene: Scene, timed: Terms, name: str, lock_time: Callable[[int], int], slug: str
+) -> None:
+    refund = bent(scheme(timed).refund(), lock_time=lock_time(scene.pair.chain.tip().median_time))
+    error = refused(scene, message(timed, refund))
+    assert (error.slug, error.exit_code) == (slug, 4), name
+
+
+def test_a_good_request_in_seconds_would_be_signed(scene: Scene, timed: Terms) -> None:
+    path = scene.desk.file(message(timed, scheme(timed).refund()))
+    assert scene.desk.judged(scene.desk.payee, path)["accepted"] is True
+
+
+# lines that cannot be broken in the way in which they are written ---------------------------------
+
+
+def test_12_a_request_names_no_network(scene: Scene) -> None:
+    """It holds scripts, and a script belongs to every network: another network's address is the very same bytes.
+
+    So this line is none for a request. Addresses stand in offers, and there one of another network is refused.
+    """
+    script = scene.terms.payer_script
+    there, here = script_to_address(script, MAINNET), script_to_address(script, REGTEST)
+    assert there is not None
+    assert here is not None
+    assert there != here
+    assert address_to_script(there, MAINNET) == address_to_script(here, REGTEST) == script
+    text = scene.pair.offer()
+    ours = Offer.from_toml(text).payee_address
+    foreign = script_to_address(Offer.from_toml(text).payee_script, MAINNET)
+    assert foreign is not None
+    path = scene.desk.file(text.replace(ours, foreign))
+    error = scene.desk.refused_writing(scene.desk.payer, "payer", "open", path, "60000")
+    assert (error.slug, error.exit_code) == ("wrong-network", 3)
+
+
+def test_15_a_request_names_no_scheme(scene: Scene) -> None:
+    """The scheme stands in the offer, which the payee wrote itself; one that it does not know is a damaged offer."""
+    path = scene.desk.payee / "offers" / f"{scene.spare_offer.offer_id}.toml"
+    good = path.read_text()
+    asked = replace(
+        scene.terms, offer=scene.spare_offer, outpoint=OutPoint(Txid(b"\5" * 32), 0), payer_key=STRANGER
+    )
+    request = scene.desk.file(message(asked, scheme(asked).refund()))
+    assert scene.desk.judged(scene.desk.payee, request)["accepted"] is True
+    try:
+        path.write_text(good.replace("decrementing", "spilman"))
+        error = scene.desk.refused_writing(scene.desk.payee, "payee", "sign-refund", request)
+    finally:
+        path.write_text(good)
+    assert (error.slug, error.exit_code) == ("offer-damaged", 7)
+    assert "spilman" in error.message
 
 
 @pytest.mark.parametrize(("key", "value"), [(FINAL_SCRIPT_SIG, b""), (FINAL_WITNESS, b"\x00")])
@@ -327,6 +424,13 @@ def test_9_an_outpoint_of_the_payees_own_coins(scene: Scene) -> None:
     pair.chain.mine(1)
     error = refused(scene, scene.altered_terms(outpoint=OutPoint(txid, 0)))
     assert (error.slug, error.exit_code) == ("outpoint-taken", 4)
+
+
+def test_14_another_offers_key_beside_this_offers_terms(scene: Scene) -> None:
+    """Whose key stands in the script decides which offer is meant; its terms are not the ones asked for."""
+    offer = replace(scene.spare_offer, payee_key=scene.terms.offer.payee_key)
+    error = refused(scene, scene.altered_terms(offer=replace(offer, fee_rate=FeeRate(3000))))
+    assert (error.slug, error.exit_code) == ("output-value", 4)
 
 
 def test_the_scene_itself_is_good_and_then_used_up(scene: Scene) -> None:
