@@ -117,9 +117,9 @@ class Ended:
 
 
 def mpchan(wallet: Path, chain: Path, *words: str | Path) -> Ended:
-    """Run ``mpchan --wallet WALLET … --json`` in this process, on the embedded chain in ``chain``."""
+    """Run ``mpchan --json --wallet WALLET …`` in this process, on the embedded chain in ``chain``."""
     out, err = io.StringIO(), io.StringIO()
-    line = ["--wallet", str(wallet), *map(str, words), "--json"]
+    line = ["--json", "--wallet", str(wallet), *map(str, words)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MPCHAN_REGTEST", str(chain))
         patch.delenv("MPCHAN_DEBUG", raising=False)

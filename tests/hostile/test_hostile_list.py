@@ -1,0 +1,54 @@
+"""The list of hostile inputs is covered whole: every number from 1 to 62 has a case, and every case a number."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+from hostile_tools import LINES
+
+HERE = Path(__file__).parent
+MODULES = [
+    importlib.import_module(path.stem)
+    for path in sorted(HERE.glob("test_hostile_*.py"))
+    if path.stem != "test_hostile_list"
+]
+
+
+def cases(module: ModuleType) -> Iterator[tuple[int, str]]:
+    """Number and name of each numbered test, and of each numbered case of a parametrised one."""
+    for name, test in vars(module).items():
+        if not name.startswith("test_"):
+            continue
+        found = re.match(r"test_(\d+)_", name)
+        if found:
+            yield int(found[1]), name
+        for mark in getattr(test, "pytestmark", []):
+            if mark.name != "parametrize":
+                continue
+            for value in mark.args[1]:
+                text = value[0] if isinstance(value, tuple) else value
+                numbered = re.match(r"(\d+) \S", text) if isinstance(text, str) else None
+                if numbered:
+                    yield int(numbered[1]), text
+
+
+def test_the_list_has_62_lines() -> None:
+    assert sorted(LINES) == list(range(1, 63))
+
+
+def test_no_number_is_missing() -> None:
+    covered = {number for module in MODULES for number, _ in cases(module)}
+    missing = {number: text for number, text in LINES.items() if number not in covered}
+    assert missing == {}
+    assert covered == set(LINES)
+
+
+def test_no_case_stands_twice() -> None:
+    for module in MODULES:
+        names = [name for _, name in cases(module)]
+        shared = {name for name in names if names.count(name) > 2}  # an update and a settlement share a table
+        assert shared == set(), module.__name__
