@@ -16,7 +16,7 @@ from mpchan.channel import payee, payer
 from mpchan.channel.offer import Offer
 from mpchan.channel.opening import default_delay_rules
 from mpchan.channel.rules import Check, Rule, explain
-from mpchan.errors import ChainError, MpchanError, NotPossible, ParseError, UsageError
+from mpchan.errors import ChainError, MpchanError, NotPossible, ParseError, TooEarly, UsageError
 from mpchan.party import payee_rules, payer_rules
 from mpchan.party.common import Result, channel_rules, gather_facts
 from mpchan.values import frozen
@@ -72,7 +72,7 @@ def verify(wallet: Wallet, chain: Chain, message: Message, prefix: str | None = 
         for rule in explain(check):
             if rule not in rules:  # a check that is part of two others is shown once
                 rules.append(rule)
-    except (ChainError, UsageError) as error:
+    except (ChainError, UsageError, NotPossible, TooEarly) as error:
         trouble = error
     return _verdict(question, rules, trouble)
 
@@ -93,7 +93,8 @@ class _Question:
 
 def _verdict(question: _Question, rules: list[Rule], trouble: MpchanError | None) -> Result:
     broken = next((rule.failure() for rule in rules if not rule.ok), trouble)
-    accepted = None if trouble is not None else broken is None
+    undecided = isinstance(trouble, (ChainError, UsageError))  # not asked, or not told where the chain stands
+    accepted = None if undecided else broken is None
     return {
         "kind": question.kind,
         "channel": question.names[0][:16] if question.names else None,
@@ -186,7 +187,9 @@ def _offer_rules(wallet: Wallet, chain: Chain, offer: Offer) -> Check[None]:
 def _reply_rules(wallet: Wallet, chain: Chain, psbt: Psbt) -> Check[None]:
     name = yield from channel_rules(wallet, psbt)
     record = yield from payer_rules.own_channel_rules(wallet, name)
-    yield from payer_rules.reply_rules(chain, record, psbt)
+    state = yield from payer_rules.reply_rules(chain, record, psbt)
+    if not record.has_external_funding:  # else the funding is a message of its own
+        yield from payer_rules.signed_elsewhere_rules(chain, state, None)
 
 
 def _incoming_rules(wallet: Wallet, chain: Chain, psbt: Psbt) -> Check[None]:

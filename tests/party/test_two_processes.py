@@ -1,4 +1,4 @@
-"""Several processes on one wallet at once (HOSTILE.md 40 and 49): they wait for each other, nothing counts twice."""
+"""Several processes on one wallet at once: they wait for each other, nothing counts twice."""
 
 from __future__ import annotations
 

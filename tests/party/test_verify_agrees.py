@@ -354,3 +354,22 @@ def test_a_funding_whose_first_output_somebody_else_claimed(scene: Scene) -> Non
 
 def channel_id(transaction: Transaction) -> str:
     return str(transaction.txid)[:16]
+
+
+def test_a_funding_that_lost_its_coin(scene: Scene) -> None:
+    """It was signed and did not leave; another spend of its coin waits for a block, and then is in one."""
+    pair = scene.pair
+    pair.coin()
+    request = pair.request()
+    reply = psbt(pair.sign_refund(request["hex"]))
+    pair.fund(reply.to_hex(), send=False)
+    record = pair.payer_record(f"{request['funding_txid']}-0")
+    assert record.funding is not None
+    back = TxOut(Amount(500_000), payout("p2wpkh", "payer"))
+    rival = replace(record.funding.without_witness(), outputs=(back,))
+    pair.chain.broadcast(pair.payer.keys.sign_funding(rival, record.state.spent))  # type: ignore[union-attr]
+    for slug, code in (("funding-conflict", 6), ("funding-void", 5)):
+        compare(scene, pair.payer, reply)
+        verdict = verify.verify(pair.payer, pair.chain, reply)
+        assert (verdict["accepted"], verdict["error"], verdict["exit_code"]) == (False, slug, code)
+        pair.chain.mine(1)

@@ -1,4 +1,4 @@
-"""Channel files: every state survives, damage and newer schemas are named and left in place (HOSTILE.md 57)."""
+"""Channel files: every state survives, damage and newer schemas are named and left in place."""
 
 from __future__ import annotations
 
