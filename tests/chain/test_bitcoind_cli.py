@@ -43,11 +43,12 @@ class Program:
             "PYTHONWARNINGS": "error",
         }
 
-    def run(self, command: str, **env: str) -> subprocess.CompletedProcess[str]:
+    def run(self, command: str, *, stdin: str = "", **env: str) -> subprocess.CompletedProcess[str]:
         """Run a command; whatever happens, it says what the rules of the command line ask for."""
         done = subprocess.run(
             [sys.executable, "-m", "mpchan", *command.split()],
             cwd=self.folder,
+            input=stdin,
             env={**self.env, **env},
             capture_output=True,
             text=True,
