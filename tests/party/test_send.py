@@ -162,6 +162,23 @@ def test_fee_rates_keep_the_limits(purse: Purse) -> None:
     assert purse.send(10_000, KINDS["p2sh"], fee_rate=FeeRate(200_000))["fee_sat"] > 28_000
 
 
+class Busy(EmbeddedChain):
+    """A chain that relays nothing below 3 sat/vB."""
+
+    def min_fee_rate(self) -> FeeRate:
+        return FeeRate(3000)
+
+
+def test_a_rate_that_is_not_relayed(purse: Purse) -> None:
+    purse.coin(100_000)
+    with Busy(purse.chain.directory) as chain:
+        purse.chain = chain
+        error = purse.refused(lambda: purse.send(1000, fee_rate=FeeRate(2999)))
+        assert (error.slug, error.exit_code) == ("fee-rate-low", 5)
+        assert purse.send(1000, fee_rate=FeeRate(3000))["broadcast"]
+        assert purse.send(2000, fee_rate=None)["fee_sat"] == FeeRate(3000).fee(141).sat
+
+
 # reserved coins -----------------------------------------------------------------------------------
 
 
@@ -219,14 +236,13 @@ def test_a_send_that_has_not_left_keeps_its_coins(chain_directory: Path, tmp_pat
 
 
 def elsewhere(purse: Purse, outpoint: OutPoint) -> None:
-    """The same seed in another program spends a coin, and a block takes that."""
+    """The same seed in another program spends a coin; that waits for a block."""
     status = purse.chain.output(outpoint)
     assert status is not None
     spend = Transaction(
         2, (TxIn(outpoint, 0xFFFF_FFFD),), (TxOut(status.output.value - Amount(500), KINDS["p2tr"]),), 0
     )
     purse.chain.broadcast(purse.wallet.keys.sign_spend(spend, [status.output]))
-    purse.chain.mine(1)
 
 
 def lost(result: Result) -> None:
@@ -242,6 +258,9 @@ def test_what_another_transaction_has_replaced_reserves_nothing(purse: Purse) ->
     [held] = purse.wallet.sent.all().values()
     assert purse.refused(lambda: purse.send(5_000)).slug == "not-enough-funds"
     elsewhere(purse, held.outpoints[0])
+    assert purse.balance()["reserved_sat"] in (50_000, 100_000)
+    assert purse.refused(lambda: purse.send(5_000)).slug == "not-enough-funds"
+    purse.chain.mine(1)
     left = purse.balance()
     assert left["confirmed_sat"] in (50_000, 100_000)
     assert "reserved_sat" not in left
