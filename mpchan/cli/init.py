@@ -78,7 +78,7 @@ def init(
     if restore and show_words:
         raise UsageError("usage", "--show-words is for new words, --restore knows them already")
     chain = _chain(network, backend, rpc_url, rpc_cookie, electrum, proxy)
-    exposed = _exposed_servers(chain) if chain.backend == "electrum" and network != "regtest" else []
+    exposed = _exposed_servers(chain, network) if chain.backend == "electrum" else []
     directory = app.wallet_directory.absolute()
     words = _asked_words(directory) if restore else None
     wallet = Wallet.create(directory, NETWORKS[network], chain, words)
@@ -186,15 +186,15 @@ def _chain(
     return ChainConfig(chosen, None, rpc_url, cookie, electrum, proxy)
 
 
-def _exposed_servers(chain: ChainConfig) -> list[str]:
-    """The servers that are asked in clear, beyond this network; exit 2 where the settings are none."""
+def _exposed_servers(chain: ChainConfig, network: str) -> list[str]:
+    """The servers of a public network that are asked in clear; exit 2 where the settings are none."""
     from mpchan.chain.electrum.address import read_config
 
     try:
         servers, _ = read_config(chain)
     except ParseError as error:
         raise UsageError("usage", error.message, hint=error.hint) from None
-    return [str(server) for server in servers if server.is_exposed]
+    return [str(server) for server in servers if server.is_exposed and network != "regtest"]
 
 
 def _check_url(url: str) -> None:

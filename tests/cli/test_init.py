@@ -143,6 +143,24 @@ def test_backends_are_written_and_read_back(bare: Shell, options: str, wanted: d
     bare.ok("mpchan --wallet buyer address")
 
 
+def test_a_server_that_is_asked_in_clear_is_warned_of(bare: Shell) -> None:
+    """Whoever is on the way reads and alters plain TCP; on this machine, in its own network or on regtest nobody is."""
+    init = "mpchan --wallet {} init --network {} --chain electrum --electrum {}"
+    for number, (network, server, warned) in enumerate(
+        (
+            ("signet", "electrum.example:50001", True),
+            ("mainnet", "electrum.example:50001:t", True),
+            ("signet", "electrum.example:50002:s", False),
+            ("signet", "192.168.0.7:50001", False),
+            ("regtest", "electrum.example:50001", False),
+        )
+    ):
+        done = bare.ok(init.format(f"w{number}", network, server))
+        assert ("can be read and changed on the way" in done.err) == warned
+    assert not bare.run("mpchan --wallet none init -q --chain electrum --electrum nonsense").out
+    assert not (bare.folder / "none").exists()
+
+
 def test_a_relative_cookie_is_found_from_everywhere(bare: Shell) -> None:
     bare.ok("mpchan --wallet buyer init --chain bitcoind --rpc-cookie .cookie")
     chain = tomli.loads(bare.text("buyer/wallet.toml"))["chain"]
