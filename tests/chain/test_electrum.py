@@ -14,7 +14,7 @@ from node import FEE, running
 
 from mpchan.bitcoin.tx import Transaction, TxOut
 from mpchan.chain.base import Chain, Coin, OutputStatus, Spend
-from mpchan.chain.electrum import ElectrumChain
+from mpchan.chain.electrum import ElectrumChain, pool
 from mpchan.errors import ChainError, MpchanError, TooEarly
 from mpchan.units import Amount, FeeRate, OutPoint, Txid
 
@@ -152,6 +152,26 @@ def test_a_spend_among_many_of_one_script(electrum: ElectrumServer, chain: Elect
             outpoint = OutPoint(funding.txid, vout)
             assert chain.output(outpoint) == truth[outpoint]
     assert len(chain.coins([script])) == 47
+
+
+def test_a_transaction_of_64_bytes_proves_nothing(
+    electrum: ElectrumServer, chain: ElectrumChain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A real one, in a block, with a true proof: it could be a node of the tree as well (CVE-2017-12842)."""
+    monkeypatch.setattr(pool, "PAUSES", (0.01,))
+    node = electrum.node
+    funding = node.pay(fresh_script(), 50_000)
+    node.mine()
+    small = spend(funding, 49_000, script=b"\x51\x51\x51\x51")
+    assert len(small.to_bytes(include_witness=False)) == 64
+    node.mine_with([small])
+    electrum.settle()
+    assert account(node)[first(small)].confirmations == 1
+    for outpoint in (first(small), first(funding)):
+        with pytest.raises(ChainError) as caught:
+            chain.output(outpoint)
+        assert caught.value.slug == "proof-refused"
+        assert "64 bytes" in caught.value.message
 
 
 # coins --------------------------------------------------------------------------------------------
