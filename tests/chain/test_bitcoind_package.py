@@ -12,7 +12,8 @@ from node import MINER_SCRIPT, Node, needs_node, running
 from mpchan.bitcoin.tx import Transaction, TxIn, TxOut
 from mpchan.chain.answer import Failure
 from mpchan.chain.bitcoind import BitcoindChain
-from mpchan.chain.bitcoind.package import is_unable, refusals, telling
+from mpchan.chain.bitcoind.package import is_unable, refusals
+from mpchan.chain.reasons import telling
 from mpchan.errors import ChainError, MpchanError, TooEarly
 from mpchan.units import Amount, OutPoint, Txid
 

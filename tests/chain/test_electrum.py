@@ -14,9 +14,11 @@ from node import FEE, running
 
 from mpchan.bitcoin.tx import Transaction, TxOut
 from mpchan.chain.base import Chain, Coin, OutputStatus, Spend
-from mpchan.chain.electrum import ElectrumChain, pool
+from mpchan.chain.electrum import ElectrumChain, connection, following, headers, pool
+from mpchan.chain.electrum.rules import RULES
 from mpchan.errors import ChainError, MpchanError, TooEarly
 from mpchan.units import Amount, FeeRate, OutPoint, Txid
+from mpchan.values import replace
 
 
 @pytest.fixture
@@ -289,6 +291,83 @@ def test_a_package_that_is_refused(electrum: ElectrumServer, chain: ElectrumChai
     assert (poor.slug, poor.exit_code) == ("rejected", 8)
     locked = spend(funding, 100_000, script=fresh_script(), lock_time=electrum.node.height + 50)
     assert refusal(chain, locked, spend(locked, 90_000)).slug == "non-final"
+
+
+# older servers ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def old(electrum: ElectrumServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[ElectrumChain]:
+    """The backend, which agrees with the server on protocol 1.4."""
+    monkeypatch.setattr(connection, "MAX_PROTOCOL", "1.4")
+    with electrum.chain() as opened:
+        yield opened
+
+
+def test_protocol_1_4(electrum: ElectrumServer, old: ElectrumChain) -> None:
+    """Headers come as one text, the relay fee by a question of its own, and packages are not taken."""
+    node, script = electrum.node, fresh_script()
+    funding = node.pay(script, 100_000)
+    node.mine(2)
+    electrum.settle()
+    assert old._pool._servers[0].connection.protocol == ()
+    with node.chain() as other:
+        assert old.tip() == other.tip()
+        assert old._pool._servers[0].connection.protocol == (1, 4)
+        assert old.min_fee_rate() == FeeRate(100)
+        assert old.fee_rate() >= FeeRate(100)
+        assert old.coins([script]) == other.coins([script])
+    assert old.output(first(funding)) == account(node)[first(funding)]
+    parent = spend(funding, 100_000, script=fresh_script())
+    child = spend(parent, 90_000)
+    error = refusal(old, parent, child)
+    assert (error.slug, error.exit_code) == ("no-packages", 8)
+    node.call("submitpackage", [parent.to_hex(), child.to_hex()])
+    old.broadcast_package([parent, child])
+    node.mine()
+    electrum.settle()
+    old.broadcast_package([parent, child])
+
+
+# a chain that begins at a checkpoint --------------------------------------------------------------
+
+
+def test_a_chain_that_begins_at_a_checkpoint(
+    electrum: ElectrumServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More headers than one answer holds, and coins that are older than the first of them."""
+    node, script = electrum.node, fresh_script()
+    old = node.pay(script, 50_000)
+    period, size = 40, 25
+    node.mine(period)
+    recent = node.pay(script, 60_000)
+    checkpoint = (node.height // period + 1) * period + 20
+    node.mine(checkpoint + period + 5 - node.height)
+    electrum.settle()
+    known = (checkpoint, node.call("getblockhash", checkpoint))
+    monkeypatch.setattr(headers, "PERIOD", period)
+    monkeypatch.setattr(following, "MAX_HEADERS", size)
+    monkeypatch.setattr(pool, "RULES", {"regtest": replace(RULES["regtest"], checkpoint=known)})
+    monkeypatch.setattr(following, "RULES", pool.RULES)
+    with electrum.chain(tmp_path) as chain, node.chain() as other:
+        assert chain.tip() == other.tip()
+        assert (tmp_path / "seen" / "headers").stat().st_size < 80 * 100, (
+            "nothing before the checkpoint's period"
+        )
+        for funding in (recent, old):
+            assert chain.output(first(funding)) == account(node)[first(funding)]
+        assert chain.coins([script]) == other.coins([script])
+        node.mine()
+        electrum.settle()
+        assert chain.tip() == other.tip()
+    with electrum.chain(tmp_path) as chain:
+        assert chain.output(first(old)) == account(node)[first(old)]
+    wrong = replace(RULES["regtest"], checkpoint=(checkpoint, "00" * 32))
+    monkeypatch.setattr(pool, "RULES", {"regtest": wrong})
+    monkeypatch.setattr(following, "RULES", pool.RULES)
+    with electrum.chain(tmp_path) as chain, pytest.raises(ChainError) as caught:
+        chain.tip()
+    assert caught.value.slug == "headers-refused"
 
 
 # reorganisations ----------------------------------------------------------------------------------

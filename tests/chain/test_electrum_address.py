@@ -45,7 +45,8 @@ def test_what_is_no_server(text: str) -> None:
     [
         ("electrum.example:50001", True),
         ("electrum.example:50001:s", False),
-        ("203.0.113.7:50001", True),
+        ("8.8.8.8:50001", True),
+        ("127.0.0.1.example.com:1", True),
         ("172.32.0.1:1", True),
         ("172.31.0.1:1", False),
         ("192.168.1.5:1", False),
@@ -54,7 +55,7 @@ def test_what_is_no_server(text: str) -> None:
         ("localhost:1", False),
         ("[::1]:1", False),
         ("[fd00::7]:1", False),
-        ("[2001:db8::1]:1", True),
+        ("[2a00::1]:1", True),
         ("umbrel.local:1", False),
         ("x.onion:1", False),
     ],

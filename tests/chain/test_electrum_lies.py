@@ -147,6 +147,27 @@ def test_a_spend_that_is_called_deeper_than_what_it_spends(liar: Liar, case: Cas
         assert refusal(lambda: chain.output(first(case.funding))).slug == "proof-refused"
 
 
+def test_a_proof_is_void_when_its_block_is(liar: Liar, electrum: ElectrumServer) -> None:
+    """It is remembered with the block: at the same height of another branch it proves nothing."""
+    node = electrum.node
+    funding = node.pay(fresh_script(), 50_000)
+    node.mine()
+    electrum.settle()
+    height = node.height
+    with liar.chain() as chain:
+        status = chain.output(first(funding))
+        assert status is not None
+        assert status.confirmations == 1
+        node.drop(1)
+        node.mine_with([])
+        node.mine_with([])
+        electrum.settle()
+        liar.lies[HISTORY] = lambda parameters, history: [{**history[0], "height": height}]
+        assert refusal(lambda: chain.output(first(funding))).slug == "proof-refused"
+    node.mine()
+    electrum.settle()
+
+
 def test_false_coins(liar: Liar, case: Case) -> None:
     coin = {"tx_hash": str(case.funding.txid), "tx_pos": 1, "value": 60_000}
     with liar.chain() as chain:
@@ -157,6 +178,7 @@ def test_false_coins(liar: Liar, case: Case) -> None:
             ({"height": 1}, "proof-refused"),
             ({"height": height, "value": 60_001}, "proof-refused"),
             ({"height": height, "tx_pos": 2}, "proof-refused"),
+            ({"height": height, "tx_pos": 2, "value": case.funding.outputs[2].value.sat}, "proof-refused"),
             ({"height": height, "tx_pos": 9}, "proof-refused"),
             ({"height": height, "tx_hash": str(case.close.txid), "tx_pos": 0}, "proof-refused"),
             ({"height": height, "tx_hash": OTHER}, "chain-moving"),

@@ -12,10 +12,10 @@ from mpchan.chain.base import COINBASE_MATURITY, ChainConfig, Coin, OutputStatus
 from mpchan.chain.bitcoind.coins import coins_of, used_scripts_of
 from mpchan.chain.bitcoind.endpoint import Credentials, Endpoint, usual_cookie
 from mpchan.chain.bitcoind.notes import Block, ConfirmedSpend, Note, Notes
-from mpchan.chain.bitcoind.package import is_unable, refusals, telling
+from mpchan.chain.bitcoind.package import is_unable, refusals
 from mpchan.chain.bitcoind.rpc import ANSWER_SECONDS, Rpc
 from mpchan.chain.bitcoind.spends import NOT_FOUND, Spends
-from mpchan.chain.reasons import KNOWN_ALREADY, NO_INPUTS, NOT_YET
+from mpchan.chain.reasons import KNOWN_ALREADY, NO_INPUTS, NOT_YET, telling
 from mpchan.chain.steady import moved, steady
 from mpchan.errors import ChainError, TooEarly
 from mpchan.units import ChainTip, FeeRate, Height, LockTime, OutPoint, Txid, lock_time_from_int

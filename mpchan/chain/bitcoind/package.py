@@ -11,10 +11,7 @@ from collections.abc import Sequence
 from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.answer import Failure
 from mpchan.chain.bitcoind.rpc import METHOD_NOT_FOUND, Reply
-from mpchan.chain.reasons import TOO_CHEAP
-
-Refusals = list[tuple[Transaction, str]]
-"""Transactions of a package that the node did not take, each with the node's reason, in the package's order."""
+from mpchan.chain.reasons import Refusals
 
 _MISC_ERROR = -1
 _TAKEN = "success"
@@ -54,11 +51,3 @@ def _refusal(transactions: Sequence[Transaction], message: str) -> Refusals:
             if named == str(transaction.txid):
                 return [(transaction, reason)]
     return [(transactions[-1], message)]
-
-
-def telling(found: Refusals) -> tuple[Transaction, str]:
-    """The refusal that explains the others: parents that pay too little alone are what a package is for."""
-    for transaction, reason in found:
-        if TOO_CHEAP not in reason:
-            return transaction, reason
-    return found[-1]

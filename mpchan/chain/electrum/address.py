@@ -16,9 +16,7 @@ PROXY_PASSWORD_VARIABLE = "MPCHAN_PROXY_PASSWORD"
 _HOST = r"([A-Za-z0-9_][A-Za-z0-9_.-]{0,252}|\[[0-9A-Fa-f:.]{2,45}\])"
 _SERVER = _HOST + r":([0-9]{1,5})(?::([st]))?"
 _PROXY = r"socks5h?://" + _HOST + r":([0-9]{1,5})/?"
-_PRIVATE = (
-    r"127\..*|10\..*|192\.168\..*|172\.(?:1[6-9]|2[0-9]|3[01])\..*|::1|f[cd].*:.*|localhost|.*\.(?:local|lan)"
-)
+_PRIVATE_NAMES = r"localhost|.+\.(?:local|lan|internal)"
 _ONION = ".onion"
 
 
@@ -59,7 +57,14 @@ class Server:
     @property
     def is_exposed(self) -> bool:
         """Whether others on the way read and can change what is said: plain TCP that leaves the private network."""
-        return not (self.tls or self.is_onion or re.fullmatch(_PRIVATE, self.host, re.ASCII))
+        if self.tls or self.is_onion or re.fullmatch(_PRIVATE_NAMES, self.host):
+            return False
+        from ipaddress import ip_address
+
+        try:
+            return ip_address(self.host).is_global
+        except ValueError:
+            return True  # a name, which may stand for any address
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host

@@ -12,7 +12,7 @@ from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.answer import Failure, words
 from mpchan.chain.electrum.questions import Questions
 from mpchan.chain.electrum.view import View
-from mpchan.chain.reasons import KNOWN_ALREADY, NO_INPUTS, NOT_YET
+from mpchan.chain.reasons import KNOWN_ALREADY, NO_INPUTS, NOT_YET, telling
 from mpchan.errors import ChainError, TooEarly
 from mpchan.units import lock_time_from_int
 
@@ -45,8 +45,9 @@ def broadcast_package(server: Questions, view: View, transactions: Sequence[Tran
     """Hand over parents and, last, their child together; known ones are fine.
 
     Raises:
-        TooEarly: ``non-final``. ChainError: ``rejected``; ``no-packages`` where the server takes none and does not
-        know the parents; as ``View``.
+        TooEarly: ``non-final``.
+        ChainError: ``rejected``; ``no-packages`` where the server takes none and does not know the parents; as
+            ``View``.
     """
     *parents, child = transactions
     known = server.transactions([parent.txid for parent in parents])
@@ -69,18 +70,19 @@ def broadcast_package(server: Questions, view: View, transactions: Sequence[Tran
         errors = reply["errors"].items() if "errors" in reply else []
         if not errors:
             raise ChainError("rejected", f"the server {server.name} refuses the package and says no reason")
-        by_txid = {transaction.txid: transaction for transaction in transactions}
-        for error in errors:
-            txid = error["txid"].txid()
-            if txid not in by_txid:
-                raise error.malformed("about the package")
-            _judge(view, by_txid[txid], error["error"].text())
+        reasons = {error["txid"].txid(): error["error"].text() for error in errors}
+        if not set(reasons) <= {each.txid for each in transactions}:
+            raise reply.malformed("about the package")
+        told = [(each, reasons[each.txid]) for each in transactions if each.txid in reasons]
+        refused = [(each, reason) for each, reason in told if not _is_known(reason)]
+        if refused:
+            _judge(view, *telling(refused))
 
 
 def _judge(view: View, transaction: Transaction, text: str) -> None:
     """Raise what a refusal is; return where the node only says that it knows the transaction."""
     reason = re.sub(_PREFACE, "", re.sub(_LONG_HEX, "", text).strip()).strip()
-    if _names(reason, *KNOWN_ALREADY, *_IN_CHAIN_ALREADY):
+    if _is_known(reason):
         return
     if _names(reason, *NO_INPUTS) and view.confirmations(transaction):
         return  # its inputs are gone because it has spent them itself
@@ -90,6 +92,10 @@ def _judge(view: View, transaction: Transaction, text: str) -> None:
         hint = f"it is locked until {lock_time_from_int(transaction.lock_time)}" if locked else None
         raise TooEarly("non-final", message, hint=hint)
     raise ChainError("rejected", message)
+
+
+def _is_known(reason: str) -> bool:
+    return _names(reason, *KNOWN_ALREADY, *_IN_CHAIN_ALREADY)
 
 
 def _names(text: str, *reasons: str) -> bool:
