@@ -251,6 +251,11 @@ def fund(
             if result["broadcast"]
             else "; broadcast it yourself, and never bump its fee by replacement"
         ),
+        *(
+            ["never bump its fee in the wallet that signed it: a replacement voids the refund"]
+            if signed
+            else []
+        ),
         "seed words alone do not recover an open channel, the refund does: keep a copy of it (--refund-out)",
         "next: wait with `mpchan wait CHANNEL --for confirmed`, then `mpchan payer pay AMOUNT`",
     )

@@ -12,6 +12,7 @@ ADVICE = (
     "make a transaction that pays exactly this in your wallet, from native segwit coins",
     "do NOT broadcast it: until the refund is yours, the money would depend on the payee alone",
     "never bump its fee there, not even later: a replacement voids the refund",
+    "let its change go to an address of `mpchan address`: then `mpchan bump` helps should it get stuck",
     "next: export it as a PSBT and run `mpchan payer open --funding FILE`",
 )
 

@@ -20,6 +20,8 @@ from mpchan.bitcoin.network import REGTEST
 from mpchan.bitcoin.tx import Transaction
 from mpchan.channel.foreign_funding import Message
 from mpchan.party import payer, views
+from mpchan.party.bump import bump
+from mpchan.units import FeeRate
 
 pytestmark = needs_node
 
@@ -53,6 +55,7 @@ def funded(pair: External, kind: str, **options: Any) -> str:
     core: Node = pair.chain.node
     outputs = [{plan["address"]: plan["amount_btc"]}]
     options = {"changePosition": 0, "change_type": kind, "lockUnspents": True, "fee_rate": 5, **options}
+    options = {name: value for name, value in options.items() if value is not None}
     made = core.call("walletcreatefundedpsbt", [], outputs, 0, options, wallet=kind)
     return str(made["psbt"])
 
@@ -239,6 +242,26 @@ def test_core_pays_the_address_at_once(pair: External) -> None:
     pair.refund(name)
     pair.chain.mine(1)
     assert pair.status(name) == ("refunded", "refunded")
+
+
+def test_a_stuck_funding_is_helped_by_its_change_in_this_wallet(pair: External) -> None:
+    """Core made the funding and sends the change here, as the advice says; the funding itself stays as it is."""
+    change = views.fresh_address(pair.payer)["address"]
+    name = open_in_mempool(pair, "bech32", change_type=None, changeAddress=change)
+    funding = pair.payer_record(name).terms.outpoint.txid
+    result = bump(pair.payer, pair.chain, name, FeeRate(20_000))
+    assert (result["kind"], result["txid"], result["broadcast"]) == ("funding", str(funding), True)
+    entry = pair.chain.node.call("getmempoolentry", result["child_txid"])
+    assert entry["depends"] == [str(funding)]
+    pair.chain.mine(1)
+    assert pair.status(name) == ("open", "open")
+    pair.settle(pair.settlement(name, 1_000))
+
+
+def test_a_change_in_cores_wallet_is_cores_to_spend(pair: External) -> None:
+    name = open_in_mempool(pair, "bech32m")
+    assert refused(lambda: bump(pair.payer, pair.chain, name, FeeRate(20_000))) == ("no-own-output", 5)
+    pair.chain.mine(1)
 
 
 # descriptors --------------------------------------------------------------------------------------

@@ -69,6 +69,7 @@ def test_what_a_person_sees(offered: Shell) -> None:
         2> make a transaction that pays exactly this in your wallet, from native segwit coins
         2> do NOT broadcast it: until the refund is yours, the money would depend on the payee alone
         2> never bump its fee there, not even later: a replacement voids the refund
+        2> let its change go to an address of `mpchan address`: then `mpchan bump` helps should it get stuck
         2> next: export it as a PSBT and run `mpchan payer open --funding FILE`
         """
     )
@@ -90,6 +91,7 @@ def test_the_story(offered: Shell) -> None:
         ? 5
         $ mpchan --wallet buyer payer fund signed.psbt --funding funding-signed.psbt -o complete.hex
         2> channel <channel>: the refund is stored, the funding <txid:funding> is signed and broadcast
+        2> never bump its fee in the wallet that signed it: a replacement voids the refund
         2> seed words alone do not recover an open channel, the refund does: keep a copy of it (--refund-out)
         2> next: wait with `mpchan wait CHANNEL --for confirmed`, then `mpchan payer pay AMOUNT`
         + complete.hex
