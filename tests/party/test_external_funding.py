@@ -379,6 +379,17 @@ def test_a_coin_of_the_funding_is_spent_elsewhere(pair: External, phase: str) ->
     assert payer.abandon(pair.payer, pair.chain, name)["status"] == "abandoned"
 
 
+def test_of_two_conflicts_the_confirmed_one_is_told(pair: External) -> None:
+    coins = [coin(pair.chain, P2WPKH), coin(pair.chain, P2WPKH)]
+    request = pair.take(payment(pair.chain, coins, pair.output()))
+    buried, waiting = (signed(pair.chain, payment(pair.chain, [outpoint])) for outpoint in reversed(coins))
+    pair.chain.broadcast(buried)
+    pair.chain.mine(1)
+    pair.chain.broadcast(waiting)
+    [warning] = views.show(pair.payer, pair.chain, name_of(request))["warnings"]
+    assert warning.startswith(f"funding-void: transaction {buried.txid} has replaced the funding ")
+
+
 def test_a_payment_elsewhere_is_not_called_the_same_address(pair: External) -> None:
     outpoint = coin(pair.chain, P2WPKH)
     request = pair.take(payment(pair.chain, [outpoint], pair.output()))

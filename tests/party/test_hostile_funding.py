@@ -27,7 +27,8 @@ from mpchan.bitcoin.address import address_to_script
 from mpchan.bitcoin.network import REGTEST
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.bitcoin.psbt_fields import IN_FINAL_SCRIPT_SIG, IN_FINAL_SCRIPT_WITNESS, IN_SIGHASH_TYPE
-from mpchan.bitcoin.script import key_to_p2wpkh_script
+from mpchan.bitcoin.script import key_to_p2wpkh_script, p2wpkh_script_code
+from mpchan.bitcoin.sighash import segwit_v0_sighash
 from mpchan.bitcoin.tx import Transaction, TxOut
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.chain.manual import ManualChain
@@ -422,6 +423,16 @@ def test_a_witness_that_is_wrong(
         assert refused(lambda given=message: pair.fund(reply, signed=given)) == (slug, 4)  # type: ignore[misc]
     assert pair.files() == before
     assert pair.fund(reply, signed=complete)["broadcast"] is True
+
+
+def test_a_stranger_signs_with_a_key_of_its_own(asked: tuple[External, Transaction, str]) -> None:
+    """Its signature is right, but the coin is not its."""
+    pair, funding, reply = asked
+    [output, *_] = spent_by(pair.chain, funding)
+    digest = segwit_v0_sighash(funding, 0, p2wpkh_script_code(output.script_pubkey), output.value)
+    stack = (OTHER_KEY.sign(digest) + b"\x01", OTHER_KEY.public_key.sec)
+    wrong = signed(pair.chain, funding).with_witness(0, stack)
+    assert refused(lambda: pair.fund(reply, signed=wrong)) == ("signature", 4)
 
 
 def test_the_signature_of_another_key_in_a_psbt(asked: tuple[External, Transaction, str]) -> None:
