@@ -57,10 +57,11 @@ class Scene:
             "verify": (desk.payee, ("verify", str(path))),
             "inspect": (desk.payee, ("inspect", str(path))),
             "open": (desk.payer, ("payer", "open", str(path), "5000", "-o", out)),
+            "take": (desk.payer, ("payer", "open", "--funding", str(path), "-o", out)),
         }[name]
 
 
-MESSAGE_READERS = ("accept", "settle", "short", "sign-refund", "funding", "fund", "verify", "inspect")
+MESSAGE_READERS = ("accept", "settle", "short", "sign-refund", "funding", "fund", "verify", "inspect", "take")
 READERS = (*MESSAGE_READERS, "open")
 
 
