@@ -19,6 +19,7 @@ from mpchan.channel.terms import Terms
 from mpchan.errors import ChainError, NotPossible
 from mpchan.party.common import Result, earliest_spend, from_now_on, gather_facts, still_going
 from mpchan.party.fees import require_within
+from mpchan.party.funding import require_possible
 from mpchan.party.holdings import holdings
 from mpchan.units import Amount, FeeRate, OutPoint
 from mpchan.values import frozen
@@ -63,8 +64,8 @@ def bump(wallet: Wallet, chain: Chain, prefix: str | None, rate: FeeRate, *, sen
 
     Raises:
         NotPossible: ``fee-rate-low``, ``fee-rate-high``, ``bump-needless``, ``already-confirmed``, ``not-sent``,
-            ``not-funded``, ``no-own-output``, ``output-spent``, ``not-enough-funds``, ``channel-…``.
-        TooEarly: ``refund-locked``, ``update-locked``, ``non-final``.
+            ``not-funded``, ``no-own-output``, ``output-spent``, ``not-enough-funds``, ``funding-void``, ``channel-…``.
+        TooEarly: ``refund-locked``, ``update-locked``, ``funding-conflict``, ``non-final``.
         ChainError: out of reach; ``no-backend``, ``no-packages``, ``rejected``.
     """
     if not chain.sends:
@@ -111,7 +112,7 @@ def _stuck(chain: Chain, record: Record) -> Stuck:
         raise NotPossible("not-funded", f"the channel is {record.status(None).value}, nothing of it was sent")
     facts = gather_facts(chain, record.terms)
     if not facts.confirmations:
-        return _funding(record, facts)
+        return _funding(chain, record, facts)
     if facts.spend_confirmations:
         raise NotPossible("already-confirmed", f"{facts.spent_by}, which ended the channel, is in a block")
     if facts.spent_by is not None:
@@ -119,11 +120,12 @@ def _stuck(chain: Chain, record: Record) -> Stuck:
     return _unsent_refund(record, facts) if isinstance(record, PayerRecord) else _unsent_close(record, facts)
 
 
-def _funding(record: Record, facts: Facts) -> Stuck:
+def _funding(chain: Chain, record: Record, facts: Facts) -> Stuck:
     state = record.state
     if not isinstance(state, (payer.Funded, payer.Settling, payer.Refunding)):
         raise _no_own_output("funding", "the payer, who made it, can bump it")
     funded = payer.funded_of(state)
+    require_possible(chain, record, facts)
     if facts.funding is None and not funded.sends:
         raise _not_sent("the funding", "mpchan payer fund")
     fee = _total(funded.spent) - _total(funded.funding.outputs)

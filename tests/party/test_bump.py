@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from external_tools import External
+from foreign_wallet import P2WPKH, coin, payment, psbt_of, signed
 from party_tools import Pair, new_wallet, psbt, snapshot
 
 from mpchan.bitcoin.address import address_to_script
@@ -330,6 +332,20 @@ def test_a_funding_that_the_user_keeps_back_is_not_sent_by_a_bump(pair: Pair) ->
     assert bump(pair.payer, pair.chain, name, RATE)["kind"] == "funding"
 
 
+def test_a_funding_whose_coin_is_spent_elsewhere_is_beyond_help(pair: Pair) -> None:
+    request = pair.request()
+    pair.fund(pair.sign_refund(request["hex"]))
+    name = f"{request['funding_txid']}-0"
+    forget_mempool(pair)
+    funded = pair.payer_record(name).state
+    double = replace(funded.funding, outputs=funded.funding.outputs[1:])  # type: ignore[union-attr]
+    double = pair.payer.keys.sign_spend(double.without_witness(), funded.spent)  # type: ignore[union-attr]
+    pair.chain.broadcast(double)
+    assert unchanged(pair, lambda: bump(pair.payer, pair.chain, name, RATE)) == ("funding-conflict", 6)
+    pair.chain.mine(1)
+    assert unchanged(pair, lambda: bump(pair.payer, pair.chain, name, RATE)) == ("funding-void", 5)
+
+
 def test_the_payee_has_no_output_of_the_funding(pair: Pair) -> None:
     request = pair.request()
     pair.fund(pair.sign_refund(request["hex"]))
@@ -360,6 +376,29 @@ def payer_funding(pair: Pair, txid: str) -> Transaction:
     funding = pair.payer_record(f"{txid}-0").funding
     assert funding is not None
     return funding
+
+
+@pytest.mark.parametrize("own_change", [False, True])
+def test_a_funding_from_another_wallet(chain_directory: Path, tmp_path: Path, own_change: bool) -> None:
+    """Where its change comes to an address of this wallet, this wallet can help it."""
+    with EmbeddedChain(chain_directory) as chain:
+        pair = External(tmp_path, chain)
+        change = address_to_script(views.fresh_address(pair.payer)["address"], pair.payer.network)
+        funding = payment(chain, [coin(chain, P2WPKH)], pair.output())
+        if own_change:
+            outputs = (replace(funding.outputs[0], script_pubkey=change), *funding.outputs[1:])
+            funding = replace(funding, outputs=outputs)
+        name = pair.open_with(psbt_of(chain, funding), signed(chain, funding))
+        if own_change:
+            done = bump(pair.payer, chain, name, RATE)
+            assert (done["txid"], done["kind"]) == (str(funding.txid), "funding")
+            chain.mine(1)
+            assert in_block(pair, done["child_txid"])
+            return
+        with pytest.raises(MpchanError) as caught:
+            bump(pair.payer, chain, name, RATE)
+        assert caught.value.slug == "no-own-output"
+        assert "in the wallet that made it" in (caught.value.hint or "")
 
 
 def test_a_payout_elsewhere_cannot_be_bumped(pair: Pair) -> None:
