@@ -17,7 +17,7 @@ from mpchan.chain.base import Chain
 from mpchan.errors import ChainError, NotPossible, StorageError
 from mpchan.party.common import Result, with_warnings
 from mpchan.party.fees import estimated_rate, require_within
-from mpchan.party.holdings import holdings, is_void
+from mpchan.party.holdings import holdings, is_void, since
 from mpchan.units import Amount, FeeRate, OutPoint
 from mpchan.values import replace
 from mpchan.wallet.coins import OwnSpend, build_spend, build_sweep
@@ -94,7 +94,7 @@ def forget(wallet: Wallet, chain: Chain, prefix: str) -> Result:
     """
     with wallet.lock():
         record = wallet.sent.find(prefix)
-        if chain.output(OutPoint(record.txid, 0)) is not None:
+        if chain.output(OutPoint(record.txid, 0), not_before=since(record)) is not None:
             raise NotPossible("already-sent", f"{record.txid} is on the chain or waits for a block")
         wallet.sent.forget(record.txid)
     return {"txid": str(record.txid), "status": "forgotten"}

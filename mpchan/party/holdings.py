@@ -107,23 +107,27 @@ def is_void(
         sent: all that this wallet sent.
         unspent: outputs that are known to be unspent, and need not be asked for.
     """
-    since = Height(max(1, record.height - _DAY_BLOCKS))  # a reorganisation may have replaced a day's blocks
-    if record.parent is not None and _is_replaced(chain, record.parent, since):
+    if record.parent is not None and _is_replaced(chain, record.parent, since(record)):
         return True
     for outpoint in record.outpoints:
         parent = sent.get(outpoint.txid)
         if outpoint not in unspent and parent is not None and is_void(chain, parent, sent, unspent):
             return True
-    return _is_replaced(chain, record.transaction, since, unspent)
+    return _is_replaced(chain, record.transaction, since(record), unspent)
+
+
+def since(record: Sent) -> Height:
+    """No block below this height holds a transaction that was made then, nor one in its place."""
+    return Height(max(1, record.height - _DAY_BLOCKS))  # a reorganisation may have replaced a day's blocks
 
 
 def _is_replaced(
-    chain: Chain, transaction: Transaction, since: Height, unspent: Collection[OutPoint] = ()
+    chain: Chain, transaction: Transaction, not_before: Height, unspent: Collection[OutPoint] = ()
 ) -> bool:
     """Whether a block holds another transaction that spends what this one spends."""
     for outpoint in [source.outpoint for source in transaction.inputs]:
         if outpoint not in unspent:
-            seen = chain.output(outpoint, not_before=since)
+            seen = chain.output(outpoint, not_before=not_before)
             spend = None if seen is None else seen.spend
             if spend is not None and spend.confirmations and spend.txid != transaction.txid:
                 return True

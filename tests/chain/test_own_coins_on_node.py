@@ -171,6 +171,19 @@ def test_what_a_block_put_in_the_place_of_a_send_frees_its_coins(
     assert coins.send(wallet, chain, SHOP, None)["broadcast"]
 
 
+def test_what_the_node_has_is_not_forgotten(shared_node: Node, chain: MinedChain, wallet: Wallet) -> None:
+    """Also where every output of it is spent."""
+    shared_node.pay(fresh(wallet), 100_000)
+    shared_node.mine(1)
+    to_itself = coins.send(wallet, chain, fresh(wallet), None)
+    shared_node.mine(1)
+    coins.send(wallet, chain, SHOP, None)
+    shared_node.mine(3)
+    with pytest.raises(NotPossible) as caught:
+        coins.forget(wallet, chain, to_itself["txid"])
+    assert caught.value.slug == "already-sent"
+
+
 # restoring ----------------------------------------------------------------------------------------
 
 
