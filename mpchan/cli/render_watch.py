@@ -15,8 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from mpchan.cli.render import console, status_text
-from mpchan.cli.watch_lines import about, channel_line, deadline_words, round_line
+from mpchan.cli.watch_lines import WHAT, about, blocks_words, channel_line, round_line, sent_line
 from mpchan.errors import StorageError
+from mpchan.party.common import Result
 from mpchan.party.watch import Round, Sight
 
 _REFRESH_SECONDS = 0.25
@@ -27,8 +28,9 @@ _NEWS = 4
 def round_table(done: Round, now: float) -> str:
     """One round as text, as wide as it needs to be where it is piped."""
     buffer = io.StringIO()
-    sent = [sight for sight in done.sights if sight.sent is not None and sight.alarm is None]
-    news = [Text(channel_line(sight.to_dict(now)), style="green") for sight in sent]
+    news = [
+        Text(sent_line(sight.to_dict(now)), style="green") for sight in done.sights if sight.sent is not None
+    ]
     console(buffer).print(Group(*_parts(done.sights, done, now, None), *news))
     return "\n".join(line.rstrip() for line in buffer.getvalue().rstrip("\n").split("\n"))
 
@@ -62,18 +64,25 @@ def _urgency(sight: Sight) -> tuple[bool, bool, int, str]:
 
 def _table(sights: Sequence[Sight], now: float) -> Table:
     table = Table(box=None, pad_edge=False)
-    for name in ("channel", "role", "status", "next"):
-        table.add_column(name, no_wrap=name != "next", overflow="fold")
+    for name in ("channel", "role", "status", "next", "in", "about"):
+        table.add_column(name, overflow="fold", justify="right" if name == "in" else "left")
     for sight in sights:
         view = sight.to_dict(now)
-        words = deadline_words(view["deadline"])
         table.add_row(
             Text(view["channel"], style="" if sight.alarm is None else "bold red"),
             view["role"] or "?",
             status_text(view["status"] or "?"),
-            words if words else view["reason"],
+            *_until(view["deadline"]),
         )
     return table
+
+
+def _until(deadline: Result | None) -> tuple[str, str, str]:
+    """A deadline's name, its distance in blocks, and its time; nothing for a channel that has ended."""
+    if deadline is None:
+        return "", "", ""
+    clock = datetime.strptime(deadline["at"], "%Y-%m-%dT%H:%M:%SZ").strftime("%d %b %H:%M UTC")
+    return WHAT[deadline["what"]], blocks_words(deadline), clock if deadline["seconds"] else ""
 
 
 @contextmanager
@@ -106,7 +115,7 @@ class LiveTable:
         """After each channel."""
         self._sights[sight.name] = sight
         if sight.sent is not None:
-            self._news.append(f"{_clock()}  {channel_line(sight.to_dict(time.time()))}")
+            self._news.append(f"{_clock()}  {sent_line(sight.to_dict(time.time()))}")
         if time.monotonic() - self._drawn > _REFRESH_SECONDS:
             self._draw()
 

@@ -97,7 +97,8 @@ def _clock(now: float) -> str:
 
 # words --------------------------------------------------------------------------------------------
 
-_WHAT = {"update": "claim", "last-update": "last update", "refund": "refund"}
+WHAT = {"update": "claim", "last-update": "last update", "refund": "refund"}
+"""What comes with a deadline, for people."""
 
 
 def about(seconds: int) -> str:
@@ -110,17 +111,20 @@ def about(seconds: int) -> str:
     return f"{minutes} min" if minutes else f"{seconds} s"
 
 
-def deadline_words(view: Result | None) -> str:
-    """``refund block 417 in 305 blocks, 2 d 2 h``, or a time in UTC."""
-    if view is None:
-        return ""
-    in_blocks = view["unit"] == "blocks"
-    when = f"block {view['lock_time']}" if in_blocks else view["at"][:16].replace("T", " ") + " UTC"
-    what = _WHAT[view["what"]]
+def blocks_words(view: Result) -> str:
+    """How many blocks away a deadline is."""
+    blocks = view["blocks"]
+    return f"{blocks:,} block{'' if blocks == 1 else 's'}" if view["seconds"] else "now"
+
+
+def deadline_words(view: Result) -> str:
+    """``refund block 417 in 305 blocks, 2 d 2 h (2026-11-28 08:14 UTC)``."""
+    clock = f"{view['at'][:16].replace('T', ' ')} UTC"
+    lock_time = f"block {view['lock_time']}" if view["unit"] == "blocks" else f"time {view['lock_time']}"
+    what = f"{WHAT[view['what']]} {lock_time}"
     if not view["seconds"]:
-        return f"{what} {when}, now"
-    counted = f"{view['blocks']} block{'' if view['blocks'] == 1 else 's'}"
-    return f"{what} {when} in {counted}, {about(view['seconds'])}"
+        return f"{what}, now"
+    return f"{what} in {blocks_words(view)}, {about(view['seconds'])} ({clock})"
 
 
 def channel_line(view: Result) -> str:
@@ -134,8 +138,12 @@ def channel_line(view: Result) -> str:
         text = f"channel {view['channel']} ({view['role']}) is {view['status']}: {view['reason']}"
     if view["txid"] is not None:
         text += f"; sent the {view['action']} {view['txid']}"
-    deadline = deadline_words(view["deadline"])
-    return f"{text}; {deadline}" if deadline else text
+    return text if view["deadline"] is None else f"{text}; {deadline_words(view['deadline'])}"
+
+
+def sent_line(view: Result) -> str:
+    """What was sent in a channel, and why."""
+    return f"sent the {view['action']} {view['txid']} of channel {view['channel']}: {view['reason']}"
 
 
 def round_line(view: Result) -> str:
