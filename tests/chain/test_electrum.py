@@ -472,3 +472,44 @@ def test_a_server_that_restarts_between_two_questions(electrum: ElectrumServer, 
         assert caught.value.slug == "unreachable"
         server.start()
         eventually(chain.tip, electrum.chain().tip())
+
+
+def test_a_package_with_a_parent_that_left_the_chain(electrum: ElectrumServer, chain: ElectrumChain) -> None:
+    """The server's node shows it still, from a block that was replaced; it is handed over again with its child."""
+    node = electrum.node
+    funding = node.pay(fresh_script(), 100_000)
+    node.mine()
+    node.mine()
+    # free of charge, so that no mempool takes it alone; and too early again below the replaced blocks
+    parent = spend(funding, 100_000, script=fresh_script(), lock_time=node.height)
+    node.mine_with([parent])
+    electrum.settle()
+    node.drop(2)
+    node.mine(3)
+    electrum.settle()
+    assert node.call("getrawmempool") == []
+    assert electrum.ask("blockchain.transaction.get", str(parent.txid)) == parent.to_hex()
+    child = spend(parent, 90_000)
+    chain.broadcast_package([parent, child])
+    assert set(node.call("getrawmempool")) == {str(parent.txid), str(child.txid)}
+    node.mine()
+
+
+def test_what_left_the_chain_for_good_is_gone(electrum: ElectrumServer, chain: ElectrumChain) -> None:
+    """A server's node still shows the transaction of a replaced block, whose coin another one has spent by then."""
+    node = electrum.node
+    coin = node.pay(fresh_script(), 50_000)
+    node.mine()
+    replaced = spend(coin, 49_000, script=fresh_script())
+    node.mine_with([replaced])
+    electrum.settle()
+    assert chain.output(first(replaced)) == OutputStatus(replaced.outputs[0], 1)
+    node.drop(1)
+    node.mine_with([spend(coin, 48_000)])
+    node.mine()
+    electrum.settle()
+    assert electrum.ask("blockchain.transaction.get", str(replaced.txid)) == replaced.to_hex()
+    for asked in (chain, electrum.chain()):
+        eventually(lambda asked=asked: asked.output(first(replaced)), None)  # type: ignore[misc]
+        with node.chain() as other:
+            assert other.output(first(replaced)) is None

@@ -39,6 +39,7 @@ def broadcast(server: Questions, view: View, transaction: Transaction) -> None:
         raise ChainError(
             "malformed-answer", f"the server {server.name} took another transaction: {reply.txid()}"
         )
+    view.note_sent(transaction)
 
 
 def broadcast_package(server: Questions, view: View, transactions: Sequence[Transaction]) -> None:
@@ -53,8 +54,14 @@ def broadcast_package(server: Questions, view: View, transactions: Sequence[Tran
     known = server.transactions([parent.txid for parent in parents])
     unknown = [parent for parent, found in zip(parents, known, strict=True) if found is None]
     if not unknown:
-        broadcast(server, view, child)
-        return
+        try:
+            broadcast(server, view, child)
+            return
+        except ChainError:
+            # the server's node may remember parents from blocks that were replaced, and have them no more
+            unknown = [parent for parent in parents if view.confirmations(parent) is None]
+            if not unknown:
+                raise
     if not server.takes_packages:
         raise ChainError(
             "no-packages",

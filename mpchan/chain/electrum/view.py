@@ -34,6 +34,7 @@ _MAX_SCRIPT_BYTES = 10_000
 
 
 _ROUND_SECONDS = 5.0
+_INDEX_SECONDS = 60.0
 
 
 class Memory(Generic[K, V]):
@@ -106,6 +107,13 @@ class Seen:
         self.proofs: Memory[Txid, tuple[int, bytes]] = Memory(20_000)
         """Height and hash of the block in which a transaction was proven to be; void where the chain has another."""
         self.spenders: Memory[OutPoint, Txid] = Memory(4_000)
+        self.sent: Memory[Txid, float] = Memory(4_000)
+        """When a server took what this process has sent, on the clock that only goes forward."""
+
+    def was_just_sent(self, txid: Txid) -> bool:
+        """Whether a server took a transaction so short a time ago that its index of scripts may lack it yet."""
+        sent = self.sent.get(txid)
+        return sent is not None and time.monotonic() < sent + _INDEX_SECONDS
 
     def is_prepared(self, outpoint: OutPoint) -> bool:
         """Whether an output can be answered for from what the round has fetched."""
@@ -130,9 +138,11 @@ class View:
     # outputs --------------------------------------------------------------------------------------
 
     def output(self, outpoint: OutPoint) -> OutputStatus | None:
-        """What is known of an output; None where the server knows no such transaction or output."""
-        known = self._seen.transactions.get(outpoint.txid)
-        transaction = self._transaction(outpoint.txid) if known is None else known
+        """What is known of an output; None where the server's chain and mempool hold no such transaction or output.
+
+        Its index of scripts decides that: a transaction of a block that was replaced it may hand out for ever.
+        """
+        transaction = self._seen.transactions.get(outpoint.txid) or self._transaction(outpoint.txid)
         if transaction is None or outpoint.vout >= len(transaction.outputs):
             return None
         output = transaction.outputs[outpoint.vout]
@@ -141,11 +151,9 @@ class View:
         claims = _by_txid(self._seen.round.history(self._server, output.script_pubkey))
         own = claims.pop(outpoint.txid, None)
         if own is None:
-            if known is not None and self._transaction(outpoint.txid) is None:
-                return None  # it has left chain and mempool
-            own = Claim(
-                outpoint.txid, 0
-            )  # it has just been sent, and the server's index does not have it yet
+            if not self._seen.was_just_sent(outpoint.txid):
+                return None  # its node may still remember it, from a block that was replaced
+            own = Claim(outpoint.txid, 0)
         found = self._spender(outpoint, own, claims)
         if found is None:
             [confirmations] = self._confirmations([(own, transaction)])
@@ -213,13 +221,16 @@ class View:
 
     def confirmations(self, transaction: Transaction) -> int | None:
         """How deep a transaction is, by the history of its first output; None where the server does not know it."""
-        [found] = self._server.transactions([transaction.txid])
-        if found is None:
-            return None
         [history] = self._server.histories([transaction.outputs[0].script_pubkey])
-        claim = _by_txid(history).get(transaction.txid, Claim(transaction.txid, 0))
+        claim = _by_txid(history).get(transaction.txid)
+        if claim is None:
+            return None
         [confirmations] = self._confirmations([(claim, transaction)])
         return confirmations
+
+    def note_sent(self, transaction: Transaction) -> None:
+        """The server has taken it just now."""
+        self._seen.sent.put(transaction.txid, time.monotonic())
 
     def _transaction(self, txid: Txid) -> Transaction | None:
         """A transaction as the server has it now."""
