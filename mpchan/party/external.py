@@ -33,8 +33,8 @@ from mpchan.wallet.payer_record import Asked, PayerRecord
 from mpchan.wallet.plans import Plan
 from mpchan.wallet.wallet import Wallet
 
-_LOOK_BACK_BLOCKS = 1_008
-"""How far back a funding is looked for that was broadcast before anybody told mpchan of it."""
+_LOOK_BACK_BLOCKS = 288
+"""How far back a coin's spender is looked for that nobody told mpchan of: so many blocks even a pruned node keeps."""
 
 
 def plan_channel(
