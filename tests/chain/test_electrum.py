@@ -445,7 +445,9 @@ def test_headers_are_kept_and_a_damaged_file_costs_time_only(
     path = tmp_path / "seen" / "headers"
     whole = path.read_bytes()
     assert len(whole) >= 80 * (tip.height + 1)
+    flipped = whole[:2000] + bytes([whole[2000] ^ 1]) + whole[2001:]
     for damaged in (
+        flipped,
         b"",
         whole[:-1],
         whole[:-80],

@@ -16,7 +16,9 @@ from bitcoind_tools import account, first, fresh_script, spend
 from electrum_server import ElectrumServer
 from lying import Harm, Liar, Lie, Refuse, Silence, lying
 
-from mpchan.chain.electrum import connection, pool
+from mpchan.bitcoin.network import REGTEST
+from mpchan.chain.electrum import ElectrumChain, connection, pool
+from mpchan.chain.electrum.address import Server
 from mpchan.chain.electrum.rules import RULES
 from mpchan.errors import ChainError
 from mpchan.units import FeeRate, OutPoint
@@ -33,7 +35,7 @@ OTHER = "ab" * 32
 
 @pytest.fixture
 def liar(electrum: ElectrumServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Liar]:
-    monkeypatch.setattr(pool, "PAUSES", (0.01,) * len(pool.PAUSES))  # its lies do not pass, whatever the wait
+    monkeypatch.setattr(pool, "PAUSES", (0.01,))  # its lies do not pass, whatever the wait
     with lying(electrum.port) as server:
         yield server
 
@@ -360,6 +362,17 @@ def test_a_server_that_holds_back_the_last_block(
         assert chain.tip() == tip, "and of two servers the one with more work is asked"
 
 
+def test_of_chains_with_equal_work_the_first_named_counts(liar: Liar, electrum: ElectrumServer) -> None:
+    height = electrum.node.height
+    parent = true_header(electrum, height - 1)
+    shown(liar, {height: ground(parent, struct.unpack_from("<I", parent, 68)[0] + 900)}, height)
+    asked = "blockchain.estimatefee"
+    for names, count in (((electrum.name, liar.name), 0), ((liar.name, electrum.name), 1)):
+        with ElectrumChain(REGTEST, [Server.parse(name) for name in names]) as chain:
+            chain.fee_rate()
+        assert liar.asked[asked] == count
+
+
 def test_a_chain_from_another_genesis(liar: Liar, electrum: ElectrumServer) -> None:
     """Of another network, and of none."""
     mainnet = bytes.fromhex(
@@ -480,6 +493,20 @@ def test_an_answer_that_is_true_twice(liar: Liar, case: Case) -> None:
     with liar.chain() as chain:
         error = refusal(lambda: [chain.output(first(case.close)) for _ in range(2)])
     assert error.slug == "malformed-answer"
+
+
+def test_an_answer_that_is_true_twice_before_the_others(liar: Liar, case: Case) -> None:
+    liar.harms[UNSPENT] = lambda client, line: client.sendall(line * 2)
+    with liar.chain() as chain:
+        error = refusal(lambda: chain.coins([case.script, fresh_script(), fresh_script()]))
+    assert error.slug == "malformed-answer"
+
+
+def test_a_first_answer_whose_number_is_true(liar: Liar) -> None:
+    """In Python it equals 1."""
+    liar.harms["server.version"] = wrong_id(lambda number: True)
+    with liar.chain() as chain:
+        assert refusal(chain.tip).slug == "malformed-answer"
 
 
 def test_an_error_without_words(liar: Liar) -> None:

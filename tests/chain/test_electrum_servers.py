@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bitcoind_tools import account, first, fresh_script
+from bitcoind_tools import account, first, fresh_script, spend
 from electrum_server import CERTIFICATES, ElectrumServer, serving
 from lying import lying
 
@@ -124,6 +124,31 @@ def test_a_round_over_many_outputs_asks_once(electrum: ElectrumServer) -> None:
         status = chain.output(first(fundings[0]))  # no new round: it is asked again, not remembered
         assert status is not None
         assert status.confirmations == 3
+
+
+def test_what_happens_within_a_round_is_seen(electrum: ElectrumServer) -> None:
+    """A broadcast of our own, and a block: what was fetched for the round counts no more."""
+    node = electrum.node
+    fundings = [node.pay(fresh_script(), 50_000) for _ in range(3)]
+    node.mine()
+    electrum.settle()
+    with electrum.chain() as chain:
+        for _ in range(2):
+            chain.tip()
+            assert [chain.output(first(funding)) for funding in fundings].count(None) == 0
+        chain.tip()
+        chain.output(first(fundings[0]))
+        close = spend(fundings[1], 40_000)
+        chain.broadcast(close)
+        electrum.settle()
+        assert chain.output(first(fundings[1])) == account(node)[first(fundings[1])]
+        chain.tip()
+        chain.output(first(fundings[0]))
+        other = node.pay(fresh_script(), 60_000)
+        node.mine()
+        electrum.settle()
+        assert chain.output(first(other)) == account(node)[first(other)]
+        assert chain.output(first(fundings[1])) == account(node)[first(fundings[1])]
 
 
 # certificates -------------------------------------------------------------------------------------

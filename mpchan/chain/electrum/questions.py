@@ -24,7 +24,7 @@ _TRANSACTIONS_AT_ONCE = 20
 _UNKNOWN = (
     "no such mempool",
     "missing transaction",
-    "not found",
+    "transaction not found",
     "no transaction matching",
     "unknown transaction",
 )

@@ -25,7 +25,6 @@ _EASY_AFTER_SECONDS = 20 * 60
 _MAX_TIMEWARP_SECONDS = 600
 _MAX_AHEAD_SECONDS = 2 * 60 * 60
 _LOWEST_VERSION = 4  # BIP-0034, BIP-0065 and BIP-0066 are in force from every checkpoint on
-_MASK_256 = (1 << 256) - 1
 
 
 class Ancestors(Protocol):
@@ -111,8 +110,7 @@ class Rules:
     def adjusted(self, bits: int, seconds: int) -> int:
         """The target of the next period where this one took so long (``CalculateNextWorkRequired``)."""
         seconds = min(max(seconds, _TIMESPAN // 4), _TIMESPAN * 4)
-        # Bitcoin Core's integers have 256 bits, which near signet's limit matters
-        target = (target_from_bits(bits) * seconds & _MASK_256) // _TIMESPAN
+        target = target_from_bits(bits) * seconds // _TIMESPAN
         return bits_from_target(min(target, self.limit))
 
 
