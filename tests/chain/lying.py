@@ -36,6 +36,7 @@ class Liar:
     Attributes:
         lies: by method, what becomes of its results.
         harms: by method, what is done in place of sending its answer.
+        swallowed: by method, what its requests are answered with, which the real server never sees.
         asked: how often each method was asked.
     """
 
@@ -43,6 +44,7 @@ class Liar:
         self._upstream_port = port
         self.lies: dict[str, Lie] = {}
         self.harms: dict[str, Harm] = {}
+        self.swallowed: dict[str, Callable[[list[Any]], Any]] = {}
         self.asked: Counter[str] = Counter()
         self._server = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._server.getsockname()[1]
@@ -99,7 +101,12 @@ class Liar:
                 request = json.loads(line)
                 requests[request["id"]] = (request["method"], request["params"])
                 self.asked[request["method"]] += 1
-                upstream.sendall(line)
+                swallow = self.swallowed.get(request["method"])
+                if swallow is None:
+                    upstream.sendall(line)
+                else:
+                    told = {"jsonrpc": "2.0", "id": request["id"], "result": swallow(request["params"])}
+                    client.sendall(json.dumps(told).encode() + b"\n")
         with contextlib.suppress(OSError):
             upstream.shutdown(socket.SHUT_RDWR)
 

@@ -17,6 +17,7 @@ from electrum_server import CERTIFICATES, ElectrumServer, serving
 from lying import lying
 
 from mpchan.bitcoin.network import REGTEST
+from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.electrum import ElectrumChain, pool
 from mpchan.chain.electrum.address import PROXY_PASSWORD_VARIABLE, PROXY_USER_VARIABLE, Proxy, Server
 from mpchan.errors import ChainError, ParseError, StorageError
@@ -77,6 +78,27 @@ def test_one_that_breaks_off_in_the_middle(electrum: ElectrumServer) -> None:
         liar.close()
         assert chain.tip().height == electrum.node.height
         assert liar.asked["blockchain.headers.subscribe"] == asked
+
+
+def test_one_server_cannot_hold_back_a_transaction(electrum: ElectrumServer) -> None:
+    """It says that it took what it threw away; the others get it too, whether or not one of them can be reached."""
+    funding = electrum.node.pay(fresh_script(), 50_000, 100_000)
+    electrum.node.mine()
+    electrum.settle()
+    with lying(electrum.port) as liar, liar.chain(NOBODY, electrum.name) as chain:
+        liar.swallowed["blockchain.transaction.broadcast"] = lambda parameters: str(
+            Transaction.from_hex(parameters[0]).txid
+        )
+        liar.swallowed["blockchain.transaction.broadcast_package"] = lambda parameters: {"success": True}
+        alone = spend(funding, 40_000)
+        chain.broadcast(alone)
+        assert liar.asked["blockchain.transaction.broadcast"] == 1
+        parent = spend(funding, 100_000, vout=1, script=fresh_script())
+        child = spend(parent, 90_000)
+        chain.broadcast_package([parent, child])
+        assert liar.asked["blockchain.transaction.broadcast_package"] == 1
+    waiting = electrum.node.call("getrawmempool")
+    assert {str(transaction.txid) for transaction in (alone, parent, child)} <= set(waiting)
 
 
 def test_the_first_named_of_equals_is_asked(electrum: ElectrumServer) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from functools import partial
 from pathlib import Path
 
 from mpchan.bitcoin.network import Network
@@ -58,8 +59,9 @@ class ElectrumChain:
         seconds: float = ANSWER_SECONDS,
     ) -> None:
         certificates = Certificates(None if directory is None else directory / "certificates")
-        connections = [Connection(server, proxy, certificates, seconds=seconds) for server in servers]
-        self._pool = Pool(network, connections, None if directory is None else directory / "seen" / "headers")
+        connect = partial(Connection, proxy=proxy, certificates=certificates, seconds=seconds)
+        headers = None if directory is None else directory / "seen" / "headers"
+        self._pool = Pool(network, servers, connect, headers)
 
     @classmethod
     def from_config(cls, config: ChainConfig, network: Network, directory: Path | None) -> ElectrumChain:
@@ -110,7 +112,7 @@ class ElectrumChain:
         return self._pool.ask(lambda chain, server, view: view.used_scripts(scripts))
 
     def broadcast(self, transaction: Transaction) -> None:
-        """Hand ``transaction`` to a server, whose node judges it; one that is known already is fine.
+        """Hand ``transaction`` to a server, whose node judges it, and then to all others; one that is known is fine.
 
         Raises:
             TooEarly: ``non-final``.
@@ -118,6 +120,7 @@ class ElectrumChain:
         """
         self._pool.seen.round.drop()
         self._pool.ask(lambda chain, server, view: broadcast(server, view, transaction))
+        self._pool.tell_others(lambda server: server.broadcast(transaction))
 
     def broadcast_package(self, transactions: Sequence[Transaction]) -> None:
         """Hand over parents that pay too little and, last, the child that pays for them; known ones are fine.
@@ -130,6 +133,7 @@ class ElectrumChain:
         """
         self._pool.seen.round.drop()
         self._pool.ask(lambda chain, server, view: broadcast_package(server, view, transactions))
+        self._pool.tell_others(lambda server: server.broadcast_package(transactions))
 
     def fee_rate(self) -> FeeRate:
         """The server's estimate for one of the next blocks, at least ``min_fee_rate`` and at most ``MAX_RATE``."""

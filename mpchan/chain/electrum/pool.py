@@ -3,7 +3,7 @@
 When the first question comes, all of them are asked where their chain stands. The most work wins; among equals the
 one that wallet.toml names first. So one honest server among them is enough to show that the others hold back blocks.
 The one that is chosen answers until it fails or is caught lying; then the same question goes to the next. From time
-to time all are asked again.
+to time all are asked again. What is broadcast goes to all of them.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TypeVar
 
 from mpchan.bitcoin.header import Header
 from mpchan.bitcoin.network import Network
+from mpchan.chain.electrum.address import Server
 from mpchan.chain.electrum.connection import Connection
 from mpchan.chain.electrum.following import begin, follow
 from mpchan.chain.electrum.headers import HeaderChain
@@ -28,6 +29,7 @@ from mpchan.errors import ChainError, MpchanError
 T = TypeVar("T")
 
 _ASK_ALL_AFTER_SECONDS = 600.0
+_TELL_SECONDS = 10.0
 PAUSES = (0.1, 0.2, 0.4, 0.8)
 """Seconds before each further look at a chain that may be changing: a server's parts take some time to agree again."""
 
@@ -44,13 +46,21 @@ class Pool:
     """The servers of one wallet, and the chain of headers that they make up together.
 
     Args:
-        connections: one for each server, in the order of preference.
+        servers: in the order of preference.
+        connect: makes a connection to one, which is not open yet.
         headers: the file of the chain; None keeps it in memory.
     """
 
-    def __init__(self, network: Network, connections: Sequence[Connection], headers: Path | None) -> None:
+    def __init__(
+        self,
+        network: Network,
+        servers: Sequence[Server],
+        connect: Callable[[Server], Connection],
+        headers: Path | None,
+    ) -> None:
         self._network = network
-        self._servers = [Questions(connection) for connection in connections]
+        self._connect = connect
+        self._servers = [Questions(connect(server)) for server in servers]
         self._file = headers
         self._chain: HeaderChain | None = None
         self._current: Questions | None = None
@@ -99,6 +109,30 @@ class Pool:
             return look(chain, server, View(chain, server, self.seen))
 
         return _patiently(once)
+
+    def tell_others(self, send: Callable[[Questions], object]) -> None:
+        """Send something to the servers that are not asked now, too; whether they take it makes no difference.
+
+        So that one server cannot hold back a transaction. It takes a limited time, on connections of their own.
+        """
+        others = [server.connection.server for server in self._servers if server is not self._current]
+
+        def tell(server: Server) -> None:
+            questions = Questions(self._connect(server))
+            try:
+                self._check_network(questions)
+                send(questions)
+            except MpchanError:
+                return  # another server has it
+            finally:
+                questions.close()
+
+        threads = [threading.Thread(target=tell, args=(server,), daemon=True) for server in others]
+        for thread in threads:
+            thread.start()
+        limit = time.monotonic() + _TELL_SECONDS
+        for thread in threads:
+            thread.join(max(0.0, limit - time.monotonic()))
 
     # choosing -------------------------------------------------------------------------------------
 
