@@ -1,0 +1,146 @@
+"""mpchan.bitcoin.witness agrees with Bitcoin Core's engine about which signatures open a coin."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import ENGINE
+from judge import Judge, Unjust
+
+from mpchan.bitcoin.script import key_to_p2wpkh_script, p2wpkh_script_code, script_to_p2wsh_script
+from mpchan.bitcoin.sighash import segwit_v0_sighash, taproot_key_sighash
+from mpchan.bitcoin.signature import PrivateKey
+from mpchan.bitcoin.tx import Transaction, TxIn, TxOut
+from mpchan.bitcoin.witness import check_witness, is_native_segwit
+from mpchan.errors import NotPossible, Refused
+from mpchan.units import Amount, OutPoint, Txid
+
+KEYS = [PrivateKey(bytes([number]) * 32) for number in (1, 2, 3)]
+PUBLIC = [key.public_key.sec for key in KEYS]
+TWO_OF_THREE = b"\x52" + b"".join(b"\x21" + key for key in PUBLIC) + b"\x53\xae"
+
+needs_engine = pytest.mark.skipif(not ENGINE, reason="py-bitcoinkernel has no wheel for this Python")
+
+
+def spending(*scripts: bytes) -> tuple[Transaction, list[TxOut]]:
+    """An unsigned transaction with an input for each script, and what they spend."""
+    spent = [TxOut(Amount(10_000 + place), script) for place, script in enumerate(scripts)]
+    inputs = tuple(
+        TxIn(OutPoint(Txid(bytes([place]) * 32), place), 5 + place) for place in range(len(scripts))
+    )
+    outputs = (TxOut(Amount(7_000), b"\x51"), TxOut(Amount(1_000), b"\x00\x14" + bytes(20)))
+    return Transaction(2, inputs, outputs, 77), spent
+
+
+def ours(transaction: Transaction, index: int, spent: list[TxOut]) -> bool:
+    """Our verdict about one input, all of whose signatures are verified."""
+    try:
+        return check_witness(transaction, index, spent)
+    except Refused as error:
+        if error.slug != "signature":
+            raise
+        return False
+
+
+def the_engines(transaction: Transaction, spent: list[TxOut]) -> bool:
+    try:
+        Judge().check(transaction, spent)
+    except Unjust:
+        return False
+    return True
+
+
+@needs_engine
+@pytest.mark.parametrize(
+    ("signers", "good"),
+    [
+        ((0, 1), True),
+        ((0, 2), True),
+        ((1, 2), True),
+        ((1, 0), False),
+        ((2, 0), False),
+        ((2, 1), False),
+        ((0, 0), False),
+        ((2, 2), False),
+        ((0,), False),
+        ((0, 1, 2), False),
+    ],
+)
+def test_two_of_three(signers: tuple[int, ...], good: bool) -> None:
+    """The signatures stand in the order of the keys, each key signs once, and none is too many."""
+    transaction, spent = spending(script_to_p2wsh_script(TWO_OF_THREE))
+    digest = segwit_v0_sighash(transaction, 0, TWO_OF_THREE, spent[0].value)
+    signatures = [KEYS[signer].sign(digest) + b"\x01" for signer in signers]
+    complete = transaction.with_witness(0, (b"", *signatures, TWO_OF_THREE))
+    assert ours(complete, 0, spent) is the_engines(complete, spent) is good
+
+
+@needs_engine
+@pytest.mark.parametrize("kind", [0, 1])
+@pytest.mark.parametrize("wrong", [None, "amount", "script", "sequence", "output", "lock-time", "index"])
+def test_taproot_commits_to_everything(kind: int, wrong: str | None) -> None:
+    """Also to what the other inputs spend: one changed byte anywhere, and both verdicts are no."""
+    script = b"\x51\x20" + PUBLIC[0][1:]
+    transaction, spent = spending(script, script)
+    signed, told, index = transaction, list(spent), 0
+    if wrong == "amount":
+        told[1] = TxOut(Amount(spent[1].value.sat + 1), script)
+    elif wrong == "script":
+        told[1] = TxOut(spent[1].value, b"\x51\x20" + PUBLIC[1][1:])
+    elif wrong == "sequence":
+        inputs = (transaction.inputs[0], TxIn(transaction.inputs[1].outpoint, 9))
+        signed = Transaction(2, inputs, transaction.outputs, 77)
+    elif wrong == "output":
+        signed = Transaction(2, transaction.inputs, transaction.outputs[:1], 77)
+    elif wrong == "lock-time":
+        signed = Transaction(2, transaction.inputs, transaction.outputs, 78)
+    elif wrong == "index":
+        index = 1
+    import coincurve
+
+    signer = coincurve.PrivateKey(KEYS[0].to_bytes())
+    suffix = b"\x01" if kind else b""
+    first = signer.sign_schnorr(taproot_key_sighash(signed, index, told, kind)) + suffix
+    second = signer.sign_schnorr(taproot_key_sighash(transaction, 1, spent))
+    complete = transaction.with_witness(0, (first,)).with_witness(1, (second,))
+    assert ours(complete, 0, spent) is the_engines(complete, spent) is (wrong is None)
+    assert ours(complete, 1, spent) is True
+
+
+@needs_engine
+def test_p2wpkh() -> None:
+    transaction, spent = spending(key_to_p2wpkh_script(PUBLIC[0]), key_to_p2wpkh_script(PUBLIC[1]))
+    complete = transaction
+    for index in (0, 1):
+        code = p2wpkh_script_code(spent[index].script_pubkey)
+        digest = segwit_v0_sighash(transaction, index, code, spent[index].value)
+        complete = complete.with_witness(index, (KEYS[index].sign(digest) + b"\x01", PUBLIC[index]))
+    assert the_engines(complete, spent)
+    assert ours(complete, 0, spent)
+    assert ours(complete, 1, spent)
+    swapped = complete.with_witness(0, complete.inputs[1].witness)
+    assert not the_engines(swapped, spent)
+    assert not ours(swapped, 0, spent)
+
+
+def test_what_is_no_signed_native_input() -> None:
+    transaction, spent = spending(key_to_p2wpkh_script(PUBLIC[0]))
+    with pytest.raises(NotPossible) as unsigned:
+        check_witness(transaction, 0, spent)
+    assert unsigned.value.slug == "missing-signature"
+    old = [TxOut(spent[0].value, b"\xa9\x14" + bytes(20) + b"\x87")]
+    with pytest.raises(Refused) as refused:
+        check_witness(transaction.with_witness(0, (b"x",)), 0, old)
+    assert refused.value.slug == "not-native-segwit"
+
+
+def test_native_scripts() -> None:
+    for script in (b"\x00\x14" + bytes(20), b"\x00\x20" + bytes(32), b"\x51\x20" + bytes(32)):
+        assert is_native_segwit(script)
+    for script in (
+        b"",
+        b"\x00\x15" + bytes(21),
+        b"\x51\x02\x4e\x73",
+        b"\x52\x20" + bytes(32),
+        b"\x51\x14" + bytes(20),
+    ):
+        assert not is_native_segwit(script)
