@@ -11,8 +11,9 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from decimal import Decimal
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -243,9 +244,15 @@ def running(directory: Path, *options: str, ripe: bool = True, wallet: bool = Fa
         node.kill()
 
 
+# Below the ports that systems give to outgoing connections: one of those could take the port of a node that is down for
+# a moment. Each process of a test run begins at another place.
+_ports = count(10_000 + os.getpid() * 97 % 20_000)
+
+
 def free_port() -> int:
     """A port that nobody listens at."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+    while True:
+        port = next(_ports)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port

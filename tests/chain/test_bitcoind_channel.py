@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from bitcoind_tools import calls
-from node import MinedChain, Node, needs_node
+from node import MinedChain, Node, Refusal, needs_node
 from party_tools import Pair, balance_sat, psbt
 
 from mpchan.bitcoin.tx import Transaction, TxOut
@@ -318,38 +318,51 @@ def core(message: str) -> str:
     return base64.b64encode(bytes.fromhex(message)).decode()
 
 
-def test_bitcoin_core_makes_the_same_transactions_of_our_messages(pair: Pair) -> None:
-    """Both halves of refund, update and settlement, combined and finalised by the node."""
+@pytest.mark.parametrize("terms", [{}, SECONDS], ids=["blocks", "seconds"])
+@pytest.mark.parametrize(("paid", "total"), [(7_000, 9_000), (7_000, 100_000), (0, 0)])
+def test_bitcoin_core_makes_the_same_transactions_of_our_messages(
+    pair: Pair, paid: int, total: int, terms: dict[str, object]
+) -> None:
+    """Both halves of refund, update and settlement, combined and finalised by the node.
+
+    The settlement has two outputs, or the payee's alone, or the payer's alone.
+    """
     node = pair.chain.node
-    request = pair.request()
+    request = pair.request(**terms)
     name = f"{request['funding_txid']}-{request['funding_vout']}"
-    terms = pair.payer_record(name).terms
+    agreed = pair.payer_record(name).terms
     payer_key = pair.payer.keys.channel_key(pair.payer_record(name).key_index)
     signed = pair.sign_refund(request["hex"])
     pair.fund(signed)
     pair.chain.mine(1)
     payee_key = pair.payee.keys.channel_key(pair.payee_record(name).key_index)
-    scheme = scheme_of(terms)
+    scheme = scheme_of(agreed)
 
-    own_refund = signed_message(terms, scheme.refund(), terms.payer_key, payer_key.sign_refund(terms))
-    refund = pair.payer_record(name).state.refund
-    judge(node, request["hex"], signed, own_refund.to_hex(), refund)
+    own_refund = signed_message(agreed, scheme.refund(), agreed.payer_key, payer_key.sign_refund(agreed))
+    judge(node, request["hex"], signed, own_refund.to_hex(), pair.payer_record(name).state.refund)
 
-    update = pair.pay(name, 7_000)
-    pair.accept(update)
-    unsigned = scheme.update(1, Amount(7_000))
+    if paid:
+        update = pair.pay(name, paid)
+        pair.accept(update)
+        amount = Amount(paid)
+        countersigned = signed_message(
+            agreed,
+            scheme.update(1, amount),
+            agreed.offer.payee_key,
+            payee_key.sign_update(agreed, 1, amount),
+        )
+        judge(node, None, update, countersigned.to_hex(), pair.payee_record(name).state.best.transaction)
+
+    settlement = pair.settlement(name, total)
+    close = Transaction.from_hex(pair.settle(settlement)["hex"])
+    amount = Amount(total)
     countersigned = signed_message(
-        terms, unsigned, terms.offer.payee_key, payee_key.sign_update(terms, 1, Amount(7_000))
+        agreed, scheme.settlement(amount), agreed.offer.payee_key, payee_key.sign_settlement(agreed, amount)
     )
-    judge(node, None, update, countersigned.to_hex(), pair.payee_record(name).state.best.transaction)
-
-    settlement = pair.settlement(name, 9_000)
-    close = pair.settle(settlement)
-    unsigned = scheme.settlement(Amount(9_000))
-    countersigned = signed_message(
-        terms, unsigned, terms.offer.payee_key, payee_key.sign_settlement(terms, Amount(9_000))
-    )
-    judge(node, None, settlement, countersigned.to_hex(), Transaction.from_hex(close["hex"]))
+    judge(node, None, settlement, countersigned.to_hex(), close)
+    assert len(close.outputs) == (1 if total in (0, 100_000) else 2)
+    pair.chain.mine(1)
+    assert pair.status(name) == ("closed", "closed")
 
 
 def judge(node: Node, empty: str | None, first: str, second: str, complete: Transaction) -> None:
@@ -369,8 +382,32 @@ def judge(node: Node, empty: str | None, first: str, second: str, complete: Tran
         assert len(analysed["missing"]["signatures"]) == 2 - keys
         assert node.call("finalizepsbt", core(message))["complete"] is False
         assert psbt(message).to_hex() == message
-    combined = node.call("combinepsbt", [core(first), core(second)])
-    assert node.call("analyzepsbt", combined)["next"] == "finalizer"
-    assert node.call("finalizepsbt", combined) == {"hex": complete.to_hex(), "complete": True}
-    assert node.call("decoderawtransaction", complete.to_hex())["txid"] == str(complete.txid)
-    assert node.call("decoderawtransaction", complete.to_hex())["vsize"] == complete.vsize
+    messages = [core(message) for message in (empty, first, second) if message is not None]
+    for order in (messages, messages[::-1]):
+        combined = node.call("combinepsbt", order)
+        assert node.call("analyzepsbt", combined)["next"] == "finalizer"
+        assert node.call("finalizepsbt", combined) == {"hex": complete.to_hex(), "complete": True}
+    decoded = node.call("decoderawtransaction", complete.to_hex())
+    assert (decoded["txid"], decoded["vsize"]) == (str(complete.txid), complete.vsize)
+
+
+def test_bitcoin_core_calls_an_early_refund_non_final(pair: Pair) -> None:
+    """In its mempool, at its door and in a block; and not any more when its time has come."""
+    node = pair.chain.node
+    name = pair.open()
+    refund = pair.payer_record(name).state.refund
+    lock_time = pair.terms(name).refund_lock_time.value
+    for height in (node.height, lock_time - 1):
+        pair.mine_to(height)
+        [verdict] = node.call("testmempoolaccept", [refund.to_hex()])
+        assert (verdict["allowed"], verdict["reject-reason"]) == (False, "non-final")
+        with pytest.raises(Refusal, match=r"^non-final"):
+            node.call("sendrawtransaction", refund.to_hex())
+        with pytest.raises(Refusal, match="bad-txns-nonfinal"):
+            node.mine_with([refund])
+        assert refused(lambda: pair.chain.broadcast(refund)) == ("non-final", 6)
+    pair.mine_to(lock_time)
+    [verdict] = node.call("testmempoolaccept", [refund.to_hex()])
+    assert verdict["allowed"] is True
+    node.mine_with([refund])
+    assert pair.status(name) == ("refunded", "refunded")
