@@ -16,6 +16,7 @@ from mpchan.bitcoin.network import MAINNET, NETWORKS
 from mpchan.chain import open_chain
 from mpchan.chain.bitcoind.endpoint import Endpoint, usual_cookie
 from mpchan.channel.offer import Offer
+from mpchan.values import replace
 from mpchan.wallet.config import BACKENDS, Config, offer_defaults
 
 SAMPLES = Path(__file__).parents[2] / "sample-configs"
@@ -25,7 +26,6 @@ PIECES, PRICE = 6, 1000
 
 WALLETS = [f"wallet-{network}.toml" for network in ("regtest", "signet", "testnet4", "mainnet")]
 SETTING = re.compile(r"(?:# )?((\w+) = .+)")
-OPENED = ("embedded", "bitcoind", "none")
 
 
 def test_every_network_has_a_sample() -> None:
@@ -57,9 +57,8 @@ def test_sample_wallet_is_read(name: str, tmp_path: Path) -> None:
     for backend, text in switched.items():
         other = Config.from_toml(text, source=f"{name} with {backend}")
         assert other.chain.backend == backend
-        assert (other.network, other.limits, other.offer) == (config.network, config.limits, config.offer)
-        if backend in OPENED:
-            open_chain(other.chain, other.network, tmp_path)
+        assert replace(other, chain=config.chain) == config
+        open_chain(other.chain, other.network, tmp_path)
     assert config.chain.backend == ("embedded" if name == "wallet-regtest.toml" else "bitcoind")
 
 
