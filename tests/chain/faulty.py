@@ -46,13 +46,8 @@ class Faulty:
 
     def close(self) -> None:
         """End everything."""
-        # a blocked accept() ends by this, not by close()
-        with contextlib.suppress(OSError):
-            self._server.shutdown(socket.SHUT_RDWR)
+        break_off(self._server, *self._clients)
         self._server.close()
-        for client in self._clients:
-            with contextlib.suppress(OSError):
-                client.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
             thread.join()
 
@@ -87,6 +82,13 @@ class Faulty:
         with socket.create_connection(("127.0.0.1", self.node.port)) as connection:
             connection.sendall(request)
             return _message(connection) or b""
+
+
+def break_off(*sockets: socket.socket) -> None:
+    """End connections, and listening: a blocked accept() ends by this, not by close()."""
+    for each in sockets:
+        with contextlib.suppress(OSError):
+            each.shutdown(socket.SHUT_RDWR)
 
 
 def _message(connection: socket.socket) -> bytes | None:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from faulty import break_off
+
 from mpchan.bitcoin.network import REGTEST
 from mpchan.chain.electrum import ElectrumChain
 from mpchan.chain.electrum.address import Server
@@ -64,16 +66,12 @@ class Liar:
 
     def hang_up(self) -> None:
         """Break off all connections; new ones are taken."""
-        for connection in self._open:
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
+        break_off(*self._open)
 
     def close(self) -> None:
         """End everything."""
-        with contextlib.suppress(OSError):  # a blocked accept() ends by this, not by close()
-            self._server.shutdown(socket.SHUT_RDWR)
+        break_off(self._server, *self._open)
         self._server.close()
-        self.hang_up()
         for thread in self._threads:
             thread.join()
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from bitcoind_tools import account, first, fresh_script, spend
 from electrum_server import CERTIFICATES, ElectrumServer, serving
+from faulty import break_off
 from lying import lying
 
 from mpchan.bitcoin.network import REGTEST
@@ -281,12 +282,8 @@ class Socks:
         threading.Thread(target=self._serve, daemon=True).start()
 
     def close(self) -> None:
-        with suppress(OSError):
-            self._server.shutdown(socket.SHUT_RDWR)
+        break_off(self._server, *self._open)
         self._server.close()
-        for connection in self._open:
-            with suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
 
     def _serve(self) -> None:
         while True:

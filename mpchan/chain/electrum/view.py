@@ -1,8 +1,8 @@
 """What one server says of outputs and scripts, with each confirmation proven against the own chain of headers.
 
-What is proven: that a transaction is the one that was asked for (its id is the hash of its bytes), and that it stands
-in a block of the chain of headers, at the height that counts (merkle proof). So a server can neither alter a
-transaction, nor make up a confirmation, nor make one deeper than it is.
+What is proven: that a transaction is the one that was asked for (its id is the hash of its bytes, but for the witness),
+and that it stands in a block of the chain of headers, at the height that counts (merkle proof). So a server can neither
+alter a transaction, nor make up a confirmation, nor make one deeper than it is.
 
 What has to be believed: that nothing is left out. A server can hide a transaction, a spend or a coin, hold back what
 it should broadcast, or show as waiting in the mempool what nobody ever sent; all of these look like a network that
