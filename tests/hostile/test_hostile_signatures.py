@@ -79,8 +79,8 @@ def test_10_a_run_that_was_cut_short_still_signs_only_the_one(desk: Desk) -> Non
 def test_61_a_wallet_restored_from_its_words(
     desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It knows no offer of the old one, and its channel keys begin 1000 later: so an outpoint that the old one may
-    have signed for gets no second signature.
+    """It knows no offer of the old one, and its channel keys begin at a multiple of 1000 that the old one has not
+    come to: so an outpoint that the old one may have signed for gets no second signature.
 
     Words hold no offers, so none of them is void by a mark: each is unknown. An older copy of the directory, put back
     by hand, is the very wallet that it was, and nothing in it can tell.
@@ -96,6 +96,7 @@ def test_61_a_wallet_restored_from_its_words(
     old = tomli.loads((desk.payee / "keys.toml").read_text())
     new = tomli.loads((restored / "keys.toml").read_text())
     assert new["seed"] == old["seed"]
+    assert new["next_channel"] % 1000 == 0
     assert new["next_channel"] >= 1000 > old["next_channel"]
     terms = pair.terms(f"{request['funding_txid']}-0")
     hostile = {

@@ -289,7 +289,7 @@ GOOD: dict[str, Any] = {
 @example(recipe={"source": "update", **GOOD})
 @example(recipe={"source": "request", **GOOD})
 @example(recipe={"source": "reply", **GOOD})
-@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=250, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_verify_accepts_what_a_command_takes_and_nothing_else(scene: Scene, recipe: dict[str, Any]) -> None:
     sent = cooked(scene, recipe)
     compare(scene, scene.pair.payee, sent, recipe["stands"])
@@ -300,7 +300,7 @@ def test_verify_accepts_what_a_command_takes_and_nothing_else(scene: Scene, reci
     name=st.sampled_from(["update", "request", "reply", "funding"]),
     flips=st.lists(st.tuples(st.integers(0, 10**6), st.integers(1, 255)), min_size=1, max_size=2),
 )
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_verify_and_the_commands_agree_on_flipped_bytes(
     scene: Scene, name: str, flips: list[tuple[int, int]]
 ) -> None:
