@@ -231,6 +231,10 @@ BOTH: dict[str, tuple[Build, str]] = {
         as_payer(lambda scene, good: scene.good(good) + b"\x01"),
         "signature-der",
     ),
+    "34 a byte behind, counted in the length": (
+        as_payer(lambda scene, good: _longer(scene.good(good))),
+        "signature-der",
+    ),
     "34 no signature at all": (as_payer(lambda scene, good: b"\x01"), "signature-der"),
     "34 64 bytes of a Schnorr signature": (
         as_payer(lambda scene, good: bytes(range(1, 65)) + b"\x01"),
@@ -287,6 +291,11 @@ BOTH: dict[str, tuple[Build, str]] = {
     "38 version 1": (changed(version=1), "version"),
     "38 version 3": (changed(version=3), "version"),
 }
+
+
+def _longer(signature: bytes) -> bytes:
+    """A byte after s that the sequence's length takes in."""
+    return b"\x30" + bytes([signature[1] + 1]) + signature[2:-1] + b"\x00" + signature[-1:]
 
 
 def _padded(signature: bytes) -> bytes:
