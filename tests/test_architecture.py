@@ -2,6 +2,8 @@
 
     errors, values <- units <- bitcoin <- channel, chain <- wallet <- party <- cli
 
+``durability`` stands beside ``errors``: what writes or sends passes through it, which is checked here too.
+
 Imports inside functions and under TYPE_CHECKING count too: they say the same about the design.
 """
 
@@ -21,13 +23,17 @@ ALLOWED: dict[str, set[str]] = {
     "__init__": set(),
     "errors": set(),
     "values": set(),
+    "durability": set(),
     "units": {"errors", "values"},
     "bitcoin": {"errors", "values", "units"},
     "channel": {"errors", "values", "units", "bitcoin"},
-    "chain": {"errors", "values", "units", "bitcoin"},
-    "wallet": {"errors", "values", "units", "bitcoin", "channel", "chain.base"},
-    "party": {"errors", "values", "units", "bitcoin", "channel", "chain", "wallet"},
-    "cli": {"errors", "values", "units", "bitcoin", "channel", "chain", "wallet", "party", "__init__"},
+    "chain": {"errors", "values", "durability", "units", "bitcoin"},
+    "wallet": {"errors", "values", "durability", "units", "bitcoin", "channel", "chain.base"},
+    "party": {"errors", "values", "durability", "units", "bitcoin", "channel", "chain", "wallet"},
+    "cli": {
+        *("errors", "values", "durability", "units", "bitcoin", "channel", "chain", "wallet", "party"),
+        "__init__",
+    },
     "__main__": {"errors", "cli"},
 }
 """What each part may import besides itself."""
@@ -184,3 +190,143 @@ def test_the_checker_catches_a_planted_violation(path: str, source: str) -> None
 )
 def test_the_checker_lets_good_imports_pass(path: str, source: str) -> None:
     assert faults(path, source) == []
+
+
+# the switchboard ----------------------------------------------------------------------------------
+
+SYSTEM_CALLS = {
+    "chmod", "fchmod", "fdatasync", "fsync", "ftruncate", "link", "makedirs", "mkdir", "mkfifo", "pwrite", "remove",
+    "removedirs", "rename", "renames", "replace", "rmdir", "sendfile", "symlink", "truncate", "unlink", "utime",
+    "write", "writev",
+}  # fmt: skip
+"""Functions of ``os`` that change what others see."""
+
+PATH_CALLS = {
+    "chmod", "hardlink_to", "link_to", "mkdir", "rename", "rmdir", "symlink_to", "touch", "unlink", "write_bytes",
+    "write_text",
+}  # fmt: skip
+"""Methods of ``Path`` that do; ``replace`` apart, which text has too, and with two arguments."""
+
+PAST_THE_SWITCHBOARD = {
+    "durability.py": "it is the switchboard",
+    "cli/files.py:_pour": "the body of a step",
+    "cli/files.py:_print": "the body of a step",
+    "cli/files.py:print_error": "words for people: nothing depends on their having left",
+    "cli/files.py:confirmed": "a question to a person",
+    "cli/files.py:silence": "what goes to the null device is nothing",
+    "cli/demo.py:_temporary": "play money in a folder that goes with the process",
+    "cli/demo_cheats.py": "play money in a folder that goes with the process",
+    "chain/electrum/backend.py": "a broadcast to every server, all within one step of the party",
+    "chain/electrum/sending.py": "the request that carries a broadcast, which is one step of the party's",
+    "chain/bitcoind/backend.py": "a package of one is a broadcast",
+}
+"""A module, or one function of it, that may do it by itself, and why."""
+
+
+def writes(path: str, source: str) -> list[str]:
+    """The calls of one module by which something is written or let out without ``durability``."""
+    found = []
+    tree = ast.parse(source)
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call) or not (what := _written_by(node)):
+            continue
+        around = [f.name for f in functions if f.lineno <= node.lineno <= (f.end_lineno or 0)]
+        if path not in PAST_THE_SWITCHBOARD and not any(
+            f"{path}:{name}" in PAST_THE_SWITCHBOARD for name in around
+        ):
+            found.append(f"{path}:{node.lineno} calls {what}")
+    return found
+
+
+def _written_by(call: ast.Call) -> str | None:
+    """What a call writes with, or None."""
+    name = ast.unparse(call.func)
+    owner, _, last = name.rpartition(".")
+    if owner == "os" and last in SYSTEM_CALLS:
+        return name
+    if name == "os.open":
+        reads = not {"O_WRONLY", "O_RDWR", "O_CREAT", "O_APPEND", "O_TRUNC"} & set(
+            ast.unparse(call).replace("os.", "").replace(")", " ").split()
+        )
+        return None if reads else name
+    if last == "open":
+        texts = [node.value for node in ast.walk(call) if isinstance(node, ast.Constant)]
+        modes = [text for text in texts if isinstance(text, str) and set(text) <= set("rwaxbt+")]
+        return name if any(set(mode) & set("wax+") for mode in modes) else None
+    if last in PATH_CALLS and owner != "durability":
+        return name
+    if last in ("replace", "rename") and len(call.args) == 1 and not call.keywords and owner != "durability":
+        return name
+    if last in ("broadcast", "broadcast_package") and owner.endswith(("chain", "server", "self")):
+        return name
+    if name in ("print", "click.echo", "click.secho", "sys.stdout.write", "stream.write", "shutil.rmtree"):
+        return name
+    if owner == "tempfile" or name in ("sys.stderr.write", "shutil.move", "shutil.copy", "shutil.copytree"):
+        return name
+    return None
+
+
+@pytest.mark.parametrize("path", MODULES)
+def test_all_that_is_written_or_sent_passes_the_switchboard(path: str) -> None:
+    assert writes(path, (ROOT / path).read_text()) == []
+
+
+def test_every_exception_of_the_switchboard_is_needed() -> None:
+    """An exception whose module writes nothing by itself any more would hide the next one that does."""
+    for entry in PAST_THE_SWITCHBOARD:
+        path, _, function = entry.partition(":")
+        source = (ROOT / path).read_text()
+        if function:
+            [node] = [
+                node
+                for node in ast.walk(ast.parse(source))
+                if isinstance(node, ast.FunctionDef) and node.name == function
+            ]
+            source = ast.unparse(node)
+        calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+        assert any(_written_by(call) for call in calls), entry
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "os.write(descriptor, data)",
+        "os.replace(one, other)",
+        "os.fsync(descriptor)",
+        "os.open(path, os.O_RDWR | os.O_CREAT, 0o600)",
+        "open(path, 'w')",
+        "open(path, mode='ab')",
+        "path.open('xb')",
+        "path.write_text('text')",
+        "path.unlink(missing_ok=True)",
+        "path.mkdir()",
+        "path.replace(other)",
+        "path.touch()",
+        "print('text')",
+        "sys.stdout.write('text')",
+        "chain.broadcast(transaction)",
+        "self.chain.broadcast_package([parent, child])",
+        "shutil.rmtree(path)",
+        "tempfile.mkstemp()",
+    ],
+)
+def test_a_write_past_the_switchboard_is_seen(source: str) -> None:
+    assert len(writes("wallet/sent.py", source)) == 1
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "open(path, 'rb')",
+        "open(path)",
+        "os.open(path, os.O_RDONLY | os.O_DIRECTORY)",
+        "text.replace('a', 'b')",
+        "durability.replace(one, other)",
+        "durability.step('emit', chain.broadcast, transaction)",
+        "Wallet.open(directory)",
+        "os.environ.get('HOME')",
+    ],
+)
+def test_what_writes_nothing_passes(source: str) -> None:
+    assert writes("wallet/sent.py", source) == []

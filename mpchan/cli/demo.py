@@ -13,6 +13,7 @@ import click
 
 from mpchan.cli.app import App, common_options, example, pass_app
 from mpchan.cli.files import print_output
+from mpchan.durability import make_directory
 from mpchan.errors import StorageError, UsageError
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def _place(directory: Path | None) -> Iterator[Path]:
             yield place
         return
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_directory(directory, parents=True)
         empty = not any(directory.iterdir())
     except OSError as error:
         raise StorageError("write-failed", f"no folder for the demo: {error!s:.200}") from error

@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from mpchan import durability
 from mpchan.errors import ParseError, StorageError, UsageError
-from mpchan.wallet.storage import sync_directory, write_durably
+from mpchan.wallet.storage import write_durably
 
 STANDARD_STREAM = "-"
 _WALLETS_OWN = (
@@ -128,7 +129,7 @@ def written(target: Path | None, text: str, hint: str = AGAIN) -> Iterator[None]
             _move(staged, Path(os.path.realpath(target)), hint)
     except BaseException:
         if staged is not None:
-            _discard(staged)
+            durability.discard(staged)
         raise
 
 
@@ -136,8 +137,7 @@ def _staged(target: Path, text: str, hint: str) -> Path | None:
     """A file beside the target that holds the text; None where the target took it at once."""
     try:
         if target.exists() and _is_stream(os.stat(target).st_mode):
-            with open(target, "w", encoding="utf-8") as stream:
-                stream.write(text)
+            durability.step("emit", _pour, target, text)
             return None
     except OSError as error:
         raise not_emitted(f"{target}: {_reason(error)}", hint) from error
@@ -149,19 +149,17 @@ def _staged(target: Path, text: str, hint: str) -> Path | None:
     return staged
 
 
+def _pour(target: Path, text: str) -> None:
+    with open(target, "w", encoding="utf-8") as stream:
+        stream.write(text)
+
+
 def _move(staged: Path, place: Path, hint: str) -> None:
     try:
-        os.replace(staged, place)
-        sync_directory(place.parent)
+        durability.replace(staged, place)
+        durability.sync_directory(place.parent)
     except OSError as error:
         raise not_emitted(f"{place}: {_reason(error)}", hint) from error
-
-
-def _discard(path: Path) -> None:
-    try:
-        path.unlink()
-    except OSError:
-        return
 
 
 def print_output(text: str, hint: str = AGAIN) -> None:
@@ -173,11 +171,15 @@ def print_output(text: str, hint: str = AGAIN) -> None:
     if sys.stdout is None:
         raise not_emitted("standard output is closed", hint)
     try:
-        sys.stdout.write(text + "\n")
-        sys.stdout.flush()
+        durability.step("emit", _print, sys.stdout, text)
     except (OSError, ValueError) as error:
         silence(sys.stdout)
         raise not_emitted(f"standard output: {_reason(error)}", hint) from error
+
+
+def _print(stream: TextIO, text: str) -> None:
+    stream.write(text + "\n")
+    stream.flush()
 
 
 def visible(text: str) -> str:

@@ -16,6 +16,7 @@ from mpchan.chain.steady import moved
 from mpchan.channel import payee, payer
 from mpchan.channel.facts import Facts
 from mpchan.channel.terms import Terms
+from mpchan.durability import step
 from mpchan.errors import ChainError, NotPossible
 from mpchan.party.common import Result, earliest_spend, from_now_on, gather_facts, still_going
 from mpchan.party.fees import require_within
@@ -244,9 +245,9 @@ def _made(
 def _hand_over(chain: Chain, stuck: Stuck, child: Sent) -> None:
     try:
         if stuck.waits:
-            chain.broadcast(child.transaction)
+            step("emit", chain.broadcast, child.transaction)
         else:
-            chain.broadcast_package([stuck.transaction, child.transaction])
+            step("emit", chain.broadcast_package, [stuck.transaction, child.transaction])
     except ChainError as error:
         kept = "the child is kept: the same command sends it again, a higher rate replaces it"
         hint = kept if error.hint is None else f"{error.hint}; {kept}"

@@ -14,6 +14,7 @@ from contextlib import suppress
 from mpchan.bitcoin.script import dust_limit
 from mpchan.bitcoin.tx import TxOut
 from mpchan.chain.base import Chain
+from mpchan.durability import step
 from mpchan.errors import ChainError, NotPossible, StorageError
 from mpchan.party.common import Result, with_warnings
 from mpchan.party.fees import estimated_rate, require_within
@@ -200,9 +201,9 @@ def _finish(
 def _broadcast(chain: Chain, record: Sent) -> None:
     try:
         if record.parent is None:
-            chain.broadcast(record.transaction)
+            step("emit", chain.broadcast, record.transaction)
         else:
-            chain.broadcast_package([record.parent, record.transaction])
+            step("emit", chain.broadcast_package, [record.parent, record.transaction])
     except ChainError as error:
         raise ChainError(
             error.slug,

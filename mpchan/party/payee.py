@@ -13,6 +13,7 @@ from mpchan.channel import payee
 from mpchan.channel.limits import PayerLimits
 from mpchan.channel.offer import Offer
 from mpchan.channel.rules import enforce
+from mpchan.durability import step
 from mpchan.errors import ChainError, MpchanError, NotPossible, ParseError, Refused, UsageError
 from mpchan.party.common import (
     Result,
@@ -200,7 +201,7 @@ def _take_funding(wallet: Wallet, chain: Chain, name: str, transaction: Transact
             wallet.save_channel(replace(record, state=state))
         terms = record.terms
         if send and chain.output(terms.outpoint, not_before=earliest_spend(terms)) is None:
-            chain.broadcast(transaction)
+            step("emit", chain.broadcast, transaction)
         return {"channel": record.terms.channel_id, "funding_txid": str(transaction.txid)}
 
 

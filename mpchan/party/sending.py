@@ -5,6 +5,7 @@ from __future__ import annotations
 from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.base import Chain
 from mpchan.chain.reasons import TOO_CHEAP
+from mpchan.durability import step
 from mpchan.errors import ChainError
 from mpchan.wallet.wallet import Wallet
 
@@ -18,13 +19,13 @@ def hand_over(wallet: Wallet, chain: Chain, transaction: Transaction) -> None:
     """
     for child in wallet.sent.children_of(transaction.txid)[:1]:
         try:
-            chain.broadcast_package([transaction, child.transaction])
+            step("emit", chain.broadcast_package, [transaction, child.transaction])
         except ChainError:
             pass  # whatever is wrong with the child, the transaction's own verdict counts
         else:
             return
     try:
-        chain.broadcast(transaction)
+        step("emit", chain.broadcast, transaction)
     except ChainError as error:
         if error.slug != "rejected" or TOO_CHEAP not in error.message:
             raise

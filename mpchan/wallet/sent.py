@@ -10,12 +10,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+from mpchan import durability
 from mpchan.bitcoin.tx import Transaction, TxOut
 from mpchan.errors import NotPossible, ParseError, StorageError, UsageError
 from mpchan.units import Amount, OutPoint, Txid, is_hex
 from mpchan.values import frozen
 from mpchan.wallet.records import canonical, checksum
-from mpchan.wallet.storage import make_directory, read_text, storage_error, sync_directory, write_durably
+from mpchan.wallet.storage import make_directory, read_text, storage_error, write_durably
 
 SENT_SCHEMA = 1
 
@@ -137,8 +138,8 @@ class SentTransactions:
         """
         path = self._path(str(txid))
         try:
-            path.unlink()
-            sync_directory(self._directory)
+            durability.unlink(path)
+            durability.sync_directory(self._directory)
         except OSError as error:
             raise storage_error("write-failed", path, error) from error
 

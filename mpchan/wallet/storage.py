@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mpchan import durability
 from mpchan.errors import ParseError, StorageError
 
 LOCK_TIMEOUT_SECONDS = 60.0
@@ -37,55 +38,14 @@ def write_durably(path: Path, data: bytes, *, mode: int = 0o600) -> None:
         StorageError: ``write-failed``, the old file is untouched; ``write-unsure``, the new file stands, but a crash
             of the whole machine could still undo it.
     """
-    folder, name = os.path.split(path)
-    temporary = os.path.join(folder, f".{name}.{os.getpid()}.tmp")
     try:
-        descriptor = _create(temporary, mode)
-        try:
-            _write_all(descriptor, data)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        os.replace(temporary, path)
+        durability.rewrite(path, data, mode=mode)
     except OSError as error:
-        _discard(temporary)
         raise storage_error("write-failed", path, error) from error
     try:
-        sync_directory(folder or ".")
+        durability.sync_directory(path.parent)
     except OSError as error:
         raise storage_error("write-unsure", path, error) from error
-
-
-def _create(temporary: str, mode: int) -> int:
-    """A new file. One that is there already is left by a process that was killed, or laid by somebody: it goes."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-    try:
-        return os.open(temporary, flags, mode)
-    except FileExistsError:
-        os.unlink(temporary)
-        return os.open(temporary, flags, mode)
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
-
-
-def _discard(path: str) -> None:
-    try:
-        os.unlink(path)
-    except OSError:
-        return
-
-
-def sync_directory(path: Path | str) -> None:
-    """Make renames and creations inside ``path`` durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def make_directory(path: Path) -> None:
@@ -95,8 +55,8 @@ def make_directory(path: Path) -> None:
         StorageError: ``write-failed``.
     """
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        sync_directory(path.parent)
+        durability.make_directory(path, parents=True)
+        durability.sync_directory(path.parent)
     except OSError as error:
         raise storage_error("write-failed", path, error) from error
 
@@ -111,7 +71,7 @@ def close_to_others(path: Path) -> None:
         status = os.stat(path)
         open_to_others = bool(stat.S_IMODE(status.st_mode) & 0o077)
         if status.st_uid == os.geteuid() and open_to_others and not os.listdir(path):
-            os.chmod(path, 0o700)
+            durability.step("chmod", os.chmod, path, 0o700)
             return
     except OSError as error:
         raise storage_error("write-failed", path, error) from error
@@ -155,7 +115,7 @@ def locked(path: Path, *, timeout: float = LOCK_TIMEOUT_SECONDS) -> Iterator[Non
         StorageError: ``locked`` when it does not come free within ``timeout`` seconds.
     """
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        descriptor = durability.open_lock_file(path)
     except OSError as error:
         raise storage_error("write-failed", path, error) from error
     try:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from mpchan.bitcoin.tx import Transaction, TxOut
+from mpchan.durability import make_directory, rewrite
 from mpchan.errors import ParseError
 from mpchan.units import LOCK_TIME_THRESHOLD, Amount, OutPoint, checked_int, is_hex
 from mpchan.values import frozen
@@ -92,16 +92,10 @@ class Notes:
             return
         body = _canonical({"outpoint": str(outpoint), **_to_json(note)})
         path = self._path(self._directory, outpoint)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         # not durable, on purpose: after a crash the old note, or none, does as well
         with suppress(OSError):
-            self._directory.mkdir(mode=0o700, exist_ok=True)
-            try:
-                temporary.write_text(f'{{"checksum":"{_checksum(body)}","note":{body}}}\n')
-                temporary.replace(path)
-            except OSError:
-                temporary.unlink(missing_ok=True)
-                raise
+            make_directory(self._directory)
+            rewrite(path, f'{{"checksum":"{_checksum(body)}","note":{body}}}\n'.encode(), synced=False)
 
     def _load(self, outpoint: OutPoint) -> Note:
         if self._directory is None:

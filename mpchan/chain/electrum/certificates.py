@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mpchan import durability
 from mpchan.chain.electrum.address import Server
 from mpchan.errors import ChainError, StorageError
 
@@ -119,17 +121,14 @@ class Certificates:
             return
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
-            path.parent.mkdir(mode=0o700, exist_ok=True)
-            with temporary.open("w", encoding="ascii") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
+            durability.make_directory(path.parent)
             try:
-                os.link(temporary, path)
-            except FileExistsError:
-                pass
+                durability.write_new(temporary, text.encode("ascii"))
+                with suppress(FileExistsError):
+                    durability.link(temporary, path)
             finally:
-                temporary.unlink()
+                durability.discard(temporary)
+            durability.sync_directory(path.parent)
         except OSError as error:
             raise storage_error("write-failed", path, error) from error
         if self._load(server) != text:

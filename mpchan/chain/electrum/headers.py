@@ -12,7 +12,6 @@ headers: each costs the work of a real block, and of two chains the one with mor
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +19,7 @@ from pathlib import Path
 from mpchan.bitcoin.header import HEADER_SIZE, Header, work_of_bits
 from mpchan.bitcoin.script import double_sha256
 from mpchan.chain.electrum.rules import MEDIAN_BLOCKS, PERIOD, Rules
+from mpchan.durability import make_directory, rewrite
 from mpchan.errors import ParseError
 
 _MAGIC = b"mpchan headers 1\n"
@@ -186,16 +186,10 @@ class HeaderChain:
     def save(self, path: Path) -> None:
         """Keep the chain; what cannot be written is as if it were not kept."""
         body = self.base.to_bytes(4, "little") + self._raw
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         # not durable, on purpose: after a crash the old file, or none, does as well
         with suppress(OSError):
-            path.parent.mkdir(mode=0o700, exist_ok=True)
-            try:
-                temporary.write_bytes(_MAGIC + hashlib.sha256(body).digest() + body)
-                temporary.replace(path)
-            except OSError:
-                temporary.unlink(missing_ok=True)
-                raise
+            make_directory(path.parent)
+            rewrite(path, _MAGIC + hashlib.sha256(body).digest() + body, synced=False)
 
 
 def check_links(raw: bytes, last: bytes) -> None:

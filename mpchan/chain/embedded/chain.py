@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.base import Coin, OutputStatus
+from mpchan.durability import make_directory
 from mpchan.errors import ChainError
 from mpchan.units import Amount, ChainTip, FeeRate, LockTime, OutPoint, Txid, checked_int
 
@@ -245,7 +246,7 @@ class EmbeddedChain:
 
         load_engine()  # before anything is made
         try:
-            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_directory(self.directory, parents=True)
         except OSError as error:
             raise ChainError("chain-directory", f"cannot make {self.directory}: {error.strerror}") from error
         with session(self.directory, self._lock_timeout) as held:

@@ -20,6 +20,7 @@ from mpchan.bitcoin.script import MAX_SCRIPT_SIZE, OP_RETURN
 from mpchan.bitcoin.tx import Transaction, TxOut
 from mpchan.chain.base import Coin, OutputStatus, Spend
 from mpchan.chain.embedded.blocks import COINBASE_MATURITY, Block
+from mpchan.durability import step
 from mpchan.errors import ChainError
 from mpchan.units import Amount, ChainTip, OutPoint, Txid
 from mpchan.values import frozen
@@ -141,7 +142,7 @@ class Index:
         """An index that is still empty; the first ``writing`` that calls ``set_up`` makes the chain visible."""
         index = cls(path)
         # readers go on while somebody writes
-        index._run("PRAGMA journal_mode = WAL")
+        step("commit", index._run, "PRAGMA journal_mode = WAL")
         return index
 
     def set_up(self, genesis: bytes, genesis_hash: bytes, genesis_time: int) -> None:
@@ -162,7 +163,7 @@ class Index:
         self._run("BEGIN IMMEDIATE")
         try:
             yield
-            self._run("COMMIT")
+            step("commit", self._run, "COMMIT")
         except BaseException:
             self._connection.rollback()
             raise

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from mpchan import durability
 from mpchan.bitcoin.tx import Transaction, TxOut
 from mpchan.errors import ChainError
 
@@ -96,7 +97,8 @@ class Kernel:
             context = self._resources.enter_context(pbk.make_context(pbk.ChainType.REGTEST, callbacks))
             options = pbk.ChainstateManagerOptions(context, str(directory), str(directory / "blocks"))
             options.set_worker_threads_num(0)
-            self._manager = self._resources.enter_context(pbk.ChainstateManager(options))
+            manager = durability.step("engine", pbk.ChainstateManager, options)
+            self._manager = self._resources.enter_context(manager)
         except (RuntimeError, UnicodeError) as error:
             self._resources.close()
             raise ChainError("engine-failed", self._complaint(f"cannot open {directory}")) from error
@@ -104,7 +106,7 @@ class Kernel:
 
     def close(self) -> None:
         """Flush and release; the object is of no use afterwards."""
-        self._resources.close()
+        durability.step("engine", self._resources.close)
 
     @property
     def height(self) -> int:
@@ -146,7 +148,7 @@ class Kernel:
         except RuntimeError:
             return "block-decode-failed"
         try:
-            self._manager.process_block(block)
+            durability.step("engine", self._manager.process_block, block)
         except self._pbk.ProcessBlockException as error:
             if not self._verdicts:
                 raise ChainError("engine-failed", self._complaint("cannot process a block")) from error

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mpchan import durability
 from mpchan.chain.embedded.kernel import Kernel
 from mpchan.errors import ChainError
 
@@ -100,7 +101,7 @@ def _acquire(directory: Path, timeout: float) -> int:
 
 def _flock(directory: Path, name: str, deadline: float, timeout: float) -> int:
     try:
-        descriptor = os.open(directory / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = durability.open_lock_file(directory / name)
     except OSError as error:
         raise ChainError("chain-directory", f"cannot use {directory}: {error.strerror}") from error
     try:
@@ -125,6 +126,6 @@ def _remove(directory: Path) -> None:
     import shutil  # only a damaged engine needs it
 
     try:
-        shutil.rmtree(directory)
+        durability.step("engine", shutil.rmtree, directory)
     except OSError as error:
         raise ChainError("chain-directory", f"cannot remove {directory}: {error.strerror}") from error

@@ -1,0 +1,130 @@
+"""The switchboard: whatever mpchan writes to a disk, and whatever it lets out, is one call of ``step``.
+
+A process can be killed before any step and behind any step, and a disk can refuse any of them. All the care that
+mpchan takes (state first, message later; the old file or the new one) is about the order of these calls, so they stand
+in one place: who wants to see the order, or to break it off somewhere, puts a function of its own in the place of
+``step``. The program itself has no switch for that.
+
+Every function lets the system's OSError through; its callers know what it means to the user.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+AnyPath = str | Path
+
+
+def step(kind: str, act: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Do one thing that others may see, or that outlives the process.
+
+    Args:
+        kind: ``create``, ``lock-file``, ``write``, ``sync``, ``sync-directory``, ``replace``, ``link``, ``unlink``,
+            ``mkdir``, ``chmod`` for files; ``commit`` for a database; ``engine`` for the consensus engine's own data;
+            ``emit`` for what leaves: standard output, a result in a pipe, a broadcast.
+    """
+    return act(*args, **kwargs)
+
+
+# files --------------------------------------------------------------------------------------------
+
+
+def rewrite(path: AnyPath, data: bytes, *, mode: int = 0o600, synced: bool = True) -> None:
+    """Put ``data`` in the place of ``path``: whoever looks sees the old file or the new one, whole.
+
+    The new name is durable after ``sync_directory`` only.
+
+    Args:
+        mode: of the new file.
+        synced: whether the data are on disk before they take the name. Without it a crash of the machine may leave
+            anything, so it is for what can be lost.
+    """
+    folder, name = os.path.split(path)
+    temporary = os.path.join(folder, f".{name}.{os.getpid()}.tmp")
+    try:
+        write_new(temporary, data, mode=mode, synced=synced)
+        replace(temporary, path)
+    except OSError:
+        discard(temporary)
+        raise
+
+
+def write_new(path: AnyPath, data: bytes, *, mode: int = 0o600, synced: bool = True) -> None:
+    """Write a file that nobody looks for under this name yet."""
+    descriptor = create(path, mode)
+    try:
+        write(descriptor, data)
+        if synced:
+            sync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def create(path: AnyPath, mode: int) -> int:
+    """A new file. One that is there already is left by a process that was killed, or laid by somebody: it goes."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        return step("create", os.open, path, flags, mode)
+    except FileExistsError:
+        unlink(path)
+        return step("create", os.open, path, flags, mode)
+
+
+def open_lock_file(path: AnyPath) -> int:
+    """An empty file that is made where it is missing, for locks."""
+    return step("lock-file", os.open, path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+
+def write(descriptor: int, data: bytes) -> None:
+    """Write all of it, in as many pieces as the system wants."""
+    view = memoryview(data)
+    while view:
+        view = view[step("write", os.write, descriptor, view) :]
+
+
+def sync(descriptor: int) -> None:
+    """What was written is on disk when this returns."""
+    step("sync", os.fsync, descriptor)
+
+
+def sync_directory(path: AnyPath) -> None:
+    """Make renames, creations and removals inside ``path`` durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        step("sync-directory", os.fsync, descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def replace(source: AnyPath, target: AnyPath) -> None:
+    """Give a file the name of another, which goes."""
+    step("replace", os.replace, source, target)
+
+
+def link(source: AnyPath, target: AnyPath) -> None:
+    """Give a file a second name, which nobody has yet."""
+    step("link", os.link, source, target)
+
+
+def unlink(path: AnyPath) -> None:
+    """Remove a file."""
+    step("unlink", os.unlink, path)
+
+
+def discard(path: AnyPath) -> None:
+    """Remove what is of no use any more, as far as that is possible: something else has failed already."""
+    try:
+        unlink(path)
+    except OSError:
+        return
+
+
+def make_directory(path: AnyPath, *, parents: bool = False) -> None:
+    """Make a directory that only its owner can enter, unless it is there."""
+    step("mkdir", Path(path).mkdir, mode=0o700, parents=parents, exist_ok=True)
