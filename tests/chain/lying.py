@@ -103,8 +103,7 @@ class Liar:
                 if swallow is None:
                     upstream.sendall(line)
                 else:
-                    told = {"jsonrpc": "2.0", "id": request["id"], "result": swallow(request["params"])}
-                    client.sendall(json.dumps(told).encode() + b"\n")
+                    client.sendall(_answer(request["id"], lambda: swallow(request["params"])))  # noqa: B023
         with contextlib.suppress(OSError):
             upstream.shutdown(socket.SHUT_RDWR)
 
@@ -126,11 +125,16 @@ class Liar:
         lie = self.lies.get(method) if method else None
         if lie is None or message.get("error") is not None:
             return line
-        try:
-            told = {"result": lie(parameters, message["result"])}
-        except Refuse as refusal:
-            told = {"error": {"code": 1, "message": str(refusal)}}
-        return json.dumps({"jsonrpc": "2.0", "id": message["id"], **told}).encode() + b"\n"
+        return _answer(message["id"], lambda: lie(parameters, message["result"]))
+
+
+def _answer(number: int, tell: Callable[[], Any]) -> bytes:
+    """A line with what is told, or with the error that it raises."""
+    try:
+        told = {"result": tell()}
+    except Refuse as refusal:
+        told = {"error": {"code": 1, "message": str(refusal)}}
+    return json.dumps({"jsonrpc": "2.0", "id": number, **told}).encode() + b"\n"
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import pytest
 from bitcoind_tools import account, first, fresh_script, spend
 from electrum_server import CERTIFICATES, ElectrumServer, serving
 from faulty import break_off
-from lying import lying
+from lying import Refuse, lying
 
 from mpchan.bitcoin.network import REGTEST
 from mpchan.bitcoin.tx import Transaction
@@ -100,6 +100,23 @@ def test_one_server_cannot_hold_back_a_transaction(electrum: ElectrumServer) -> 
         assert liar.asked["blockchain.transaction.broadcast_package"] == 1
     waiting = electrum.node.call("getrawmempool")
     assert {str(transaction.txid) for transaction in (alone, parent, child)} <= set(waiting)
+
+
+def test_a_refusal_that_is_a_lie(electrum: ElectrumServer) -> None:
+    """Its word counts, so that a person looks; but the transaction is out there."""
+
+    def refuse(parameters: list[Any]) -> None:
+        raise Refuse("the transaction was rejected by network rules.\n\nbad-txns-oversize\n[00]")
+
+    funding = electrum.node.pay(fresh_script(), 50_000)
+    close = spend(funding, 40_000)
+    with lying(electrum.port) as liar, liar.chain(electrum.name) as chain:
+        liar.swallowed["blockchain.transaction.broadcast"] = refuse
+        with pytest.raises(ChainError) as caught:
+            chain.broadcast(close)
+        assert caught.value.slug == "rejected"
+        assert caught.value.message.endswith(": bad-txns-oversize [00]")
+    assert str(close.txid) in electrum.node.call("getrawmempool")
 
 
 def test_the_first_named_of_equals_is_asked(electrum: ElectrumServer) -> None:

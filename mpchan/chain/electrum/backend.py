@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -12,8 +12,12 @@ from mpchan.chain.base import ChainConfig, Coin, OutputStatus
 from mpchan.chain.electrum.address import Proxy, Server, read_config
 from mpchan.chain.electrum.certificates import Certificates
 from mpchan.chain.electrum.connection import ANSWER_SECONDS, Connection
+from mpchan.chain.electrum.headers import HeaderChain
 from mpchan.chain.electrum.pool import Pool
+from mpchan.chain.electrum.questions import Questions
 from mpchan.chain.electrum.sending import broadcast, broadcast_package
+from mpchan.chain.electrum.view import View
+from mpchan.errors import ChainError
 from mpchan.units import ChainTip, FeeRate, LockTime, OutPoint
 
 FALLBACK_RATE = FeeRate(5000)
@@ -42,8 +46,8 @@ class ElectrumChain:
 
     Raises:
         ChainError: any method: ``unreachable``, ``certificate-changed``, ``wrong-network``, ``proxy-missing``,
-        ``malformed-answer``,
-            ``rpc-error``, ``headers-refused``, ``server-behind``, ``proof-refused``, ``chain-moving``.
+            ``malformed-answer``, ``rpc-error``, ``headers-refused``, ``server-behind``, ``proof-refused``,
+            ``chain-moving``.
     """
 
     sends = True
@@ -112,15 +116,16 @@ class ElectrumChain:
         return self._pool.ask(lambda chain, server, view: view.used_scripts(scripts))
 
     def broadcast(self, transaction: Transaction) -> None:
-        """Hand ``transaction`` to a server, whose node judges it, and then to all others; one that is known is fine.
+        """Hand ``transaction`` to a server, whose node judges it, and to all others; one that is known already is fine.
 
         Raises:
             TooEarly: ``non-final``.
             ChainError: ``rejected``, with the node's own reason.
         """
-        self._pool.seen.round.drop()
-        self._pool.ask(lambda chain, server, view: broadcast(server, view, transaction))
-        self._pool.tell_others(lambda server: server.broadcast(transaction))
+        self._hand_over(
+            lambda chain, server, view: broadcast(server, view, transaction),
+            lambda server: server.broadcast(transaction),
+        )
 
     def broadcast_package(self, transactions: Sequence[Transaction]) -> None:
         """Hand over parents that pay too little and, last, the child that pays for them; known ones are fine.
@@ -131,9 +136,23 @@ class ElectrumChain:
             TooEarly: ``non-final``.
             ChainError: ``rejected``; ``no-packages``.
         """
+        self._hand_over(
+            lambda chain, server, view: broadcast_package(server, view, transactions),
+            lambda server: server.broadcast_package(transactions),
+        )
+
+    def _hand_over(
+        self, hand: Callable[[HeaderChain, Questions, View], None], tell: Callable[[Questions], object]
+    ) -> None:
+        """To the server that is asked, whose verdict is ours; and to the others, lest that one holds it back."""
         self._pool.seen.round.drop()
-        self._pool.ask(lambda chain, server, view: broadcast_package(server, view, transactions))
-        self._pool.tell_others(lambda server: server.broadcast_package(transactions))
+        try:
+            self._pool.ask(hand)
+        except ChainError as error:
+            if error.slug == "rejected":  # a lie would look the same
+                self._pool.tell_others(tell)
+            raise
+        self._pool.tell_others(tell)
 
     def fee_rate(self) -> FeeRate:
         """The server's estimate for one of the next blocks, at least ``min_fee_rate`` and at most ``MAX_RATE``."""

@@ -36,9 +36,8 @@ def follow(chain: HeaderChain, server: Questions) -> HeaderChain:
     """The chain that ends with the server's tip, every header checked; ``chain`` itself where that is its tip.
 
     Raises:
-        ChainError: ``headers-refused``: a header breaks a rule; ``server-behind``: the server's chain has less work
-        in it than
-            ``chain``; ``chain-moving``: it changed meanwhile; as ``Questions``.
+        ChainError: ``headers-refused``: a header breaks a rule; ``server-behind``: the server's chain has less work in
+            it than ``chain``, or stands still; ``chain-moving``: it changed meanwhile; as ``Questions``.
     """
     height, header = server.tip()
     if height < chain.checkpoint:

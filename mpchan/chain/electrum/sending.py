@@ -88,7 +88,7 @@ def broadcast_package(server: Questions, view: View, transactions: Sequence[Tran
 
 def _judge(view: View, transaction: Transaction, text: str) -> None:
     """Raise what a refusal is; return where the node only says that it knows the transaction."""
-    reason = re.sub(_PREFACE, "", re.sub(_LONG_HEX, "", text).strip()).strip()
+    reason = " ".join(re.sub(_PREFACE, "", re.sub(_LONG_HEX, "", text)).split())
     if _is_known(reason):
         return
     if _names(reason, *NO_INPUTS) and view.confirmations(transaction):
