@@ -102,6 +102,9 @@ def test_there_is_no_other_sample() -> None:
         "offer.toml",
         "payer.sh",
         "payee.sh",
+        "mpchan-watch.service",
+        "mpchan-watch-once.service",
+        "mpchan-watch-once.timer",
     }
     assert {path.name for path in SAMPLES.iterdir()} == expected
 
