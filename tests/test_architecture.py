@@ -51,6 +51,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "click": ("cli/", "__main__.py", "chain/__init__.py"),
     "mnemonic": ("bitcoin/seed_words.py",),
     "segno": ("cli/request.py",),
+    "cryptography": ("wallet/sealing.py",),
 }
 """The only modules (or beginnings of their paths) that may import a package."""
 

@@ -24,6 +24,7 @@ INTERNAL = {
     (3, "keys-damaged"),
     (3, "malformed-header"),
     (3, "malformed-merkle-path"),
+    (3, "malformed-seal"),
 }
 PASSED_ON = {(7, "channel-schema")}
 

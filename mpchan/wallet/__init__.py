@@ -3,6 +3,7 @@
 storage   durable writes, locks, reading with limits
 config    wallet.toml
 keys      keys.toml: the seed and the key indexes
+sealing   bytes encrypted with a passphrase
 records   a channel's state as JSON
 coins     which coins fund a channel
 wallet    the directory as a whole

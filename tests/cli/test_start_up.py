@@ -20,6 +20,7 @@ HEAVY = (
     "rich",
     "pbk",
     "mnemonic",
+    "cryptography",
     "asyncio",
     "http",
     "ssl",
