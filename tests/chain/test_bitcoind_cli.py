@@ -188,12 +188,13 @@ def test_the_node_is_stopped_and_started_between_commands(own: Program) -> None:
     before = own.node.height
     node.stop()
     own.json(f"{SELLER} address")
-    own.json(f"{SELLER} payee offer -o another")
+    own.json(f"{SELLER} payee offer --fee-rate 2 -o another")
     for command in (
         f"{BUYER} pay 1000 -o second",
         f"{BUYER} balance",
         f"{BUYER} list",
         f"{BUYER} open another 50000",
+        f"{SELLER} payee offer",
         f"{SELLER} payee accept update",
         f"{SELLER} settle",
         f"{SELLER} wait --for closed",
@@ -342,5 +343,6 @@ def test_http_is_loaded_only_to_ask(program: Program) -> None:
 
     program.open()
     assert "http.client" in loaded("--wallet", "buyer", "pay", "1000")
-    quiet = loaded("--wallet", "seller", "payee", "offer")
+    assert "http.client" in loaded("--wallet", "seller", "payee", "offer")
+    quiet = loaded("--wallet", "seller", "payee", "offer", "--fee-rate", "2")
     assert not [name for name in quiet if name.startswith(("http", "mpchan.chain.bitcoind"))]

@@ -26,7 +26,7 @@ SIGNING = (
     f"--wallet seller settle settlement.psbt -o close.hex {TIP}",
 )
 OTHER = (
-    "--wallet seller payee offer -o other.toml",
+    "--wallet seller payee offer --fee-rate 2 -o other.toml",
     "--wallet seller address",
     f"--wallet buyer show {TIP}",
     f"--wallet buyer list {TIP}",
