@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -95,6 +96,29 @@ def test_no_other_command_stands_in_the_readme() -> None:
         assert any(
             command == shown or command.startswith(shown) or shown.startswith(command) for command in known
         ), shown
+
+
+def _shell_commands() -> list[list[str]]:
+    """Every command of ours in a block that is not run here."""
+    lines = [
+        line for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) for line in block.splitlines()
+    ]
+    return [
+        shlex.split(re.split(r" (?:\|\||>>|<) ", line)[0])[1:] for line in lines if line.startswith("mpchan ")
+    ]
+
+
+def test_what_is_not_run_here_is_well_formed() -> None:
+    assert len(_shell_commands()) > 5
+    for words in _shell_commands():
+        command: click.Command = cli
+        context = click.Context(cli)
+        while isinstance(command, click.Group):
+            found = command.get_command(context, words.pop(0))
+            assert found is not None
+            command = found
+        options = {option for parameter in command.params for option in parameter.opts}
+        assert {word for word in words if word.startswith("-")} <= options, words
 
 
 def test_exit_codes_are_those_of_the_errors() -> None:
