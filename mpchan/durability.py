@@ -25,8 +25,8 @@ def step(kind: str, act: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R
     """Do one thing that others may see, or that outlives the process.
 
     Args:
-        kind: ``create``, ``lock-file``, ``write``, ``sync``, ``sync-directory``, ``replace``, ``link``, ``unlink``,
-            ``mkdir``, ``chmod`` for files; ``commit`` for a database; ``engine`` for the consensus engine's own data;
+        kind: ``create``, ``lock-file``, ``write``, ``cut``, ``sync``, ``sync-directory``, ``replace``, ``link``,
+            ``unlink``, ``mkdir``, ``chmod`` for files; ``commit`` for a database; ``engine`` for the consensus engine's own data;
             ``emit`` for what leaves: standard output, a result in a pipe, a broadcast.
     """
     return act(*args, **kwargs)
@@ -79,6 +79,16 @@ def create(path: AnyPath, mode: int) -> int:
 def open_lock_file(path: AnyPath) -> int:
     """An empty file that is made where it is missing, for locks."""
     return step("lock-file", os.open, path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+
+def open_to_append(path: AnyPath) -> int:
+    """A file that only grows, made where it is missing; what is written lands where the descriptor is set to."""
+    return step("create", os.open, path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+
+def cut(descriptor: int, length: int) -> None:
+    """Cut off what stands behind ``length`` bytes."""
+    step("cut", os.ftruncate, descriptor, length)
 
 
 def write(descriptor: int, data: bytes) -> None:

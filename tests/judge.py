@@ -7,7 +7,6 @@ script, key order or amount fails here even where the code agrees with itself.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 from mpchan.bitcoin.tx import Transaction, TxOut
 from mpchan.channel.terms import Terms
 from mpchan.units import Amount, OutPoint
+from mpchan.wallet.channel_files import ChannelFiles
 
 
 class Unjust(AssertionError):
@@ -97,8 +97,9 @@ def judge_wallet(directory: Path, chain_directory: Path | None = None) -> int:
         Unjust: the engine refuses one, or a funding does not make the channel's output.
     """
     judge = Judge()
-    for path in sorted((directory / "channels").glob("*.json")):
-        _judge_channel(judge, json.loads(path.read_text())["channel"], chain_directory)
+    files = ChannelFiles(directory / "channels")
+    for name in files.names():
+        _judge_channel(judge, files.body(name), chain_directory)
     return judge.passed
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,9 +27,9 @@ from mpchan.bitcoin.tx import Transaction
 from mpchan.channel import payee, payer
 from mpchan.channel.messages import complete
 from mpchan.units import Amount
+from mpchan.wallet.channel_files import ChannelFiles
 from mpchan.wallet.payee_record import PayeeRecord
 from mpchan.wallet.payer_record import PayerRecord
-from mpchan.wallet.records import dump
 
 TERMS = make_terms()
 REFUND = make_secured(TERMS).refund
@@ -101,29 +100,31 @@ def test_a_bad_completion_fails_the_test_that_makes_it(judge: Judge, party: obje
     judge.refused.clear()  # else the fixture fails this test, as it should
 
 
+def keep(wallet: Path, record: PayerRecord | PayeeRecord) -> None:
+    ChannelFiles(wallet / "channels").save(record, "made", None, 1)
+
+
 def test_a_wallets_files_are_judged(tmp_path: Path) -> None:
     (tmp_path / "channels").mkdir()
-    path = tmp_path / "channels" / f"{TERMS.name}.json"
     funded = make_funded(TERMS)
-    path.write_text(dump(PayerRecord(0, funded)))
+    keep(tmp_path, PayerRecord(0, funded))
     assert judge_wallet(tmp_path) == 1
     state, _ = payee.accept(payee.Active(TERMS), update_psbt(TERMS, 1, 1000), facts_of(TERMS), PAYEE)
-    path.write_text(dump(PayeeRecord(0, state)))
+    keep(tmp_path, PayeeRecord(0, state))
     assert judge_wallet(tmp_path) == 1
 
 
 def test_a_bad_transaction_in_a_wallet_is_found(tmp_path: Path) -> None:
     (tmp_path / "channels").mkdir()
-    path = tmp_path / "channels" / f"{TERMS.name}.json"
     funded = make_funded(TERMS)
-    path.write_text(dump(PayerRecord(0, replace(funded, refund=swap_signatures(funded.refund)))))
+    keep(tmp_path, PayerRecord(0, replace(funded, refund=swap_signatures(funded.refund))))
     with pytest.raises(Unjust):
         judge_wallet(tmp_path)
-    path.write_text(dump(PayerRecord(0, replace(funded, funding=make_funding(TERMS.offer, Amount(5000))[0]))))
+    keep(tmp_path, PayerRecord(0, replace(funded, funding=make_funding(TERMS.offer, Amount(5000))[0])))
     with pytest.raises(Unjust, match="does not make"):
         judge_wallet(tmp_path)
     other = scheme(make_terms(salt=1)).refund().with_witness(0, funded.refund.inputs[0].witness)
-    path.write_text(dump(PayerRecord(0, replace(funded, refund=other))))
+    keep(tmp_path, PayerRecord(0, replace(funded, refund=other)))
     with pytest.raises(Unjust, match="spends something else"):
         judge_wallet(tmp_path)
 
@@ -132,9 +133,3 @@ def test_judged_complete_is_the_real_one_behind() -> None:
     refund = scheme(TERMS).refund()
     signatures = (PAYER.sign_refund(TERMS), PAYEE.sign_refund(TERMS))
     assert payer.complete(TERMS, refund, *signatures) == complete(TERMS, refund, *signatures)
-
-
-def test_channel_file_is_json_with_a_schema(tmp_path: Path) -> None:
-    """What ``judge_wallet`` relies on."""
-    text = dump(PayerRecord(0, make_funded(TERMS)))
-    assert set(json.loads(text)) == {"schema", "checksum", "channel"}

@@ -49,6 +49,12 @@ def complete(
     return transaction.with_witness(0, (b"", pair[0][1], pair[1][1], terms.witness_script))
 
 
+def one_signature(terms: Terms, transaction: Transaction, signer: PublicKey) -> bytes:
+    """One party's signature out of a transaction that holds both, as ``complete`` made it."""
+    first = signer.sec == min(terms.payer_key.sec, terms.offer.payee_key.sec)
+    return transaction.inputs[0].witness[1 if first else 2]
+
+
 def single_input_rules(psbt: Psbt) -> Check[None]:
     """A message spends one output, and holds no field that only a finished input has."""
     yield Rule("input-count", len(psbt.tx.inputs) == 1, "number of inputs", 1, len(psbt.tx.inputs))

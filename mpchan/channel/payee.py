@@ -17,6 +17,7 @@ from mpchan.channel.facts import Facts, Status, funding_status, spend_status, ti
 from mpchan.channel.messages import (
     complete,
     envelope_rules,
+    one_signature,
     paid_in,
     same_transaction_rules,
     signature_rules,
@@ -366,6 +367,16 @@ def accept(state: PayeeState, psbt: Psbt, facts: Facts, key: ChannelKey) -> tupl
     ours = key.sign_settlement(terms, incoming.paid)
     transaction = complete(terms, incoming.transaction, incoming.signature, ours)
     return Closing(active, Settlement(incoming.paid, transaction)), receipt
+
+
+def payers_message(terms: Terms, held: Update | Settlement) -> Psbt:
+    """The payer's message as it was taken: without our own signature, and without the fields that were ignored."""
+    scheme = scheme_of(terms)
+    unsigned = (
+        scheme.update(held.number, held.paid) if isinstance(held, Update) else scheme.settlement(held.paid)
+    )
+    signature = one_signature(terms, held.transaction, terms.payer_key)
+    return signed_message(terms, unsigned, terms.payer_key, signature)
 
 
 # closing ------------------------------------------------------------------------------------------

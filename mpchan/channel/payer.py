@@ -20,6 +20,7 @@ from mpchan.channel.facts import Facts, Status, funding_status, spend_status, ti
 from mpchan.channel.messages import (
     complete,
     envelope_rules,
+    one_signature,
     same_transaction_rules,
     signature_rules,
     signed_message,
@@ -217,6 +218,13 @@ def secure(state: Opening, psbt: Psbt, key: ChannelKey) -> Secured:
         state.terms, scheme_of(state.terms).refund(), key.sign_refund(state.terms), payee_signature
     )
     return Secured(state.terms, state.funding, state.spent, refund, state.external)
+
+
+def refund_reply(state: Secured) -> Psbt:
+    """The payee's answer as it was taken: the refund with the payee's signature alone."""
+    terms, payee_key = state.terms, state.terms.offer.payee_key
+    signature = one_signature(terms, state.refund, payee_key)
+    return signed_message(terms, scheme_of(terms).refund(), payee_key, signature)
 
 
 def time_left_rules(terms: Terms, tip: ChainTip) -> Check[None]:

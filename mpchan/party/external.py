@@ -117,11 +117,14 @@ def open_funding(
                 raise offer_is_taken(other)
             if other.terms.outpoint == outpoint:
                 if not abandoned:
-                    return _answer(chain, opened_so(other, plan.capacity, asked, external=True), message)
+                    known = opened_so(other, plan.capacity, asked, external=True)
+                    wallet.make_sure(known.terms.name)
+                    return _answer(chain, known, message)
                 given_up = other
         record = _opening(wallet, chain, message, plan, outpoint, asked, given_up)
-        wallet.save_channel(record)
-        return _answer(chain, record, message)
+        answer = _answer(chain, record, message)
+        wallet.save_channel(record, "opened", answer["hex"])
+        return answer
 
 
 def _opening(

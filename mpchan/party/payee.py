@@ -168,13 +168,15 @@ def sign_refund(wallet: Wallet, chain: Chain, psbt: Psbt) -> Result:
         if request.known is None:
             used = replace(request.own, used_by=terms.outpoint, refund_txid=str(psbt.tx.txid))
             wallet.save_offer(used)
-            wallet.save_channel(PayeeRecord(index, payee.Active(terms)))
-        reply = payee.signed_refund(terms, wallet.keys.channel_key(index))
+        reply = payee.signed_refund(terms, wallet.keys.channel_key(index)).to_hex()
+        if request.known is None:
+            wallet.save_channel(PayeeRecord(index, payee.Active(terms)), "refund-signed", reply)
+        wallet.make_sure(terms.name)
     return {
         "channel": terms.channel_id,
         "capacity_sat": terms.capacity.sat,
         "refund_lock_time": terms.refund_lock_time.value,
-        "hex": reply.to_hex(),
+        "hex": reply,
     }
 
 
@@ -198,7 +200,7 @@ def _take_funding(wallet: Wallet, chain: Chain, name: str, transaction: Transact
         record = enforce(funding_rules(wallet, name, transaction))
         state = payee.take_funding(record.state, transaction)
         if state != record.state:
-            wallet.save_channel(replace(record, state=state))
+            wallet.save_channel(replace(record, state=state), "funding", transaction.to_hex())
         terms = record.terms
         if send and chain.output(terms.outpoint, not_before=earliest_spend(terms)) is None:
             step("emit", chain.broadcast, transaction)
@@ -228,7 +230,7 @@ def abandon(wallet: Wallet, chain: Chain, prefix: str | None) -> Result:
         record = _load(wallet, name)
         state = payee.abandon(record.state, facts_if_any(chain, record.terms))
         if state != record.state:
-            wallet.save_channel(replace(record, state=state))
+            wallet.save_channel(replace(record, state=state), "abandoned")
         return {"channel": record.terms.channel_id, "status": payee.status(state, None).value}
 
 
@@ -241,7 +243,7 @@ def accept(wallet: Wallet, chain: Chain, psbt: Psbt) -> Result:
         key = wallet.keys.channel_key(record.key_index)
         state, receipt = payee.accept(record.state, psbt, gather_facts(chain, terms), key)
         if not receipt.duplicate:
-            wallet.save_channel(replace(record, state=state))
+            wallet.save_channel(replace(record, state=state), *_taken(state))
         return {
             "channel": terms.channel_id,
             "update": receipt.number,
@@ -251,6 +253,15 @@ def accept(wallet: Wallet, chain: Chain, psbt: Psbt) -> Result:
             "lock_time": receipt.lock_time,
             "duplicate": receipt.duplicate,
         }
+
+
+def _taken(state: payee.PayeeState) -> tuple[str, str | None]:
+    """What the history says of a message that was just taken: the event, and the message in hex."""
+    held = state.settlement if isinstance(state, payee.Closing) else payee.best_of(state)
+    if held is None:
+        raise TypeError("nothing was taken")
+    message = payee.payers_message(payee.terms_of(state), held).to_hex()
+    return ("accepted" if isinstance(held, payee.Update) else "settlement", message)
 
 
 def settle(
@@ -283,7 +294,8 @@ def settle(
             state, _ = payee.accept(state, psbt, facts, wallet.keys.channel_key(record.key_index))
         state, closing = payee.close(state, facts, contest=contest)
         if state != record.state:
-            wallet.save_channel(replace(record, state=state))
+            event = _taken(state) if psbt is not None else ("claimed", None)
+            wallet.save_channel(replace(record, state=state), *event)
         sent = broadcast(wallet, chain, closing.transaction, facts)
         return {
             "channel": record.terms.channel_id,

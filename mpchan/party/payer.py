@@ -88,7 +88,9 @@ def open_channel(
         earlier_ones = opened_under(wallet, offer)
         for earlier in earlier_ones:
             if not isinstance(earlier.state, payer.Abandoned):
-                return opened(opened_so(earlier, capacity, asked, external=False))
+                answer = opened(opened_so(earlier, capacity, asked, external=False))
+                wallet.make_sure(earlier.terms.name)
+                return answer
         enforce(new_offer_rules(wallet, chain, offer, [record.terms.name for record in earlier_ones]))
         rate, warnings = _funding_rate(chain, limits, funding_fee_rate)
         tip = tip_for(chain, offer.lock_time_unit)
@@ -96,10 +98,11 @@ def open_channel(
         record = _prepare(wallet, chain, offer, capacity, lock_time, rate, asked)
         # nobody can have seen this outpoint: a backend that has to look through blocks learns where to begin
         chain.output(record.terms.outpoint, not_before=from_now_on(tip))
-        wallet.save_channel(record)
+        answer = opened(record)
+        wallet.save_channel(record, "opened", answer["hex"])
         if record.terms.payer_script not in wallet.keys.scripts():
             warnings.append(outside_warning(address))
-        return with_warnings(opened(record), warnings)
+        return with_warnings(answer, warnings)
 
 
 def _prepare(
@@ -246,7 +249,7 @@ def fund(
             confirm(terms)
         if isinstance(state, payer.Opening):
             state = payer.secure(state, psbt, wallet.keys.channel_key(record.key_index))
-            wallet.save_channel(replace(record, state=state))
+            wallet.save_channel(replace(record, state=state), "secured", payer.refund_reply(state).to_hex())
         refund = state.refund if isinstance(state, payer.Secured) else payer.funded_of(state).refund
         if refund_out is not None:
             # through a symbolic link: the copy belongs where that leads, perhaps on another disk
@@ -258,9 +261,9 @@ def fund(
             state = payer.fund(state, complete, sends=sends)
         elif isinstance(state, payer.Funded):
             state = replace(state, funding=elsewhere or state.funding, sends=state.sends or sends)
-        if state != before:
-            wallet.save_channel(replace(record, state=state))
         funding = payer.funded_of(state).funding
+        if state != before:
+            wallet.save_channel(replace(record, state=state), "funded", funding.to_hex())
         if sends:
             _send_funding(wallet, chain, terms, funding)
         return {
@@ -308,7 +311,7 @@ def abandon(wallet: Wallet, chain: Chain, prefix: str | None) -> Result:
         record = _load(wallet, name)
         state = payer.abandon(record.state, funding_is_void=_is_void(chain, record))
         if state != record.state:
-            wallet.save_channel(replace(record, state=state))
+            wallet.save_channel(replace(record, state=state), "abandoned")
         facts = None if state.funded is None else facts_if_any(chain, record.terms)
         return {"channel": record.terms.channel_id, "status": payer.status(state, facts).value}
 
@@ -352,8 +355,7 @@ def pay(wallet: Wallet, chain: Chain, prefix: str | None, amount: Amount) -> Res
     with wallet.channel_lock(name):
         record = _load(wallet, name)
         state = payer.pay(record.state, amount, _facts(chain, record))
-        wallet.save_channel(replace(record, state=state))
-        return _paid(wallet, record, state, amount)
+        return _pay(wallet, record, state, amount)
 
 
 def pay_up_to(wallet: Wallet, chain: Chain, prefix: str | None, total: Amount) -> Result:
@@ -364,8 +366,7 @@ def pay_up_to(wallet: Wallet, chain: Chain, prefix: str | None, total: Amount) -
         before = payer.paid_total(record.state)
         state = payer.pay_up_to(record.state, total, _facts(chain, record))
         if isinstance(record.state, payer.Funded) and state != record.state:
-            wallet.save_channel(replace(record, state=state))
-            return _paid(wallet, record, state, total - before)
+            return _pay(wallet, record, state, total - before)
         return _paid(wallet, record, state, Amount(0))
 
 
@@ -375,6 +376,13 @@ def pay_last(wallet: Wallet, chain: Chain, prefix: str | None) -> Result:
     with wallet.channel_lock(name):
         record = _load(wallet, name)
         return _paid(wallet, record, payer.latest_update(record.state), Amount(0))
+
+
+def _pay(wallet: Wallet, record: PayerRecord, state: payer.Funded, amount: Amount) -> Result:
+    """Sign a new update, and let it out once it is written down."""
+    answer = _paid(wallet, record, state, amount)
+    wallet.save_channel(replace(record, state=state), "paid", answer["hex"])
+    return answer
 
 
 def _paid(wallet: Wallet, record: PayerRecord, state: payer.Funded, amount: Amount) -> Result:
@@ -400,14 +408,14 @@ def settle(wallet: Wallet, chain: Chain, prefix: str | None, total: Amount | Non
     with wallet.channel_lock(name):
         record = _load(wallet, name)
         state = payer.settle(record.state, total, _facts(chain, record))
+        message = payer.settlement_message(state, wallet.keys.channel_key(record.key_index)).to_hex()
         if state != record.state:
-            wallet.save_channel(replace(record, state=state))
-        message = payer.settlement_message(state, wallet.keys.channel_key(record.key_index))
+            wallet.save_channel(replace(record, state=state), "settlement", message)
         return {
             "channel": record.terms.channel_id,
             "paid_sat": state.total.sat,
             "lock_time": 0,
-            "hex": message.to_hex(),
+            "hex": message,
         }
 
 
@@ -422,9 +430,9 @@ def refund(wallet: Wallet, chain: Chain, prefix: str | None) -> Result:
         record = _load(wallet, name)
         facts = _facts(chain, record)
         state = payer.take_refund(record.state, facts)
-        if state != record.state:
-            wallet.save_channel(replace(record, state=state))
         transaction = state.funded.refund
+        if state != record.state:
+            wallet.save_channel(replace(record, state=state), "refund", transaction.to_hex())
         sent = broadcast(wallet, chain, transaction, facts)
         return {
             "channel": record.terms.channel_id,

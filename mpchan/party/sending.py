@@ -17,6 +17,7 @@ def hand_over(wallet: Wallet, chain: Chain, transaction: Transaction) -> None:
         TooEarly: ``non-final``.
         ChainError: out of reach; ``rejected``.
     """
+    wallet.make_sure()
     for child in wallet.sent.children_of(transaction.txid)[:1]:
         try:
             step("emit", chain.broadcast_package, [transaction, child.transaction])

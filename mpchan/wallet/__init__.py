@@ -5,6 +5,8 @@ config    wallet.toml
 keys      keys.toml: the seed and the key indexes
 sealing   bytes encrypted with a passphrase
 records   a channel's state as JSON
+journal   a channel's history, line by line
+channel_files  the state file and the journal of each channel, and how one follows from the other
 coins     which coins fund a channel
 wallet    the directory as a whole
 """

@@ -1,9 +1,10 @@
 """A channel's state as a JSON text, with a schema number and a checksum.
 
-    {"schema": 1, "checksum": "<sha256 of the canonical channel>", "channel": {…}}
+    {"schema": 1, "checksum": "<sha256 of the rest, canonical>", "channel": {…}, "journal": {…}}
 
-The canonical form is JSON with sorted keys and no spaces. Transactions stand as raw hex, amounts as integer
-satoshi, keys and scripts as hex.
+``channel`` is the state after the line of the channel's journal at which ``journal`` points: what the journal holds
+behind it is yet to be folded in. The canonical form is JSON with sorted keys and no spaces. Transactions stand as raw
+hex, amounts as integer satoshi, keys and scripts as hex.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from mpchan.channel.offer import Offer
 from mpchan.channel.terms import Terms
 from mpchan.errors import ParseError
 from mpchan.units import Amount, OutPoint, lock_time_from_int
+from mpchan.wallet.journal import Body, Position
 
 if TYPE_CHECKING:
     from mpchan.wallet.payee_record import PayeeRecord
@@ -27,40 +29,83 @@ if TYPE_CHECKING:
 SCHEMA = 1
 
 
-def dump(record: Record) -> str:
-    """The file's text."""
-    body = {
+def body_of(record: Record) -> Body:
+    """A channel as plain values."""
+    return {
         "role": record.role,
         "key_index": record.key_index,
         **_terms_fields(record.terms),
         **record.fields(),
     }
-    text = canonical(body)
-    return f'{{"schema": {SCHEMA}, "checksum": "{checksum(text)}", "channel": {text}}}\n'
 
 
-def load(text: str) -> Record:
-    """Read a file's text.
+def record_of(body: Body) -> Record:
+    """Read ``body_of`` back.
+
+    Raises:
+        ParseError: ``channel-damaged``.
+    """
+    try:
+        terms = _terms(body)
+        return _record_class(body["role"]).from_fields(terms, body)
+    except (ParseError, KeyError, TypeError, ValueError) as error:
+        raise ParseError("channel-damaged", f"not a channel file: {error!s:.200}") from None
+
+
+def dump(body: Body, position: Position) -> str:
+    """The text of a state file.
+
+    Args:
+        position: of the journal's line after which the channel stands so.
+    """
+    journal = {
+        "sequence": position.sequence,
+        "sha256": position.digest,
+        "start": position.start,
+        "end": position.end,
+    }
+    channel, place = canonical(body), canonical(journal)
+    total = checksum(_covered(channel, place))
+    return f'{{"schema": {SCHEMA}, "checksum": "{total}", "channel": {channel}, "journal": {place}}}\n'
+
+
+def load(text: str) -> tuple[Body, Position]:
+    """Read a state file's text.
 
     Raises:
         ParseError: ``channel-schema`` for a newer schema, ``channel-damaged`` for all else, checksum included.
     """
     try:
         envelope = json.loads(text)
-        schema, body = envelope["schema"], envelope["channel"]
-    except (ValueError, TypeError, KeyError, RecursionError):
+        schema, body, journal = envelope["schema"], envelope["channel"], envelope.get("journal")
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise ParseError("channel-damaged", "not a channel file") from None
     if type(schema) is int and schema > SCHEMA:
         raise ParseError(
             "channel-schema", f"written by a newer mpchan (schema {schema}, this one reads {SCHEMA})"
         )
-    if schema != SCHEMA or envelope.get("checksum") != checksum(canonical(body)):
+    total = checksum(_covered(canonical(body), canonical(journal)))
+    if schema != SCHEMA or envelope.get("checksum") != total:
         raise ParseError("channel-damaged", "checksum does not fit")
     try:
-        terms = _terms(body)
-        return _record_class(body["role"]).from_fields(terms, body)
-    except (ParseError, KeyError, TypeError, ValueError) as error:
+        if not isinstance(body, dict):
+            raise TypeError("no channel")
+        position = _position(journal)
+    except (KeyError, TypeError, ValueError) as error:
         raise ParseError("channel-damaged", f"not a channel file: {error!s:.200}") from None
+    return body, position
+
+
+def _position(journal: dict[str, Any]) -> Position:
+    numbers = [journal[key] for key in ("sequence", "start", "end")]
+    digest = journal["sha256"]
+    if any(type(number) is not int or number < 0 for number in numbers) or not isinstance(digest, str):
+        raise ValueError("no line of a journal")
+    return Position(numbers[0], digest, numbers[1], numbers[2])
+
+
+def _covered(channel: str, journal: str) -> str:
+    return f"{channel}{journal}"
 
 
 def _record_class(role: str) -> type[PayerRecord] | type[PayeeRecord]:

@@ -1,7 +1,8 @@
 """Files that survive a crash, and locks between processes.
 
 "Durable" means: written to a temporary file, fsynced, renamed over the target, and the directory
-fsynced. A reader sees the old file or the new one, never a part.
+fsynced. A reader sees the old file or the new one, never a part. A file that only grows is written in place and
+fsynced; whoever reads it can tell an unfinished end.
 
 The locks are advisory ``flock`` locks on files that are never deleted. The standard library has all that
 is needed on Linux and macOS; a lock library would add as much start-up time as click itself.
@@ -46,6 +47,63 @@ def write_durably(path: Path, data: bytes, *, mode: int = 0o600) -> None:
         durability.sync_directory(path.parent)
     except OSError as error:
         raise storage_error("write-unsure", path, error) from error
+
+
+def append_durably(path: Path, data: bytes, *, at: int) -> None:
+    """Write ``data`` at the end of a file that only grows, durable on return; made if missing, with mode 0600.
+
+    Args:
+        at: where the last whole entry ends; what an append that was cut short left behind it is cut off.
+
+    Raises:
+        StorageError: ``write-failed``, nothing was added; ``write-unsure``, the system can tell neither.
+    """
+    try:
+        descriptor = durability.open_to_append(path)
+    except OSError as error:
+        raise storage_error("write-failed", path, error) from error
+    try:
+        _append(descriptor, path, data, at)
+    finally:
+        os.close(descriptor)
+
+
+def _append(descriptor: int, path: Path, data: bytes, at: int) -> None:
+    try:
+        size = os.fstat(descriptor).st_size
+        if size < at:
+            raise StorageError("write-failed", f"{path}: ends at byte {size}, not at {at}")
+        if size > at:
+            durability.cut(descriptor, at)
+        os.lseek(descriptor, at, os.SEEK_SET)
+        durability.write(descriptor, data)
+        durability.sync(descriptor)
+        if at == 0:
+            durability.sync_directory(path.parent)
+    except OSError as error:
+        try:
+            durability.cut(descriptor, at)
+            if at == 0:
+                durability.unlink(path)
+        except OSError:
+            raise storage_error("write-unsure", path, error) from error
+        raise storage_error("write-failed", path, error) from error
+
+
+def sync_file(path: Path) -> None:
+    """Make durable what another process has written to a file.
+
+    Raises:
+        StorageError: ``write-failed``.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            durability.sync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise storage_error("write-failed", path, error) from error
 
 
 def make_directory(path: Path) -> None:

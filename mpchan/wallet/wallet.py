@@ -4,7 +4,8 @@
     keys.toml                      the seed; mode 0600
     offers/<offer_id>.toml         the payee's own offers, as they are handed out
     offers/<offer_id>.json         the offer's key index, and the channel that it served
-    channels/<txid>-<vout>.json    one channel
+    channels/<txid>-<vout>.journal one channel: all that happened in it
+    channels/<txid>-<vout>.json    the same channel as it stood at some line of its journal
     sent/<txid>.json               a transaction that moves own coins outside of any channel
     plans/<script>.json            a channel that another wallet is going to fund
     wallet.lock, channels/*.lock   locks between processes, always empty
@@ -28,9 +29,9 @@ from mpchan.channel.offer import Offer
 from mpchan.errors import MpchanError, NotPossible, ParseError, StorageError, UsageError
 from mpchan.units import OutPoint
 from mpchan.values import frozen
+from mpchan.wallet.channel_files import ChannelFiles
 from mpchan.wallet.config import ChainConfig, Config, config_text
 from mpchan.wallet.keys import Keys
-from mpchan.wallet.records import dump, load
 from mpchan.wallet.storage import (
     LOCK_TIMEOUT_SECONDS,
     close_to_others,
@@ -79,7 +80,6 @@ class Wallet:
         self.directory = directory
         self.patience = LOCK_TIMEOUT_SECONDS
         self.config = config
-        self._parsed: dict[str, tuple[str, Record]] = {}  # by channel name: the file's text, and what it says
 
     @property
     def network(self) -> Network:
@@ -176,33 +176,25 @@ class Wallet:
     # channels -------------------------------------------------------------------------------------
 
     @cached_property
-    def _channels(self) -> Path:
-        return self.directory / "channels"
-
-    def _channel_path(self, name: str) -> Path:
-        return self._channels / f"{name}.json"
+    def channel_files(self) -> ChannelFiles:
+        """The files of all channels."""
+        return ChannelFiles(self.directory / "channels")
 
     def channel_lock(self, name: str) -> AbstractContextManager[None]:
         """Hold one channel."""
-        return locked(self._channels / f"{name}.lock", timeout=self.patience)
+        return self.channel_files.lock(name, self.patience)
 
     def channel_changed_at(self, name: str) -> int:
-        """When the channel's file was last written: nanoseconds since 1970, by the file system.
+        """When the channel changed last: nanoseconds since 1970, by the file system.
 
         Raises:
             StorageError: ``file-missing``, ``read-failed``.
         """
-        path = self._channel_path(name)
-        try:
-            return os.stat(path).st_mtime_ns
-        except FileNotFoundError as error:
-            raise storage_error("file-missing", path, error) from error
-        except OSError as error:
-            raise storage_error("read-failed", path, error) from error
+        return self.channel_files.changed_at(name)
 
     def channel_names(self) -> list[str]:
         """The names of all channels, sorted."""
-        return [path.name[:-5] for path in self._files("channels", ".json")]
+        return self.channel_files.names()
 
     def _files(self, folder: str, suffix: str) -> list[Path]:
         """The files of a folder, sorted; none where it is missing."""
@@ -217,37 +209,35 @@ class Wallet:
 
     def has_channel(self, outpoint: OutPoint) -> bool:
         """Whether a channel with this funding outpoint is known."""
-        return self._channel_path(channel_name(outpoint)).exists()
+        return self.channel_files.has(channel_name(outpoint))
 
     def load_channel(self, name: str) -> Record:
-        """Read a channel. The file is read every time; the same text is not parsed twice.
+        """Read a channel. The files are read every time; what was read before is not parsed again.
 
         Raises:
-            StorageError: ``channel-damaged``, ``channel-schema``, ``file-missing``; the file stays as it is.
+            StorageError: ``channel-damaged``, ``channel-schema``, ``file-missing``; the files stay as they are.
         """
-        path = self._channel_path(name)
-        try:
-            text = read_text(path)
-            known = self._parsed.get(name)
-            if known is not None and known[0] == text:
-                return known[1]
-            record = load(text)
-        except ParseError as error:
-            raise StorageError(error.slug, f"{path}: {error.message}") from None
-        if record.terms.name != name or record.terms.offer.network != self.network:
-            raise StorageError("channel-damaged", f"{path}: holds another channel, or one of another network")
-        self._parsed[name] = (text, record)
+        record = self.channel_files.load(name)
+        if record.terms.offer.network != self.network:
+            path = self.channel_files.state_path(name)
+            raise StorageError("channel-damaged", f"{path}: holds a channel of another network")
         return record
 
-    def save_channel(self, record: Record) -> None:
-        """Write a channel; durable on return. Its lock file is made with it: no refusal later adds a file."""
-        path = self._channel_path(record.terms.name)
-        if not path.exists():
-            with self.channel_lock(record.terms.name):
-                pass
-        text = dump(record)
-        write_durably(path, text.encode())
-        self._parsed[record.terms.name] = (text, record)
+    def save_channel(self, record: Record, event: str, message: str | None = None) -> None:
+        """Write down that a channel has changed; durable on return.
+
+        Args:
+            event: what happened, in kebab-case, for its history.
+            message: what leaves for the other party after this, or came from it, in hex. Never a complete update.
+        """
+        self.channel_files.save(record, event, message, self.patience)
+
+    def make_sure(self, name: str | None = None) -> None:
+        """Make durable what another process may have left half-way: of one channel, or of all that are held.
+
+        To be called before something leaves that rests on a state which this process has not written itself.
+        """
+        self.channel_files.make_sure(name)
 
     def channels(self, damaged: Callable[[str, MpchanError], None] | None = None) -> Iterator[Record]:
         """All readable channels; each unreadable one is told to ``damaged`` and left alone."""
@@ -314,13 +304,13 @@ class Wallet:
         """
         files = [
             *self._files("offers", ".toml"),
-            *self._files("channels", ".json"),
+            *self.channel_files.paths(),
             *self._files("plans", ".json"),
         ]
         return any(
             _mentions(path, [key.hex()]) and self._has_key(path, key)
             for path in files
-            if path.name[:-5] not in apart_from
+            if path.stem not in apart_from
         )
 
     def _has_key(self, path: Path, key: bytes) -> bool:
@@ -328,9 +318,9 @@ class Wallet:
 
         A damaged file is taken at its word.
         """
-        name = path.name[:-5]
+        name = path.stem
         try:
-            if path.parent == self._channels:
+            if path.parent == self.channel_files.directory:
                 terms = self.load_channel(name).terms
                 return key in (terms.payer_key.sec, terms.offer.payee_key.sec)
             if path.suffix == ".json":

@@ -42,7 +42,8 @@ def payee_with_channels(directory: Path, node: Node, count: int) -> Wallet:
         terms = Terms(offer, outpoint, outputs[number].value, key.public_key, payer_script, lock_time)
         ours = wallet.keys.channel_key(number).sign_update(terms, 1, PAID)
         update = complete(terms, scheme_of(terms).update(1, PAID), key.sign_update(terms, 1, PAID), ours)
-        wallet.save_channel(PayeeRecord(number, payee.Active(terms, best=payee.Update(1, PAID, update))))
+        best = payee.Update(1, PAID, update)
+        wallet.save_channel(PayeeRecord(number, payee.Active(terms, best=best)), "accepted")
     node.mine(1)
     return wallet
 

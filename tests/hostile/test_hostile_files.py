@@ -24,7 +24,7 @@ from transcript import program
 from mpchan.bitcoin.psbt import MAGIC, Psbt
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.units import Amount
-from mpchan.wallet.records import canonical, checksum
+from mpchan.wallet.records import dump, load
 
 LIMIT = 400_000
 
@@ -335,10 +335,9 @@ def test_hostile_keys_are_refused(scene: Scene, copied: Path, name: str) -> None
 
 def rewritten(path: Path, change: Callable[[dict], object]) -> None:  # type: ignore[type-arg]
     """A channel file with other content and a checksum that fits."""
-    body = json.loads(path.read_text())["channel"]
+    body, position = load(path.read_text())
     change(body)
-    text = canonical(body)
-    path.write_text(f'{{"schema": 1, "checksum": "{checksum(text)}", "channel": {text}}}\n')
+    path.write_text(dump(body, position))
 
 
 CHANNELS: dict[str, tuple[Callable[[Path], object], str]] = {
@@ -347,7 +346,7 @@ CHANNELS: dict[str, tuple[Callable[[Path], object], str]] = {
         "channel-schema",
     ),
     "57 one digit changed": (
-        lambda path: path.write_text(path.read_text().replace('"paid_sat":1000', '"paid_sat":9000')),
+        lambda path: path.write_text(path.read_text().replace('"step":1', '"step":9')),
         "channel-damaged",
     ),
     "57 cut": (lambda path: path.write_text(path.read_text()[:-40]), "channel-damaged"),
@@ -521,5 +520,5 @@ def test_60_what_an_offer_says_becomes_no_path(scene: Scene) -> None:
     opened = desk.done(desk.payer, "payer", "open", desk.file(text), "5000")
     new = sorted(set(snapshot(*desk.wallets)) - before)
     stem = desk.payer / "channels" / f"{opened['funding_txid']}-{opened['funding_vout']}"
-    assert new == [f"{stem}.json", f"{stem}.lock"]
+    assert new == [f"{stem}.journal", f"{stem}.json", f"{stem}.lock"]
     assert not list(desk.payer.parent.rglob("evil*"))

@@ -309,7 +309,7 @@ def test_a_refund_that_a_reorganisation_made_too_early_again(pair: Pair) -> None
     state = pair.payer_record(name).state
     terms = replace(pair.terms(name), refund_lock_time=type(pair.terms(name).refund_lock_time)(900))
     funded = replace(state.funded, terms=terms)  # type: ignore[union-attr]
-    pair.payer.save_channel(replace(pair.payer_record(name), state=replace(state, funded=funded)))
+    pair.payer.save_channel(replace(pair.payer_record(name), state=replace(state, funded=funded)), "changed")
     assert unchanged(pair, lambda: bump(pair.payer, pair.chain, name, RATE)) == ("refund-locked", 6)
 
 

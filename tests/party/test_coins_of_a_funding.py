@@ -69,11 +69,11 @@ def test_its_coins_are_taken_in_every_phase(pair: Pair, phase: str) -> None:
             assert coin is not None
             unsigned = funded.funding.without_witness()
             state = payer_protocol.Secured(record.terms, unsigned, (coin.output,), funded.refund)
-            pair.payer.save_channel(replace(record, state=state))
+            pair.payer.save_channel(replace(record, state=state), "changed")
         elif phase == "settling":
             pair.settlement(name)
         elif phase == "refunding":
-            pair.payer.save_channel(replace(record, state=payer_protocol.Refunding(funded, None)))
+            pair.payer.save_channel(replace(record, state=payer_protocol.Refunding(funded, None)), "changed")
     pair.restart()
     with pytest.raises(NotPossible) as caught:
         pair.request()

@@ -21,10 +21,11 @@ from mpchan.channel.signing import ChannelKey
 from mpchan.errors import ChainError, StorageError
 from mpchan.party import payer
 from mpchan.units import Amount
+from mpchan.wallet import channel_files
 from mpchan.wallet import keys as keys_module
 from mpchan.wallet import wallet as wallet_module
 from mpchan.wallet.keys import Keys
-from mpchan.wallet.storage import write_durably
+from mpchan.wallet.storage import append_durably, write_durably
 
 PURPOSES = ("sign_refund", "sign_update", "sign_settlement")
 
@@ -40,6 +41,7 @@ class Recorder:
         self.at_signing: Callable[[], None] = lambda: None
         for module in (wallet_module, keys_module, payer):
             patch.setattr(module, "write_durably", self.write)
+        patch.setattr(channel_files, "append_durably", self.append)
         for purpose in PURPOSES:
             self._note(patch, ChannelKey, purpose)
         self._note(patch, Keys, "sign_funding")
@@ -57,21 +59,25 @@ class Recorder:
         patch.setattr(owner, name, call)
 
     def write(self, path: Path, data: bytes, **options: Any) -> None:
+        self.step(lambda: write_durably(path, data, **options), path, self.what(path))
+
+    def append(self, path: Path, data: bytes, *, at: int) -> None:
+        self.step(lambda: append_durably(path, data, at=at), path, json.loads(data)["line"]["event"])
+
+    def step(self, write: Callable[[], None], path: Path, what: str) -> None:
         self.writes += 1
         failing = self.writes == self.fail_at
         if failing and not self.after_the_write:
             self.events.append("failed write")
             raise StorageError("write-failed", f"{path}: no space left on device")
-        write_durably(path, data, **options)
-        self.events.append(f"write {self.what(path, data)}")
+        write()
+        self.events.append(f"write {what}")
         if failing:
             self.events.append("failed write")
             raise StorageError("write-failed", f"{path}: input/output error")
 
     @staticmethod
-    def what(path: Path, data: bytes) -> str:
-        if path.parent.name == "channels":
-            return str(json.loads(data)["channel"]["phase"])
+    def what(path: Path) -> str:
         return path.parent.name if path.parent.name == "offers" else path.stem
 
 
@@ -204,7 +210,7 @@ def test_the_refund_is_stored_complete_before_the_funding_is_signed(pair: Pair, 
     assert recorder.events == [
         "sign refund",
         "write secured",
-        f"write {Recorder.what(pair.directory / 'refund.hex', b'')}",
+        f"write {Recorder.what(pair.directory / 'refund.hex')}",
         "sign funding",
         "write funded",
         "broadcast",
@@ -224,19 +230,19 @@ def test_no_signature_of_the_funding_exists_until_then(pair: Pair, recorder: Rec
     text = "".join(content.decode(errors="replace") for content in pair.files().values())
     funding = json.loads((pair.payer.directory / "channels" / f"{story.name}.json").read_text())["channel"]
     assert not Transaction.from_hex(funding["funding_tx"]).has_witness
-    assert text.count(funding["funding_tx"]) == 1
+    assert text.count(funding["funding_tx"]) == 2  # in the state file and in the journal
 
 
 @pytest.mark.parametrize(
     ("step", "expected"),
     [
         ("make_offer", ["write keys", "write offers", "write offers"]),
-        ("ask", ["write keys", "write opening"]),
-        ("sign", ["write offers", "write active", "sign refund"]),
-        ("pay", ["write funded", "sign update"]),
-        ("accept", ["sign update", "write active"]),
-        ("settle", ["write settling", "sign settlement"]),
-        ("close", ["sign settlement", "write closing", "broadcast"]),
+        ("ask", ["write keys", "write opened"]),
+        ("sign", ["write offers", "sign refund", "write refund-signed"]),
+        ("pay", ["sign update", "write paid"]),
+        ("accept", ["sign update", "write accepted"]),
+        ("settle", ["sign settlement", "write settlement"]),
+        ("close", ["sign settlement", "write settlement", "broadcast"]),
     ],
 )
 def test_each_command_saves_before_it_sends(
@@ -256,7 +262,7 @@ def test_the_refund_is_saved_before_it_is_broadcast(pair: Pair, recorder: Record
     pair.mine_to(pair.terms(name).refund_lock_time.value)
     recorder.events.clear()
     pair.refund(name)
-    assert recorder.events == ["write refunding", "broadcast"]
+    assert recorder.events == ["write refund", "broadcast"]
     recorder.events.clear()
     pair.refund(name)
     assert recorder.events == []  # it is there already

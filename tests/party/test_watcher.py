@@ -396,6 +396,7 @@ def test_a_bad_file_stops_no_other_channel(pair: Pair, harm: str) -> None:
             path.mkdir()
         else:
             path.symlink_to("nowhere")
+            path.with_suffix(".journal").unlink()
     slug = {"damaged": "channel-damaged", "newer": "channel-schema", "gone": "file-missing"}.get(
         harm, "read-failed"
     )
@@ -565,7 +566,7 @@ def test_what_has_ended_is_not_asked_about(pair: Pair, monkeypatch: pytest.Monke
     for _ in range(3):
         assert seen(watching.round(lambda sight: None)) == ("closed", "wait", False, None)
     assert len(asked) == 1
-    pair.payee.save_channel(pair.payee_record(name))  # whoever writes the file wakes it up
+    pair.payee.save_channel(pair.payee_record(name), "nothing")  # whoever writes the file wakes it up
     watching.round(lambda sight: None)
     assert len(asked) == 2
     assert snapshot(pair.payee.directory)

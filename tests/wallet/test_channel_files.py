@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,9 +31,11 @@ from mpchan.party import payee as payee_party
 from mpchan.party import payer as payer_party
 from mpchan.party import views
 from mpchan.units import Amount, FeeRate
+from mpchan.wallet import records
+from mpchan.wallet.journal import beginning
 from mpchan.wallet.payee_record import PayeeRecord
 from mpchan.wallet.payer_record import Asked, PayerRecord
-from mpchan.wallet.records import SCHEMA, dump, load
+from mpchan.wallet.records import SCHEMA, body_of, record_of
 
 TERMS = make_terms(make_offer(memo="ünïcode ✓", sale={"a": [1, "x"]}))
 SECONDS = make_terms(make_offer(lock_time_unit="seconds"))
@@ -64,6 +65,15 @@ RECORDS = {
     "only settled": PayeeRecord(0, ONLY_SETTLED),
     "payee abandoned": PayeeRecord(0, payee.Abandoned(TERMS)),
 }
+
+
+def dump(record: PayerRecord | PayeeRecord) -> str:
+    """The state file of a channel whose journal is yet to begin."""
+    return records.dump(body_of(record), beginning(record.terms.name))
+
+
+def load(text: str) -> PayerRecord | PayeeRecord:
+    return record_of(records.load(text)[0])
 
 
 @pytest.mark.parametrize("name", RECORDS)
@@ -101,9 +111,7 @@ def rewritten(record: Any, **changes: Any) -> str:
     """The file with other values, and a checksum that fits."""
     body = {**json.loads(dump(record))["channel"], **changes}
     body = {key: value for key, value in body.items() if value != "gone"}
-    canonical = json.dumps(body, sort_keys=True, separators=(",", ":"))
-    checksum = hashlib.sha256(canonical.encode()).hexdigest()
-    return json.dumps({"schema": SCHEMA, "checksum": checksum, "channel": body})
+    return records.dump(body, beginning(record.terms.name))
 
 
 def refused(text: str) -> ParseError:

@@ -1,0 +1,264 @@
+"""The two files of each channel: its journal, which is the truth, and its state file, a snapshot that saves reading.
+
+Each event costs one append to the journal, fsynced; that is the durable write that everything waits for. The state
+file says at which line of the journal it was taken, and is written anew when more changes than the payments' total, and
+after ``SNAPSHOT_EVERY`` lines at the latest. To load a channel is to read the state file and to fold the few lines
+behind it: it costs the same after a million payments as after ten.
+
+Who reads without the lock sees the channel after one line or after the next, whenever a writer or its death
+comes between.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mpchan.errors import ParseError, StorageError
+from mpchan.values import frozen, replace
+from mpchan.wallet.journal import Body, Entry, Position, beginning, difference, entries, fold, written
+from mpchan.wallet.records import body_of, dump, load, record_of
+from mpchan.wallet.storage import append_durably, locked, read_text, storage_error, sync_file, write_durably
+
+if TYPE_CHECKING:
+    from mpchan.wallet.records import Record
+
+SNAPSHOT_EVERY = 64
+"""Lines of the journal that a state file may lie behind."""
+
+REPAIR = "`mpchan fsck --repair` rebuilds what can be rebuilt, and says what it finds"
+
+
+@frozen
+class Stand:
+    """A channel as it was last read or written by this process.
+
+    Attributes:
+        text: of the state file; None where there is none.
+        taken_at: number of the line that the state file includes.
+        position: of the last line that is folded in.
+        durable: whether that line is known to be on the disk; another process may have died before its fsync.
+    """
+
+    text: str | None
+    taken_at: int
+    body: Body
+    position: Position
+    record: Record | None
+    durable: bool
+
+
+class ChannelFiles:
+    """The folder ``channels`` of a wallet."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._stands: dict[str, Stand] = {}
+        self._held: set[str] = set()
+
+    def state_path(self, name: str) -> Path:
+        """A channel's state file."""
+        return self.directory / f"{name}.json"
+
+    def journal_path(self, name: str) -> Path:
+        """A channel's journal."""
+        return self.directory / f"{name}.journal"
+
+    @contextmanager
+    def lock(self, name: str, timeout: float) -> Iterator[None]:
+        """Hold one channel. What was read meanwhile, and can leave afterwards, is durable at the end."""
+        with locked(self.directory / f"{name}.lock", timeout=timeout):
+            self._held.add(name)
+            try:
+                yield
+                self.make_sure(name)
+            finally:
+                self._held.discard(name)
+
+    def make_sure(self, name: str | None = None) -> None:
+        """Make durable what a process that died may have written without an fsync, before anything built on it leaves.
+
+        Args:
+            name: of a channel; None for all that are held.
+        """
+        for each in list(self._held) if name is None else [name]:
+            stand = self._stands.get(each)
+            if stand is not None and not stand.durable:
+                sync_file(self.journal_path(each))
+                self._stands[each] = replace(stand, durable=True)
+
+    # which channels there are ---------------------------------------------------------------------
+
+    def names(self) -> list[str]:
+        """The names of all channels, sorted."""
+        return [path.stem for path in self.paths()]
+
+    def paths(self) -> list[Path]:
+        """For each channel a file that holds its terms, sorted: its state file, before there is one its journal."""
+        try:
+            files = os.listdir(self.directory)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise storage_error("read-failed", self.directory, error) from error
+        files = [file for file in files if file[0] != "."]
+        names = {file[:-5] for file in files if file.endswith(".json")}
+        alone = {file[:-8] for file in files if file.endswith(".journal")} - names
+        found = {name: self.state_path(name) for name in names}
+        found.update((name, self.journal_path(name)) for name in alone if self._has_begun(name))
+        return [found[name] for name in sorted(found)]
+
+    def has(self, name: str) -> bool:
+        """Whether there is a channel of this name."""
+        return self.state_path(name).exists() or self._has_begun(name)
+
+    def _has_begun(self, name: str) -> bool:
+        """Whether a journal without a state file holds a whole line."""
+        try:
+            with open(self.journal_path(name), "rb") as file:
+                return file.readline()[-1:] == b"\n"
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True  # to load it says what is wrong
+
+    def changed_at(self, name: str) -> int:
+        """When the channel changed last: nanoseconds since 1970, by the file system.
+
+        Raises:
+            StorageError: ``file-missing``, ``read-failed``.
+        """
+        times = []
+        for path in (self.journal_path(name), self.state_path(name)):
+            try:
+                times.append(os.stat(path).st_mtime_ns)
+            except FileNotFoundError as error:
+                missing = error
+            except OSError as error:
+                raise storage_error("read-failed", path, error) from error
+        if not times:
+            raise storage_error("file-missing", self.state_path(name), missing) from missing
+        return max(times)
+
+    def body(self, name: str) -> Body:
+        """A channel's values as they stand; errors as ``load``."""
+        return self._stand(name).body
+
+    # reading --------------------------------------------------------------------------------------
+
+    def load(self, name: str) -> Record:
+        """A channel as it stands. The files are read every time; what was read before is not parsed again.
+
+        Raises:
+            StorageError: ``channel-damaged``, ``channel-schema``, ``malformed-file``, ``file-missing``,
+                ``read-failed``; the files stay as they are.
+        """
+        return self._named(self._stand(name), name)
+
+    def _named(self, stand: Stand, name: str) -> Record:
+        if stand.record is not None:
+            return stand.record
+        try:
+            record = record_of(stand.body)
+        except ParseError as error:
+            raise StorageError(error.slug, f"{self.state_path(name)}: {error.message}", hint=REPAIR) from None
+        if record.terms.name != name:
+            raise StorageError(
+                "channel-damaged", f"{self.state_path(name)}: holds another channel", hint=REPAIR
+            )
+        self._stands[name] = replace(stand, record=record)
+        return record
+
+    def _stand(self, name: str) -> Stand:
+        """The channel's values as of the journal's last whole line."""
+        text = self._state_text(name)
+        known = self._stands.get(name)
+        if known is not None and known.text == text:
+            try:
+                return self._caught_up(name, known)
+            except ParseError:
+                pass  # what this process has read is no longer there: an append that failed was taken back
+        try:
+            stand = self._first_stand(name, text)
+            stand = self._caught_up(name, stand)
+        except ParseError as error:
+            hint = REPAIR if error.slug == "channel-damaged" else None
+            raise StorageError(error.slug, f"{self.state_path(name)}: {error.message}", hint=hint) from None
+        return stand
+
+    def _state_text(self, name: str) -> str | None:
+        path = self.state_path(name)
+        try:
+            return read_text(path)
+        except ParseError as error:
+            raise StorageError(error.slug, f"{path}: {error.message}", hint=REPAIR) from None
+        except StorageError as error:
+            if error.slug != "file-missing" or not self._has_begun(name):
+                raise
+            return None
+
+    def _first_stand(self, name: str, text: str | None) -> Stand:
+        if text is None:
+            return Stand(None, 0, {}, beginning(name), None, durable=False)
+        body, position = load(text)
+        return Stand(text, position.sequence, body, position, None, durable=True)
+
+    def _caught_up(self, name: str, stand: Stand) -> Stand:
+        """Fold in what the journal holds behind a stand."""
+        body, position = stand.body, stand.position
+        try:
+            for entry, behind in entries(self.journal_path(name), position):
+                body, position = fold(body, entry), behind
+        except StorageError as error:
+            if error.slug != "file-missing":
+                raise
+            raise ParseError("channel-damaged", "its journal is missing") from None
+        if position != stand.position:
+            stand = replace(stand, body=body, position=position, record=None, durable=False)
+        self._stands[name] = stand
+        return stand
+
+    # writing --------------------------------------------------------------------------------------
+
+    def save(self, record: Record, event: str, message: str | None, timeout: float) -> None:
+        """Write down that a channel has changed; durable on return.
+
+        Args:
+            message: what left or arrived, in hex.
+            timeout: seconds to wait for the channel's lock, where it is not held yet.
+
+        Raises:
+            StorageError: ``write-failed``, nothing has changed; ``write-unsure``; as ``load``.
+        """
+        name = record.terms.name
+        if name in self._held:
+            self._save(name, record, event, message)
+            return
+        with self.lock(name, timeout):
+            self._save(name, record, event, message)
+
+    def _save(self, name: str, record: Record, event: str, message: str | None) -> None:
+        before = self._stand(name) if self.has(name) else self._first_stand(name, None)
+        body = body_of(record)
+        changes, gone = difference(before.body, body)
+        entry = Entry(before.position.sequence + 1, int(time.time()), event, changes, gone, message)
+        data, position = written(before.position, entry)
+        append_durably(self.journal_path(name), data, at=before.position.end)
+        after = Stand(before.text, before.taken_at, body, position, record, durable=True)
+        self._stands[name] = after
+        behind = position.sequence - before.taken_at
+        if before.text is None or gone or changes.keys() - {"update"} or behind >= SNAPSHOT_EVERY:
+            self._take_snapshot(name, after)
+
+    def _take_snapshot(self, name: str, stand: Stand) -> None:
+        """Write the state file. Where that fails, a later event tries again: the journal holds it all already."""
+        text = dump(stand.body, stand.position)
+        try:
+            write_durably(self.state_path(name), text.encode())
+        except StorageError:
+            return
+        self._stands[name] = replace(stand, text=text, taken_at=stand.position.sequence)

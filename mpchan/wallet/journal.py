@@ -1,0 +1,189 @@
+"""The history of a channel: a file that only grows, one line for each event, each chained to the one before.
+
+    {"sha256":"<64 hex digits>","line":{"changes":{…},"event":"paid","message":"<hex>","sequence":7,"time":1700000000}}
+
+``changes`` holds the channel's values that differ from those after the line before, whole; ``gone``, where it
+stands, the names that the channel has no more. All lines folded, one after the other, give the channel as it is; the
+first one holds it whole. ``message`` is what left for the other party or came from it, where the event has one.
+
+``sha256`` is taken over the digest of the line before (its 64 digits) and the text of ``line``; before the first line
+stands the digest of the channel's name. A line that was changed, left out, moved or brought from another channel
+does not fit.
+
+A process that is killed while it appends leaves an unfinished line at the end, without its line feed; a machine that
+loses its power may leave one whose bytes are partly zeros, which no text of JSON holds. Such a line was never
+acknowledged: nothing that depends on it has left, so it counts as not written. Anything else that does not fit is
+damage.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from mpchan.errors import ParseError
+from mpchan.values import frozen
+from mpchan.wallet.storage import MAX_FILE_BYTES, storage_error
+
+_HEAD = b'{"sha256":"'
+_MIDDLE = b'","line":'
+_TAIL = b"}\n"
+_DIGEST_END = len(_HEAD) + 64
+_LINE_START = _DIGEST_END + len(_MIDDLE)
+
+Body = dict[str, Any]
+"""A channel's values, as a state file holds them."""
+
+
+@frozen
+class Position:
+    """Where a line of a journal ends.
+
+    Attributes:
+        sequence: the line's number, from 1; 0 before the first line.
+        digest: the line's SHA-256, in hex.
+        start: offset of its first byte.
+        end: offset of the byte behind it.
+    """
+
+    sequence: int
+    digest: str
+    start: int
+    end: int
+
+
+@frozen
+class Entry:
+    """One event.
+
+    Attributes:
+        time: when it was written, in seconds since 1970 by this machine's clock, which may have been wrong.
+        event: what happened, in kebab-case.
+        changes: the values that differ from before.
+        gone: names of values that the channel has no more.
+        message: what left or arrived, in hex, or None.
+    """
+
+    sequence: int
+    time: int
+    event: str
+    changes: Mapping[str, Any]
+    gone: tuple[str, ...] = ()
+    message: str | None = None
+
+
+def beginning(name: str) -> Position:
+    """Before the first line of a channel's journal."""
+    return Position(0, sha256(name.encode()).hexdigest(), 0, 0)
+
+
+def difference(before: Body, after: Body) -> tuple[Body, tuple[str, ...]]:
+    """What an entry says of the step from one state to the next: the changed values, and the names that are gone."""
+    changes = {key: value for key, value in after.items() if key not in before or before[key] != value}
+    return changes, tuple(sorted(before.keys() - after.keys()))
+
+
+def fold(body: Body, entry: Entry) -> Body:
+    """The channel's values after an entry."""
+    gone = set(entry.gone)
+    return {**{key: value for key, value in body.items() if key not in gone}, **entry.changes}
+
+
+def written(after: Position, entry: Entry) -> tuple[bytes, Position]:
+    """An entry as a line, and where that ends."""
+    line: Body = {
+        "sequence": entry.sequence,
+        "time": entry.time,
+        "event": entry.event,
+        "changes": entry.changes,
+    }
+    if entry.gone:
+        line["gone"] = list(entry.gone)
+    if entry.message is not None:
+        line["message"] = entry.message
+    text = json.dumps(line, sort_keys=True, separators=(",", ":")).encode()
+    digest = _digest(after, text)
+    data = b"".join((_HEAD, digest.encode(), _MIDDLE, text, _TAIL))
+    return data, Position(entry.sequence, digest, after.end, after.end + len(data))
+
+
+def entries(path: Path, after: Position) -> Iterator[tuple[Entry, Position]]:
+    """The entries behind a position, one by one; an unfinished line at the end is left out.
+
+    Raises:
+        ParseError: ``channel-damaged``, naming the line.
+        StorageError: ``file-missing``, ``read-failed``.
+    """
+    try:
+        with open(path, "rb") as file:
+            yield from _entries(file, after)
+    except FileNotFoundError as error:
+        raise storage_error("file-missing", path, error) from error
+    except OSError as error:
+        raise storage_error("read-failed", path, error) from error
+
+
+def _entries(file: BinaryIO, after: Position) -> Iterator[tuple[Entry, Position]]:
+    file.seek(after.start)
+    if after.sequence:
+        _check_stands(file.readline(after.end - after.start), after)
+    while raw := file.readline(MAX_FILE_BYTES):
+        if raw[-1:] != b"\n" or (b"\0" in raw and not file.read(1)):
+            if len(raw) == MAX_FILE_BYTES:
+                raise _damaged(after.sequence + 1, f"is longer than {MAX_FILE_BYTES} bytes")
+            return
+        entry = _parsed(raw, after)
+        after = Position(
+            entry.sequence, raw[len(_HEAD) : _DIGEST_END].decode(), after.end, after.end + len(raw)
+        )
+        yield entry, after
+
+
+def _check_stands(raw: bytes, position: Position) -> None:
+    """The journal holds the line that a state file, or this process, has read up to."""
+    whole = len(raw) == position.end - position.start and raw[-1:] == b"\n"
+    if not whole or raw[len(_HEAD) : _DIGEST_END] != position.digest.encode():
+        raise _damaged(
+            position.sequence, "is not the one that the state file was written after, or is missing"
+        )
+
+
+def _parsed(raw: bytes, after: Position) -> Entry:
+    number = after.sequence + 1
+    text = raw[_LINE_START : -len(_TAIL)]
+    fits = (
+        raw[: len(_HEAD)] == _HEAD
+        and raw[_DIGEST_END:_LINE_START] == _MIDDLE
+        and raw[-len(_TAIL) :] == _TAIL
+        and raw[len(_HEAD) : _DIGEST_END] == _digest(after, text).encode()
+    )
+    if not fits:
+        raise _damaged(number, "does not fit its digest and the line before")
+    try:
+        line = json.loads(text)
+        entry = Entry(
+            line["sequence"],
+            line["time"],
+            line["event"],
+            line["changes"],
+            tuple(line.get("gone", ())),
+            line.get("message"),
+        )
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        raise _damaged(number, "is not an event") from None
+    if entry.sequence != number:
+        raise _damaged(number, f"has the number {entry.sequence!r:.20}")
+    if not isinstance(entry.changes, dict) or type(entry.time) is not int or not isinstance(entry.event, str):
+        raise _damaged(number, "is not an event")
+    return entry
+
+
+def _digest(after: Position, text: bytes) -> str:
+    return sha256(after.digest.encode() + text).hexdigest()
+
+
+def _damaged(number: int, what: str) -> ParseError:
+    return ParseError("channel-damaged", f"line {number} of the journal {what}")
