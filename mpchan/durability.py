@@ -26,8 +26,8 @@ def step(kind: str, act: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R
 
     Args:
         kind: ``create``, ``lock-file``, ``write``, ``cut``, ``sync``, ``sync-directory``, ``replace``, ``link``,
-            ``unlink``, ``mkdir``, ``chmod`` for files; ``commit`` for a database; ``engine`` for the consensus engine's own data;
-            ``emit`` for what leaves: standard output, a result in a pipe, a broadcast.
+            ``unlink``, ``mkdir``, ``chmod`` for files; ``commit`` for a database; ``engine`` for the consensus
+            engine's own data; ``emit`` for what leaves: standard output, a result in a pipe, a broadcast.
     """
     return act(*args, **kwargs)
 

@@ -385,7 +385,7 @@ def test_7_storage(paid: Shell) -> None:
 def test_7_a_damaged_channel_is_named_and_left_alone(paid: Shell) -> None:
     path = channel_file(paid, "buyer")
     good = path.read_text()
-    path.write_text(good.replace('"paid_sat":1000', '"paid_sat":1001'))
+    path.write_text(good.replace('"paid_sat":0', '"paid_sat":1'))
     assert path.read_text() != good
     named = paid.names["channel"]
     error = paid.fails(f"{BUYER} pay 1 --channel {named}", 7, "channel-damaged")
