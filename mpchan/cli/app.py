@@ -15,7 +15,7 @@ from mpchan.bitcoin.network import Network
 from mpchan.bitcoin.signature import exposed_signatures
 from mpchan.chain.base import Chain
 from mpchan.cli.files import AGAIN, STANDARD_STREAM, check_output, print_error, print_output, written
-from mpchan.errors import MpchanError, ParseError, UsageError
+from mpchan.errors import MpchanError, ParseError, StorageError, UsageError
 from mpchan.party.common import Result
 from mpchan.units import Amount, ChainTip, FeeRate
 from mpchan.wallet.wallet import Wallet
@@ -53,6 +53,34 @@ class App:
         from mpchan.chain import open_chain
 
         return open_chain(wallet.config.chain, wallet.network, wallet.directory, self.tip, self.confirmations)
+
+    def wallet_if_any(self) -> Wallet | None:
+        """The wallet, opened; None where the directory holds none."""
+        try:
+            return self.wallet()
+        except StorageError as error:
+            if error.slug != "no-wallet":
+                raise
+            return None
+
+    def bare_chain(self) -> Chain:
+        """The chain without a wallet that names one: what ``--tip`` says, or the one in ``MPCHAN_REGTEST``.
+
+        Raises:
+            StorageError: ``no-wallet`` where neither is given.
+        """
+        from mpchan.bitcoin.network import REGTEST
+        from mpchan.chain import open_chain
+        from mpchan.chain.base import ChainConfig
+
+        if self.tip is None and not os.environ.get("MPCHAN_REGTEST"):
+            raise StorageError(
+                "no-wallet",
+                f"there is no wallet in {self.wallet_directory} that names a chain",
+                hint="make a new one with `mpchan init --network NETWORK --chain BACKEND`: any will do",
+            )
+        backend = "embedded" if self.tip is None else "none"
+        return open_chain(ChainConfig(backend), REGTEST, self.wallet_directory, self.tip, self.confirmations)
 
     # answers --------------------------------------------------------------------------------------
 

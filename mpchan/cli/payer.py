@@ -25,7 +25,7 @@ from mpchan.cli.app import (
 from mpchan.cli.files import AGAIN, confirmed, read_input, read_text_input
 from mpchan.errors import NotPossible, UsageError
 from mpchan.party import payer
-from mpchan.party.common import Result, read_psbt
+from mpchan.party.common import Result, read_psbt, read_transaction
 from mpchan.units import Amount, FeeRate, lock_time_from_int
 from mpchan.wallet.wallet import Wallet
 
@@ -349,20 +349,25 @@ def settle(app: App, total: Amount | None, channel: str | None, output: Path | N
     )
 
 
-@click.command(epilog=example("mpchan payer refund --channel 0123abcd"))
+@click.command(epilog=example("mpchan payer refund --channel 0123abcd\nmpchan payer refund refund.hex"))
+@click.argument("file", required=False, type=click.Path(allow_dash=True))
 @channel_option
 @output_option
 @chain_options
 @common_options
 @pass_app
-def refund(app: App, channel: str | None, output: Path | None) -> None:
+def refund(app: App, file: str | None, channel: str | None, output: Path | None) -> None:
     """Take everything back: broadcasts the refund, at its time.
 
     It is done when it is confirmed: `mpchan wait CHANNEL --for closed`.
+
+    With FILE it is the copy that `mpchan payer fund --refund-out` has written. That needs nothing of the wallet that
+    made it: any wallet on the same network will do, and on the embedded chain ($MPCHAN_REGTEST), or with --tip, none.
     """
-    app.check_output(output)
-    wallet = app.wallet()
-    result = payer.refund(wallet, app.chain(wallet), channel)
+    if file is not None and channel is not None:
+        raise UsageError("usage", "the file names its channel, --channel does not go with it")
+    app.check_output(output, *([file] if file is not None else []))
+    result = _refund_from_file(app, file) if file is not None else _refund(app, channel)
     app.emit(
         result,
         output,
@@ -372,6 +377,21 @@ def refund(app: App, channel: str | None, output: Path | None) -> None:
             if result["broadcast"]
             else ": broadcast it yourself"
         ),
+    )
+
+
+def _refund(app: App, channel: str | None) -> Result:
+    wallet = app.wallet()
+    return payer.refund(wallet, app.chain(wallet), channel)
+
+
+def _refund_from_file(app: App, file: str) -> Result:
+    from mpchan.party.bare_refund import refund_from_file
+
+    transaction = read_transaction(read_input(file))
+    wallet = app.wallet_if_any()
+    return refund_from_file(
+        wallet, app.chain(wallet) if wallet is not None else app.bare_chain(), transaction
     )
 
 

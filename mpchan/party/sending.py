@@ -10,15 +10,19 @@ from mpchan.errors import ChainError
 from mpchan.wallet.wallet import Wallet
 
 
-def hand_over(wallet: Wallet, chain: Chain, transaction: Transaction) -> None:
+def hand_over(wallet: Wallet | None, chain: Chain, transaction: Transaction) -> None:
     """Send a funding, settlement, update or refund, with the child that pays for it where ``mpchan bump`` made one.
+
+    Args:
+        wallet: which may hold that child; None for a bare file, with which none came.
 
     Raises:
         TooEarly: ``non-final``.
         ChainError: out of reach; ``rejected``.
     """
-    wallet.make_sure()
-    for child in wallet.sent.children_of(transaction.txid)[:1]:
+    if wallet is not None:
+        wallet.make_sure()
+    for child in () if wallet is None else wallet.sent.children_of(transaction.txid)[:1]:
         try:
             step("emit", chain.broadcast_package, [transaction, child.transaction])
         except ChainError:
