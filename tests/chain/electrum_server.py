@@ -105,6 +105,12 @@ class ElectrumServer:
                 self._process.kill()
                 self._process.wait()
 
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
     def ask(self, method: str, *parameters: object) -> Any:
         """Ask it, without any of mpchan's code."""
         with socket.create_connection(("127.0.0.1", self.port), 30) as connection:

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from grounds import NodeGround, Traders
+from electrum_server import ElectrumServer, serving
+from grounds import ElectrumGround, NodeGround, Traders
 from node import Node, needs_node
 from story import CONFIRMED, ENDINGS, FUNDING, LOOKING, OFFER, OPENING, PAYING, ripen
 
@@ -21,27 +22,27 @@ ASKS_NOTHING = " payee funding "
 class Fate:
     """What happens between two commands."""
 
-    def __init__(self, shell: Traders, node: Node, end: Callable[[], None]) -> None:
+    def __init__(self, shell: Traders, end: Callable[[], None], start: Callable[[], None]) -> None:
         self.shell = shell
-        self.node = node
         self.end = end
+        self.start = start
 
     def strike(self) -> None:
         """The node ends and starts again."""
         self.end()
-        self.node.start()
+        self.start()
 
     def run(self, command: str) -> None:
         """The node ends; the command fails and changes nothing; the node is there again, and the command works."""
         self.end()
         if ASKS_NOTHING not in command:
             before = self.shell.files()
-            done = self.shell.run(f"{command} --json")
+            done = self.shell.ask(f"{command} --json")
             assert done.code == 8, done
             assert done.error["error"] in ("unreachable", "rpc-credentials"), done
             assert done.error["hint"], done
             assert self.shell.changes(before) == []
-        self.node.start()
+        self.start()
         self.shell.ok(command)
 
     def send(self, command: str) -> None:
@@ -92,9 +93,19 @@ def live(shell: Traders, fate: Fate, ending: str) -> None:
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_the_node_is_killed_between_any_two_commands(traders: Traders, node: Node, ending: str) -> None:
     """And its mempool with it."""
-    live(traders, Fate(traders, node, node.crash), ending)
+    live(traders, Fate(traders, node.crash, node.start), ending)
 
 
 def test_the_node_is_stopped_between_any_two_commands(traders: Traders, node: Node) -> None:
     """It keeps its mempool."""
-    live(traders, Fate(traders, node, node.stop), "settlement")
+    live(traders, Fate(traders, node.stop, node.start), "settlement")
+
+
+def test_the_electrum_server_is_killed_between_any_two_commands(
+    electrum: ElectrumServer, tmp_path: Path
+) -> None:
+    """Its node goes on."""
+    with serving(electrum.node, tmp_path / "server") as server:
+        shell = Traders(tmp_path / "folder", ElectrumGround(server), in_process=True)
+        shell.init()
+        live(shell, Fate(shell, server.kill, server.start), "settlement")
