@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 from bitcoind_tools import FULL, fill
-from node import MinedChain, Node, needs_node, running
+from node import MinedChain, Node, Refusal, needs_node, running
 from party_tools import Pair
 
+from mpchan.chain.bitcoind.backend import FALLBACK_RATE
 from mpchan.errors import NotPossible, Refused
 from mpchan.party import payee, payer
 from mpchan.units import Amount, FeeRate
@@ -42,6 +43,13 @@ def test_an_offer_and_a_funding_take_what_the_node_says(pair: Pair) -> None:
     assert entry["reject-reason"] == "txn-already-in-mempool"
     assert expected.fee(vsize).sat <= fee <= expected.fee(vsize + 1).sat
     node.mine(1)
+
+
+def test_a_node_that_estimates_no_fees_is_no_reason_to_stop(tmp_path: Path) -> None:
+    with running(tmp_path / "node", "-blocksonly") as node, MinedChain(node, tmp_path / "seen") as chain:
+        with pytest.raises(Refusal, match="Fee estimation disabled"):
+            node.call("estimatesmartfee", 3)
+        assert chain.fee_rate() == max(FALLBACK_RATE, chain.min_fee_rate())
 
 
 def test_a_node_whose_mempool_is_full_raises_what_an_offer_needs(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ _MAX_OUTPUT_INDEX = 0x7FFF_FFFF
 _VERIFY_ERROR = -25
 _VERIFY_REJECTED = -26
 _VERIFY_ALREADY_IN_CHAIN = -27
+_INTERNAL_ERROR = -32603
 
 
 class BitcoindChain:
@@ -190,8 +191,15 @@ class BitcoindChain:
     def fee_rate(self) -> FeeRate:
         """The node's estimate for one of the next blocks, never below ``min_fee_rate``."""
         self._check_network()
-        estimate = self._rpc.call("estimatesmartfee", _TARGET_BLOCKS)
-        rate = estimate["feerate"].fee_rate() if "feerate" in estimate else FALLBACK_RATE
+        estimate = self._rpc.attempt("estimatesmartfee", _TARGET_BLOCKS)
+        rate = FALLBACK_RATE
+        if isinstance(estimate, Failure):
+            if (
+                estimate.code != _INTERNAL_ERROR
+            ):  # a node without a mempool of others' (-blocksonly) has no estimator
+                raise self._rpc.refused("estimatesmartfee", estimate)
+        elif "feerate" in estimate:
+            rate = estimate["feerate"].fee_rate()
         return max(rate, self.min_fee_rate())
 
     def min_fee_rate(self) -> FeeRate:
