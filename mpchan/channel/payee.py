@@ -302,15 +302,22 @@ def _phase_rules(state: PayeeState, facts: Facts, incoming: Incoming) -> Check[A
     return active_of(state)
 
 
+_OLDER_COPY = (
+    "if the payer went back to an older copy of its wallet: `mpchan payee export-latest` writes the latest that it has "
+    "signed, for its `mpchan payer sync FILE`"
+)
+
+
 def _supersede_rules(best: Update | None, incoming: Incoming, least: Amount) -> Check[None]:
     """A later update pays more; a settlement pays no less."""
     number, held = (0, Amount(0)) if best is None else (best.number, best.paid)
     paid = incoming.paid
     if incoming.number:
+        later = incoming.number > number
         yield Rule(
-            "update-number", incoming.number > number, "update number", f"above {number}", incoming.number
+            "update-number", later, "update number", f"above {number}", incoming.number, hint=_OLDER_COPY
         )
-    yield Rule("paid-lower", paid >= held, "paid total", f"at least {held}", paid)
+    yield Rule("paid-lower", paid >= held, "paid total", f"at least {held}", paid, hint=_OLDER_COPY)
     increment = paid - held
     enough = increment >= least or (incoming.number == 0 and not increment)
     yield Rule("below-increment", enough, "payment", f"at least {least}", increment)

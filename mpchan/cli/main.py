@@ -129,6 +129,7 @@ def cli() -> None:
         "funding": "payee:funding",
         "accept": "payee:accept",
         "settle": "payee:settle",
+        "export-latest": "sync:export_latest",
         "abandon": "payee:abandon",
     },
 )
@@ -145,6 +146,7 @@ def payee() -> None:
         "pay": "payer:pay",
         "settle": "payer:settle",
         "refund": "payer:refund",
+        "sync": "sync:sync",
         "abandon": "payer:abandon",
     },
 )

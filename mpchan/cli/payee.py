@@ -60,7 +60,7 @@ _DELAY = click.IntRange(min=1)
 def offer(
     app: App, /, like: str | None, address: str | None, force: bool, output: Path | None, **terms: object
 ) -> None:
-    """Make an offer for one channel: writes its TOML for the payer.
+    """Make an offer for one channel, for the payer: its TOML.
 
     What you leave out comes from wallet.toml, the fee rate else from the chain. An offer serves one channel and has a
     key of its own.

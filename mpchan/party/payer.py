@@ -324,7 +324,8 @@ def _is_void(chain: Chain, record: PayerRecord) -> bool:
         TooEarly: ``funding-conflict``, the mempool holds a transaction that takes a coin of a signed funding.
     """
     state, terms, funding = record.state, record.terms, record.funding
-    if isinstance(state, (payer.Opening, payer.Secured)) and state.external and is_sent(chain, terms):
+    unsure = isinstance(state, (payer.Opening, payer.Secured)) and (state.external or record.restored)
+    if isinstance(state, (payer.Opening, payer.Secured)) and unsure and is_sent(chain, terms):
         raise NotPossible("funding-early", early_text(state.funding.txid, terms.funding_value))
     if not isinstance(state, payer.Funded) or funding is None or is_sent(chain, terms):
         return False
@@ -354,6 +355,7 @@ def pay(wallet: Wallet, chain: Chain, prefix: str | None, amount: Amount) -> Res
     name = _find(wallet, chain, prefix, (payer.Funded,), "open")
     with wallet.channel_lock(name):
         record = _load(wallet, name)
+        _require_synced(record)
         state = payer.pay(record.state, amount, _facts(chain, record))
         return _pay(wallet, record, state, amount)
 
@@ -363,6 +365,7 @@ def pay_up_to(wallet: Wallet, chain: Chain, prefix: str | None, total: Amount) -
     name = _find(wallet, chain, prefix, (payer.Funded,), "open")
     with wallet.channel_lock(name):
         record = _load(wallet, name)
+        _require_synced(record)
         before = payer.paid_total(record.state)
         state = payer.pay_up_to(record.state, total, _facts(chain, record))
         if isinstance(record.state, payer.Funded) and state != record.state:
@@ -383,6 +386,21 @@ def _pay(wallet: Wallet, record: PayerRecord, state: payer.Funded, amount: Amoun
     answer = _paid(wallet, record, state, amount)
     wallet.save_channel(replace(record, state=state), "paid", answer["hex"])
     return answer
+
+
+def _require_synced(record: PayerRecord) -> None:
+    """Nothing new is signed while the lost wallet may have signed something else in its place.
+
+    Raises:
+        NotPossible: ``needs-sync``.
+    """
+    if record.restored and not isinstance(record.state, payer.Settling):
+        raise NotPossible(
+            "needs-sync",
+            f"channel {record.terms.channel_id} comes from a backup: you may have paid more than it knows of",
+            hint="the payee runs `mpchan payee export-latest`, and you `mpchan payer sync FILE`; if you know that you "
+            "have paid nothing since the backup: `mpchan payer sync --nothing-newer`",
+        )
 
 
 def _paid(wallet: Wallet, record: PayerRecord, state: payer.Funded, amount: Amount) -> Result:
@@ -407,6 +425,7 @@ def settle(wallet: Wallet, chain: Chain, prefix: str | None, total: Amount | Non
     name = _find(wallet, chain, prefix, (payer.Funded, payer.Settling), "open")
     with wallet.channel_lock(name):
         record = _load(wallet, name)
+        _require_synced(record)
         state = payer.settle(record.state, total, _facts(chain, record))
         message = payer.settlement_message(state, wallet.keys.channel_key(record.key_index)).to_hex()
         if state != record.state:

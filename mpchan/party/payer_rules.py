@@ -72,7 +72,10 @@ def reply_rules(chain: Chain, record: PayerRecord, psbt: Psbt) -> Check[Going]:
     yield Rule("channel-abandoned", not given_up, "this opening was abandoned", error=NotPossible)
     if isinstance(state, payer.Abandoned):
         raise TypeError(BROKEN)
-    if isinstance(state, (payer.Opening, payer.Secured)) and not (state.external and is_sent(chain, terms)):
+    elsewhere = (
+        record.has_external_funding or record.restored
+    )  # it may have left without this wallet's knowing
+    if isinstance(state, (payer.Opening, payer.Secured)) and not (elsewhere and is_sent(chain, terms)):
         yield from payer.time_left_rules(terms, tip_for(chain, terms.refund_lock_time.unit))
         yield from _unspent_rules(chain, terms, state.funding)
     return state

@@ -30,11 +30,13 @@ class PayerRecord:
     Attributes:
         key_index: of the channel key.
         asked: by the command that opened it, so that the same command again is told from another one.
+        restored: whether it comes from a backup, so that the lost wallet may have signed more than this one knows of.
     """
 
     key_index: int
     state: payer.PayerState
     asked: Asked = Asked()
+    restored: bool = False
     role = "payer"
 
     @property
@@ -106,7 +108,8 @@ class PayerRecord:
             "funding_fee_rate_sat_per_kvb": None if rate is None else rate.sat_per_kvb,
             "address": self.asked.address,
         }
-        return {"asked": asked, **_fields(self.state)}
+        mark = {"restored": True} if self.restored else {}
+        return {"asked": asked, **mark, **_fields(self.state)}
 
     @classmethod
     def from_fields(cls, terms: Terms, body: dict[str, Any]) -> PayerRecord:
@@ -114,7 +117,8 @@ class PayerRecord:
         asked = body["asked"]
         rate = asked["funding_fee_rate_sat_per_kvb"]
         opened = Asked(asked["refund_delay"], None if rate is None else FeeRate(rate), asked["address"])
-        return cls(body["key_index"], _state(terms, body), opened)
+        restored = "restored" in body and _flag(body, "restored")
+        return cls(body["key_index"], _state(terms, body), opened, restored)
 
 
 def _fields(state: payer.PayerState) -> dict[str, Any]:

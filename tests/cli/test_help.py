@@ -56,6 +56,8 @@ OPTIONS: dict[str, set[str]] = {
     "payee accept": CHAIN,
     "payee settle": CHAIN | OUTPUT | CHANNEL,
     "payee abandon": CHAIN | CHANNEL,
+    "payee export-latest": OUTPUT | CHANNEL,
+    "payer sync": CHANNEL | {"--nothing-newer"},
     "payer open": CHAIN
     | OUTPUT
     | {"--refund-delay", "--funding-fee-rate", "--address", "--external", "--funding"},

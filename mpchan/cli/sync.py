@@ -1,0 +1,78 @@
+"""``mpchan payee export-latest`` and ``mpchan payer sync``: after a payer went back to an older copy of its wallet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from mpchan.cli.app import (
+    App,
+    channel_argument,
+    channel_option,
+    common_options,
+    example,
+    one_channel,
+    output_option,
+    pass_app,
+)
+from mpchan.cli.files import read_input
+from mpchan.errors import UsageError
+from mpchan.party import syncing
+from mpchan.party.common import Result, read_psbt
+
+
+@click.command("export-latest", epilog=example("mpchan payee export-latest -o latest.psbt"))
+@channel_argument
+@channel_option
+@output_option
+@common_options
+@pass_app
+def export_latest(app: App, name: str | None, channel: str | None, output: Path | None) -> None:
+    """Give the payer its own latest update or settlement back.
+
+    A payer whose wallet is an older copy knows nothing of what it paid since. What is written is what it once sent,
+    with its signature alone; your own signature never leaves this way.
+    """
+    app.check_output(output)
+    result = syncing.export_latest(app.wallet(), one_channel(name, channel))
+    what = f"update {result['update']}" if result["lock_time"] else "the settlement"
+    app.emit(
+        result,
+        output,
+        f"{what} of channel {result['channel']}, {result['paid_sat']} sat in all, as the payer sent it",
+        "next: the payer runs `mpchan payer sync FILE` on this message",
+    )
+
+
+@click.command(epilog=example("mpchan payer sync latest.psbt\nmpchan payer sync --nothing-newer"))
+@click.argument("file", required=False, type=click.Path(allow_dash=True))
+@click.option("--nothing-newer", is_flag=True, help="On your word: you have paid nothing since the backup.")
+@channel_option
+@common_options
+@pass_app
+def sync(app: App, file: str | None, nothing_newer: bool, channel: str | None) -> None:
+    """Take back what you have signed and this wallet does not know of.
+
+    FILE comes from the payee's `mpchan payee export-latest`. Your own signature on it is verified, so nothing has to be
+    believed, and number and total never go backwards. A channel that was restored from a backup takes no payment
+    before that, or before your word that nothing is newer.
+    """
+    if (file is None) is not nothing_newer:
+        raise UsageError(
+            "usage", "give one of a file and --nothing-newer", hint="see `mpchan payer sync --help`"
+        )
+    if file is not None and channel is not None:
+        raise UsageError("usage", "the file names its channel, --channel does not go with it")
+    psbt = None if file is None else read_psbt(read_input(file))
+    wallet = app.wallet()
+    result = syncing.nothing_newer(wallet, channel) if psbt is None else syncing.sync(wallet, psbt)
+    app.report(result, _people)
+    app.warn(result)
+
+
+def _people(view: Result) -> str:
+    state = f"{view['paid_sat']} sat in all, {view['remaining_sat']} left"
+    what = f"update {view['update']}" if view["kind"] == "update" else "the settlement"
+    now = "is brought up to" if view["changed"] else "stands at"
+    return f"channel {view['channel']} {now} {what}: {state}"

@@ -1,0 +1,114 @@
+"""A payer's own latest signature, given back by the payee: ``payee export-latest`` and ``payer sync``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mpchan.bitcoin.psbt import Psbt
+from mpchan.channel import payer
+from mpchan.channel.messages import signed_message
+from mpchan.channel.rules import enforce
+from mpchan.channel.syncing import Synced, latest_message, sync_rules
+from mpchan.errors import Refused, StorageError, UsageError
+from mpchan.party.common import Result, named_by, with_warnings
+from mpchan.party.payer_rules import own_channel_rules
+from mpchan.values import replace
+from mpchan.wallet.payee_record import PayeeRecord
+from mpchan.wallet.payer_record import PayerRecord
+from mpchan.wallet.wallet import Wallet
+
+if TYPE_CHECKING:
+    from mpchan.wallet.records import Record
+
+
+def export_latest(wallet: Wallet, prefix: str | None) -> Result:
+    """``payee export-latest``: what the payer has signed last, the settlement before any update.
+
+    It bears the payer's signature alone, in the very bytes that the payer once sent.
+
+    Raises:
+        NotPossible: ``no-update``, nothing is held.
+        UsageError: ``wrong-role``.
+        StorageError: ``channel-damaged``, what is held does not bear the payer's signature.
+    """
+
+    def suitable(record: Record) -> bool:
+        return isinstance(record, PayeeRecord) and record.latest_lock_time is not None
+
+    name = wallet.find_channel(prefix, suitable, "paid in, so that there is something to give back")
+    with wallet.channel_lock(name):
+        record = wallet.load_channel(name)
+    if not isinstance(record, PayeeRecord):
+        raise UsageError("wrong-role", f"in channel {name[:16]} this wallet is the payer")
+    try:
+        incoming, message = latest_message(record.state)
+    except Refused as error:
+        raise StorageError("channel-damaged", f"channel {name[:16]}: {error.message}") from None
+    return {
+        "channel": record.terms.channel_id,
+        "kind": "update" if incoming.number else "settlement",
+        "update": record.updates,
+        "paid_sat": incoming.paid.sat,
+        "lock_time": incoming.transaction.lock_time,
+        "hex": message.to_hex(),
+    }
+
+
+def sync(wallet: Wallet, psbt: Psbt) -> Result:
+    """``payer sync FILE``: take back what this payer's own key has signed, where it is later than what is known.
+
+    Raises:
+        Refused: it is not signed by this payer, or not what the terms allow.
+        NotPossible: ``not-funded``, ``out-of-updates``.
+    """
+    name = named_by(wallet, psbt)
+    with wallet.channel_lock(name):
+        record = enforce(own_channel_rules(wallet, name))
+        synced = enforce(sync_rules(record.state, psbt))
+        after = replace(record, state=synced.state, restored=False)
+        if after != record:
+            found = synced.incoming
+            message = signed_message(after.terms, found.transaction, after.terms.payer_key, found.signature)
+            wallet.save_channel(after, "synced", message.to_hex())
+        result = _view(after, changed=synced.state != record.state)
+        return with_warnings(result, [_contradiction(after, synced)] if synced.conflict else [])
+
+
+def nothing_newer(wallet: Wallet, prefix: str | None) -> Result:
+    """``payer sync --nothing-newer``: the user's word that the lost wallet signed nothing after the backup.
+
+    Raises:
+        UsageError: ``wrong-role``.
+    """
+
+    def suitable(record: Record) -> bool:
+        return isinstance(record, PayerRecord) and record.restored
+
+    name = wallet.find_channel(prefix, suitable, "restored from a backup and not synced yet")
+    with wallet.channel_lock(name):
+        record = wallet.load_channel(name)
+        if not isinstance(record, PayerRecord):
+            raise UsageError("wrong-role", f"in channel {name[:16]} this wallet is the payee")
+        if record.restored:
+            wallet.save_channel(replace(record, restored=False), "nothing-newer")
+        return _view(record, changed=False)
+
+
+def _view(record: PayerRecord, *, changed: bool) -> Result:
+    return {
+        "channel": record.terms.channel_id,
+        "kind": "settlement" if isinstance(record.state, payer.Settling) else "update",
+        "update": record.updates,
+        "paid_sat": record.paid.sat,
+        "remaining_sat": record.share().sat,
+        "changed": changed,
+    }
+
+
+def _contradiction(record: PayerRecord, synced: Synced) -> str:
+    found = synced.incoming
+    what = f"update {found.number}" if found.number else "a settlement"
+    return (
+        f"sync-conflict: {what} of {found.paid} and what this wallet knew of were both signed by you, as two copies "
+        f"of a wallet do; the payee can use either, so {record.paid} count as paid; never use two copies"
+    )
