@@ -41,9 +41,16 @@ class App:
             return self.directory
         return Path(os.environ.get("MPCHAN_WALLET") or click.get_app_dir("mpchan"))
 
-    def wallet(self) -> Wallet:
-        """The wallet, opened."""
-        wallet = Wallet.open(self.wallet_directory)
+    def wallet(self, *, signs: bool = False) -> Wallet:
+        """The wallet, opened.
+
+        Args:
+            signs: the command needs a secret: the passphrase is asked for now, where no lock makes others wait and
+                nothing has changed yet.
+        """
+        wallet = Wallet.open(self.wallet_directory, unlock)
+        if signs:
+            wallet.keys.need_secret()
         if wallet.network.name == "mainnet" and self._signed_before is None:
             self._signed_before = exposed_signatures()
         return wallet
@@ -154,6 +161,13 @@ class App:
             if error.hint:
                 print_error(f"mpchan: hint: {error.hint}")
         return error.exit_code
+
+
+def unlock(attempt: Callable[[str], None]) -> None:
+    """Find the passphrase of keys that are encrypted; see ``asking``, which only they load."""
+    from mpchan.cli.asking import unlock as ask
+
+    ask(attempt)
 
 
 pass_app = click.make_pass_decorator(App, ensure=True)

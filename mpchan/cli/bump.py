@@ -48,7 +48,7 @@ def bump(
     app.check_output(output)
     from mpchan.party import bump as party
 
-    wallet = app.wallet()
+    wallet = app.wallet(signs=True)
     result = party.bump(wallet, app.chain(wallet), channel, rate, sends=not no_broadcast)
     together = FeeRate(result["fee_rate_sat_per_kvb"])
     app.emit(

@@ -120,7 +120,7 @@ def _send(
 ) -> None:
     from mpchan.party import coins
 
-    wallet = app.wallet()
+    wallet = app.wallet(signs=True)
     check_address(address, wallet.network)
 
     def confirm(paid: Amount, fee: Amount) -> None:

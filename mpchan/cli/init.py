@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from mpchan.bitcoin.network import NETWORKS
-from mpchan.cli.app import App, common_options, example, pass_app
+from mpchan.cli.app import App, common_options, example, pass_app, unlock
 from mpchan.cli.files import print_error
 from mpchan.errors import ChainError, ParseError, StorageError, UsageError
 from mpchan.party.common import Result
@@ -25,7 +25,8 @@ _WORDS_ALONE = (
 
 @click.command(
     epilog=example(
-        "mpchan init\nmpchan --wallet ~/seller init --network signet --chain none\nmpchan init --restore < words.txt"
+        "mpchan init\nmpchan --wallet ~/seller init --network signet --chain none\n"
+        "mpchan init --restore < words.txt\nmpchan init --encrypt --show-words"
     )
 )
 @click.option(
@@ -52,6 +53,7 @@ _WORDS_ALONE = (
 )
 @click.option("--proxy", metavar="URL", help="electrum: a SOCKS5 proxy such as Tor's, socks5://HOST:PORT.")
 @click.option("--restore", is_flag=True, help="With the keys of seed words, asked for or from stdin.")
+@click.option("--encrypt", is_flag=True, help="The keys, with a passphrase; see `mpchan passphrase --help`.")
 @click.option("--show-words", is_flag=True, help="Show the seed words; this is the only time.")
 @common_options
 @pass_app
@@ -64,13 +66,16 @@ def init(
     electrum: tuple[str, ...],
     proxy: str | None,
     restore: bool,
+    encrypt: bool,
     show_words: bool,
 ) -> None:
-    """Make a new wallet with new keys, or restore one from its words.
+    """Make a wallet with new keys, or restore one from its words.
 
     --restore takes 12, 15, 18, 21 or 24 words (BIP-0039, English, without a passphrase), never as an argument: in a
     terminal they are typed unseen, else they come on standard input. It then looks for the wallet's addresses as
     `mpchan scan` does. Use it where the old wallet is lost, not beside it.
+
+    --encrypt asks for a passphrase; nothing unencrypted is written to the disk then.
 
     Words alone do not recover the money of open channels: a payer gets it back by the refund (`mpchan payer fund
     --refund-out`), a payee by its channel file. Keep copies of them too.
@@ -80,9 +85,14 @@ def init(
     chain = _chain(network, backend, rpc_url, rpc_cookie, electrum, proxy)
     exposed = _exposed_servers(chain, network) if chain.backend == "electrum" else []
     directory = app.wallet_directory.absolute()
-    words = _asked_words(directory) if restore else None
-    wallet = Wallet.create(directory, NETWORKS[network], chain, words)
+    if restore or encrypt:
+        _refuse_known(directory)
+    words = _asked_words() if restore else None
+    passphrase = _asked_passphrase() if encrypt else None
+    wallet = Wallet.create(directory, NETWORKS[network], chain, words, passphrase, unlock)
     result: Result = {"wallet": str(directory), "network": network, "chain": chain.backend}
+    if wallet.keys.are_encrypted:
+        result["encrypted"] = True
     if restore:
         result.update(_scanned(app, wallet))
     if show_words:
@@ -91,14 +101,15 @@ def init(
         print_error("write these words down, in this order; they are shown this once:")
         print_error(result["words"])
     app.report(result, _people)
-    for line in _said(network, restore or show_words, exposed):
+    for line in _said(network, restore or show_words, wallet.keys.are_encrypted, exposed):
         app.say(line)
     for warning in result.get("warnings", ()):
         app.say(f"mpchan: warning: {warning}")
 
 
 def _people(view: Result) -> str:
-    text = f"made a {view['network']} wallet in {view['wallet']} (chain: {view['chain']})"
+    how = ", keys encrypted" if view.get("encrypted") else ""
+    text = f"made a {view['network']} wallet in {view['wallet']} (chain: {view['chain']}{how})"
     scan = view.get("scan")
     if scan is not None:
         from mpchan.cli.coins import scanned
@@ -107,10 +118,14 @@ def _people(view: Result) -> str:
     return text
 
 
-def _said(network: str, with_words: bool, exposed: list[str]) -> list[str]:
+def _said(network: str, with_words: bool, encrypted: bool, exposed: list[str]) -> list[str]:
     """What people are told besides."""
     lines = [_WORDS_ALONE] if with_words else []
-    if network == "mainnet":
+    if encrypted:
+        from mpchan.cli.passphrase import LOST
+
+        lines.append(LOST)
+    elif network == "mainnet":
         lines.append("keep keys.toml safe: it holds the keys, not encrypted")
     return lines + [
         f"warning: what {server} is asked can be read and changed on the way; servers with TLS end in :s"
@@ -118,15 +133,28 @@ def _said(network: str, with_words: bool, exposed: list[str]) -> list[str]:
     ]
 
 
-def _asked_words(directory: Path) -> str:
-    """The words, typed unseen in a terminal, else all of standard input.
+def _refuse_known(directory: Path) -> None:
+    """Before anybody types.
 
     Raises:
-        StorageError: ``wallet-exists``, before anybody types.
-        ParseError: ``malformed-words``; it never repeats a word.
+        StorageError: ``wallet-exists``.
     """
     if (directory / "wallet.toml").exists():
         raise StorageError("wallet-exists", f"{directory} holds a wallet already")
+
+
+def _asked_passphrase() -> str:
+    from mpchan.cli.asking import CURRENT, new_passphrase
+
+    return new_passphrase(CURRENT)
+
+
+def _asked_words() -> str:
+    """The words, typed unseen in a terminal, else all of standard input.
+
+    Raises:
+        ParseError: ``malformed-words``; it never repeats a word.
+    """
     if sys.stdin is None:
         raise ParseError("malformed-words", "standard input is closed, so there are no seed words")
     if sys.stdin.isatty():

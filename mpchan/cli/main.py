@@ -78,6 +78,7 @@ def _print_version(context: click.Context, parameter: click.Parameter, value: bo
     context_settings={"help_option_names": ["-h", "--help"]},
     lazy={
         "init": "init:init",
+        "passphrase": "main:passphrase",
         "address": "coins:address",
         "balance": "coins:balance",
         "send": "coins:send",
@@ -152,7 +153,21 @@ def payee() -> None:
 )
 @common_options
 def payer() -> None:
-    """The side that pays: open, fund, pay, settle, or take the refund."""
+    """The side that pays: open, fund, pay, settle, or refund."""
+
+
+@click.group(
+    cls=LazyGroup,
+    lazy={"set": "passphrase:set_passphrase", "change": "passphrase:change", "remove": "passphrase:remove"},
+)
+@common_options
+def passphrase() -> None:
+    """Encrypt the keys: set, change or remove their passphrase.
+
+    Commands that sign ask for it. They take it from the descriptor whose number is in MPCHAN_PASSPHRASE_FD, else from
+    the file that MPCHAN_PASSPHRASE_FILE names and that no one else may read, else from the terminal; one line of text
+    in UTF-8. To look, to watch and to take the refund, none is needed.
+    """
 
 
 @click.group(
@@ -161,7 +176,7 @@ def payer() -> None:
 )
 @common_options
 def regtest() -> None:
-    """The embedded chain: play money, judged by Bitcoin Core's engine."""
+    """The embedded chain: play money, Bitcoin Core's engine."""
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -67,7 +67,7 @@ def offer(
     """
     app.check_output(output)
     changes = {key: _plain(value) for key, value in terms.items() if value is not None}
-    wallet = app.wallet()
+    wallet = app.wallet(signs=True)
     if address is not None:
         check_address(address, wallet.network)
     result = payee.offer(wallet, app.chain(wallet), changes, like=like, address=address, force=force)
@@ -102,7 +102,7 @@ def sign_refund(app: App, file: str, output: Path | None) -> None:
     """
     app.check_output(output, file)
     psbt = read_psbt(read_input(file))
-    wallet = app.wallet()
+    wallet = app.wallet(signs=True)
     result = payee.sign_refund(wallet, app.chain(wallet), psbt)
     app.emit(
         result,
@@ -140,7 +140,7 @@ def funding(app: App, file: str, broadcast: bool) -> None:
 def accept(app: App, file: str) -> None:
     """Verify an update, countersign it and keep it. Deliver for the total that it reports as paid."""
     psbt = read_psbt(read_input(file))
-    wallet = app.wallet()
+    wallet = app.wallet(signs=True)
     result = payee.accept(wallet, app.chain(wallet), psbt)
     app.report(result, _accepted)
 
@@ -171,7 +171,7 @@ def settle(app: App, file: str | None, channel: str | None, output: Path | None)
     """
     app.check_output(output, *([file] if file is not None else []))
     psbt = None if file is None else read_psbt(read_input(file))
-    wallet = app.wallet()
+    wallet = app.wallet(signs=psbt is not None)
     result = payee.settle(wallet, app.chain(wallet), psbt, channel)
     app.emit(
         result,

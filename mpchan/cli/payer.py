@@ -94,7 +94,7 @@ def open_channel(
     )
     app.check_output(output, *(name for name in (offer, funding) if name is not None))
     text = None if offer is None else read_text_input(offer)
-    wallet = app.wallet()
+    wallet = app.wallet(signs=True)
     if address is not None:
         check_address(address, wallet.network)
     if funding is not None:
@@ -227,7 +227,7 @@ def fund(
     _check_refund_out(refund_out, output)
     psbt = read_psbt(read_input(file))
     signed = None if funding is None else decode_message(read_input(funding))
-    wallet = app.wallet()
+    wallet = app.wallet(signs=True)
 
     def confirm(terms: Terms) -> None:
         if wallet.network.name == "mainnet" and not yes:
@@ -309,7 +309,7 @@ def pay(
             "usage", "give one of AMOUNT, --total and --last", hint="see `mpchan payer pay --help`"
         )
     app.check_output(output)
-    wallet = app.wallet()
+    wallet = app.wallet(signs=True)
     if amount is not None:
         result = payer.pay(wallet, app.chain(wallet), channel, amount)
     elif total is not None:
@@ -339,7 +339,7 @@ def settle(app: App, total: Amount | None, channel: str | None, output: Path | N
     all of it comes back to you.
     """
     app.check_output(output)
-    wallet = app.wallet()
+    wallet = app.wallet(signs=True)
     result = payer.settle(wallet, app.chain(wallet), channel, total)
     app.emit(
         result,

@@ -2,7 +2,8 @@
 
 storage   durable writes, locks, reading with limits
 config    wallet.toml
-keys      keys.toml: the seed and the key indexes
+keys      the keys that the seed gives, and their indexes
+keys_file the two forms of keys.toml
 sealing   bytes encrypted with a passphrase
 records   a channel's state as JSON
 journal   a channel's history, line by line

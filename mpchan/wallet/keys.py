@@ -1,20 +1,23 @@
-"""``keys.toml``: the seed, and how many keys of each kind are in use.
+"""The wallet's keys: derived from the seed in ``keys.toml``, which also counts how many of each kind are in use.
 
 Coins stand on the BIP-0084 paths, channel keys on ``m/7420'/coin'/0'/i'``. An index is on disk before
 its key is first used, so no crash ever hands out one key twice.
+
+Where the file is encrypted, the public key of the BIP-0084 account makes addresses and finds coins. The passphrase is
+asked for when the first key is needed to sign, and not again in this process. Python cannot wipe memory: secrets stay
+there until the process ends.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, NoReturn
 
-from mpchan.bitcoin.bip84 import change_path, receive_path
-from mpchan.bitcoin.hd import ExtendedKey
+from mpchan.bitcoin.bip84 import account_path, change_path, change_steps, receive_path, receive_steps
+from mpchan.bitcoin.hd import ExtendedKey, ExtendedPublicKey
 from mpchan.bitcoin.network import Network
 from mpchan.bitcoin.script import key_to_p2wpkh_script, p2wpkh_script_code
 from mpchan.bitcoin.sighash import SIGHASH_ALL, segwit_v0_sighash
@@ -22,10 +25,21 @@ from mpchan.bitcoin.signature import PrivateKey
 from mpchan.bitcoin.tx import Transaction, TxOut
 from mpchan.channel.signing import ChannelKey
 from mpchan.errors import ParseError, StorageError
-from mpchan.units import checked_int
-from mpchan.wallet.storage import read_text, write_durably
+from mpchan.wallet.keys_file import (
+    KINDS,
+    Indexes,
+    Locked,
+    Secret,
+    bound_to,
+    encrypted_text,
+    parse_keys,
+    plain_text,
+)
+from mpchan.wallet.storage import discard_leftovers, read_text, write_durably
 
-KEYS_VERSION = 1
+if TYPE_CHECKING:
+    from mpchan.wallet.sealing import Cost
+
 ENTROPY_BYTES = 16
 _PURPOSE_CHANNEL = 7420
 _HARDENED = 1 << 31
@@ -33,23 +47,40 @@ RESTORE_STEP = 1_000
 """The channel keys of a restored wallet begin at a multiple of this."""
 
 _RESTORE_STEPS = 1_000_000
-_KINDS = ("channel", "receive", "change")
+
+Unlocker = Callable[[Callable[[str], None]], None]
+"""Finds the passphrase: calls what it is given with one, which raises ``passphrase-wrong`` or returns."""
+
+
+def no_passphrase(attempt: Callable[[str], None]) -> NoReturn:
+    """The unlocker where nobody can be asked.
+
+    Raises:
+        StorageError: ``passphrase-needed``.
+    """
+    raise StorageError("passphrase-needed", "the keys are encrypted, and there is no passphrase")
 
 
 class Keys:
-    """The keys of one wallet. Whoever calls ``allocate`` holds the wallet's lock.
+    """The keys of one wallet. Whoever calls ``allocate``, ``encrypt`` or ``store_plain`` holds the wallet's lock."""
 
-    The file keeps the words' entropy and, so that no command needs the word list, the BIP-0039 seed made from them.
-    """
-
-    def __init__(self, path: Path, network: Network, table: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        network: Network,
+        held: Secret | Locked,
+        indexes: Indexes,
+        unlocker: Unlocker = no_passphrase,
+    ) -> None:
         self._path = path
         self._network = network
-        self._entropy: bytes = table["entropy"]
-        self._seed: bytes = table["seed"]
-        self._next: dict[str, int] = {kind: table[f"next_{kind}"] for kind in _KINDS}
-        self._master = ExtendedKey.from_seed(self._seed)
+        self._locked = held if isinstance(held, Locked) else None
+        self._secret = held if isinstance(held, Secret) else None
+        self._next = indexes
+        self._unlocker = unlocker
+        self._master: ExtendedKey | None = None
         self._branches: dict[str, ExtendedKey] = {}
+        self._public_branches: dict[str, ExtendedPublicKey] = {}
         self._scripts: dict[bytes, tuple[str, int]] = {}
         self._scanned = {"receive": 0, "change": 0}
         self._channel_keys: dict[int, ChannelKey] = {}
@@ -58,16 +89,19 @@ class Keys:
         return f"Keys({str(self._path)!r})"
 
     @classmethod
-    def create(cls, path: Path, network: Network) -> Keys:
+    def create(cls, path: Path, network: Network, passphrase: str | None = None) -> Keys:
         """Make a new seed from the system's randomness and write the file (mode 0600).
 
+        Args:
+            passphrase: where the file is to be encrypted; nothing plain is ever written then.
+
         Raises:
-            StorageError: ``wallet-exists``, ``write-failed``.
+            StorageError: ``wallet-exists``, ``write-failed``, ``passphrase-unusable``.
         """
-        return cls._made(path, network, os.urandom(ENTROPY_BYTES), 0)
+        return cls._made(path, network, os.urandom(ENTROPY_BYTES), 0, passphrase)
 
     @classmethod
-    def restore(cls, path: Path, network: Network, words: str) -> Keys:
+    def restore(cls, path: Path, network: Network, words: str, passphrase: str | None = None) -> Keys:
         """Write the file (mode 0600) of a wallet whose words somebody kept.
 
         Words tell no index. A channel key that comes a second time could sign a second refund for a funding that the
@@ -76,60 +110,147 @@ class Keys:
 
         Raises:
             ParseError: ``malformed-words``.
-            StorageError: ``wallet-exists``, ``write-failed``.
+            StorageError: ``wallet-exists``, ``write-failed``, ``passphrase-unusable``.
         """
         from mpchan.bitcoin.seed_words import words_to_entropy
 
         steps = 1 + int.from_bytes(os.urandom(8), "big") % _RESTORE_STEPS
-        return cls._made(path, network, words_to_entropy(words), steps * RESTORE_STEP)
+        return cls._made(path, network, words_to_entropy(words), steps * RESTORE_STEP, passphrase)
 
     @classmethod
-    def _made(cls, path: Path, network: Network, entropy: bytes, next_channel: int) -> Keys:
+    def _made(
+        cls, path: Path, network: Network, entropy: bytes, next_channel: int, passphrase: str | None
+    ) -> Keys:
         from mpchan.bitcoin.seed_words import entropy_to_words, words_to_seed
 
         if path.exists():
             raise StorageError("wallet-exists", f"{path} exists and holds keys")
-        indexes = {f"next_{kind}": next_channel if kind == "channel" else 0 for kind in _KINDS}
+        indexes = {**dict.fromkeys(KINDS, 0), "channel": next_channel}
         seed = words_to_seed(entropy_to_words(entropy))
-        keys = cls(path, network, {"entropy": entropy, "seed": seed, **indexes})
-        keys._save()
+        keys = cls(path, network, Secret(entropy, seed), indexes)
+        if passphrase is None:
+            keys._save()
+        else:
+            keys.encrypt(passphrase)
         return keys
 
     @classmethod
-    def load(cls, path: Path, network: Network) -> Keys:
-        """Read the file.
+    def load(cls, path: Path, network: Network, unlocker: Unlocker = no_passphrase) -> Keys:
+        """Read the file; the passphrase of an encrypted one is not asked for yet.
 
         Raises:
             StorageError: ``keys-permissions`` when others may read it, ``keys-damaged``, ``file-missing``.
         """
-        import tomli
-
         _check_permissions(path)
         try:
-            return cls(path, network, _checked(tomli.loads(read_text(path))))
-        except (tomli.TOMLDecodeError, RecursionError, ValueError, ParseError) as error:
-            reason = error.message if isinstance(error, ParseError) else "not valid TOML"
+            held, indexes = parse_keys(read_text(path), network)
+        except ParseError as error:
             raise StorageError(
-                "keys-damaged", f"{path}: {reason}", hint="restore the wallet from a backup"
+                "keys-damaged", f"{path}: {error.message}", hint="restore the wallet from a backup"
             ) from None
+        return cls(path, network, held, indexes, unlocker)
 
     def _save(self) -> None:
-        import tomli_w
+        if self._locked is not None:
+            text = encrypted_text(self._locked, self._next, self._network)
+        else:
+            text = plain_text(self._opened(), self._next)
+        write_durably(self._path, text.encode(), mode=0o600)
 
-        table = {
-            "version": KEYS_VERSION,
-            "entropy": self._entropy.hex(),
-            "seed": self._seed.hex(),
-            "checksum": _checksum(self._entropy, self._seed),
-            **{f"next_{kind}": self._next[kind] for kind in _KINDS},
-        }
-        write_durably(self._path, (_HEADER + tomli_w.dumps(table)).encode(), mode=0o600)
+    # the passphrase -------------------------------------------------------------------------------
+
+    @property
+    def are_encrypted(self) -> bool:
+        """Whether the file is."""
+        return self._locked is not None
+
+    def unlock(self, passphrase: str) -> None:
+        """Open the secrets of an encrypted file; where they are open, check the passphrase all the same.
+
+        Raises:
+            StorageError: ``passphrase-wrong``, ``passphrase-unusable``, ``no-memory``.
+        """
+        from mpchan.wallet.sealing import open_sealed
+
+        if self._locked is not None:
+            bound = bound_to(self._locked.account, self._network)
+            self._secret = Secret.from_bytes(open_sealed(self._locked.sealed, passphrase, bound))
+
+    def need_secret(self) -> None:
+        """Ask for the passphrase now, if need be: a person who types it should not hold a lock meanwhile.
+
+        Raises:
+            StorageError: ``passphrase-needed``, ``passphrase-wrong`` and others of whoever is asked.
+        """
+        self._opened()
+
+    def _opened(self) -> Secret:
+        if self._secret is None:
+            self._unlocker(self.unlock)
+        if self._secret is None:
+            no_passphrase(self.unlock)
+        return self._secret
+
+    def stay_unlocked(self, before: Keys) -> None:
+        """Take over what the same file was opened to a moment ago.
+
+        Raises:
+            StorageError: ``passphrase-changed``, where somebody has set another passphrase since.
+        """
+        if self._locked is None or before._secret is None:
+            return
+        if self._locked != before._locked:
+            raise StorageError(
+                "passphrase-changed",
+                f"{self._path}: the passphrase was changed meanwhile",
+                hint="run the command again",
+            )
+        self._secret = before._secret
+
+    def encrypt(self, passphrase: str, cost: Cost | None = None) -> None:
+        """Write the file encrypted, with a new salt, instead of what it was; durable on return.
+
+        What a killed process has left of an older file goes too.
+
+        Args:
+            cost: of one guess; None for the usual one.
+
+        Raises:
+            StorageError: ``passphrase-unusable``, ``no-memory``, ``write-failed``; the file is as it was then.
+        """
+        from mpchan.wallet.sealing import USUAL_COST, seal
+
+        secret, account = self._opened(), self._account()
+        bound = bound_to(account, self._network)
+        before = self._locked
+        self._locked = Locked(account, seal(secret.to_bytes(), passphrase, bound, cost or USUAL_COST))
+        self._save_or(before)
+        discard_leftovers(self._path)
+
+    def store_plain(self) -> None:
+        """Write the file without encryption; durable on return.
+
+        Raises:
+            StorageError: ``write-failed``; the file is as it was then.
+        """
+        self.need_secret()
+        before, self._locked = self._locked, None
+        self._save_or(before)
+
+    def _save_or(self, before: Locked | None) -> None:
+        try:
+            self._save()
+        except StorageError:
+            self._locked = before
+            raise
+
+    # words ----------------------------------------------------------------------------------------
 
     def seed_words(self) -> str:
         """The words that the seed is made of (BIP-0039). They are the money: for ``init --show-words`` alone."""
         from mpchan.bitcoin.seed_words import entropy_to_words
 
-        return entropy_to_words(self._entropy)
+        return entropy_to_words(self._opened().entropy)
 
     def come_from(self, words: str) -> bool:
         """Whether these are the words of this seed.
@@ -139,7 +260,9 @@ class Keys:
         """
         from mpchan.bitcoin.seed_words import words_to_entropy
 
-        return words_to_entropy(words) == self._entropy
+        return words_to_entropy(words) == self._opened().entropy
+
+    # indexes --------------------------------------------------------------------------------------
 
     def next_index(self, kind: str) -> int:
         """The index that ``allocate`` takes next, to prepare with; it must not leave before it is allocated."""
@@ -157,22 +280,38 @@ class Keys:
             self._next[kind] = max(self._next[kind], index)
         self._save()
 
+    # keys -----------------------------------------------------------------------------------------
+
     def channel_key(self, index: int) -> ChannelKey:
         """The channel key ``m/7420'/coin'/0'/index'``."""
         if index not in self._channel_keys:
             path = (_PURPOSE_CHANNEL, self._network.coin_type, 0, index)
-            private_key = self._master.derive([step + _HARDENED for step in path]).private_key
+            private_key = self._root().derive([step + _HARDENED for step in path]).private_key
             self._channel_keys[index] = ChannelKey(private_key)
         return self._channel_keys[index]
 
+    def _root(self) -> ExtendedKey:
+        if self._master is None:
+            self._master = ExtendedKey.from_seed(self._opened().seed)
+        return self._master
+
+    def _account(self) -> ExtendedPublicKey:
+        """The public key of ``m/84'/coin'/0'``."""
+        if self._locked is not None:
+            return self._locked.account
+        return self._root().derive(account_path(self._network)).neuter()
+
     def script(self, kind: str, index: int) -> bytes:
-        """The P2WPKH scriptPubKey of a ``receive`` or ``change`` key."""
-        return key_to_p2wpkh_script(self._coin_key(kind, index).public_key.sec)
+        """The P2WPKH scriptPubKey of a ``receive`` or ``change`` key; no secret is needed for it."""
+        *branch, last = (receive_steps if kind == "receive" else change_steps)(index)
+        if kind not in self._public_branches:
+            self._public_branches[kind] = self._account().derive(branch)
+        return key_to_p2wpkh_script(self._public_branches[kind].child(last).public_key.sec)
 
     def _coin_key(self, kind: str, index: int) -> PrivateKey:
         *branch, last = (receive_path if kind == "receive" else change_path)(self._network, index)
         if kind not in self._branches:
-            self._branches[kind] = self._master.derive(branch)
+            self._branches[kind] = self._root().derive(branch)
         return self._branches[kind].child(last).private_key
 
     def scripts(self) -> dict[bytes, tuple[str, int]]:
@@ -219,13 +358,6 @@ class Keys:
         return signed
 
 
-_HEADER = "# SECRET: whoever has this file has the wallet's money. Do not edit.\n"
-
-
-def _checksum(entropy: bytes, seed: bytes) -> str:
-    return hashlib.sha256(b"mpchan keys" + entropy + seed).hexdigest()[:16]
-
-
 def _check_permissions(path: Path) -> None:
     try:
         mode = stat.S_IMODE(os.stat(path).st_mode)
@@ -235,22 +367,3 @@ def _check_permissions(path: Path) -> None:
         raise StorageError(
             "keys-permissions", f"{path} is readable by others (mode {mode:04o})", hint=f"chmod 600 {path}"
         )
-
-
-def _checked(table: dict[str, Any]) -> dict[str, Any]:
-    names = ("version", "entropy", "seed", "checksum", *(f"next_{kind}" for kind in _KINDS))
-    if set(table) != set(names):
-        raise ParseError("keys-damaged", f"keys differ from {', '.join(names)}")
-    if table["version"] != KEYS_VERSION:
-        raise ParseError("keys-damaged", "unknown version")
-    try:
-        entropy, seed = bytes.fromhex(table["entropy"]), bytes.fromhex(table["seed"])
-    except (TypeError, ValueError):
-        raise ParseError("keys-damaged", "entropy or seed is not hex") from None
-    if table["checksum"] != _checksum(entropy, seed) or len(seed) != 64:
-        raise ParseError("keys-damaged", "checksum does not fit")
-    indexes = {
-        f"next_{kind}": checked_int(table[f"next_{kind}"], 0, _HARDENED - 1, f"next_{kind}")
-        for kind in _KINDS
-    }
-    return {"entropy": entropy, "seed": seed, **indexes}

@@ -106,6 +106,20 @@ def sync_file(path: Path) -> None:
         raise storage_error("write-failed", path, error) from error
 
 
+def discard_leftovers(path: Path) -> None:
+    """Delete what killed processes have left beside ``path``. Whoever calls this is the only one who may write it.
+
+    Raises:
+        StorageError: ``write-failed``.
+    """
+    try:
+        for name in os.listdir(path.parent):
+            if name.startswith(f".{path.name}.") and name.endswith(".tmp"):
+                durability.unlink(path.parent / name)
+    except OSError as error:
+        raise storage_error("write-failed", path, error) from error
+
+
 def make_directory(path: Path) -> None:
     """Make a directory (and its parents) that only its owner can enter; durable on return.
 

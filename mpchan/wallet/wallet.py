@@ -1,7 +1,7 @@
 """The wallet directory as a whole.
 
     wallet.toml                    settings, for people
-    keys.toml                      the seed; mode 0600
+    keys.toml                      the seed, plain or encrypted; mode 0600
     offers/<offer_id>.toml         the payee's own offers, as they are handed out
     offers/<offer_id>.json         the offer's key index, and the channel that it served
     channels/<txid>-<vout>.journal one channel: all that happened in it
@@ -31,7 +31,7 @@ from mpchan.units import OutPoint
 from mpchan.values import frozen
 from mpchan.wallet.channel_files import ChannelFiles
 from mpchan.wallet.config import ChainConfig, Config, config_text
-from mpchan.wallet.keys import Keys
+from mpchan.wallet.keys import Keys, Unlocker, no_passphrase
 from mpchan.wallet.storage import (
     LOCK_TIMEOUT_SECONDS,
     close_to_others,
@@ -76,7 +76,8 @@ class Wallet:
         patience: seconds to wait for a channel that another process holds.
     """
 
-    def __init__(self, directory: Path, config: Config) -> None:
+    def __init__(self, directory: Path, config: Config, unlocker: Unlocker = no_passphrase) -> None:
+        self._unlocker = unlocker
         self.directory = directory
         self.patience = LOCK_TIMEOUT_SECONDS
         self.config = config
@@ -89,22 +90,39 @@ class Wallet:
     @cached_property
     def keys(self) -> Keys:
         """The keys, as they stood on disk at the first use; see ``fresh_keys``."""
-        return Keys.load(self.directory / "keys.toml", self.network)
+        return Keys.load(self.directory / "keys.toml", self.network, self._unlocker)
 
     def fresh_keys(self) -> Keys:
-        """The keys read again; to be called under ``lock`` before ``allocate``."""
-        self.__dict__.pop("keys", None)
+        """The keys read again; to be called under ``lock`` before ``allocate``.
+
+        Raises:
+            StorageError: as ``Keys.load``; ``passphrase-changed``.
+        """
+        before: Keys | None = self.__dict__.pop("keys", None)
+        if before is not None:
+            self.keys.stay_unlocked(before)
         return self.keys
 
     @classmethod
     def create(
-        cls, directory: Path, network: Network, chain: ChainConfig, words: str | None = None
+        cls,
+        directory: Path,
+        network: Network,
+        chain: ChainConfig,
+        words: str | None = None,
+        passphrase: str | None = None,
+        unlocker: Unlocker = no_passphrase,
     ) -> Wallet:
         """Make a new wallet, with new keys or with those of seed words.
 
+        Args:
+            passphrase: where the keys are to be encrypted.
+            unlocker: asked where an earlier attempt has left keys that are encrypted already.
+
         Raises:
             ParseError: ``malformed-words``, nothing is made then; ``malformed-config`` for a name that is not UTF-8.
-            StorageError: ``wallet-exists``, ``directory-permissions``, ``write-failed``.
+            StorageError: ``wallet-exists``, ``directory-permissions``, ``write-failed``, ``passphrase-unusable``;
+                ``passphrase-wrong``, where it is not that of keys that are encrypted already.
         """
         if words is not None:
             from mpchan.bitcoin.seed_words import words_to_entropy
@@ -126,19 +144,22 @@ class Wallet:
             make_directory(directory / "channels")
             keys_path = directory / "keys.toml"
             if keys_path.exists():  # an earlier init was cut short after the keys: they may be known already
-                keys = Keys.load(keys_path, network)
-                if words is not None and not keys.come_from(words):
-                    raise StorageError("wallet-exists", f"{keys_path} holds the keys of other words")
+                keys = _left_keys(keys_path, network, words, passphrase, unlocker)
             elif words is not None:
-                Keys.restore(keys_path, network, words)
+                keys = Keys.restore(keys_path, network, words, passphrase)
             else:
-                Keys.create(keys_path, network)
+                keys = Keys.create(keys_path, network, passphrase)
             write_durably(directory / "wallet.toml", data, mode=0o600)
-        return cls(directory, config)
+        wallet = cls(directory, config, unlocker)
+        wallet.__dict__["keys"] = keys
+        return wallet
 
     @classmethod
-    def open(cls, directory: Path) -> Wallet:
+    def open(cls, directory: Path, unlocker: Unlocker = no_passphrase) -> Wallet:
         """Open an existing wallet.
+
+        Args:
+            unlocker: asked for the passphrase when the first secret is needed.
 
         Raises:
             StorageError: ``no-wallet``, ``read-failed``.
@@ -153,7 +174,7 @@ class Wallet:
             raise StorageError(
                 "no-wallet", f"there is no wallet in {directory}", hint="make one with `mpchan init`"
             ) from None
-        return cls(directory, Config.from_toml(text, source=path))
+        return cls(directory, Config.from_toml(text, source=path), unlocker)
 
     def lock(self) -> AbstractContextManager[None]:
         """Hold the wallet: for keys, offers and the choice of coins."""
@@ -402,6 +423,20 @@ class Wallet:
             if own is not None and own.offer.payee_key.sec in keys:
                 return own
         return None
+
+
+def _left_keys(
+    path: Path, network: Network, words: str | None, passphrase: str | None, unlocker: Unlocker
+) -> Keys:
+    """Keys that an earlier ``create`` has left, encrypted where that is asked for."""
+    keys = Keys.load(path, network, unlocker)
+    if passphrase is not None:
+        keys.unlock(passphrase)
+    if words is not None and not keys.come_from(words):
+        raise StorageError("wallet-exists", f"{path} holds the keys of other words")
+    if passphrase is not None and not keys.are_encrypted:
+        keys.encrypt(passphrase)
+    return keys
 
 
 def _mentions(path: Path, words: Collection[str]) -> bool:

@@ -22,8 +22,12 @@ OPTIONS: dict[str, set[str]] = {
         "--electrum",
         "--proxy",
         "--restore",
+        "--encrypt",
         "--show-words",
     },
+    "passphrase set": set(),
+    "passphrase change": set(),
+    "passphrase remove": set(),
     "address": set(),
     "balance": CHAIN,
     "send": CHAIN | OUTPUT | {"--all", "--fee-rate", "--no-broadcast", "--resend", "--forget", "--yes"},
@@ -73,7 +77,7 @@ OPTIONS: dict[str, set[str]] = {
     "regtest status": set(),
 }
 SHORT_FORMS = {"open": "payer open", "pay": "payer pay", "refund": "payer refund"}
-GROUPS = {"payee", "payer", "regtest"}
+GROUPS = {"passphrase", "payee", "payer", "regtest"}
 ELSEWHERE = {"demo"}
 """Commands with tests of their own."""
 
