@@ -47,7 +47,7 @@ _MAX_MIXES = 1 << 24
 
 @frozen
 class Cost:
-    """What one guess of the passphrase costs: ``128 * n * r`` bytes of memory, and time in proportion to ``n * r * p``.
+    """What one guess costs: ``128 * r * (n + p)`` bytes of memory, and time in proportion to ``n * r * p``.
 
     Attributes:
         n: a power of two from 2 on.
@@ -71,7 +71,7 @@ class Cost:
             raise _malformed(f"scrypt's {error.message}") from None
         if self.n & (self.n - 1):
             raise _malformed(f"scrypt's n is {self.n}, no power of two")
-        if self.n * self.r > _MAX_BLOCKS or self.n * self.r * self.p > _MAX_MIXES:
+        if self.r * (self.n + self.p) > _MAX_BLOCKS or self.n * self.r * self.p > _MAX_MIXES:
             raise _malformed(
                 f"scrypt's cost n={self.n} r={self.r} p={self.p} is beyond what a wallet may ask for"
             )
@@ -183,7 +183,8 @@ def scrypt(secret: bytes, salt: bytes, cost: Cost, length: int = _KEY_BYTES) -> 
         return Scrypt(salt=salt, length=length, n=cost.n, r=cost.r, p=cost.p).derive(secret)
     except MemoryError:
         raise StorageError(
-            "no-memory", f"the passphrase needs {128 * cost.n * cost.r >> 20} MiB of memory to be tried"
+            "no-memory",
+            f"the passphrase needs {128 * cost.r * (cost.n + cost.p) >> 20} MiB of memory to be tried",
         ) from None
 
 

@@ -159,7 +159,9 @@ def test_another_cost_is_another_key(changes: dict[str, int]) -> None:
         {"n": 1 << 22},
         {"n": 1 << 62, "r": 1 << 20},
         {"n": 1 << 20, "r": 4},
-        {"n": 1 << 18, "r": 8, "p": 9},
+        {"n": 1 << 17, "r": 8, "p": 17},
+        {"n": 1 << 18, "r": 8},
+        {"n": 2, "r": 1 << 19, "p": 3},
         {"r": 0},
         {"r": 1 << 30},
         {"p": 0},
@@ -184,12 +186,12 @@ def test_what_is_no_sealed_table(changes: dict[str, object]) -> None:
 
 
 def test_the_most_that_a_table_may_ask_for() -> None:
-    """256 MiB, and 16,777,216 block mixes."""
-    for most in ((1 << 18, 8, 8), (1 << 21, 1, 8), (2, 1 << 20, 8)):
-        assert 128 * most[0] * most[1] == 256 << 20
-        Cost(*most)
+    """256 MiB with scrypt's p blocks of 128 * r bytes counted, and 16,777,216 block mixes."""
+    for n, r, p in ((1 << 17, 8, 16), (1 << 20, 1, 16), (2, 1 << 19, 2), (2, 1, (1 << 21) - 2)):
+        assert 128 * r * (n + p) <= 256 << 20
+        Cost(n, r, p)
         with pytest.raises(ParseError):
-            Cost(most[0], most[1], most[2] + 1)
+            Cost(n, r, p + 1)
 
 
 def test_a_passphrase_is_normalised() -> None:
