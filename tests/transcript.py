@@ -177,6 +177,9 @@ class Shell:
         if done.out and "verify" in done.command.split():  # a refusal is this command's answer
             assert self.changes(before) == [], done
             return
+        if done.out and "fsck" in done.command.split():  # so is what is wrong with the files
+            assert "--repair" in done.command.split() or self.changes(before) == [], done
+            return
         assert done.out == "", done
         changes = self.changes(before)
         if done.code in (7, 8):  # the state may be saved, and only its message or its transaction be held up

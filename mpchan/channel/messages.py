@@ -17,7 +17,7 @@ from mpchan.bitcoin.tx import Transaction
 from mpchan.channel.rules import Check, Rule
 from mpchan.channel.signing import channel_sighash
 from mpchan.channel.terms import Terms
-from mpchan.errors import ParseError
+from mpchan.errors import ParseError, StorageError
 from mpchan.units import Amount
 
 
@@ -53,6 +53,24 @@ def one_signature(terms: Terms, transaction: Transaction, signer: PublicKey) -> 
     """One party's signature out of a transaction that holds both, as ``complete`` made it."""
     first = signer.sec == min(terms.payer_key.sec, terms.offer.payee_key.sec)
     return transaction.inputs[0].witness[1 if first else 2]
+
+
+def complete_rules(terms: Terms, unsigned: Transaction, transaction: Transaction) -> Check[None]:
+    """A stored transaction is the one that the terms allow, with the good signatures of both parties."""
+    yield Rule(
+        "stored-transaction",
+        transaction.without_witness() == unsigned,
+        "txid of the stored transaction",
+        unsigned.txid,
+        transaction.txid,
+        error=StorageError,
+    )
+    witness = transaction.inputs[0].witness
+    whole = len(witness) == 4 and witness[0] == b"" and witness[3] == terms.witness_script
+    text = "the stored transaction has another witness than two signatures"
+    yield Rule("stored-witness", whole, text, error=StorageError)
+    for signer in (terms.payer_key, terms.offer.payee_key):
+        yield from signature_rules(terms, unsigned, signer, one_signature(terms, transaction, signer))
 
 
 def single_input_rules(psbt: Psbt) -> Check[None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
@@ -177,8 +177,24 @@ def print_output(text: str, hint: str = AGAIN) -> None:
         raise not_emitted(f"standard output: {_reason(error)}", hint) from error
 
 
-def _print(stream: TextIO, text: str) -> None:
-    stream.write(text + "\n")
+def print_pieces(pieces: Iterable[str], hint: str = AGAIN) -> None:
+    """Print a long text piece by piece, and make sure that it left.
+
+    Raises:
+        StorageError: ``not-emitted``, with ``hint``.
+    """
+    if sys.stdout is None:
+        raise not_emitted("standard output is closed", hint)
+    for piece in pieces:
+        try:
+            durability.step("emit", _print, sys.stdout, piece, "")
+        except (OSError, ValueError) as error:
+            silence(sys.stdout)
+            raise not_emitted(f"standard output: {_reason(error)}", hint) from error
+
+
+def _print(stream: TextIO, text: str, end: str = "\n") -> None:
+    stream.write(text + end)
     stream.flush()
 
 

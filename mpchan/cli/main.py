@@ -87,6 +87,8 @@ def _print_version(context: click.Context, parameter: click.Parameter, value: bo
         "show": "wallet:show",
         "inspect": "wallet:inspect",
         "verify": "verify:verify",
+        "history": "journal:history",
+        "fsck": "journal:fsck",
         "wait": "wallet:wait",
         "watch": "watch:watch",
         "payee": "main:payee",

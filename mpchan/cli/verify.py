@@ -29,7 +29,7 @@ def verify(app: App, file: str, channel: str | None) -> int:
     FILE is any message of the other party: an offer, a refund request, a signed refund, the funding, an update or a
     settlement. Nothing is changed. The rules are those of the command that would take it.
 
-    The exit code is 0 when it would be taken, else that of the first broken rule. This is the one command that writes
+    The exit code is 0 when it would be taken, else that of the first broken rule. It writes
     to stdout then too: the rules, and which one failed. Where the chain cannot be asked (exit 8), the rules that do not
     need it are shown.
     """

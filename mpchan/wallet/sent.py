@@ -95,6 +95,10 @@ class SentTransactions:
         """
         return {record.txid: record for record in map(self._load, self._files())}
 
+    def names(self) -> list[str]:
+        """The txids of all records, sorted; whether they can be read is not asked."""
+        return [path.name[:-5] for path in self._files()]
+
     def children_of(self, parent: Txid) -> list[Sent]:
         """Those that pay for this transaction, the one that pays most first: it replaces the others.
 

@@ -375,6 +375,10 @@ class Wallet:
     def _offer_path(self, offer_id: str, suffix: str = "toml") -> Path:
         return self.directory / "offers" / f"{offer_id}.{suffix}"
 
+    def offer_ids(self) -> list[str]:
+        """The ids of all own offers, sorted."""
+        return [path.name[:-5] for path in self._files("offers", ".toml")]
+
     def save_offer(self, own: OwnOffer) -> None:
         """Write an offer and what this wallet knows of it; durable on return, the text last."""
         state = {

@@ -36,6 +36,8 @@ OPTIONS: dict[str, set[str]] = {
     "show": CHAIN | CHANNEL | {"--descriptor"},
     "inspect": {"--network"},
     "verify": CHAIN | CHANNEL,
+    "history": CHANNEL,
+    "fsck": CHANNEL | {"--repair"},
     "wait": CHAIN | CHANNEL | {"--for", "--timeout"},
     "watch": {"--once", "--interval"},
     "payee offer": OUTPUT

@@ -1,0 +1,252 @@
+"""``fsck``: whether all that the wallet has on disk is whole and fits together, and mending what can be mended.
+
+Nothing is asked of the chain. Each file that something is wrong with is named; the others are looked at all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
+
+from mpchan.channel import payer
+from mpchan.channel.rules import Check, Rule, explain
+from mpchan.errors import MpchanError, StorageError
+from mpchan.party.common import Result
+from mpchan.party.fsck_rules import Lines, record_rules
+from mpchan.values import frozen, replace
+from mpchan.wallet.payer_record import PayerRecord
+from mpchan.wallet.records import body_of, record_of
+from mpchan.wallet.recovery import Examination, examine, rebuild, restart
+from mpchan.wallet.wallet import Wallet
+
+if TYPE_CHECKING:
+    from mpchan.wallet.records import Record
+
+
+@frozen
+class Subject:
+    """One thing that was looked at.
+
+    Attributes:
+        kind: keys, offer, plan, sent, channel, or wallet for all of them together.
+        rules: what was asked of it, as far as that came.
+        repaired: what was done about it.
+        warnings: what people have to do themselves.
+    """
+
+    kind: str
+    name: str
+    rules: tuple[Rule, ...]
+    repaired: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong with it, or nothing any more."""
+        return all(rule.ok for rule in self.rules)
+
+    def to_dict(self) -> Result:
+        """For ``--json``."""
+        return {
+            "kind": self.kind,
+            "name": self.name,
+            "ok": self.ok,
+            "rules": [
+                {"rule": rule.slug, "ok": rule.ok, "message": None if rule.ok else rule.failure().message}
+                for rule in self.rules
+            ],
+            "repaired": list(self.repaired),
+        }
+
+
+def fsck(wallet: Wallet, prefix: str | None = None, *, repair: bool = False) -> Result:
+    """Look at everything, or at one channel.
+
+    Args:
+        prefix: of the channel; None for the whole wallet.
+        repair: mend what can be mended.
+
+    Raises:
+        UsageError, NotPossible: ``prefix`` names no channel, or several.
+        StorageError: ``locked``, ``write-failed`` while something is mended.
+    """
+    keys_rule = _of("keys", lambda: wallet.keys)
+    has_keys = keys_rule.ok
+    if prefix is None:
+        names = wallet.channel_names()
+        subjects = [
+            Subject("keys", "keys.toml", (keys_rule,)),
+            *_offers(wallet),
+            *_plans(wallet),
+            *_sent(wallet),
+        ]
+    else:
+        names = [wallet.find_channel(prefix, lambda record: True, "known")]
+        subjects = []
+    subjects += [_channel(wallet, name, has_keys, repair) for name in names]
+    if prefix is None:
+        subjects.append(Subject("wallet", "keys", tuple(_key_rules(wallet) if has_keys else ())))
+    wrong = [subject for subject in subjects if not subject.ok]
+    return {
+        "checked": len(subjects),
+        "wrong": len(wrong),
+        "subjects": [subject.to_dict() for subject in subjects],
+        "warnings": [warning for subject in subjects for warning in subject.warnings],
+        "exit_code": StorageError.exit_code if wrong else 0,
+    }
+
+
+def _of(slug: str, read: Callable[[], object]) -> Rule:
+    """A file that can be read is one kept rule; the reason why it cannot is the broken one."""
+    try:
+        read()
+    except MpchanError as error:
+        return Rule(error.slug, False, error.message, error=StorageError)
+    return Rule(slug, True, "")
+
+
+def _offers(wallet: Wallet) -> Iterator[Subject]:
+    for offer_id in wallet.offer_ids():
+        rules = [_of("offer", lambda offer_id=offer_id: wallet.load_offer(offer_id))]  # type: ignore[misc]
+        if rules[0].ok:
+            rules.append(_index_rule(wallet, wallet.load_offer(offer_id).key_index))
+        yield Subject("offer", offer_id, tuple(rules))
+
+
+def _plans(wallet: Wallet) -> Iterator[Subject]:
+    for path in wallet.plans.files():
+        rules = [_of("plan", lambda path=path: wallet.plans.load(path))]  # type: ignore[misc]
+        if rules[0].ok:
+            rules.append(_index_rule(wallet, wallet.plans.load(path).key_index))
+        yield Subject("plan", path.stem, tuple(rules))
+
+
+def _sent(wallet: Wallet) -> Iterator[Subject]:
+    for txid in wallet.sent.names():
+        yield Subject("sent", txid, (_of("sent", lambda txid=txid: wallet.sent.find(txid)),))  # type: ignore[misc]
+
+
+def _index_rule(wallet: Wallet, index: int) -> Rule:
+    following = wallet.keys.next_index("channel")
+    text = "index of the channel key"
+    return Rule("key-index", index < following, text, f"below {following}", index, error=StorageError)
+
+
+def _key_rules(wallet: Wallet) -> Iterator[Rule]:
+    """No two channels or offers of this wallet have one key.
+
+    A plan, and every channel that was opened with the funding of another wallet under it, are one opening: the payee
+    signs for one of them.
+    """
+    owners: dict[int, tuple[str, str]] = {}
+    served: set[str] = set()
+    offers = [wallet.load_offer(offer_id) for offer_id in wallet.offer_ids() if _readable(wallet, offer_id)]
+    claims = [(own.key_index, "offer", own.offer.offer_id) for own in offers]
+    claims += [(plan.key_index, "plan", plan.offer.offer_id) for plan in wallet.plans]
+    records = list(wallet.channels())
+    claims += [(record.key_index, _opening(record), record.terms.offer.offer_id) for record in records]
+    for index, kind, offer_id in claims:
+        first = owners.setdefault(index, (kind, offer_id))
+        # an offer and the channel that the payee has under it share the key; so do a plan and its channels
+        yield Rule(
+            "key-twice",
+            first == (kind, offer_id) or first == (kind.removesuffix(" channel"), offer_id),
+            f"channel key {index} serves {first[0]} {first[1]} and {kind} {offer_id}",
+            error=StorageError,
+        )
+    for record in records:
+        if not isinstance(record.state, payer.Abandoned):
+            offer_id = record.terms.offer.offer_id
+            text = f"offer {offer_id} serves two channels"
+            yield Rule("offer-twice", offer_id not in served, text, error=StorageError)
+            served.add(offer_id)
+
+
+def _opening(record: Record) -> str:
+    if not isinstance(record, PayerRecord):
+        return "offer channel"
+    return "plan channel" if record.has_external_funding else f"channel {record.terms.channel_id}"
+
+
+def _readable(wallet: Wallet, offer_id: str) -> bool:
+    return _of("offer", lambda: wallet.load_offer(offer_id)).ok
+
+
+# one channel --------------------------------------------------------------------------------------
+
+
+def _channel(wallet: Wallet, name: str, has_keys: bool, repair: bool) -> Subject:
+    try:
+        with wallet.channel_lock(name) if repair else nullcontext():
+            found, lines = _examined(wallet, name)
+            repaired: list[str] = []
+            warnings: list[str] = []
+            if repair and not found.sound:
+                repaired, warnings = _mend(wallet, name, found)
+                if repaired:
+                    found, lines = _examined(wallet, name)
+            rules = [*_file_rules(found, lines), *_record_checks(wallet, name, found, has_keys)]
+    except MpchanError as error:
+        return Subject("channel", name, (Rule(error.slug, False, error.message, error=StorageError),))
+    return Subject("channel", name, tuple(rules), tuple(repaired), tuple(warnings))
+
+
+def _examined(wallet: Wallet, name: str) -> tuple[Examination, Lines]:
+    lines = Lines()
+    return examine(wallet.channel_files, name, lines.see), lines
+
+
+def _file_rules(found: Examination, lines: Lines) -> Iterator[Rule]:
+    yield Rule(
+        "state-file", found.state_fault is None, f"state file: {found.state_fault}", error=StorageError
+    )
+    yield Rule("journal", found.journal_fault is None, f"journal: {found.journal_fault}", error=StorageError)
+    yield Rule(
+        "journal-end",
+        not found.unfinished,
+        f"the journal ends with {found.unfinished} bytes of a line that was never finished; nothing depends on it",
+        error=StorageError,
+    )
+    yield Rule("journal-message", True, "", error=StorageError) if lines.broken is None else lines.broken
+
+
+def _record_checks(wallet: Wallet, name: str, found: Examination, has_keys: bool) -> Iterator[Rule]:
+    if found.body is None:
+        text = (
+            "neither the state file nor the journal tells how the channel stands: put both back from a backup"
+        )
+        yield Rule("channel-lost", False, text, error=StorageError)
+        return
+    try:
+        record = record_of(found.body)
+        same = record.terms.name == name and record.terms.offer.network == wallet.network
+        yield Rule(
+            "other-channel", same, f"the files are those of channel {record.terms.name}", error=StorageError
+        )
+        if same and has_keys:
+            check: Check[None] = record_rules(record, wallet.keys)
+            yield from explain(check)
+    except MpchanError as error:
+        yield Rule(error.slug, False, error.message, error=StorageError)
+
+
+def _mend(wallet: Wallet, name: str, found: Examination) -> tuple[list[str], list[str]]:
+    """What was done, and what is left for people to do."""
+    files = wallet.channel_files
+    if found.journal_fault is None:
+        return rebuild(files, name, found), []
+    if found.body is None:
+        return [], []
+    record = record_of(found.body)
+    if record.terms.name != name:
+        return [], []
+    if not found.missing:
+        return restart(files, name, found.body), []
+    if isinstance(record, PayerRecord):
+        record = replace(record, state=payer.after_loss(record.state, found.missing))
+        what = "ask the payee for the total that it holds, and settle with `mpchan payer settle --total`"
+    else:
+        what = "ask the payer for its latest payment, `mpchan payer pay --last`, and accept it"
+    lost = f"channel {record.terms.channel_id}: up to {found.missing} payments may be missing; {what}"
+    return restart(files, name, body_of(record)), [lost]

@@ -1,0 +1,189 @@
+"""What must be true of a channel in this wallet's files, whatever the chain says."""
+
+from __future__ import annotations
+
+from mpchan.bitcoin.message import decode_message
+from mpchan.bitcoin.psbt import Psbt
+from mpchan.bitcoin.script import key_to_p2wpkh_script, p2wpkh_script_code
+from mpchan.bitcoin.sighash import SIGHASH_ALL, segwit_v0_sighash
+from mpchan.bitcoin.signature import PublicKey
+from mpchan.bitcoin.tx import Transaction, TxOut
+from mpchan.channel import payee, payer
+from mpchan.channel.messages import complete_rules, envelope_rules, same_transaction_rules
+from mpchan.channel.rules import Check, Rule, enforce
+from mpchan.channel.scheme import scheme_of
+from mpchan.channel.terms import Terms
+from mpchan.errors import MpchanError, StorageError
+from mpchan.wallet.journal import Body, Entry, fold
+from mpchan.wallet.keys import Keys
+from mpchan.wallet.payee_record import PayeeRecord
+from mpchan.wallet.payer_record import PayerRecord
+from mpchan.wallet.records import record_of
+
+
+def record_rules(record: PayerRecord | PayeeRecord, keys: Keys) -> Check[None]:
+    """The stored transactions are those that the terms allow, and the signatures in them are good."""
+    terms = record.terms
+    own = terms.payer_key if record.role == "payer" else terms.offer.payee_key
+    yield Rule(
+        "key-index",
+        record.key_index < keys.next_index("channel"),
+        "index of the channel key",
+        f"below {keys.next_index('channel')}",
+        record.key_index,
+        error=StorageError,
+    )
+    derived = keys.channel_key(record.key_index).public_key
+    yield Rule(
+        "channel-key", derived == own, "the channel key of this wallet", own, derived, error=StorageError
+    )
+    if isinstance(record, PayerRecord):
+        yield from _payer_rules(record, keys)
+    else:
+        yield from _payee_rules(record.state)
+
+
+def _payer_rules(record: PayerRecord, keys: Keys) -> Check[None]:
+    state, terms = record.state, record.terms
+    funded = payer.ever_funded(state)
+    funding = record.funding if funded is None else funded.funding
+    if funding is not None:
+        yield from _funding_rules(terms, funding)
+    refund = state.refund if isinstance(state, payer.Secured) else None if funded is None else funded.refund
+    if refund is not None:
+        yield from complete_rules(terms, scheme_of(terms).refund(), refund)
+    if funded is not None and not funded.external:
+        for index, output in enumerate(funded.spent):
+            if output.script_pubkey in keys.scripts():
+                yield from _own_input_rules(funded.funding, index, output)
+
+
+def _payee_rules(state: payee.PayeeState) -> Check[None]:
+    if isinstance(state, payee.Abandoned):
+        return
+    active = payee.active_of(state)
+    terms = active.terms
+    if active.funding is not None:
+        yield from _funding_rules(terms, active.funding)
+    if active.best is not None:
+        number, paid = active.best.number, active.best.paid
+        yield from complete_rules(terms, scheme_of(terms).update(number, paid), active.best.transaction)
+    if isinstance(state, payee.Closing) and state.settlement is not None:
+        paid = state.settlement.paid
+        yield from complete_rules(terms, scheme_of(terms).settlement(paid), state.settlement.transaction)
+
+
+def _funding_rules(terms: Terms, funding: Transaction) -> Check[None]:
+    txid, vout = terms.outpoint.txid, terms.outpoint.vout
+    yield Rule(
+        "funding-txid",
+        funding.txid == txid,
+        "txid of the stored funding",
+        txid,
+        funding.txid,
+        error=StorageError,
+    )
+    same = vout < len(funding.outputs) and funding.outputs[vout] == terms.funding_txout
+    yield Rule(
+        "funding-output", same, "the stored funding does not make the channel's output", error=StorageError
+    )
+
+
+def _own_input_rules(funding: Transaction, index: int, spent: TxOut) -> Check[None]:
+    """A coin of this wallet is spent with a good signature of its own key."""
+    witness = funding.inputs[index].witness
+    good = False
+    if len(witness) == 2 and key_to_p2wpkh_script(witness[1]) == spent.script_pubkey:
+        code = p2wpkh_script_code(spent.script_pubkey)
+        digest = segwit_v0_sighash(funding, index, code, spent.value, SIGHASH_ALL)
+        signature = witness[0]
+        good = signature[-1:] == bytes([SIGHASH_ALL]) and PublicKey.from_bytes(witness[1]).verify(
+            signature[:-1], digest
+        )
+    yield Rule(
+        "funding-signature",
+        good,
+        f"the signature of input {index} of the stored funding is bad",
+        error=StorageError,
+    )
+
+
+class Lines:
+    """What the lines of one journal have to do with each other, and with the messages in them.
+
+    Attributes:
+        broken: the first rule that a line breaks, or None.
+    """
+
+    def __init__(self) -> None:
+        self.broken: Rule | None = None
+        self._body: Body = {}
+        self._terms: Terms | None = None
+        self._number = 0
+        self._paid = -1
+
+    def see(self, entry: Entry) -> None:
+        """Take the next line."""
+        self._body = fold(self._body, entry)
+        if self.broken is not None:
+            return
+        try:
+            if self._terms is None:
+                self._terms = record_of(self._body).terms
+            for rule in (*self._number_rules(entry), *_message_rules(self._terms, entry)):
+                if not rule.ok:
+                    self.broken = rule
+        except MpchanError as error:
+            self.broken = Rule(
+                "journal-message",
+                False,
+                f"line {entry.sequence} of the journal",
+                "a good message",
+                error.message,
+                error=StorageError,
+            )
+
+    def _number_rules(self, entry: Entry) -> list[Rule]:
+        update = entry.changes.get("update")
+        if not isinstance(update, dict):
+            return []
+        number, paid = update["number"], update["paid_sat"]
+        fresh = number > self._number or (number, paid) == (self._number, self._paid) or not number
+        rule = Rule(
+            "update-twice",
+            fresh,
+            f"number of the update in line {entry.sequence}",
+            f"above {self._number}",
+            number,
+            error=StorageError,
+        )
+        self._number, self._paid = number, paid
+        return [rule]
+
+
+def _message_rules(terms: Terms, entry: Entry) -> list[Rule]:
+    """The message of a line is a good one, and the one that the line speaks of."""
+    if entry.message is None or entry.event not in ("opened", "refund-signed", "secured", "paid", "accepted"):
+        return []
+    psbt = decode_message(entry.message.encode())
+    if not isinstance(psbt, Psbt):
+        text = f"line {entry.sequence} holds a complete transaction where a message of the channel belongs"
+        return [Rule("journal-message", False, text, error=StorageError)]
+    if entry.event == "opened":
+        enforce(envelope_rules(psbt, terms, None))
+        enforce(same_transaction_rules(scheme_of(terms).refund(), psbt.tx))
+        return []
+    if entry.event in ("refund-signed", "secured"):
+        enforce(payer.refund_reply_rules(terms, psbt))
+        return []
+    incoming = enforce(payee.incoming_rules(psbt, terms))
+    update = entry.changes["update"]
+    same = (incoming.number, incoming.paid.sat) == (update["number"], update["paid_sat"])
+    return [
+        Rule(
+            "journal-message",
+            same,
+            f"the message in line {entry.sequence} is another update",
+            error=StorageError,
+        )
+    ]

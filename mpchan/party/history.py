@@ -1,0 +1,86 @@
+"""``history``: what happened in a channel, line by line of its journal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mpchan.bitcoin.message import decode_message
+from mpchan.bitcoin.psbt import Psbt
+from mpchan.bitcoin.tx import Transaction
+from mpchan.errors import ParseError, StorageError
+from mpchan.party.common import Result
+from mpchan.wallet.channel_files import REPAIR
+from mpchan.wallet.journal import Body, Entry, beginning, entries, fold
+from mpchan.wallet.wallet import Wallet
+
+
+def history(wallet: Wallet, prefix: str | None) -> tuple[str, Iterator[Result]]:
+    """A channel's name, and its events, oldest first. The whole chain of lines has been checked before the first one.
+
+    No event shows a complete update: what a payee took is shown as the payer sent it.
+
+    Raises:
+        UsageError, NotPossible: ``prefix`` names no channel, or several.
+        StorageError: ``channel-damaged``, ``read-failed``.
+    """
+    name = wallet.find_channel(prefix, lambda record: True, "known")
+    for _ in _entries(wallet, name):
+        pass
+    return name, _events(wallet, name)
+
+
+def _entries(wallet: Wallet, name: str) -> Iterator[Entry]:
+    path = wallet.channel_files.journal_path(name)
+    try:
+        for entry, _ in entries(path, beginning(name)):
+            yield entry
+    except ParseError as error:
+        raise StorageError(error.slug, f"{path}: {error.message}", hint=REPAIR) from None
+    except StorageError as error:
+        if error.slug != "file-missing":
+            raise
+        raise StorageError("channel-damaged", f"{path} is missing", hint=REPAIR) from None
+
+
+def _events(wallet: Wallet, name: str) -> Iterator[Result]:
+    body: Body = {}
+    total = 0
+    for entry in _entries(wallet, name):
+        body = fold(body, entry)
+        before, total = total, _total(body, total)
+        transaction = _transaction(entry, body)
+        update = body.get("update")
+        yield {
+            "sequence": entry.sequence,
+            "time": entry.time,
+            "event": entry.event,
+            "amount_sat": total - before,
+            "paid_sat": total,
+            "update": 0 if update is None else update["number"],
+            "lock_time": None if transaction is None else transaction.lock_time,
+            "txid": None if transaction is None else str(transaction.txid),
+            "hex": entry.message,
+        }
+
+
+def _total(body: Body, before: int) -> int:
+    """What the payee has in all, by the latest update or the settlement."""
+    if body.get("phase") == "abandoned":
+        return before
+    settlement = body.get("settlement")
+    if settlement is not None:
+        return int(settlement["paid_sat"])
+    if body.get("settlement_sat") is not None:
+        return int(body["settlement_sat"])
+    update = body.get("update")
+    return 0 if update is None else int(update["paid_sat"])
+
+
+def _transaction(entry: Entry, body: Body) -> Transaction | None:
+    """What an event is about: the transaction in its message, or the update that was claimed with none."""
+    if entry.message is not None:
+        message = decode_message(entry.message.encode())
+        return message.tx if isinstance(message, Psbt) else message
+    if entry.event == "claimed" and body.get("update") is not None:
+        return Transaction.from_hex(body["update"]["tx"])
+    return None
