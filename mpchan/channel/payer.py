@@ -397,19 +397,6 @@ def update_message(funded: Funded, key: ChannelKey) -> Psbt:
     return signed_message(terms, scheme_of(terms).update(number, paid), terms.payer_key, signature)
 
 
-def after_loss(state: PayerState, unknown: int) -> PayerState:
-    """The channel of a payer that has lost what it knew of its latest updates: their numbers are not used again.
-
-    Args:
-        unknown: how many updates there may have been.
-    """
-    if isinstance(state, Abandoned) and state.funded is not None:
-        return replace(state, funded=after_loss(state.funded, unknown))
-    if not isinstance(state, Funded):
-        return state
-    return replace(state, number=min(state.number + unknown, scheme_of(state.terms).last_update))
-
-
 # closing ------------------------------------------------------------------------------------------
 
 

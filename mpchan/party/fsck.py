@@ -69,9 +69,11 @@ def fsck(wallet: Wallet, prefix: str | None = None, *, repair: bool = False) -> 
 
     Raises:
         UsageError, NotPossible: ``prefix`` names no channel, or several.
-        StorageError: ``locked``, ``write-failed`` while something is mended.
+        StorageError: ``passphrase-…``, the keys cannot be opened; ``locked``, ``write-failed`` while mending.
     """
-    keys_rule = _of("keys", lambda: wallet.keys)
+    keys_rule = _of("keys", lambda: wallet.keys.need_secret())
+    if keys_rule.slug.startswith("passphrase-"):
+        raise keys_rule.failure()
     has_keys = keys_rule.ok
     if prefix is None:
         names = wallet.channel_names()
@@ -244,8 +246,10 @@ def _mend(wallet: Wallet, name: str, found: Examination) -> tuple[list[str], lis
     if not found.missing:
         return restart(files, name, found.body), []
     if isinstance(record, PayerRecord):
-        record = replace(record, state=payer.after_loss(record.state, found.missing))
-        what = "ask the payee for the total that it holds, and settle with `mpchan payer settle --total`"
+        record = replace(
+            record, restored=True
+        )  # no number is used again before the payee has told the latest
+        what = "the payee runs `mpchan payee export-latest`, and you `mpchan payer sync FILE`"
     else:
         what = "ask the payer for its latest payment, `mpchan payer pay --last`, and accept it"
     lost = f"channel {record.terms.channel_id}: up to {found.missing} payments may be missing; {what}"

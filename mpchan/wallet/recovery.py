@@ -66,11 +66,12 @@ def examine(
     state, state_fault = _state(files.state_path(name))
     path, start = files.journal_path(name), beginning(name)
     body: Body = {}
-    end, journal_fault, differs = start, None, None
+    end, journal_fault, differs, restarted = start, None, None, False
     try:
         for entry, position in entries(path, start):
             body, end = fold(body, entry), position
             seen(entry)
+            restarted = restarted or entry.event == RESTARTED
             if state is not None and position.sequence == state[1].sequence:
                 differs = (body, position) != state
     except ParseError as error:
@@ -80,7 +81,12 @@ def examine(
             raise
         journal_fault = "the journal is missing"
     if journal_fault is None and state is not None and differs is None:
-        journal_fault = f"the journal ends with line {end.sequence}, the state file knows {state[1].sequence}"
+        if restarted:  # a repair was killed between its two files
+            differs = True
+        else:
+            journal_fault = (
+                f"the journal ends with line {end.sequence}, the state file knows {state[1].sequence}"
+            )
     if differs and state is not None and _payments(state[0]) > _payments(body):
         journal_fault = "the journal knows of fewer payments than the state file"
     if journal_fault is not None:
@@ -172,7 +178,7 @@ def rebuild(files: ChannelFiles, name: str, found: Examination) -> list[str]:
 def restart(files: ChannelFiles, name: str, body: Body) -> list[str]:
     """Begin a new journal with a channel as it stands; the caller holds its lock. What was done, for people.
 
-    Killed in between, it leaves a state file that does not fit the new journal: the next repair mends that.
+    Killed in between, it leaves a state file that does not fit the new journal, from which the next repair makes it.
 
     Raises:
         StorageError: ``write-failed``.
