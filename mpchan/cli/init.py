@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+import textwrap
 from pathlib import Path
 
 import click
@@ -11,10 +13,10 @@ import click
 from mpchan.bitcoin.network import NETWORKS
 from mpchan.cli.app import App, common_options, example, pass_app, unlock
 from mpchan.cli.files import print_error
-from mpchan.errors import ChainError, ParseError, StorageError, UsageError
+from mpchan.errors import ChainError, ParseError, UsageError
 from mpchan.party.common import Result
 from mpchan.wallet.config import BACKENDS, ChainConfig
-from mpchan.wallet.wallet import Wallet
+from mpchan.wallet.wallet import Wallet, wallet_exists
 
 _MAX_WORDS_BYTES = 4096
 _WORDS_ALONE = (
@@ -99,12 +101,30 @@ def init(
         result["words"] = wallet.keys.seed_words()
     if show_words and not app.json:
         print_error("write these words down, in this order; they are shown this once:")
-        print_error(result["words"])
+        print_error(_whole(result["words"]))
     app.report(result, _people)
     for line in _said(network, restore or show_words, wallet.keys.are_encrypted, exposed):
         app.say(line)
     for warning in result.get("warnings", ()):
         app.say(f"mpchan: warning: {warning}")
+
+
+def _whole(words: str) -> str:
+    """Seed words as one line, where a terminal shows them too."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        return words
+    return in_rows(words, max(shutil.get_terminal_size().columns, 9))
+
+
+def in_rows(words: str, columns: int) -> str:
+    """Words as one line that a terminal breaks between words, never within one.
+
+    A line break of our own would split what is copied from there and pasted into ``--restore``.
+
+    Args:
+        columns: of the terminal; 9 or more, as the longest seed word has 8 letters.
+    """
+    return "".join(row.ljust(columns) for row in textwrap.wrap(words, columns - 1)).rstrip()
 
 
 def _people(view: Result) -> str:
@@ -140,7 +160,7 @@ def _refuse_known(directory: Path) -> None:
         StorageError: ``wallet-exists``.
     """
     if (directory / "wallet.toml").exists():
-        raise StorageError("wallet-exists", f"{directory} holds a wallet already")
+        raise wallet_exists(directory)
 
 
 def _asked_passphrase() -> str:

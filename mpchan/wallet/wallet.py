@@ -69,6 +69,15 @@ def channel_name(outpoint: OutPoint) -> str:
     return f"{outpoint.txid}-{outpoint.vout}"
 
 
+def wallet_exists(directory: Path) -> StorageError:
+    """The refusal to make a wallet where one stands."""
+    return StorageError(
+        "wallet-exists",
+        f"{directory} holds a wallet already",
+        hint="its settings are in wallet.toml there; a new one goes elsewhere, by --wallet",
+    )
+
+
 class Wallet:
     """One wallet directory, open. Make it with ``create`` or ``open``.
 
@@ -139,7 +148,7 @@ class Wallet:
             close_to_others(directory)
         with locked(directory / "wallet.lock"):
             if (directory / "wallet.toml").exists():
-                raise StorageError("wallet-exists", f"{directory} holds a wallet already")
+                raise wallet_exists(directory)
             make_directory(directory / "offers")
             make_directory(directory / "channels")
             keys_path = directory / "keys.toml"
@@ -172,7 +181,9 @@ class Wallet:
             if error.slug != "file-missing":
                 raise
             raise StorageError(
-                "no-wallet", f"there is no wallet in {directory}", hint="make one with `mpchan init`"
+                "no-wallet",
+                f"there is no wallet in {directory}",
+                hint="make one with `mpchan init`, or name another with --wallet",
             ) from None
         return cls(directory, Config.from_toml(text, source=path), unlocker)
 

@@ -15,6 +15,7 @@ import pytest
 from transcript import TIMEOUT_SECONDS, Shell
 
 from mpchan.bitcoin.tx import Transaction, TxIn, TxOut
+from mpchan.cli.init import in_rows
 from mpchan.units import Amount, OutPoint, Txid
 
 ESCAPE = "\x1b"
@@ -28,8 +29,8 @@ COMMANDS = {
 }
 
 
-def terminal(shell: Shell, arguments: str, columns: int, **env: str) -> str:
-    """What ``mpchan`` writes to a terminal of that width."""
+def terminal(shell: Shell, arguments: str, columns: int, *, errors: bool = False, **env: str) -> str:
+    """What ``mpchan`` writes to a terminal of that width; with ``errors`` that is where its stderr goes too."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     with subprocess.Popen(
@@ -38,7 +39,7 @@ def terminal(shell: Shell, arguments: str, columns: int, **env: str) -> str:
         env={**shell.env, "TERM": "xterm-256color", **env},
         stdin=theirs,
         stdout=theirs,
-        stderr=subprocess.PIPE,
+        stderr=theirs if errors else subprocess.PIPE,
     ) as process:
         os.close(theirs)
         seen = b""
@@ -51,8 +52,7 @@ def terminal(shell: Shell, arguments: str, columns: int, **env: str) -> str:
                 break
             seen += read
         os.close(ours)
-        assert process.stderr is not None
-        assert process.stderr.read() == b""
+        assert errors or (process.stderr is not None and process.stderr.read() == b"")
         assert process.wait(TIMEOUT_SECONDS) == 0
     return seen.decode().replace("\r\n", "\n")
 
@@ -107,6 +107,21 @@ def test_a_huge_message_does_not_flood_the_terminal(bare: Shell) -> None:
     assert "and 1 more input, which --json shows" in words
     assert "and 4,900 more outputs, which --json shows" in words
     assert len(bare.json("mpchan inspect huge.hex")["outputs"]) == 5000
+
+
+def test_no_seed_word_is_broken_at_the_edge(bare: Shell) -> None:
+    """They stay one line, so that a copy of it is whole: the terminal breaks it, between two words."""
+    words = "picnic abandon zoo " * 8
+    for columns in range(9, 160):
+        line = in_rows(words, columns)
+        rows = [line[start : start + columns] for start in range(0, len(line), columns)]
+        assert [word for row in rows for word in row.split()] == line.split() == words.split(), columns
+    seen = terminal(bare, "--wallet buyer init --show-words", 9, errors=True)
+    line = seen.splitlines()[1]
+    assert len(line.split()) == 12
+    assert line == in_rows(" ".join(line.split()), 9)
+    again = bare.json("mpchan --wallet again init --restore", stdin=line.encode())
+    assert again["scan"]["found"] == 0
 
 
 def test_large_numbers_are_not_cut(wallets: Shell) -> None:
