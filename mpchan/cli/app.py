@@ -15,6 +15,7 @@ from mpchan.bitcoin.network import Network
 from mpchan.bitcoin.signature import exposed_signatures
 from mpchan.chain.base import Chain
 from mpchan.cli.files import AGAIN, STANDARD_STREAM, check_output, print_error, print_output, written
+from mpchan.cli.numbers import WholeNumber
 from mpchan.errors import MpchanError, ParseError, StorageError, UsageError
 from mpchan.party.common import Result
 from mpchan.units import Amount, ChainTip, FeeRate
@@ -243,7 +244,7 @@ def chain_options(command: F) -> F:
     )(command)
     return click.option(
         "--confirmations",
-        type=click.IntRange(0, 1_000_000),
+        type=WholeNumber(0, 1_000_000),
         metavar="N",
         expose_value=False,
         callback=_set("confirmations"),

@@ -19,6 +19,7 @@ from mpchan.cli.app import (
     pass_app,
 )
 from mpchan.cli.files import confirmed
+from mpchan.cli.numbers import WholeNumber
 from mpchan.errors import MpchanError, NotPossible, UsageError
 from mpchan.party.common import Result
 from mpchan.units import Amount, FeeRate
@@ -173,7 +174,8 @@ def _tell(app: App, result: Result, output: Path | None) -> None:
 @click.command(epilog=example("mpchan scan --gap-limit 100"))
 @click.option(
     "--gap-limit",
-    type=click.IntRange(1, 10_000),
+    type=WholeNumber(1, 10_000),
+    metavar="N",
     default=20,
     show_default=True,
     help="So many unused addresses in a row end the search.",

@@ -21,11 +21,12 @@ from mpchan.cli.app import (
     pass_app,
 )
 from mpchan.cli.files import read_input
+from mpchan.cli.numbers import WholeNumber
 from mpchan.party import payee
 from mpchan.party.common import Result, read_psbt, read_transaction
 from mpchan.units import Amount, FeeRate, lock_time_from_int
 
-_DELAY = click.IntRange(min=1)
+_DELAY = WholeNumber(min=1)
 
 
 @click.command(epilog=example("mpchan payee offer --max-capacity 0.01btc --memo 'big file' -o offer.toml"))
@@ -41,7 +42,9 @@ _DELAY = click.IntRange(min=1)
     help="Of refund, updates and settlement, in sat/vB; else the chain's estimate.",
 )
 @click.option(
-    "--lock-time-unit", type=click.Choice(["blocks", "seconds"]), help="Seconds suit many payments."
+    "--lock-time-unit",
+    type=click.Choice(["blocks", "seconds"]),
+    help="Of the delays, the window and the step; seconds suit many payments.",
 )
 @click.option("--min-refund-delay", type=_DELAY, metavar="N", help="Least time until the refund.")
 @click.option("--max-refund-delay", type=_DELAY, metavar="N", help="Most time until the refund.")
@@ -50,9 +53,11 @@ _DELAY = click.IntRange(min=1)
 )
 @click.option("--step", type=_DELAY, metavar="N", help="Between the lock times of two updates.")
 @click.option("--min-increment", "min_increment_sat", type=AMOUNT, help="Smallest payment.")
-@click.option("--min-confirmations", type=click.IntRange(1, 1000), metavar="N", help="Of the funding.")
+@click.option("--min-confirmations", type=WholeNumber(1, 1000), metavar="N", help="Of the funding.")
 @click.option("--memo", metavar="TEXT", help="A line for the payer.")
-@click.option("--address", help="Where you are paid, instead of a fresh address of this wallet.")
+@click.option(
+    "--address", metavar="ADDRESS", help="Where you are paid, instead of a fresh address of this wallet."
+)
 @click.option("--force", is_flag=True, help="Allow a settle window below 6 h in seconds.")
 @output_option
 @common_options

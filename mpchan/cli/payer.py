@@ -23,6 +23,7 @@ from mpchan.cli.app import (
     pass_app,
 )
 from mpchan.cli.files import AGAIN, confirmed, read_input, read_text_input
+from mpchan.cli.numbers import WholeNumber
 from mpchan.errors import NotPossible, UsageError
 from mpchan.party import payer
 from mpchan.party.common import Result, read_psbt, read_transaction
@@ -49,14 +50,16 @@ from mpchan.wallet.wallet import Wallet
 )
 @click.option(
     "--refund-delay",
-    type=click.IntRange(min=1),
+    type=WholeNumber(min=1),
     metavar="N",
     help="Blocks or seconds until the refund; else the offer's.",
 )
 @click.option(
     "--funding-fee-rate", type=FEE_RATE, help="Of the funding, in sat/vB; else the chain's estimate."
 )
-@click.option("--address", help="Where your share goes, instead of a fresh address of this wallet.")
+@click.option(
+    "--address", metavar="ADDRESS", help="Where your share goes, instead of a fresh address of this wallet."
+)
 @output_option
 @chain_options
 @common_options

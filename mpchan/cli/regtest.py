@@ -8,6 +8,7 @@ import click
 
 from mpchan.bitcoin.network import REGTEST
 from mpchan.cli.app import AMOUNT, App, check_address, common_options, example, pass_app
+from mpchan.cli.numbers import WholeNumber
 from mpchan.party.common import Result
 from mpchan.units import Amount
 
@@ -40,7 +41,7 @@ def _words(view: Result) -> str:
 
 
 @click.command(epilog=example("mpchan regtest mine 6"))
-@click.argument("count", metavar="N", type=click.IntRange(1, 100_000))
+@click.argument("count", metavar="N", type=WholeNumber(1, 100_000))
 @common_options
 @pass_app
 def mine(app: App, count: int) -> None:
@@ -50,7 +51,7 @@ def mine(app: App, count: int) -> None:
     app.report(_state(chain), _words)
 
 
-@click.command(epilog=example("mpchan regtest faucet bcrt1q… 1btc\nmpchan regtest mine 1"))
+@click.command(epilog=example('mpchan regtest faucet "$(mpchan address)" 1btc\nmpchan regtest mine 1'))
 @click.argument("address")
 @click.argument("amount", type=AMOUNT)
 @common_options

@@ -9,7 +9,7 @@ from itertools import zip_longest
 from mpchan.party.common import Result
 
 ADVICE = (
-    "make a transaction that pays exactly this in your wallet, from native segwit coins",
+    "in your other wallet make a transaction that pays exactly this, from native segwit coins",
     "do NOT broadcast it: until the refund is yours, the money would depend on the payee alone",
     "never bump its fee there, not even later: a replacement voids the refund",
     "let its change go to an address of `mpchan address`: then `mpchan bump` helps should it get stuck",

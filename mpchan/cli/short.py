@@ -23,7 +23,7 @@ from mpchan.units import Amount
 
 @click.command(
     epilog=example(
-        "mpchan settle -o settlement.psbt     (payer)\nmpchan settle settlement.psbt        (payee)"
+        "mpchan settle -o settlement.psbt    # the payer\nmpchan settle settlement.psbt       # the payee"
     )
 )
 @click.argument("file", required=False, type=click.Path(allow_dash=True))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import json
-import math
 
 import click
 
@@ -22,7 +21,8 @@ from mpchan.cli.app import (
     pass_app,
 )
 from mpchan.cli.files import read_input
-from mpchan.errors import MpchanError, StorageError, UsageError
+from mpchan.cli.numbers import Seconds
+from mpchan.errors import MpchanError, StorageError
 from mpchan.party import views
 from mpchan.party.common import Result
 
@@ -112,9 +112,7 @@ def _network(app: App, name: str | None) -> Network:
     required=True,
     help="What to wait for.",
 )
-@click.option(
-    "--timeout", type=click.FloatRange(min=0), metavar="S", help="Seconds; exit 6 when they are over."
-)
+@click.option("--timeout", type=Seconds(min=0), metavar="S", help="Seconds; exit 6 when they are over.")
 @chain_options
 @common_options
 @pass_app
@@ -125,8 +123,6 @@ def wait(app: App, name: str | None, channel: str | None, goal: str, timeout: fl
     you hold. closed: a closing transaction or the refund is in a block.
     """
     channel = one_channel(name, channel)
-    if timeout is not None and math.isnan(timeout):
-        raise UsageError("usage", "--timeout is not a number of seconds")
     gc.enable()  # this command may run for days
     wallet = app.wallet()
     result = views.wait(wallet, app.chain(wallet), channel, goal, timeout)

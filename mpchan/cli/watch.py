@@ -15,6 +15,7 @@ import click
 
 from mpchan.cli.app import App, common_options, example, pass_app
 from mpchan.cli.files import print_output
+from mpchan.cli.numbers import Seconds
 from mpchan.cli.watch_lines import Lines
 from mpchan.errors import StorageError
 from mpchan.party.watch import Round, Sight, Watcher
@@ -84,13 +85,13 @@ class Teller(Protocol):
 
 @click.command(
     epilog=example(
-        "mpchan watch\nmpchan watch --once || mail -s 'a channel needs you' me\nmpchan watch --json >> watch.log"
+        "mpchan watch\nmpchan watch --once || echo 'a channel needs you'\nmpchan watch --json >> watch.log"
     )
 )
 @click.option("--once", is_flag=True, help="One round and no more, for cron and systemd timers.")
 @click.option(
     "--interval",
-    type=click.FloatRange(min=0.05, max=86_400),
+    type=Seconds(min=0.05, max=86_400),
     metavar="S",
     help="Seconds between two rounds; 1 on regtest, else 30.",
 )

@@ -66,7 +66,7 @@ def test_what_a_person_sees(offered: Shell) -> None:
         amount      0.00100338 BTC (100,338 sat)
         descriptor  wsh(sortedmulti(2,<key:one>,<key:two>))
         uri         bitcoin:<address:channel>?amount=0.00100338&label=mpchan%20<offer>
-        2> make a transaction that pays exactly this in your wallet, from native segwit coins
+        2> in your other wallet make a transaction that pays exactly this, from native segwit coins
         2> do NOT broadcast it: until the refund is yours, the money would depend on the payee alone
         2> never bump its fee there, not even later: a replacement voids the refund
         2> let its change go to an address of `mpchan address`: then `mpchan bump` helps should it get stuck

@@ -1,0 +1,35 @@
+"""Whole numbers and seconds on the command line, written in ASCII digits as amounts are.
+
+Python's own conversions also take digits of other scripts, ``1_000``, ``nan`` and ``inf``: a number that was mistyped
+or pasted from elsewhere must not pass for another one.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import click
+
+_WHOLE = re.compile(r"-?[0-9]{1,20}", re.ASCII)
+_DECIMAL = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,20})?", re.ASCII)
+
+
+class WholeNumber(click.IntRange):
+    """A whole number between two bounds, both included."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Parse; exit 2 where it is none, or out of bounds."""
+        if isinstance(value, str) and not _WHOLE.fullmatch(value):
+            self.fail(f"{value!r:.80} is not a whole number", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class Seconds(click.FloatRange):
+    """A number of seconds, decimals allowed, between two bounds, both included."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Parse; exit 2 where it is none, or out of bounds."""
+        if isinstance(value, str) and not _DECIMAL.fullmatch(value):
+            self.fail(f"{value!r:.80} is not a number of seconds", param, ctx)
+        return super().convert(value, param, ctx)
