@@ -72,7 +72,9 @@ def _from_hex(text: bytes) -> bytes:
     stray = _NOT_HEX.search(text)
     if stray is not None:
         raise ParseError(
-            "malformed-hex", f"{stray[0]!r} at position {stray.start()} is no hex digit", hint=_HINT
+            "malformed-hex",
+            f"{stray[0].decode('ascii', 'backslashreplace')!r} at position {stray.start()} is no hex digit",
+            hint=_HINT,
         )
     if len(text) % 2:
         raise ParseError("malformed-hex", f"odd number of hex digits: {len(text)}")

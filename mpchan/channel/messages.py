@@ -119,7 +119,12 @@ def envelope_rules(psbt: Psbt, terms: Terms, signer: PublicKey | None) -> Check[
     yield Rule("sighash-type", kind == SIGHASH_ALL, "sighash_type", SIGHASH_ALL, kind)
     signers = set(fields.partial_sigs)
     wanted = set() if signer is None else {signer.sec}
-    yield Rule("missing-signature", wanted <= signers, "message lacks the signature of the other party's key")
+    yield Rule(
+        "missing-signature",
+        wanted <= signers,
+        "message lacks the signature of the other party's key",
+        hint=_instead(signers, terms),
+    )
     extra = sorted(key.hex() for key in signers - wanted)
     yield Rule(
         "extra-signature",
@@ -127,6 +132,15 @@ def envelope_rules(psbt: Psbt, terms: Terms, signer: PublicKey | None) -> Check[
         "message holds a signature that does not belong there",
         found=", ".join(extra),
     )
+
+
+def _instead(signers: set[bytes], terms: Terms) -> str | None:
+    """What a message most likely is that lacks the other party's signature."""
+    if not signers:
+        return "nobody has signed it: a refund request is for `mpchan payee sign-refund`"
+    if signers <= {terms.payer_key.sec, terms.offer.payee_key.sec}:
+        return "it is this party's own message, and for the other one"
+    return None
 
 
 def _hex(value: bytes | None) -> str:

@@ -21,7 +21,11 @@ from mpchan.units import Amount, ChainTip, lock_time_from_int
 def requested_keys_rules(psbt: Psbt) -> Check[tuple[bytes, bytes]]:
     """The witness script is a 2-of-2. Establishes both keys, one of which is some offer's."""
     yield from single_input_rules(psbt)
-    script = psbt.inputs[0].witness_script or b""
+    script = psbt.inputs[0].witness_script
+    if script is None:
+        hint = "no message of a channel; what another wallet has made is for `mpchan payer open --funding`"
+        yield Rule("witness-script", False, "message lacks witness_script", hint=hint)
+        raise TypeError(BROKEN)
     try:
         keys = parse_two_of_two(script)
     except ParseError as error:

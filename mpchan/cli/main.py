@@ -28,6 +28,18 @@ class NoCommand(click.UsageError):
     """Nothing but the name of the program or of a group: people see its help."""
 
 
+class UnknownCommand(click.UsageError):
+    """A word where the name of a command belongs.
+
+    Attributes:
+        meant: the commands that may be meant.
+    """
+
+    def __init__(self, message: str, context: click.Context, meant: Sequence[str]) -> None:
+        super().__init__(message, context)
+        self.meant = meant
+
+
 class LazyGroup(click.Group):
     """A group that imports a command's module only when that command is asked for."""
 
@@ -44,6 +56,35 @@ class LazyGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The commands in the order of a channel's life."""
         return list(self._lazy)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that the first word names; where none has that name, those that may be meant are told.
+
+        Raises:
+            UnknownCommand: with them.
+        """
+        name = args[0]
+        if name not in self._lazy and not name.startswith("-") and not ctx.resilient_parsing:
+            raise UnknownCommand(f"no such command {name!r:.80}", ctx, self._meant_by(name))
+        return super().resolve_command(ctx, args)
+
+    def _meant_by(self, name: str) -> list[str]:
+        """The commands with this name in a group, or with one that is spelled much like it."""
+        from difflib import get_close_matches
+
+        groups = {"": self, "payee ": payee, "payer ": payer} if self.name == cli.name else {"": self}
+        known = {
+            prefix + word: word
+            for prefix, group in groups.items()
+            if isinstance(group, LazyGroup)
+            for word in group._lazy
+        }
+        close = get_close_matches(name, sorted(set(known.values())), n=1, cutoff=0.6)
+        return (
+            close if set(close) & set(self._lazy) else [full for full, word in known.items() if word in close]
+        )
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import and return one command."""
@@ -228,6 +269,9 @@ def _failure(error: Exception) -> MpchanError:
         return error
     if isinstance(error, click.UsageError):
         where = error.ctx.command_path if error.ctx is not None else PROGRAM
+        if isinstance(error, UnknownCommand) and error.meant:
+            meant = " or ".join(f"`{where} {name}`" for name in error.meant)
+            return UsageError("usage", _lower(error.format_message()), hint=f"do you mean {meant}?")
         return UsageError("usage", _lower(error.format_message()), hint=f"see `{where} --help`")
     if isinstance(error, click.ClickException):
         return UsageError("usage", _lower(error.format_message()))

@@ -121,7 +121,7 @@ def _question(wallet: Wallet, chain: Chain, message: Message) -> _Question:
     if isinstance(message, Transaction):
         names = tuple(_fitting_first(wallet, message))
         return _Question("funding", names, _funding_rules(wallet, message))
-    names = (channel_name(message.tx.inputs[0].outpoint),) if message.tx.inputs else ()
+    names = (channel_name(message.tx.inputs[0].outpoint),) if _names_a_channel(message) else ()
     kind = _kind(wallet, message)
     checks = {
         "refund-request": payee_rules.request_rules,
@@ -130,6 +130,11 @@ def _question(wallet: Wallet, chain: Chain, message: Message) -> _Question:
         "settlement": _incoming_rules,
     }
     return _Question(kind, names, checks[kind](wallet, chain, message))
+
+
+def _names_a_channel(psbt: Psbt) -> bool:
+    """Whether what it spends is the outpoint of some channel, by its own word; no wallet's coin has a 2-of-2 script."""
+    return bool(psbt.tx.inputs) and psbt.inputs[0].witness_script is not None
 
 
 def _kind(wallet: Wallet, psbt: Psbt) -> str:

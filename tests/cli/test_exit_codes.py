@@ -100,7 +100,7 @@ def test_ctrl_c_while_the_program_loads(bare: Shell) -> None:
         ("mpchan inspect", "missing argument 'FILE'"),
         ("mpchan wait", "missing option '--for'. Choose from: confirmed, final, closed"),
         ("mpchan wait --for later", "'later' is not one of 'confirmed', 'final', 'closed'"),
-        ("mpchan wait --for final --timeout nan", "--timeout is not a number of seconds"),
+        ("mpchan wait --for final --timeout nan", "'nan' is not a number of seconds"),
         ("mpchan wait --for final --timeout -1", "-1.0 is not in the range x>=0"),
         ("mpchan pay", "give one of AMOUNT, --total and --last"),
         ("mpchan pay 1 --last", "give one of AMOUNT, --total and --last"),
@@ -116,6 +116,12 @@ def test_ctrl_c_while_the_program_loads(bare: Shell) -> None:
         ("mpchan payer open offer.toml 1 --funding-fee-rate 1e1", "not a fee rate: '1e1'"),
         ("mpchan payee offer --min-capacity free", "not an amount: 'free'"),
         ("mpchan payee offer --step 0", "0 is not in the range x>=1"),
+        ("mpchan payee offer --step ２", "'２' is not a whole number"),
+        ("mpchan payer open --refund-delay 1_0", "'1_0' is not a whole number"),
+        ("mpchan balance --confirmations ２", "'２' is not a whole number"),
+        ("mpchan scan --gap-limit ' 2'", "' 2' is not a whole number"),
+        ("mpchan watch --interval inf", "'inf' is not a number of seconds"),
+        ("mpchan wait --for final --timeout 1e3", "'1e3' is not a number of seconds"),
         ("mpchan payee offer --lock-time-unit days", "'days' is not one of 'blocks', 'seconds'"),
         ("mpchan balance --tip high", "'high' is not HEIGHT or HEIGHT:MEDIAN_TIME"),
         ("mpchan balance --tip 1_0", "'1_0' is not HEIGHT or HEIGHT:MEDIAN_TIME"),
@@ -135,7 +141,8 @@ def test_ctrl_c_while_the_program_loads(bare: Shell) -> None:
         ("mpchan regtest mine 0", "0 is not in the range 1<=x<=100000"),
         ("mpchan regtest faucet bcrt1qnonsense 1btc", ""),
         ("mpchan regtest faucet bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4 1btc", ""),
-        ("mpchan regtest mine one", "'one' is not a valid integer range"),
+        ("mpchan regtest mine 1_0", "'1_0' is not a whole number"),
+        ("mpchan regtest mine one", "'one' is not a whole number"),
     ],
 )
 def test_2_usage(bare: Shell, command: str, message: str) -> None:
@@ -171,6 +178,22 @@ def test_2_the_flag_has_any_place(bare: Shell, command: str) -> None:
         assert done.error["exit_code"] == 2
 
 
+@pytest.mark.parametrize(
+    ("command", "hint"),
+    [
+        ("mpchan accept update.psbt", "do you mean `mpchan payee accept`?"),
+        ("mpchan abandon", "do you mean `mpchan payee abandon` or `mpchan payer abandon`?"),
+        ("mpchan settel", "do you mean `mpchan settle`?"),
+        ("mpchan payer fnd signed.psbt", "do you mean `mpchan payer fund`?"),
+        ("mpchan regtest mien 1", "do you mean `mpchan regtest mine`?"),
+        ("mpchan payer accept", "see `mpchan payer --help`"),
+        ("mpchan frobnicate", "see `mpchan --help`"),
+    ],
+)
+def test_2_the_command_that_is_meant(bare: Shell, command: str, hint: str) -> None:
+    assert bare.fails(command, 2, "usage")["hint"] == hint
+
+
 def test_2_an_option_that_only_looks_like_the_flag(wallets: Shell) -> None:
     """``--json`` as the value of another option is that value; only errors look at it before the parser does."""
     done = wallets.ok("mpchan --wallet seller payee offer --memo --json")
@@ -201,7 +224,8 @@ def test_3_malformed_files(wallets: Shell) -> None:
     (wallets.folder / "offer.toml").write_text("version = \n")
     fails(f"{BUYER} open offer.toml 5000", 3, "malformed-toml")
     fails(f"{BUYER} open missing.toml 5000", 3, "unreadable-file")
-    fails(f"{SELLER} payee accept offer.toml", 3, "malformed-hex")
+    error = fails(f"{SELLER} payee accept offer.toml", 3, "malformed-hex")
+    assert error["message"] == "'v' at position 0 is no hex digit"
     fails(f"{SELLER} payee accept missing", 3, "unreadable-file")
     config = wallets.folder / "buyer" / "wallet.toml"
     good = config.read_text()
@@ -221,7 +245,10 @@ def test_4_the_other_party_breaks_a_rule(paid: Shell) -> None:
     paid.ok(f"{SELLER} payee accept second.psbt")
     error = fails(f"{SELLER} payee accept update.psbt", 4, "update-number")
     assert error["message"] == "update number: expected above 2, found 1"
-    fails(f"{SELLER} payee accept signed.psbt", 4, "missing-signature")
+    error = fails(f"{SELLER} payee accept signed.psbt", 4, "missing-signature")
+    assert error["hint"] == "it is this party's own message, and for the other one"
+    error = fails(f"{SELLER} payee accept request.psbt", 4, "missing-signature")
+    assert error["hint"] == "nobody has signed it: a refund request is for `mpchan payee sign-refund`"
     fails(f"{SELLER} payee sign-refund update.psbt", 4, "outpoint-signed")
     fails(f"{BUYER} payee accept update.psbt", 4, "wrong-role")
     fails(f"{SELLER} payer fund signed.psbt", 4, "wrong-role")
@@ -368,10 +395,11 @@ def test_7_storage(paid: Shell) -> None:
     assert error == {
         "error": "no-wallet",
         "message": "there is no wallet in nobody",
-        "hint": "make one with `mpchan init`",
+        "hint": "make one with `mpchan init`, or name another with --wallet",
         "exit_code": 7,
     }
-    fails(f"{BUYER} init", 7, "wallet-exists")
+    error = fails(f"{BUYER} init", 7, "wallet-exists")
+    assert error["hint"] == "its settings are in wallet.toml there; a new one goes elsewhere, by --wallet"
     keys = paid.folder / "buyer" / "keys.toml"
     keys.chmod(0o640)
     error = fails(f"{BUYER} address", 7, "keys-permissions")

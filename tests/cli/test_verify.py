@@ -9,6 +9,10 @@ from typing import Any
 import pytest
 from transcript import Shell
 
+from mpchan.bitcoin.psbt import Psbt
+from mpchan.bitcoin.tx import Transaction, TxIn, TxOut
+from mpchan.units import Amount, OutPoint, Txid
+
 BUYER, SELLER = "mpchan --wallet buyer", "mpchan --wallet seller"
 KEYS = ["kind", "channel", "accepted", "rules", "error", "message", "hint", "exit_code"]
 NO_CHAIN = {"MPCHAN_REGTEST": "/dev/null/chain"}
@@ -204,3 +208,17 @@ def test_it_loads_no_tables_for_scripts(paid: Shell) -> None:
     )
     done = paid.run("python lister.py --wallet seller verify update.psbt --json")
     assert done.out.endswith("\nFalse\n")
+
+
+def test_what_is_no_message_of_a_channel(paid: Shell) -> None:
+    """A PSBT of another wallet names no channel."""
+    source = TxIn(OutPoint(Txid(bytes(32)), 0), 0)
+    transaction = Transaction(2, (source,), (TxOut(Amount(1000), b"\x00\x14" + bytes(20)),), 0)
+    (paid.folder / "foreign.psbt").write_text(Psbt.create(transaction).to_hex())
+    found = verdict(paid, f"{BUYER} verify foreign.psbt", 4)
+    assert (found["channel"], found["error"], found["message"]) == (
+        None,
+        "witness-script",
+        "message lacks witness_script",
+    )
+    assert "`mpchan payer open --funding`" in found["hint"]
