@@ -144,6 +144,7 @@ class Shell:
             capture_output=True,
             timeout=TIMEOUT_SECONDS,
             check=False,
+            start_new_session=True,  # no question goes to the terminal that the tests were started from
         )
         return Done(shown, process.returncode, process.stdout.decode(), process.stderr.decode())
 

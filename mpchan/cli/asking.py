@@ -75,13 +75,13 @@ def _given(source: str) -> str | None:
     number, name = os.environ.get(f"{source}_FD"), os.environ.get(f"{source}_FILE")
     if number:
         return _line(_from_descriptor(number, f"{source}_FD"))
-    return _line(_from_file(name, f"{source}_FILE")) if name else None
+    return _line(_from_file(name)) if name else None
 
 
 def _from_descriptor(number: str, variable: str) -> bytes:
-    """The first line, and nothing behind it: a message may follow on the same descriptor."""
+    """The first line, and nothing behind it: the new passphrase may follow on the same descriptor."""
     if not (number.isascii() and number.isdigit() and len(number) < 8):
-        raise StorageError("passphrase-unreadable", f"{variable} is no number of a descriptor")
+        raise StorageError("passphrase-unreadable", f"what {variable} says is no number of a descriptor")
     data = b""
     try:
         while len(data) <= MAX_PASSPHRASE_BYTES and (byte := os.read(int(number), 1)):
@@ -93,14 +93,14 @@ def _from_descriptor(number: str, variable: str) -> bytes:
     return data
 
 
-def _from_file(name: str, variable: str) -> bytes:
+def _from_file(name: str) -> bytes:
     try:
         with open(name, "rb") as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
             if mode & 0o077:
                 raise StorageError(
                     "passphrase-permissions",
-                    f"{name} of {variable} is readable by others (mode {mode:04o})",
+                    f"the passphrase in {name!s:.200} is readable by others (mode {mode:04o})",
                     hint=f"chmod 600 {name}",
                 )
             return file.read(MAX_PASSPHRASE_BYTES + 2)

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from encrypted_tools import encrypt
 from transcript import Shell
 
 import mpchan
@@ -80,6 +81,16 @@ def test_the_check_itself_sees_what_is_loaded(paid: Shell) -> None:
     assert "rich" in loaded(paid, "--wallet buyer show")
     assert "mnemonic" in loaded(paid, "--wallet third init")
     assert "pbk" in loaded(paid, "--version")
+
+
+def test_encrypted_keys_load_their_library_only_to_be_opened(paid: Shell) -> None:
+    encrypt(paid, "buyer")
+    for arguments in ("list --json", "show --json", "balance --json", "address", "watch --once"):
+        assert "cryptography" not in loaded(paid, f"--wallet buyer {arguments}"), arguments
+    paid.env["MPCHAN_PASSPHRASE_FILE"] = "secret"
+    modules = loaded(paid, "--wallet buyer pay 1000")
+    assert "cryptography" in modules
+    assert not modules & set(HEAVY) - {"cryptography", "logging", "socket"}
 
 
 def test_a_payer_loads_nothing_of_the_payees_and_reverse(paid: Shell) -> None:
