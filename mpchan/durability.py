@@ -26,8 +26,8 @@ def step(kind: str, act: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R
 
     Args:
         kind: ``create``, ``lock-file``, ``write``, ``cut``, ``sync``, ``sync-directory``, ``replace``, ``link``,
-            ``unlink``, ``mkdir``, ``chmod`` for files; ``commit`` for a database; ``engine`` for the consensus
-            engine's own data; ``emit`` for what leaves: standard output, a result in a pipe, a broadcast.
+            ``unlink``, ``mkdir``, ``rmdir``, ``chmod`` for files; ``commit`` for a database; ``engine`` for the
+            consensus engine's own data; ``emit`` for what leaves: standard output, a result in a pipe, a broadcast.
     """
     return act(*args, **kwargs)
 
@@ -138,3 +138,8 @@ def discard(path: AnyPath) -> None:
 def make_directory(path: AnyPath, *, parents: bool = False) -> None:
     """Make a directory that only its owner can enter, unless it is there."""
     step("mkdir", Path(path).mkdir, mode=0o700, parents=parents, exist_ok=True)
+
+
+def remove_directory(path: AnyPath) -> None:
+    """Remove an empty directory."""
+    step("rmdir", os.rmdir, path)

@@ -124,6 +124,8 @@ def _print_version(context: click.Context, parameter: click.Parameter, value: bo
         "balance": "coins:balance",
         "send": "coins:send",
         "scan": "coins:scan",
+        "backup": "backup:backup",
+        "restore": "backup:restore",
         "list": "wallet:list_channels",
         "show": "wallet:show",
         "inspect": "wallet:inspect",

@@ -73,6 +73,12 @@ def _signed_before_rules(wallet: Wallet, own: OwnOffer, psbt: Psbt) -> Check[Pay
 def _unused_rules(wallet: Wallet, own: OwnOffer, terms: Terms, psbt: Psbt) -> Check[None]:
     """Offer and payer key are fresh; a run that was cut short may have marked the offer with this request."""
     offer_id = own.offer.offer_id
+    yield Rule(
+        "offer-void",
+        not own.void,
+        f"offer {offer_id} comes from a backup, and may have served a channel since",
+        hint=f"make another with `mpchan payee offer --like {offer_id}`",
+    )
     mark = (own.used_by, own.refund_txid)
     yield Rule(
         "offer-used",

@@ -47,6 +47,7 @@ RESTORE_STEP = 1_000
 """The channel keys of a restored wallet begin at a multiple of this."""
 
 _RESTORE_STEPS = 1_000_000
+_BACKUP_STEPS = 100_000
 
 Unlocker = Callable[[Callable[[str], None]], None]
 """Finds the passphrase: calls what it is given with one, which raises ``passphrase-wrong`` or returns."""
@@ -279,6 +280,14 @@ class Keys:
         for kind, index in indexes.items():
             self._next[kind] = max(self._next[kind], index)
         self._save()
+
+    def move_past_lost_channels(self) -> None:
+        """Leave out the channel keys that a lost wallet may have handed out after its backup; durable on return.
+
+        At least 1,000 of them, and by chance up to 100,000 times as many: the same backup can be restored again.
+        """
+        steps = 1 + int.from_bytes(os.urandom(8), "big") % _BACKUP_STEPS
+        self.advance(channel=self._next["channel"] + steps * RESTORE_STEP)
 
     # keys -----------------------------------------------------------------------------------------
 

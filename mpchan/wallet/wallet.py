@@ -56,12 +56,14 @@ class OwnOffer:
         key_index: of the offer's key.
         used_by: the funding outpoint of the channel that it serves; None while unused.
         refund_txid: of the refund that was, or is about to be, signed under it; None while unused.
+        void: whether it serves nobody, because it was unused in the backup that this wallet was restored from.
     """
 
     offer: Offer
     key_index: int
     used_by: OutPoint | None = None
     refund_txid: str | None = None
+    void: bool = False
 
 
 def channel_name(outpoint: OutPoint) -> str:
@@ -396,6 +398,7 @@ class Wallet:
             "key_index": own.key_index,
             "used_by": None if own.used_by is None else str(own.used_by),
             "refund_txid": own.refund_txid,
+            **({"void": True} if own.void else {}),
         }
         write_durably(self._offer_path(own.offer.offer_id, "json"), (json.dumps(state) + "\n").encode())
         path = self._offer_path(own.offer.offer_id)
@@ -416,7 +419,8 @@ class Wallet:
             offer = Offer.from_toml(read_text(path))
             state = json.loads(read_text(self._offer_path(offer_id, "json")))
             used_by = None if state["used_by"] is None else OutPoint.parse(state["used_by"])
-            own = OwnOffer(offer, int(state["key_index"]), used_by, state["refund_txid"])
+            void = bool(state.get("void"))
+            own = OwnOffer(offer, int(state["key_index"]), used_by, state["refund_txid"], void)
         except (ParseError, ValueError, KeyError, TypeError) as error:
             raise StorageError("offer-damaged", f"{path}: {error!s:.200}") from None
         if (
@@ -425,6 +429,24 @@ class Wallet:
         ):
             raise StorageError("offer-damaged", f"{path}: does not fit its key")
         return own
+
+    def void_unused_offers(self) -> int:
+        """Mark all offers that served no channel yet, so that they never will; how many. A damaged one serves nobody.
+
+        Raises:
+            StorageError: ``write-failed``, ``read-failed``.
+        """
+        count = 0
+        for path in self._files("offers", ".json"):
+            try:
+                state = json.loads(read_text(path))
+                unused = state["used_by"] is None
+            except (ParseError, ValueError, KeyError, TypeError, RecursionError):
+                continue
+            if unused:
+                write_durably(path, (json.dumps({**state, "void": True}) + "\n").encode())
+                count += 1
+        return count
 
     def offer_for_keys(self, keys: tuple[bytes, bytes]) -> OwnOffer | None:
         """The own offer whose key is one of ``keys`` (compressed), or None.

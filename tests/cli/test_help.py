@@ -32,6 +32,8 @@ OPTIONS: dict[str, set[str]] = {
     "balance": CHAIN,
     "send": CHAIN | OUTPUT | {"--all", "--fee-rate", "--no-broadcast", "--resend", "--forget", "--yes"},
     "scan": CHAIN | {"--gap-limit"},
+    "backup": OUTPUT,
+    "restore": set(),
     "list": CHAIN,
     "show": CHAIN | CHANNEL | {"--descriptor"},
     "inspect": {"--network"},

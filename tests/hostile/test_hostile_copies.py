@@ -7,13 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hostile_tools import Desk
+import tomli
+from hostile_tools import Desk, refusal
 from party_tools import Pair
-from protocol_tools import message, sign
+from protocol_tools import message, scheme, sign
 
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.chain.embedded import EmbeddedChain
+from mpchan.channel import payer
 from mpchan.party.common import read_psbt
+from mpchan.units import Height
 from mpchan.values import replace
 
 
@@ -190,3 +193,146 @@ def test_61_a_marked_channel_signs_nothing_new(desk: Desk, older: str) -> None:
     assert desk.done(desk.payer, "payer", "sync", "--nothing-newer", "--channel", older) == stands
     pair.restart()
     assert desk.done(desk.payer, "payer", "pay", "100")["update"] == 22
+
+
+# mpchan restore -----------------------------------------------------------------------------------
+
+
+def kept(desk: Desk, wallet: Path) -> Path:
+    """A backup of a wallet as it is now."""
+    target = desk.folder / f"{wallet.name}.backup"
+    desk.done(wallet, "backup", "-o", target)
+    return target
+
+
+def restored(desk: Desk, backup: Path) -> Path:
+    """A wallet made of it; the old one is never used again."""
+    directory = desk.folder / f"restored {len(list(desk.folder.iterdir()))}"
+    desk.done(directory, "restore", backup)
+    return directory
+
+
+def next_channel(wallet: Path) -> int:
+    found: int = tomli.loads((wallet / "keys.toml").read_text())["next_channel"]
+    return found
+
+
+def test_61_a_restored_payee_refuses_nothing_that_it_should_accept(desk: Desk) -> None:
+    """Backed up at update 5, lost at 20: all that the payer has made since is later, and so is the settlement."""
+    pair = desk.pair
+    name = pair.open()
+    early = [paid(desk, name, 300) for _ in range(5)]
+    backup = kept(desk, desk.payee)
+    late = [paid(desk, name, 300) for _ in range(15)]
+    wallets = [restored(desk, backup) for _ in range(2)]
+    held = desk.done(wallets[0], "show", name)
+    assert (held["updates"], held["paid_sat"], held["status"]) == (5, 1500, "open")
+    again = desk.done(wallets[0], "payee", "accept", desk.file(early[4]))
+    assert (again["duplicate"], again["paid_sat"]) == (True, 1500)
+    for number, update in enumerate(late[::7], 1):  # 6, 13 and 20
+        taken = desk.done(wallets[0], "payee", "accept", desk.file(update))
+        assert (taken["update"], taken["paid_sat"]) == (7 * number - 1, 300 * (7 * number - 1))
+    for wallet in wallets:  # the other one has missed them all
+        taken = desk.done(wallet, "payee", "accept", desk.file(pair.pay(name, 300)))
+    assert (taken["update"], taken["received_sat"], taken["paid_sat"]) == (22, 5100, 6600)
+    closed = desk.done(wallets[1], "payee", "settle", desk.file(pair.settlement(name)))
+    assert (closed["kind"], closed["paid_sat"], closed["broadcast"]) == ("settlement", 6600, True)
+
+
+def test_61_a_restored_payee_signs_no_second_refund(desk: Desk) -> None:
+    """An offer that was unused in the backup, and used since, is void; what was signed before is given again."""
+    pair = desk.pair
+    pair.coin()
+    before = pair.request()
+    signed = desk.done(desk.payee, "payee", "sign-refund", desk.file(before["hex"]))
+    unused = pair.offer()
+    backup = kept(desk, desk.payee)
+    since = pair.request(offer=unused)
+    pair.sign_refund(since["hex"])
+    wallet = restored(desk, backup)
+    assert desk.done(wallet, "payee", "sign-refund", desk.file(before["hex"])) == signed
+    terms = pair.terms(f"{since['funding_txid']}-0")
+    earlier = replace(terms, refund_lock_time=Height(terms.refund_lock_time.value - 1))
+    for request in (read_psbt(since["hex"].encode()), message(earlier, scheme(earlier).refund())):
+        refused = refusal(
+            [wallet, *desk.wallets], wallet, desk.chain, "payee", "sign-refund", desk.file(request)
+        )
+        assert (refused.slug, refused.exit_code) == ("offer-void", 4)
+        assert refused.hint is not None
+        assert "--like" in refused.hint
+    like = desk.done(wallet, "payee", "offer", "--like", terms.offer.offer_id)
+    assert like["payee_pubkey"] != terms.offer.payee_key.sec.hex()
+
+
+def test_61_a_restored_wallet_takes_no_channel_key_twice(desk: Desk) -> None:
+    """Whatever the lost one, or one that was restored before, has handed out since the backup."""
+    backup = kept(desk, desk.payee)
+    known = next_channel(desk.payee)
+    lost = {desk.done(desk.payee, "payee", "offer")["payee_pubkey"] for _ in range(3)}
+    wallets = [restored(desk, backup) for _ in range(3)]
+    starts = [next_channel(wallet) for wallet in wallets]
+    assert len(set(starts)) == 3  # by chance, one time in 30,000 not
+    for wallet, start in zip(wallets, starts, strict=True):
+        assert start >= known + 1000
+        assert (start - known) % 1000 == 0
+        keys = {desk.done(wallet, "payee", "offer")["payee_pubkey"] for _ in range(2)}
+        assert not keys & lost
+        lost |= keys
+    chained = next_channel(restored(desk, kept(desk, wallets[0])))
+    assert chained >= starts[0] + 2 + 1000
+
+
+def test_61_a_restored_payer(desk: Desk) -> None:
+    """It signs nothing new before it is synced; what is its own safety, it can do at once."""
+    pair = desk.pair
+    name = pair.open()
+    for _ in range(5):
+        paid(desk, name, 300)
+    backup = kept(desk, desk.payer)
+    for _ in range(15):
+        paid(desk, name, 300)
+    wallet = desk.folder / "restored"
+    answer = desk.done(wallet, "restore", backup)
+    channel = pair.terms(name).channel_id
+    assert answer["to_sync"] == [channel]
+    everything = [wallet, *desk.wallets]
+    for words in (["pay", "300"], ["settle"]):
+        refused = refusal(everything, wallet, desk.chain, "payer", *words)
+        assert (refused.slug, refused.exit_code) == ("needs-sync", 5)
+    refused = refusal(everything, wallet, desk.chain, "payer", "refund")
+    assert (refused.slug, refused.exit_code) == ("refund-locked", 6)
+    desk.done(wallet, "payer", "sync", desk.file(latest(desk)))
+    update = desk.done(wallet, "payer", "pay", "300")
+    assert update["update"] == 21
+    assert pair.accept(update["hex"])["received_sat"] == 300
+
+
+@pytest.mark.parametrize("phase", ["opening", "secured"])
+def test_61_a_restored_payer_whose_funding_left_since(desk: Desk, phase: str) -> None:
+    """It is not given up while the chain shows the funding; with the payee's reply, had again, it is as before."""
+    pair = desk.pair
+    request = pair.request()
+    reply = pair.sign_refund(request["hex"])
+    if phase == "secured":
+        name = f"{request['funding_txid']}-0"
+        record = pair.payer_record(name)
+        assert isinstance(record.state, payer.Opening)
+        secured = payer.secure(
+            record.state, read_psbt(reply.encode()), pair.payer.keys.channel_key(record.key_index)
+        )
+        pair.payer.save_channel(replace(record, state=secured), "secured")
+    backup = kept(desk, desk.payer)
+    pair.fund(reply)
+    pair.chain.mine(1)
+    name = f"{request['funding_txid']}-0"
+    paid(desk, name, 300)
+    pair.chain.mine(40)  # too late for a new channel
+    wallet = restored(desk, backup)
+    refused = refusal([wallet, *desk.wallets], wallet, desk.chain, "payer", "abandon")
+    assert (refused.slug, refused.exit_code) == ("funding-early", 5)
+    desk.done(wallet, "payer", "fund", desk.file(reply))
+    refused = refusal([wallet, *desk.wallets], wallet, desk.chain, "payer", "settle")
+    assert refused.slug == "needs-sync"
+    assert desk.done(wallet, "payer", "sync", desk.file(latest(desk)))["paid_sat"] == 300
+    pair.mine_to(pair.terms(name).refund_lock_time.value)
+    assert desk.done(wallet, "payer", "refund")["broadcast"] is True

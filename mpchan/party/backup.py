@@ -1,0 +1,186 @@
+"""``backup`` and ``restore``: a whole wallet in one file, and a wallet made of it again.
+
+What was signed after the backup is not in it. A restored wallet therefore must not do what the lost one may have done
+already with the same keys:
+
+- an offer that was unused may have served a channel since: it is void, so that no outpoint gets a second refund;
+- channel keys that were handed out since are left out: the next index moves on, by at least 1,000 and then some, picked
+  by chance, because a backup can be restored a second time;
+- a payer may have signed later updates: its channels sign nothing new until they are synced (``party.syncing``).
+
+A payee's older state needs no mark: whatever the payer has signed since is later, so it is accepted. What nothing can
+mend is two wallets that are both used: that is said, not prevented.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from mpchan import durability
+from mpchan.channel import payer
+from mpchan.errors import MpchanError, ParseError, StorageError
+from mpchan.party.common import Result, with_warnings
+from mpchan.values import replace
+from mpchan.wallet.backup import Backup, collect, pack, unpack
+from mpchan.wallet.config import Config
+from mpchan.wallet.payer_record import PayerRecord
+from mpchan.wallet.storage import (
+    close_to_others,
+    locked,
+    make_directory,
+    storage_error,
+    write_durably,
+)
+from mpchan.wallet.wallet import Wallet
+
+
+def backup(wallet: Wallet, target: Path) -> Result:
+    """``backup``: write everything that the wallet has to one file (mode 0600), whole or not at all."""
+    made, damaged = collect(wallet)
+    data = pack(made)
+    # through a symbolic link: the backup belongs where that leads
+    write_durably(Path(os.path.realpath(target)), data)
+    result: Result = {
+        "file": str(target),
+        "encrypted": False,
+        "time": made.time,
+        "channels": _count(made, "channels/", ".json"),
+        "offers": _count(made, "offers/", ".toml"),
+        "bytes": len(data),
+    }
+    return with_warnings(
+        result, [f"it holds a damaged channel as it is: {error.message}" for error in damaged]
+    )
+
+
+def _count(made: Backup, folder: str, suffix: str) -> int:
+    return sum(name.startswith(folder) and name.endswith(suffix) for name in made.files)
+
+
+def restore(data: bytes, directory: Path) -> Result:
+    """``restore``: a wallet in a new or empty directory, all of it or nothing.
+
+    Raises:
+        ParseError: ``malformed-backup``, ``backup-version``, ``malformed-config``.
+        StorageError: ``wallet-exists``, ``directory-not-empty``, ``keys-damaged``, ``write-failed``.
+    """
+    made = unpack(data)
+    _check_config(made)
+    home = Path(os.path.realpath(directory))
+    _require_free(home, directory)
+    make_directory(home.parent)
+    staged = home.with_name(f".{home.name}.restoring")
+    make_directory(staged)
+    close_to_others(staged)
+    with locked(staged / "wallet.lock"):
+        try:
+            _require_free(home, directory)
+            _write_files(staged, made)
+            result = _marked(Wallet.open(staged))
+            _move(staged, home)
+        except MpchanError:
+            _remove(staged)
+            raise
+    return {"wallet": str(directory), "network": made.network, "time": made.time, **result}
+
+
+def _check_config(made: Backup) -> None:
+    try:
+        config = Config.from_toml(made.files["wallet.toml"].decode(), source="wallet.toml of the backup")
+    except UnicodeDecodeError:
+        raise ParseError("malformed-config", "wallet.toml of the backup is not UTF-8 text") from None
+    if config.network.name != made.network:
+        raise ParseError(
+            "malformed-backup", f"wallet.toml is of {config.network.name}, not of {made.network}"
+        )
+
+
+def _require_free(home: Path, shown: Path) -> None:
+    """The wallet's place is new, or an empty directory."""
+    try:
+        names = os.listdir(home)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise storage_error("write-failed", shown, error) from error
+    if "wallet.toml" in names:
+        raise StorageError(
+            "wallet-exists",
+            f"{shown} holds a wallet already",
+            hint="restore into another directory, with --wallet; and use one of the two only",
+        )
+    if names:
+        raise StorageError(
+            "directory-not-empty", f"{shown} is not empty", hint="name a new directory with --wallet"
+        )
+
+
+def _write_files(staged: Path, made: Backup) -> None:
+    """Every file of the backup, and nothing that an earlier attempt has left."""
+    _remove_files(staged, apart_from="wallet.lock")
+    for folder in ("offers", "channels", *{name.split("/")[0] for name in made.files if "/" in name}):
+        make_directory(staged / folder)
+    for name, data in sorted(made.files.items()):
+        write_durably(staged / name, data, mode=0o600)
+
+
+def _marked(wallet: Wallet) -> Result:
+    """What keeps the restored wallet from doing again what the lost one may have done since."""
+    keys = wallet.fresh_keys()
+    keys.move_past_lost_channels()
+    void = wallet.void_unused_offers()
+    to_sync: list[str] = []
+    warnings: list[str] = []
+    names = wallet.channel_names()
+    for name in names:
+        try:
+            record = wallet.load_channel(name)
+        except (StorageError, ParseError) as error:
+            warnings.append(f"channel {name[:16]} was damaged when the backup was made: {error.message}")
+            continue
+        if isinstance(record, PayerRecord) and _may_have_paid(record.state):
+            record = replace(record, restored=True)
+            to_sync.append(record.terms.channel_id)
+        wallet.save_channel(record, "restored")
+    result: Result = {"channels": len(names), "void_offers": void, "to_sync": to_sync}
+    return with_warnings(result, warnings)
+
+
+def _may_have_paid(state: payer.PayerState) -> bool:
+    """Whether the lost wallet may have signed a payment that this state does not know of."""
+    if isinstance(state, payer.Abandoned):
+        return state.funded is not None
+    return isinstance(state, (payer.Opening, payer.Secured, payer.Funded))
+
+
+def _move(staged: Path, home: Path) -> None:
+    """The one step by which the wallet is there."""
+    try:
+        durability.replace(staged, home)
+    except OSError as error:
+        raise storage_error("write-failed", home, error) from error
+    try:
+        durability.sync_directory(home.parent)
+    except OSError as error:
+        raise storage_error("write-unsure", home, error) from error
+
+
+def _remove(staged: Path) -> None:
+    """Take back what was staged, as far as that is possible: something else has failed already."""
+    try:
+        _remove_files(staged)
+        for folder in sorted((path for path in staged.rglob("*") if path.is_dir()), reverse=True):
+            durability.remove_directory(folder)
+        durability.remove_directory(staged)
+    except (OSError, StorageError):
+        return
+
+
+def _remove_files(staged: Path, apart_from: str | None = None) -> None:
+    try:
+        for path in sorted(staged.rglob("*")):
+            if not path.is_dir() and path.name != apart_from:
+                durability.unlink(path)
+    except OSError as error:
+        raise storage_error("write-failed", staged, error) from error

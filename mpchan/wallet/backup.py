@@ -1,0 +1,194 @@
+"""One file that holds a whole wallet.
+
+    {"mpchan_backup": 1, "checksum": "<SHA-256 of the canonical contents>", "contents": {
+        "time": 1700000000, "network": "regtest", "files": {"keys.toml": "…", "channels/….json": "…", …}}}
+
+``files`` holds every file of the wallet but its locks and what a backend can look up again, byte for byte: what is not
+UTF-8 in a damaged one stands as lone surrogates (PEP 383). The canonical form is JSON with sorted keys and no spaces.
+
+A name is one of those that a wallet has, letter by letter: there are no other folders, links or ways out of a folder in
+it, so a hostile file can write nothing but a wallet.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mpchan.errors import MpchanError, ParseError, StorageError
+from mpchan.values import frozen
+from mpchan.wallet.records import canonical, checksum
+from mpchan.wallet.storage import storage_error
+from mpchan.wallet.wallet import Wallet
+
+BACKUP_VERSION = 1
+MAX_BACKUP_BYTES = 1_000_000_000
+"""A larger backup could not be read again on a small machine, so none is made."""
+
+_FOLDERS = ("offers", "plans", "sent", "certificates")
+_NAME = re.compile(
+    r"wallet\.toml|keys\.toml"
+    r"|offers/[0-9a-f]{16}\.(toml|json)"
+    r"|channels/[0-9a-f]{64}-[0-9]{1,10}\.(json|journal)"
+    r"|(sent|plans)/[0-9a-f]{64}\.json"
+    r"|certificates/[A-Za-z0-9_][A-Za-z0-9._-]{0,250}\.pem"
+)
+
+
+@frozen
+class Backup:
+    """What a backup holds.
+
+    Attributes:
+        time: when it was made, in seconds since 1970 by the clock of the machine that made it.
+        network: the name of the wallet's network.
+        files: contents by names as ``offers/0123456789abcdef.toml``.
+    """
+
+    time: int
+    network: str
+    files: Mapping[str, bytes]
+
+
+def collect(wallet: Wallet) -> tuple[Backup, list[MpchanError]]:
+    """The wallet as it stands, and what is wrong with its channels; a command that is at work is waited for.
+
+    The wallet is held all the time, each channel while its files are read: a channel's state and its journal are of
+    one moment, and no offer or channel begins in between.
+
+    Raises:
+        StorageError: ``read-failed``, ``locked``, ``keys-damaged``, ``keys-permissions``.
+    """
+    files: dict[str, bytes] = {}
+    damaged: list[MpchanError] = []
+    with wallet.lock():
+        wallet.fresh_keys()  # refuses what could not be used again
+        for name in ("wallet.toml", "keys.toml"):
+            files[name] = _content(wallet.directory / name)
+        for folder in _FOLDERS:
+            files.update(_folder(wallet.directory, folder))
+        for channel in wallet.channel_names():
+            with wallet.channel_lock(channel):
+                files.update(_channel(wallet, channel))
+                try:
+                    wallet.load_channel(channel)
+                except (StorageError, ParseError) as error:
+                    damaged.append(error)
+    return Backup(int(time.time()), wallet.network.name, files), damaged
+
+
+def _folder(directory: Path, folder: str) -> Iterator[tuple[str, bytes]]:
+    try:
+        names = sorted(os.listdir(directory / folder))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise storage_error("read-failed", directory / folder, error) from error
+    for name in names:
+        if _NAME.fullmatch(f"{folder}/{name}"):
+            yield f"{folder}/{name}", _content(directory / folder / name)
+
+
+def _channel(wallet: Wallet, channel: str) -> Iterator[tuple[str, bytes]]:
+    for suffix in ("json", "journal"):
+        name = f"channels/{channel}.{suffix}"
+        if (wallet.directory / name).exists():
+            yield name, _content(wallet.directory / name)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise storage_error("file-missing", path, error) from error
+    except OSError as error:
+        raise storage_error("read-failed", path, error) from error
+
+
+# the file -----------------------------------------------------------------------------------------
+
+
+def pack(backup: Backup) -> bytes:
+    """The file's content.
+
+    Raises:
+        StorageError: ``backup-too-large``.
+    """
+    files = {name: data.decode("utf-8", "surrogateescape") for name, data in backup.files.items()}
+    text = canonical({"time": backup.time, "network": backup.network, "files": files})
+    envelope = f'{{"mpchan_backup": {BACKUP_VERSION}, "checksum": "{checksum(text)}", "contents": {text}}}\n'
+    data = envelope.encode()
+    if len(data) > MAX_BACKUP_BYTES:
+        raise StorageError(
+            "backup-too-large", f"the wallet needs {len(data)} bytes, more than {MAX_BACKUP_BYTES}"
+        )
+    return data
+
+
+def read_backup(path: Path) -> bytes:
+    """The content of a backup's file.
+
+    Raises:
+        ParseError: ``unreadable-file``, ``too-large``.
+    """
+    try:
+        with open(path, "rb", opener=_opened_at_once) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ParseError("unreadable-file", f"{path}: is no regular file")
+            data = file.read(MAX_BACKUP_BYTES + 1)
+    except OSError as error:
+        raise ParseError(
+            "unreadable-file", f"{path!s:.200}: {(error.strerror or str(error)).lower()}"
+        ) from None
+    if len(data) > MAX_BACKUP_BYTES:
+        raise ParseError("too-large", f"{path}: larger than {MAX_BACKUP_BYTES} bytes")
+    return data
+
+
+def _opened_at_once(path: str, flags: int) -> int:
+    """A pipe that nobody writes to must not keep us waiting."""
+    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def unpack(data: bytes) -> Backup:
+    """Read a backup's content.
+
+    Raises:
+        ParseError: ``malformed-backup``, the checksum included; ``backup-version`` for a newer one.
+    """
+    try:
+        envelope = json.loads(data)
+        version, total, contents = envelope["mpchan_backup"], envelope["checksum"], envelope["contents"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise ParseError("malformed-backup", "this is no backup of mpchan, or not the whole of it") from None
+    if type(version) is not int or version != BACKUP_VERSION:
+        raise ParseError("backup-version", f"written by another mpchan (version {version!r:.20})")
+    if not isinstance(contents, dict) or total != checksum(canonical(contents)):
+        raise ParseError("malformed-backup", "checksum does not fit: the file was damaged or changed")
+    return _checked(contents)
+
+
+def _checked(contents: dict[str, Any]) -> Backup:
+    made, network, files = (contents.get(key) for key in ("time", "network", "files"))
+    if type(made) is not int or not isinstance(network, str) or not isinstance(files, dict):
+        raise ParseError("malformed-backup", "time, network or files are missing")
+    for name, text in files.items():
+        if not _NAME.fullmatch(name):
+            raise ParseError("malformed-backup", f"a wallet has no file {name!r:.80}")
+        if not isinstance(text, str):
+            raise ParseError("malformed-backup", f"{name} is no text")
+    for name in ("wallet.toml", "keys.toml"):
+        if name not in files:
+            raise ParseError("malformed-backup", f"{name} is missing")
+    try:
+        return Backup(
+            made, network, {name: text.encode("utf-8", "surrogateescape") for name, text in files.items()}
+        )
+    except UnicodeEncodeError:
+        raise ParseError("malformed-backup", "a file holds what no bytes decode to") from None
