@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from mpchan.cli.app import App, common_options, example, pass_app
+from mpchan.cli.app import App, common_options, example, pass_app, unlock
 from mpchan.errors import ChainError, UsageError
 from mpchan.party.common import Result
 from mpchan.wallet.wallet import Wallet
@@ -32,16 +32,32 @@ def backup(app: App, output: Path) -> None:
     """Write everything that the wallet has to one file: keys, offers, channels, settings.
 
     Seed words alone do not recover the money of open channels; this file does, as they stood when it was made. Whoever
-    has it has the wallet's money. Make a new one after each opening: a channel that was opened later is not in it, and
+    has it has the wallet's money, unless the keys are encrypted: then so is the backup, with the same passphrase. Make
+    a new one after each opening: a channel that was opened later is not in it, and
     then only its refund (`mpchan payer fund --refund-out`) brings the money back.
     """
     app.check_output(output)
     _check_place(output, app.wallet_directory)
     from mpchan.party.backup import backup as make
 
-    result = make(app.wallet(), output)
+    wallet = app.wallet()
+    result = make(wallet, output, _passphrase(wallet))
     app.report(result, _made)
     app.warn(result)
+
+
+def _passphrase(wallet: Wallet) -> str | None:
+    """That of the keys, asked for before any lock is taken; None where they are not encrypted."""
+    if not wallet.keys.are_encrypted:
+        return None
+    found: list[str] = []
+
+    def attempt(passphrase: str) -> None:
+        wallet.keys.unlock(passphrase)
+        found.append(passphrase)
+
+    unlock(attempt)
+    return found[0]
 
 
 def _check_place(output: Path, directory: Path) -> None:
@@ -56,7 +72,8 @@ def _check_place(output: Path, directory: Path) -> None:
 def _made(view: Result) -> str:
     return (
         f"{view['file']}: {view['channels']} channels and {view['offers']} offers; "
-        "keep it secret, and away from this machine"
+        + ("encrypted with the passphrase; " if view["encrypted"] else "keep it secret; ")
+        + "keep it away from this machine"
     )
 
 
@@ -76,7 +93,7 @@ def restore(app: App, file: Path) -> None:
     from mpchan.party.backup import restore as make
     from mpchan.wallet.backup import read_backup
 
-    result = make(read_backup(file), app.wallet_directory)
+    result = make(read_backup(file), app.wallet_directory, unlock)
     warnings = list(result.pop("warnings", ()))
     result["scan"] = _scan(app, warnings)
     if warnings:

@@ -24,6 +24,7 @@ from mpchan.party.common import Result, with_warnings
 from mpchan.values import replace
 from mpchan.wallet.backup import Backup, collect, pack, unpack
 from mpchan.wallet.config import Config
+from mpchan.wallet.keys import Unlocker, no_passphrase
 from mpchan.wallet.payer_record import PayerRecord
 from mpchan.wallet.storage import (
     close_to_others,
@@ -35,15 +36,26 @@ from mpchan.wallet.storage import (
 from mpchan.wallet.wallet import Wallet
 
 
-def backup(wallet: Wallet, target: Path) -> Result:
-    """``backup``: write everything that the wallet has to one file (mode 0600), whole or not at all."""
+def backup(wallet: Wallet, target: Path, passphrase: str | None = None) -> Result:
+    """``backup``: write everything that the wallet has to one file (mode 0600), whole or not at all.
+
+    Args:
+        passphrase: that of the keys, where they are encrypted: so is the backup.
+
+    Raises:
+        StorageError: ``passphrase-changed``, ``backup-too-large``, ``write-failed``; as ``collect``.
+    """
     made, damaged = collect(wallet)
-    data = pack(made)
+    if wallet.keys.are_encrypted is (passphrase is None):
+        raise StorageError(
+            "passphrase-changed", "the passphrase was set or removed meanwhile", hint="run the command again"
+        )
+    data = pack(made, passphrase)
     # through a symbolic link: the backup belongs where that leads
     write_durably(Path(os.path.realpath(target)), data)
     result: Result = {
         "file": str(target),
-        "encrypted": False,
+        "encrypted": passphrase is not None,
         "time": made.time,
         "channels": _count(made, "channels/", ".json"),
         "offers": _count(made, "offers/", ".toml"),
@@ -58,17 +70,20 @@ def _count(made: Backup, folder: str, suffix: str) -> int:
     return sum(name.startswith(folder) and name.endswith(suffix) for name in made.files)
 
 
-def restore(data: bytes, directory: Path) -> Result:
+def restore(data: bytes, directory: Path, unlocker: Unlocker = no_passphrase) -> Result:
     """``restore``: a wallet in a new or empty directory, all of it or nothing.
+
+    Args:
+        unlocker: asked for the passphrase of an encrypted backup.
 
     Raises:
         ParseError: ``malformed-backup``, ``backup-version``, ``malformed-config``.
         StorageError: ``wallet-exists``, ``directory-not-empty``, ``keys-damaged``, ``write-failed``.
     """
-    made = unpack(data)
-    _check_config(made)
     home = Path(os.path.realpath(directory))
     _require_free(home, directory)
+    made = unpack(data, unlocker)
+    _check_config(made)
     make_directory(home.parent)
     staged = home.with_name(f".{home.name}.restoring")
     make_directory(staged)
@@ -132,6 +147,8 @@ def _marked(wallet: Wallet) -> Result:
     void = wallet.void_unused_offers()
     to_sync: list[str] = []
     warnings: list[str] = []
+    for plan in wallet.plans:
+        wallet.plans.save(replace(plan, restored=True))
     names = wallet.channel_names()
     for name in names:
         try:

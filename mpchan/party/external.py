@@ -152,7 +152,9 @@ def _opening(
         value, key, script = plan.output.value, plan.payer_key, plan.payer_script
         terms = Terms(plan.offer, outpoint, value, key, script, lock_time)
     funding = enforce(unsigned_rules(message))
-    return PayerRecord(plan.key_index, payer.Opening(terms, funding, spent, external=True), asked)
+    return PayerRecord(
+        plan.key_index, payer.Opening(terms, funding, spent, external=True), asked, plan.restored
+    )
 
 
 def _back(tip: ChainTip) -> Height:

@@ -3,6 +3,9 @@
     {"mpchan_backup": 1, "checksum": "<SHA-256 of the canonical contents>", "contents": {
         "time": 1700000000, "network": "regtest", "files": {"keys.toml": "…", "channels/….json": "…", …}}}
 
+Where the wallet's keys are encrypted, so is all of it, with the same passphrase: instead of ``contents`` stands
+``encrypted``, the canonical contents as ``sealing`` seals them, and the checksum is that of the canonical table.
+
 ``files`` holds every file of the wallet but its locks and what a backend can look up again, byte for byte: what is not
 UTF-8 in a damaged one stands as lone surrogates (PEP 383). The canonical form is JSON with sorted keys and no spaces.
 
@@ -23,6 +26,7 @@ from typing import Any
 
 from mpchan.errors import MpchanError, ParseError, StorageError
 from mpchan.values import frozen
+from mpchan.wallet.keys import Unlocker, no_passphrase
 from mpchan.wallet.records import canonical, checksum
 from mpchan.wallet.storage import storage_error
 from mpchan.wallet.wallet import Wallet
@@ -31,6 +35,7 @@ BACKUP_VERSION = 1
 MAX_BACKUP_BYTES = 1_000_000_000
 """A larger backup could not be read again on a small machine, so none is made."""
 
+_BOUND = b"mpchan backup"
 _FOLDERS = ("offers", "plans", "sent", "certificates")
 _NAME = re.compile(
     r"wallet\.toml|keys\.toml"
@@ -114,15 +119,23 @@ def _content(path: Path) -> bytes:
 # the file -----------------------------------------------------------------------------------------
 
 
-def pack(backup: Backup) -> bytes:
+def pack(backup: Backup, passphrase: str | None = None) -> bytes:
     """The file's content.
 
+    Args:
+        passphrase: where it is to be encrypted.
+
     Raises:
-        StorageError: ``backup-too-large``.
+        StorageError: ``backup-too-large``, ``passphrase-unusable``, ``no-memory``.
     """
     files = {name: data.decode("utf-8", "surrogateescape") for name, data in backup.files.items()}
     text = canonical({"time": backup.time, "network": backup.network, "files": files})
-    envelope = f'{{"mpchan_backup": {BACKUP_VERSION}, "checksum": "{checksum(text)}", "contents": {text}}}\n'
+    what = "contents"
+    if passphrase is not None:
+        from mpchan.wallet.sealing import seal
+
+        what, text = "encrypted", canonical(seal(text.encode(), passphrase, _BOUND))
+    envelope = f'{{"mpchan_backup": {BACKUP_VERSION}, "checksum": "{checksum(text)}", "{what}": {text}}}\n'
     data = envelope.encode()
     if len(data) > MAX_BACKUP_BYTES:
         raise StorageError(
@@ -156,22 +169,45 @@ def _opened_at_once(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
-def unpack(data: bytes) -> Backup:
+def unpack(data: bytes, unlocker: Unlocker = no_passphrase) -> Backup:
     """Read a backup's content.
+
+    Args:
+        unlocker: asked for the passphrase of an encrypted one, once nothing else is wrong with it.
 
     Raises:
         ParseError: ``malformed-backup``, the checksum included; ``backup-version`` for a newer one.
+        StorageError: ``passphrase-wrong``, and others of whoever is asked.
     """
     try:
         envelope = json.loads(data)
-        version, total, contents = envelope["mpchan_backup"], envelope["checksum"], envelope["contents"]
+        version, total = envelope["mpchan_backup"], envelope["checksum"]
+        sealed = "encrypted" in envelope
+        body = envelope["encrypted" if sealed else "contents"]
     except (ValueError, TypeError, KeyError, RecursionError):
         raise ParseError("malformed-backup", "this is no backup of mpchan, or not the whole of it") from None
     if type(version) is not int or version != BACKUP_VERSION:
         raise ParseError("backup-version", f"written by another mpchan (version {version!r:.20})")
-    if not isinstance(contents, dict) or total != checksum(canonical(contents)):
+    if not isinstance(body, dict) or total != checksum(canonical(body)):
         raise ParseError("malformed-backup", "checksum does not fit: the file was damaged or changed")
-    return _checked(contents)
+    return _checked(_opened(body, unlocker) if sealed else body)
+
+
+def _opened(table: dict[str, Any], unlocker: Unlocker) -> dict[str, Any]:
+    from mpchan.wallet.sealing import check_sealed, open_sealed
+
+    found: list[bytes] = []
+    try:
+        check_sealed(table)
+        unlocker(lambda passphrase: found.append(open_sealed(table, passphrase, _BOUND)))
+        contents = json.loads(found[0])
+    except ParseError as error:
+        raise ParseError("malformed-backup", error.message) from None
+    except (ValueError, RecursionError):
+        raise ParseError("malformed-backup", "what was encrypted is no backup") from None
+    if not isinstance(contents, dict):
+        raise ParseError("malformed-backup", "what was encrypted is no backup")
+    return contents
 
 
 def _checked(contents: dict[str, Any]) -> Backup:

@@ -286,7 +286,9 @@ class Keys:
 
         At least 1,000 of them, and by chance up to 100,000 times as many: the same backup can be restored again.
         """
-        steps = 1 + int.from_bytes(os.urandom(8), "big") % _BACKUP_STEPS
+        left = (_HARDENED - self._next["channel"]) // RESTORE_STEP
+        most = max(1, min(_BACKUP_STEPS, left // 2))  # so that there is always room for another restoration
+        steps = 1 + int.from_bytes(os.urandom(8), "big") % most
         self.advance(channel=self._next["channel"] + steps * RESTORE_STEP)
 
     # keys -----------------------------------------------------------------------------------------

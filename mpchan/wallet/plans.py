@@ -33,6 +33,7 @@ class Plan:
         key_index: of the channel key.
         payer_script: scriptPubKey that gets the payer's share.
         address: where that goes, if it is not this wallet's; None for one of its own.
+        restored: whether it comes from a backup, so that the lost wallet may have opened its channel since.
     """
 
     offer: Offer
@@ -41,6 +42,7 @@ class Plan:
     payer_key: PublicKey
     payer_script: bytes
     address: str | None
+    restored: bool = False
 
     @property
     def output(self) -> TxOut:
@@ -72,6 +74,7 @@ class Plans:
             "payer_pubkey": plan.payer_key.sec.hex(),
             "payer_script": plan.payer_script.hex(),
             "address": plan.address,
+            **({"restored": True} if plan.restored else {}),
         }
         text = canonical(body)
         make_directory(self._directory)
@@ -126,6 +129,7 @@ class Plans:
                 PublicKey.from_hex(body["payer_pubkey"]),
                 bytes.fromhex(body["payer_script"]),
                 body["address"],
+                bool(body.get("restored")),
             )
             if plan.name != path.stem:
                 raise ValueError("it is another plan's")

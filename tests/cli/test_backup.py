@@ -71,7 +71,9 @@ def test_it_holds_every_file(kept: Shell) -> None:
 
 def test_people_are_told(kept: Shell) -> None:
     made = kept.ok(f"{SELLER} backup -o seller.backup")
-    assert made.out == "seller.backup: 1 channels and 2 offers; keep it secret, and away from this machine\n"
+    assert (
+        made.out == "seller.backup: 1 channels and 2 offers; keep it secret; keep it away from this machine\n"
+    )
     done = kept.ok(f"{NEW} restore seller.backup")
     assert (
         done.out == "restored a regtest wallet in new: 1 channels\n1 unused offers are void; make new ones\n"
@@ -258,3 +260,65 @@ def test_a_command_at_work_is_waited_for(kept: Shell) -> None:
                 with pytest.raises(MpchanError) as caught:
                     collect(wallet)
                 assert caught.value.slug == "locked"
+
+
+# encrypted ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sealed(kept: Shell) -> Shell:
+    """The same, with keys that are encrypted; ``secret`` holds the passphrase, ``wrong`` another one."""
+    for name, text in (("secret", "correct horse"), ("wrong", "wrong horse")):
+        (kept.folder / name).write_text(text + "\n")
+        (kept.folder / name).chmod(0o600)
+    kept.ok(f"{SELLER} passphrase set", MPCHAN_PASSPHRASE_FILE="secret")
+    (kept.folder / "seller.backup").unlink()
+    return kept
+
+
+def test_an_encrypted_wallet_has_an_encrypted_backup(sealed: Shell) -> None:
+    """All of it: no name, key or address can be read; and the passphrase opens it as it opens the wallet."""
+    sealed.fails(f"{SELLER} backup -o seller.backup", 7, "passphrase-needed")
+    sealed.fails(f"{SELLER} backup -o seller.backup", 7, "passphrase-wrong", MPCHAN_PASSPHRASE_FILE="wrong")
+    made = sealed.json(f"{SELLER} backup -o seller.backup", MPCHAN_PASSPHRASE_FILE="secret")
+    assert made["encrypted"] is True
+    text = sealed.text("seller.backup")
+    assert sorted(json.loads(text)) == ["checksum", "encrypted", "mpchan_backup"]
+    shown = sealed.json(f"{SELLER} show")
+    for word in (
+        shown["payee_pubkey"],
+        shown["payee_address"],
+        shown["funding"]["txid"],
+        "keys.toml",
+        "correct horse",
+    ):
+        assert word not in text
+    sealed.fails(f"{NEW} restore seller.backup", 7, "passphrase-needed")
+    sealed.fails(f"{NEW} restore seller.backup", 7, "passphrase-wrong", MPCHAN_PASSPHRASE_FILE="wrong")
+    assert not (sealed.folder / "new").exists()
+    sealed.json(f"{NEW} restore seller.backup", MPCHAN_PASSPHRASE_FILE="secret")
+    assert sealed.json(f"{NEW} show") == shown
+    sealed.fails(f"{NEW} payee offer", 7, "passphrase-needed")
+    sealed.json(f"{NEW} payee offer", MPCHAN_PASSPHRASE_FILE="secret")
+
+
+def test_an_encrypted_backup_that_is_damaged(sealed: Shell) -> None:
+    """That is seen without the passphrase; a change with a new checksum is not the passphrase's any more."""
+    sealed.json(f"{SELLER} backup -o seller.backup", MPCHAN_PASSPHRASE_FILE="secret")
+    good = sealed.text("seller.backup")
+    table = json.loads(good)["encrypted"]
+    (sealed.folder / "seller.backup").write_text(good[:-200] + good[-150:])
+    sealed.fails(f"{NEW} restore seller.backup", 3, "malformed-backup")
+    for change, slug, code in (
+        (
+            {"ciphertext": table["ciphertext"][:-2] + ("00" if table["ciphertext"][-2:] != "00" else "01")},
+            "passphrase-wrong",
+            7,
+        ),
+        ({"n": 3}, "malformed-backup", 3),
+    ):
+        text = canonical({**table, **change})
+        (sealed.folder / "seller.backup").write_text(
+            f'{{"mpchan_backup": 1, "checksum": "{checksum(text)}", "encrypted": {text}}}\n'
+        )
+        sealed.fails(f"{NEW} restore seller.backup", code, slug, MPCHAN_PASSPHRASE_FILE="secret")
