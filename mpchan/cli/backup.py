@@ -29,12 +29,14 @@ _ONE_ONLY = (
 @common_options
 @pass_app
 def backup(app: App, output: Path) -> None:
-    """Write everything that the wallet has to one file: keys, offers, channels, settings.
+    """Write the whole wallet to one file.
 
-    Seed words alone do not recover the money of open channels; this file does, as they stood when it was made. Whoever
-    has it has the wallet's money, unless the keys are encrypted: then so is the backup, with the same passphrase. Make
-    a new one after each opening: a channel that was opened later is not in it, and
-    then only its refund (`mpchan payer fund --refund-out`) brings the money back.
+    It holds keys, offers, channels and settings. Seed words alone do not recover the money of open channels; this file
+    does, as they stood when it was made. Whoever has it has the wallet's money, unless the keys are encrypted: then so
+    is the backup, with the same passphrase.
+
+    Make a new one after each opening: a channel that was opened later is not in it, and then only its refund (`mpchan
+    payer fund --refund-out`) brings the payer's money back.
     """
     app.check_output(output)
     _check_place(output, app.wallet_directory)
@@ -82,11 +84,13 @@ def _made(view: Result) -> str:
 @common_options
 @pass_app
 def restore(app: App, file: Path) -> None:
-    """Make a wallet of a backup again, in a new or empty directory.
+    """Make a wallet of a backup again.
 
-    Use it where the old wallet is lost, never beside it: two copies of one wallet lose money. What was signed after the
-    backup is not in it. So the offers that were unused are void, and channels in which you pay take no payment before
-    `mpchan payer sync`; channels in which you are paid go on at once.
+    It takes a new or empty directory. Use it where the old wallet is lost, never beside it: two copies of one wallet
+    lose money.
+
+    What was signed after the backup is not in it. So the offers that were unused are void, and channels in which you
+    pay take no payment before `mpchan payer sync`; channels in which you are paid go on at once.
 
     Seed words alone (`mpchan init --restore`) do not recover the money of open channels.
     """

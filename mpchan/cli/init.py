@@ -20,8 +20,8 @@ from mpchan.wallet.wallet import Wallet, wallet_exists
 
 _MAX_WORDS_BYTES = 4096
 _WORDS_ALONE = (
-    "words alone recover the wallet's coins, not the money of an open channel: a payer needs the refund, "
-    "a payee its channel file"
+    "words alone recover the wallet's coins, not the money of an open channel: that needs a backup "
+    "(`mpchan backup`), or for a payer its refund"
 )
 
 
@@ -79,8 +79,8 @@ def init(
 
     --encrypt asks for a passphrase; nothing unencrypted is written to the disk then.
 
-    Words alone do not recover the money of open channels: a payer gets it back by the refund (`mpchan payer fund
-    --refund-out`), a payee by its channel file. Keep copies of them too.
+    Words alone do not recover the money of open channels. A backup does (`mpchan backup`), and for a payer its refund
+    too (`mpchan payer fund --refund-out`): keep them away from this machine.
     """
     if restore and show_words:
         raise UsageError("usage", "--show-words is for new words, --restore knows them already")

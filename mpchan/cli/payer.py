@@ -221,8 +221,8 @@ def fund(
     The payee's signature is verified and the refund stored before the funding is signed and broadcast. A funding that
     another wallet made is signed there, and handed over with --funding.
 
-    Your seed words alone do not recover the money of an open channel: the refund does. Keep a copy
-    of it (--refund-out) away from this machine.
+    Your seed words alone do not recover the money of an open channel: the refund does, and so does a backup. Keep a
+    copy of the refund (--refund-out), or a new `mpchan backup`, away from this machine.
     """
     sources = [file] if funding is None else [file, funding]
     app.check_output(output, *sources)

@@ -262,6 +262,34 @@ def test_a_command_at_work_is_waited_for(kept: Shell) -> None:
                 assert caught.value.slug == "locked"
 
 
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("init", "Words alone do not recover the money of open channels."),
+        ("payer fund", "seed words alone do not recover the money of an open channel"),
+        ("backup", "Seed words alone do not recover the money of open channels"),
+        ("restore", "Seed words alone (`mpchan init --restore`) do not recover the money of open channels"),
+    ],
+)
+def test_every_text_says_that_words_are_not_enough(bare: Shell, command: str, words: str) -> None:
+    text = " ".join(bare.ok(f"mpchan {command} --help").out.split())
+    assert words in text
+    assert "backup" in text
+
+
+def test_a_restored_wallet_is_sound(kept: Shell) -> None:
+    kept.ok("mpchan --wallet buyer backup -o buyer.backup")
+    for wallet in ("seller", "buyer"):
+        kept.ok(f"mpchan --wallet new-{wallet} restore {wallet}.backup")
+        assert kept.json(f"mpchan --wallet new-{wallet} fsck")["wrong"] == 0
+    kept.ok("mpchan --wallet new-seller payee export-latest -o latest.psbt")
+    kept.ok("mpchan --wallet new-buyer payer sync latest.psbt")
+    kept.ok("mpchan --wallet new-buyer pay 500 -o update.psbt")
+    kept.ok("mpchan --wallet new-seller payee accept update.psbt")
+    for wallet in ("seller", "buyer"):
+        assert kept.json(f"mpchan --wallet new-{wallet} fsck")["wrong"] == 0
+
+
 # encrypted ----------------------------------------------------------------------------------------
 
 

@@ -17,8 +17,8 @@ from transcript import TIMEOUT_SECONDS, Shell
 ABANDON = "abandon " * 11 + "about"
 BUYER = "mpchan --wallet buyer"
 ALONE = (
-    "words alone recover the wallet's coins, not the money of an open channel: a payer needs the refund, "
-    "a payee its channel file"
+    "words alone recover the wallet's coins, not the money of an open channel: that needs a backup "
+    "(`mpchan backup`), or for a payer its refund"
 )
 
 

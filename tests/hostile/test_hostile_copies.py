@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import tomli
+from external_tools import External
+from foreign_wallet import P2WPKH, coin, payment, signed
 from hostile_tools import Desk, refusal
 from party_tools import Pair
 from protocol_tools import message, scheme, sign
@@ -15,9 +17,13 @@ from protocol_tools import message, scheme, sign
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.channel import payer
+from mpchan.errors import NotPossible
+from mpchan.party.backup import restore
 from mpchan.party.common import read_psbt
 from mpchan.units import Height
 from mpchan.values import replace
+from mpchan.wallet.backup import collect, pack
+from mpchan.wallet.wallet import Wallet
 
 
 @pytest.fixture
@@ -336,3 +342,26 @@ def test_61_a_restored_payer_whose_funding_left_since(desk: Desk, phase: str) ->
     assert desk.done(wallet, "payer", "sync", desk.file(latest(desk)))["paid_sat"] == 300
     pair.mine_to(pair.terms(name).refund_lock_time.value)
     assert desk.done(wallet, "payer", "refund")["broadcast"] is True
+
+
+def test_61_a_restored_plan_opens_a_channel_that_has_to_be_synced(
+    chain_directory: Path, tmp_path: Path
+) -> None:
+    """The lost wallet may have opened it since, and paid."""
+    with EmbeddedChain(chain_directory) as chain:
+        pair = External(tmp_path, chain)
+        funding = payment(chain, [coin(chain, P2WPKH)], pair.output())
+        complete = signed(chain, funding)
+        restore(pack(collect(pair.payer)[0]), tmp_path / "restored")
+        name = pair.open_with(funding, complete)
+        chain.mine(1)
+        pair.accept(pair.pay(name, 300))
+        lock_time = pair.terms(name).refund_lock_time.value
+        pair.payer = Wallet.open(tmp_path / "restored")
+        request = pair.take(
+            funding, refund_delay=lock_time - chain.tip().height
+        )  # the refund that was signed
+        pair.fund(pair.sign_refund(request["hex"]), signed=complete)
+        with pytest.raises(NotPossible) as caught:
+            pair.pay(name, 400)
+        assert caught.value.slug == "needs-sync"
