@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import get_ident
 from typing import TYPE_CHECKING
 
 from mpchan.errors import ParseError, StorageError
@@ -58,7 +59,7 @@ class ChannelFiles:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._stands: dict[str, Stand] = {}
-        self._held: set[str] = set()
+        self._held: dict[str, int] = {}  # which thread holds a channel's lock
 
     def state_path(self, name: str) -> Path:
         """A channel's state file."""
@@ -72,12 +73,12 @@ class ChannelFiles:
     def lock(self, name: str, timeout: float) -> Iterator[None]:
         """Hold one channel. What was read meanwhile, and can leave afterwards, is durable at the end."""
         with locked(self.directory / f"{name}.lock", timeout=timeout):
-            self._held.add(name)
+            self._held[name] = get_ident()
             try:
                 yield
                 self.make_sure(name)
             finally:
-                self._held.discard(name)
+                self._held.pop(name, None)
 
     def make_sure(self, name: str | None = None) -> None:
         """Make durable what a process that died may have written without an fsync, before anything built on it leaves.
@@ -85,11 +86,15 @@ class ChannelFiles:
         Args:
             name: of a channel; None for all that are held.
         """
-        for each in list(self._held) if name is None else [name]:
+        for each in self._own() if name is None else [name]:
             stand = self._stands.get(each)
             if stand is not None and not stand.durable:
                 sync_file(self.journal_path(each))
                 self._stands[each] = replace(stand, durable=True)
+
+    def _own(self) -> list[str]:
+        """The channels that this thread holds."""
+        return [name for name, thread in list(self._held.items()) if thread == get_ident()]
 
     # which channels there are ---------------------------------------------------------------------
 
@@ -235,7 +240,7 @@ class ChannelFiles:
             StorageError: ``write-failed``, nothing has changed; ``write-unsure``; as ``load``.
         """
         name = record.terms.name
-        if name in self._held:
+        if name in self._own():
             self._save(name, record, event, message)
             return
         with self.lock(name, timeout):

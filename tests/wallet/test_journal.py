@@ -18,7 +18,6 @@ from protocol_tools import (
     PAYEE,
     facts_of,
     make_funded,
-    make_offer,
     make_opening,
     make_secured,
     make_terms,
@@ -40,7 +39,7 @@ from mpchan.wallet.records import body_of
 Record = PayerRecord | PayeeRecord
 
 TERMS = make_terms()
-LONG = make_terms(make_offer(lock_time_unit="seconds"))
+OTHER = make_terms(salt=1)
 NAME = TERMS.name
 FUNDED = make_funded(TERMS)
 
@@ -204,6 +203,18 @@ def test_cut_at_any_length_it_is_a_state_that_was_or_a_named_damage(
     save(again, taking(9), "accepted")
     assert [b'"sequence":4' in line for line in lines(files)] == [False, False, False, True]
     assert reading(files).load(NAME) == taking(9)
+    # however long that is
+    with open(files.journal_path(NAME), "ab") as file:
+        file.write(b"x" * 50_000)
+    save(reading(files), taking(10), "accepted")
+    assert [entry.sequence for entry, _ in entries(files.journal_path(NAME), beginning(NAME))] == [
+        1,
+        2,
+        3,
+        4,
+        5,
+    ]
+    assert files.journal_path(NAME).stat().st_size < 20_000
 
 
 def test_before_there_is_a_state_file_the_journal_alone_is_the_channel(files: ChannelFiles) -> None:
@@ -305,6 +316,15 @@ def test_the_chain_shows_what_was_changed(files: ChannelFiles, kind: str) -> Non
     damage(files)
 
 
+def test_a_whole_journal_belongs_to_one_channel(files: ChannelFiles) -> None:
+    for number in range(3):
+        save(files, taking(number), "accepted")
+    path = files.journal_path(NAME)
+    assert len(list(entries(path, beginning(NAME)))) == 3
+    with pytest.raises(ParseError, match="line 1 of the journal"):
+        list(entries(path, beginning(OTHER.name)))
+
+
 @settings(max_examples=150)
 @given(st.data())
 def test_every_changed_byte_is_noticed(data: st.DataObject) -> None:
@@ -327,7 +347,9 @@ def test_every_changed_byte_is_noticed(data: st.DataObject) -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        {}, {"sequence": 2}, {"sequence": 1, "time": 0, "event": "x", "changes": []},
+        {}, {"sequence": 2}, {"sequence": 2, "time": 0, "event": "x", "changes": {}},
+        {"sequence": 0, "time": 0, "event": "x", "changes": {}},
+        {"sequence": 1, "time": 0, "event": "x", "changes": []},
         {"sequence": 1, "time": 0.5, "event": "x", "changes": {}},
         {"sequence": 1, "time": 0, "event": 1, "changes": {}},
         {"sequence": 1, "time": 0, "event": "x", "changes": {}, "gone": 5},
@@ -403,6 +425,21 @@ def test_two_writers_in_turn_see_each_others_lines(files: ChannelFiles) -> None:
                 assert writer.load(NAME) == paying(number - 1)
             save(writer, paying(number))
     assert len(list(entries(files.journal_path(NAME), beginning(NAME)))) == 10
+
+
+def test_two_threads_of_one_program_wait_for_each_other(files: ChannelFiles) -> None:
+    save(files, paying(0))
+
+    def write() -> None:
+        for number in range(25):
+            save(files, paying(number))
+
+    threads = [threading.Thread(target=write) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(list(entries(files.journal_path(NAME), beginning(NAME)))) == 101
 
 
 def test_an_append_that_was_taken_back_is_forgotten(files: ChannelFiles) -> None:
