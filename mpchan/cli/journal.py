@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -21,7 +23,9 @@ from mpchan.cli.app import (
 from mpchan.cli.files import print_pieces, visible
 from mpchan.party.common import Result
 
-_COLUMNS = f"{'time (UTC)':19}  {'event':13}  {'amount':>12}  {'total':>12}  {'lock time':>10}  txid"
+_COLUMNS = f"{'time (UTC)':19}  {'event':13}  {'amount':>12}  {'total':>12}  {'lock time':>10}"
+_TXID = 64
+"""Its hex digits."""
 _AT_ONCE = 500
 """Events that are printed with one write."""
 
@@ -54,9 +58,13 @@ def _as_json(name: str, events: Iterator[Result]) -> Iterator[str]:
 
 
 def _as_table(events: Iterator[Result]) -> Iterator[str]:
-    yield _COLUMNS + "\n"
+    """One event on a line; the txid below it where a terminal has no room for both."""
+    terminal = sys.stdout is not None and sys.stdout.isatty()
+    room = shutil.get_terminal_size().columns if terminal else None
+    before_txid = "\n  " if room is not None and room < len(_COLUMNS) + 2 + _TXID else "  "
+    yield f"{_COLUMNS}{before_txid}txid\n"
     for some in _groups(events):
-        yield "".join(_row(event) + "\n" for event in some)
+        yield "".join(_row(event, before_txid) + "\n" for event in some)
 
 
 def _groups(events: Iterator[Result]) -> Iterator[list[Result]]:
@@ -64,15 +72,14 @@ def _groups(events: Iterator[Result]) -> Iterator[list[Result]]:
         yield some
 
 
-def _row(event: Result) -> str:
+def _row(event: Result, before_txid: str) -> str:
     moment = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(event["time"]))
     amount = f"{event['amount_sat']:,}" if event["amount_sat"] else ""
     lock_time = "" if event["lock_time"] is None else str(event["lock_time"])
     row = (
-        f"{moment:19}  {visible(event['event']):13}  {amount:>12}  {event['paid_sat']:>12,}  {lock_time:>10}  "
-        f"{event['txid'] or ''}"
+        f"{moment:19}  {visible(event['event']):13}  {amount:>12}  {event['paid_sat']:>12,}  {lock_time:>10}"
     )
-    return row.rstrip()
+    return row.rstrip() if event["txid"] is None else f"{row}{before_txid}{event['txid']}"
 
 
 @click.command(epilog=example("mpchan fsck\nmpchan fsck --repair"))

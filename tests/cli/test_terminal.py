@@ -85,6 +85,18 @@ def test_nothing_is_cut(paid: Shell, name: str, columns: int) -> None:
     assert unfolded(seen) == unfolded(piped)
 
 
+@pytest.mark.parametrize(("columns", "lines"), [(80, 2), (139, 2), (140, 1), (200, 1)])
+def test_the_txid_of_an_event_has_a_line_of_its_own_where_it_has_no_room(
+    paid: Shell, columns: int, lines: int
+) -> None:
+    piped = paid.ok("mpchan --wallet buyer history").out
+    assert max(len(line) for line in piped.splitlines()) == 140
+    seen = terminal(paid, "--wallet buyer history", columns)
+    assert seen.split() == piped.split()
+    assert len(seen.splitlines()) == lines * len(piped.splitlines())
+    assert max(len(line) for line in seen.splitlines()) <= columns
+
+
 def test_show_and_inspect_have_every_value_whole_at_80(paid: Shell) -> None:
     """A txid, a key or an address is never folded in the middle."""
     view = paid.json("mpchan --wallet buyer show")
