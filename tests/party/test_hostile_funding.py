@@ -379,6 +379,23 @@ def test_one_input_is_not_signed(asked: tuple[External, Transaction, str], index
     assert pair.files() == before
 
 
+def test_a_script_sig_beside_the_signatures(asked: tuple[External, Transaction, str]) -> None:
+    """It would make another txid than the refund spends, and no signature covers it."""
+    pair, funding, reply = asked
+    psbt = psbt_of(pair.chain, funding)
+    before = pair.files()
+    for index in range(3):
+        for ready in (partly_signed(pair.chain, psbt), finalized(psbt, signed(pair.chain, funding))):
+            bad = with_field(ready, IN_FINAL_SCRIPT_SIG, b"\x51", index)
+            assert refused(lambda given=bad: pair.fund(reply, signed=given)) == ("script-sig", 4)  # type: ignore[misc]
+        complete = signed(pair.chain, funding)
+        inputs = list(complete.inputs)
+        inputs[index] = replace(inputs[index], script_sig=b"\x51")
+        other = replace(complete, inputs=tuple(inputs))
+        assert refused(lambda given=other: pair.fund(reply, signed=given)) == ("funding-changed", 5)  # type: ignore[misc]
+    assert pair.files() == before
+
+
 def _flipped(item: bytes) -> bytes:
     return item[:20] + bytes([item[20] ^ 1]) + item[21:]
 
