@@ -145,6 +145,7 @@ def _staged(target: Path, text: str, hint: str) -> Path | None:
     try:
         write_durably(staged, text.encode(), mode=0o644)
     except StorageError as error:
+        durability.discard(staged)
         raise not_emitted(error.message.replace(str(staged), str(target)), hint) from error
     return staged
 

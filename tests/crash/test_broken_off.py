@@ -1,0 +1,73 @@
+"""Each command, killed or with a failing disk at its steps: nothing is lost, counted twice, signed twice or reused.
+
+The tests take a sample, of every kind of step of every command one. The whole campaign takes each of them:
+
+    pytest -m campaign tests/crash -n 2 -s
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from campaign import Fault, Forkserver, Stage, errors, kills, sample
+from stories import STORIES
+
+from mpchan.errors import MpchanError
+
+Faults = Callable[[tuple[str, ...]], list[Fault]]
+
+
+def try_all(stage: Stage, faults: Faults, names: set[str]) -> int:
+    """Break the story off at each fault of the named commands; how many there were."""
+    failures, tried = [], Counter[str]()
+    for command in stage.story.tried:
+        if command.name not in names:
+            continue
+        for fault in faults(stage.steps[command.name]):
+            tried[command.name] += 1
+            try:
+                stage.break_off(command, fault)
+            except (AssertionError, MpchanError, ValueError, KeyError, IndexError) as error:
+                failures.append(f"{command.name}: {fault}\n    {type(error).__name__}: {error!s:.600}")
+    print(f"\n{stage.story.name}: {sum(tried.values())} points, {dict(tried)}")
+    assert not failures, f"{len(failures)} of {sum(tried.values())}\n" + "\n".join(failures)
+    return sum(tried.values())
+
+
+def first_time(index: int) -> set[str]:
+    """The names of a story's commands that no earlier story has tried."""
+    before = {command.name for story in STORIES[:index] for command in story.tried}
+    return {command.name for command in STORIES[index].tried} - before
+
+
+EACH = pytest.mark.parametrize("index", range(len(STORIES)), ids=[story.name for story in STORIES])
+
+
+@pytest.fixture
+def stage(index: int, forkserver: Forkserver, bare: Path, quick_path: Path) -> Stage:
+    return Stage(forkserver, quick_path, bare, STORIES[index])
+
+
+@EACH
+def test_killed(stage: Stage, index: int) -> None:
+    assert try_all(stage, lambda steps: sample(kills(steps)), first_time(index)) > 3
+
+
+@EACH
+def test_failing_disk(stage: Stage, index: int) -> None:
+    assert try_all(stage, lambda steps: sample(errors(steps)), first_time(index)) > 3
+
+
+@pytest.mark.campaign
+@EACH
+def test_killed_everywhere(stage: Stage, index: int) -> None:
+    try_all(stage, kills, {command.name for command in stage.story.tried})
+
+
+@pytest.mark.campaign
+@EACH
+def test_failing_disk_everywhere(stage: Stage, index: int) -> None:
+    try_all(stage, errors, {command.name for command in stage.story.tried})
