@@ -46,6 +46,15 @@ def checked_int(value: object, low: int, high: int, what: str) -> int:
     return value
 
 
+def checked_key_index(value: object) -> int:
+    """The number of a hardened key (BIP-0032, before 2**31 is added) from one of the wallet's files.
+
+    Raises:
+        ParseError: ``malformed-number``.
+    """
+    return checked_int(value, 0, (1 << 31) - 1, "key index")
+
+
 @frozen_ordered
 class Amount:
     """An amount of money: integer satoshi, 0 to 21e14.
@@ -263,6 +272,8 @@ class OutPoint:
         Raises:
             ParseError: ``malformed-outpoint`` or ``malformed-txid``.
         """
+        if not isinstance(text, str):
+            raise ParseError("malformed-outpoint", f"not an outpoint: {text!r:.100}")
         txid, separator, vout = text[:64], text[64:65], text[65:]
         plain = vout.isascii() and vout.isdecimal() and len(vout) <= 10 and str(int(vout)) == vout
         if not is_hex(txid) or separator not in (":", "-") or not plain:

@@ -32,13 +32,12 @@ from typing import Any
 from mpchan.bitcoin.hd import ExtendedPublicKey, extended_key_from_base58
 from mpchan.bitcoin.network import Network
 from mpchan.errors import ParseError
-from mpchan.units import checked_int
+from mpchan.units import checked_key_index
 from mpchan.values import field, frozen
 
 KINDS = ("channel", "receive", "change")
 PLAIN_VERSION, ENCRYPTED_VERSION = 1, 2
 
-_HARDENED = 1 << 31
 _SEED_BYTES = 64
 _NEXT = tuple(f"next_{kind}" for kind in KINDS)
 _PLAIN_HEADER = "# SECRET: whoever has this file has the wallet's money. Do not edit.\n"
@@ -168,10 +167,10 @@ def _check_names(table: Mapping[str, Any], names: tuple[str, ...]) -> None:
 
 
 def _indexes(table: Mapping[str, Any]) -> Indexes:
-    return {
-        kind: checked_int(table[name], 0, _HARDENED - 1, name)
-        for kind, name in zip(KINDS, _NEXT, strict=True)
-    }
+    try:
+        return {kind: checked_key_index(table[name]) for kind, name in zip(KINDS, _NEXT, strict=True)}
+    except ParseError:  # its words would repeat the value, which in a muddled file may be the seed
+        raise ParseError("keys-damaged", "an index is no number of a key") from None
 
 
 def _named(indexes: Indexes) -> dict[str, int]:

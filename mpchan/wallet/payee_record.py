@@ -8,7 +8,7 @@ from mpchan.bitcoin.tx import Transaction
 from mpchan.channel import payee
 from mpchan.channel.facts import Facts, Status
 from mpchan.channel.terms import Terms
-from mpchan.units import Amount
+from mpchan.units import MAX_LOCK_TIME, Amount, checked_int, checked_key_index
 from mpchan.values import frozen
 
 
@@ -73,7 +73,7 @@ class PayeeRecord:
     @classmethod
     def from_fields(cls, terms: Terms, body: dict[str, Any]) -> PayeeRecord:
         """Read ``fields`` back; KeyError, TypeError, ValueError or ParseError where they make no state."""
-        return cls(body["key_index"], _state(terms, body))
+        return cls(checked_key_index(body["key_index"]), _state(terms, body))
 
 
 def _fields(state: payee.PayeeState) -> dict[str, Any]:
@@ -103,7 +103,8 @@ def _state(terms: Terms, body: dict[str, Any]) -> payee.PayeeState:
     funding = None if body["funding_tx"] is None else Transaction.from_hex(body["funding_tx"])
     update, best = body["update"], None
     if update is not None:
-        best = payee.Update(update["number"], Amount(update["paid_sat"]), Transaction.from_hex(update["tx"]))
+        number = checked_int(update["number"], 1, MAX_LOCK_TIME, "update")
+        best = payee.Update(number, Amount(update["paid_sat"]), Transaction.from_hex(update["tx"]))
     active = payee.Active(terms, funding, best)
     if phase == "active":
         return active

@@ -10,7 +10,7 @@ from mpchan.channel import payer
 from mpchan.channel.facts import Facts, Status
 from mpchan.channel.scheme import scheme_of
 from mpchan.channel.terms import Terms
-from mpchan.units import Amount, FeeRate
+from mpchan.units import MAX_LOCK_TIME, Amount, FeeRate, checked_int, checked_key_index
 from mpchan.values import frozen
 
 
@@ -118,7 +118,7 @@ class PayerRecord:
         rate = asked["funding_fee_rate_sat_per_kvb"]
         opened = Asked(asked["refund_delay"], None if rate is None else FeeRate(rate), asked["address"])
         restored = "restored" in body and _flag(body, "restored")
-        return cls(body["key_index"], _state(terms, body), opened, restored)
+        return cls(checked_key_index(body["key_index"]), _state(terms, body), opened, restored)
 
 
 def _fields(state: payer.PayerState) -> dict[str, Any]:
@@ -172,7 +172,7 @@ def _state(terms: Terms, body: dict[str, Any]) -> payer.PayerState:
         spent,
         Transaction.from_hex(body["refund_tx"]),
         _flag(body, "sends"),
-        update["number"],
+        checked_int(update["number"], 0, MAX_LOCK_TIME, "update"),
         Amount(update["paid_sat"]),
         external,
     )

@@ -17,7 +17,7 @@ from mpchan.bitcoin.tx import TxOut
 from mpchan.channel.offer import Offer
 from mpchan.channel.terms import funding_output
 from mpchan.errors import ParseError, StorageError
-from mpchan.units import Amount
+from mpchan.units import Amount, checked_key_index
 from mpchan.values import frozen
 from mpchan.wallet.records import canonical, checksum
 from mpchan.wallet.storage import make_directory, read_text, storage_error, write_durably
@@ -125,10 +125,10 @@ class Plans:
             plan = Plan(
                 Offer.from_dict(body["offer"]),
                 Amount(body["capacity_sat"]),
-                body["key_index"],
+                checked_key_index(body["key_index"]),
                 PublicKey.from_hex(body["payer_pubkey"]),
                 bytes.fromhex(body["payer_script"]),
-                body["address"],
+                _text(body["address"]),
                 bool(body.get("restored")),
             )
             if plan.name != path.stem:
@@ -140,3 +140,9 @@ class Plans:
 
 def _name(script_pubkey: bytes) -> str:
     return script_pubkey[2:].hex()
+
+
+def _text(value: object) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    raise ValueError(f"no text: {value!r:.80}")

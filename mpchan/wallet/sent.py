@@ -13,7 +13,7 @@ from typing import Any
 from mpchan import durability
 from mpchan.bitcoin.tx import Transaction, TxOut
 from mpchan.errors import NotPossible, ParseError, StorageError, UsageError
-from mpchan.units import Amount, OutPoint, Txid, is_hex
+from mpchan.units import LOCK_TIME_THRESHOLD, Amount, OutPoint, Txid, checked_int, is_hex
 from mpchan.values import frozen
 from mpchan.wallet.records import canonical, checksum
 from mpchan.wallet.storage import make_directory, read_text, storage_error, write_durably
@@ -192,17 +192,24 @@ def _fields(sent: Sent) -> dict[str, Any]:
 
 
 def _record(body: dict[str, Any]) -> Sent:
-    amount, parent = body["amount_sat"], body["parent_tx"]
+    amount, parent, vout = body["amount_sat"], body["parent_tx"], body["change_vout"]
+    transaction = Transaction.from_hex(body["tx"])
     return Sent(
-        Transaction.from_hex(body["tx"]),
+        transaction,
         tuple(TxOut(Amount(value), bytes.fromhex(script)) for value, script in body["spent"]),
         bytes.fromhex(body["script"]),
         None if amount is None else Amount(amount),
-        body["change_vout"],
-        body["height"],
-        body["answered"],
+        None if vout is None else checked_int(vout, 0, len(transaction.outputs) - 1, "change_vout"),
+        checked_int(body["height"], 0, LOCK_TIME_THRESHOLD - 1, "height"),
+        _flag(body["answered"]),
         None if parent is None else Transaction.from_hex(parent),
     )
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"neither true nor false: {value!r:.80}")
+    return value
 
 
 def _total(outputs: tuple[TxOut, ...]) -> Amount:

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 from mpchan.bitcoin.network import Network
 from mpchan.channel.offer import Offer
 from mpchan.errors import MpchanError, NotPossible, ParseError, StorageError, UsageError
-from mpchan.units import OutPoint
+from mpchan.units import OutPoint, Txid, checked_key_index
 from mpchan.values import frozen
 from mpchan.wallet.channel_files import ChannelFiles
 from mpchan.wallet.config import ChainConfig, Config, config_text
@@ -419,9 +419,10 @@ class Wallet:
             offer = Offer.from_toml(read_text(path))
             state = json.loads(read_text(self._offer_path(offer_id, "json")))
             used_by = None if state["used_by"] is None else OutPoint.parse(state["used_by"])
-            void = bool(state.get("void"))
-            own = OwnOffer(offer, int(state["key_index"]), used_by, state["refund_txid"], void)
-        except (ParseError, ValueError, KeyError, TypeError) as error:
+            index = checked_key_index(state["key_index"])
+            refund_txid = None if state["refund_txid"] is None else str(Txid.from_hex(state["refund_txid"]))
+            own = OwnOffer(offer, index, used_by, refund_txid, bool(state.get("void")))
+        except (ParseError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise StorageError("offer-damaged", f"{path}: {error!s:.200}") from None
         if (
             own.offer.offer_id != offer_id
