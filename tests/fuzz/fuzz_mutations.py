@@ -13,7 +13,16 @@ from random import Random
 from typing import Any
 
 EDGES = (0, 1, 2, 3, 252, 253, 254, 255, 256, 499_999_999, 500_000_000, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFFD)
-EDGES_64 = (*EDGES, 0xFFFF_FFFE, 0xFFFF_FFFF, 1 << 32, 21 * 10**14, 21 * 10**14 + 1, (1 << 63) - 1, (1 << 64) - 1)
+EDGES_64 = (
+    *EDGES,
+    0xFFFF_FFFE,
+    0xFFFF_FFFF,
+    1 << 32,
+    21 * 10**14,
+    21 * 10**14 + 1,
+    (1 << 63) - 1,
+    (1 << 64) - 1,
+)
 _COUNTS = (b"\xfd\x00\x00", b"\xfd\xff\xff", b"\xfe\xff\xff\xff\x01", b"\xfe\xff\xff\xff\xff", b"\xff" * 9)
 """Compact sizes: overlong, and of more than there is."""
 
@@ -30,7 +39,9 @@ def bent_bytes(random: Random, data: bytes) -> bytes:
     if kind == 0 and made:
         made[at % len(made)] ^= 1 << random.randrange(8)
     elif kind == 1 and made:
-        made[at % len(made)] = random.choice((0, 1, 0x7F, 0x80, 0xFC, 0xFD, 0xFE, 0xFF, random.randrange(256)))
+        made[at % len(made)] = random.choice(
+            (0, 1, 0x7F, 0x80, 0xFC, 0xFD, 0xFE, 0xFF, random.randrange(256))
+        )
     elif kind == 2:
         made[at:at] = random.randbytes(length)
     elif kind == 3:
@@ -53,7 +64,9 @@ def bent_text(random: Random, data: bytes) -> bytes:
         return bent_bytes(random, data)
     text = data.decode(errors="replace")
     at = random.randrange(len(text) + 1)
-    piece = random.choice((*"0129.,-+eE:_ '/#*xX", "\t", "\n", "\0", "٣", "１", "é", "\u0130", "\ufeff", "𝟙", "9" * 30))
+    piece = random.choice(
+        (*"0129.,-+eE:_ '/#*xX", "\t", "\n", "\0", "٣", "１", "é", "\u0130", "\ufeff", "𝟙", "9" * 30)
+    )
     cut = random.choice((0, 0, 1, 1, 2, len(text)))
     turned = random.choice((str.upper, str.lower, str.swapcase, str.title, str.strip))
     changed = turned(text) if random.randrange(8) == 0 else text[:at] + piece + text[at + cut :]
@@ -191,7 +204,10 @@ def bent_raw(random: Random, raw: Raw) -> Raw:
         bent = (_number(random, value), script) if kind < 6 else (value, bent_bytes(random, script))
         if kind == 5 and len(outputs) > 1:  # moved from one to the other: the fee stays as it was
             step = random.choice((1, 100, 1000, 5000))
-            outputs = [(old + (step if index == at else -step), script) for index, (old, script) in enumerate(outputs)]
+            outputs = [
+                (old + (step if index == at else -step), script)
+                for index, (old, script) in enumerate(outputs)
+            ]
         else:
             outputs[at] = bent
         return replace(raw, outputs=tuple(outputs))
@@ -303,7 +319,10 @@ def bent_psbt(random: Random, data: bytes) -> bytes:
         other = random.choice(maps)
         pairs.append(random.choice(other) if other else (b"\x02", b""))
     elif kind == 5:
-        made = (bytes([random.choice((0, 1, 2, 3, 4, 5, 6, 7, 8, 0x13, 0x16, 0xFB, 0xFC))]), random.randbytes(4))
+        made = (
+            bytes([random.choice((0, 1, 2, 3, 4, 5, 6, 7, 8, 0x13, 0x16, 0xFB, 0xFC))]),
+            random.randbytes(4),
+        )
         pairs.insert(0, (made[0] + random.choice((b"", b"", random.randbytes(33))), made[1]))
     elif kind == 6:
         random.choice((lambda: maps.append([]), maps.pop, lambda: random.shuffle(maps)))()
@@ -326,7 +345,22 @@ def bent_psbt(random: Random, data: bytes) -> bytes:
 
 ODD: tuple[Any, ...] = (
     *(None, True, False, 0, -1, 1, 2**31, 2**32, 2**63, 2**64, -(2**63), 10**40, 0.5, 1e308, float("inf")),
-    *(float("nan"), "", "0", "00", "a" * 63, "0" * 64, "é", "\ud800", "x" * 5000, [], {}, [[]], {"a": {}}, [None, 0]),
+    *(
+        float("nan"),
+        "",
+        "0",
+        "00",
+        "a" * 63,
+        "0" * 64,
+        "é",
+        "\ud800",
+        "x" * 5000,
+        [],
+        {},
+        [[]],
+        {"a": {}},
+        [None, 0],
+    ),
 )
 _NOT_IN_TOML = (None, "\ud800")
 
@@ -398,6 +432,10 @@ def bent_toml(random: Random, data: bytes) -> bytes:
     odd = tuple([value for value in ODD if value not in _NOT_IN_TOML and value != [None, 0]])
     try:
         made = bent_value(random, tomli.loads(data.decode()), odd)
-        return bent_text(random, data) if kind == 1 or not isinstance(made, dict) else tomli_w.dumps(made).encode()
+        return (
+            bent_text(random, data)
+            if kind == 1 or not isinstance(made, dict)
+            else tomli_w.dumps(made).encode()
+        )
     except (ValueError, RecursionError, TypeError):
         return bent_text(random, data)

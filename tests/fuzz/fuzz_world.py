@@ -18,7 +18,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from random import Random
 from typing import Any
+from unittest.mock import patch
 
 import foreign_wallet as foreign
 from external_tools import External
@@ -117,7 +119,8 @@ def world() -> World:
     folder = Path(tempfile.mkdtemp(prefix="mpchan-fuzz-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     os.environ["MPCHAN_DEBUG"] = "1"  # a bug is a traceback here
-    with EmbeddedChain(folder / "chain") as chain:
+    # the same keys every time, so that a seed of a run repeats its inputs
+    with patch("os.urandom", Random(3).randbytes), EmbeddedChain(folder / "chain") as chain:
         made = _story(folder, chain)
     for path in made.wallets.values():
         config = path / "wallet.toml"
@@ -132,10 +135,13 @@ def _story(folder: Path, chain: EmbeddedChain) -> World:
     reply = pair.sign_refund(signed["hex"])
     funding = pair.fund(pair.sign_refund(funded["hex"]), send=False)["hex"]
     asked = pair.request()
-    terms = {"open": pair.terms(opened), **{
-        name: pair.payer_record(f"{request['funding_txid']}-{request['funding_vout']}").terms
-        for name, request in (("signed", signed), ("asked", asked), ("funded", funded))
-    }}
+    terms = {
+        "open": pair.terms(opened),
+        **{
+            name: pair.payer_record(f"{request['funding_txid']}-{request['funding_vout']}").terms
+            for name, request in (("signed", signed), ("asked", asked), ("funded", funded))
+        },
+    }
     secrets = {
         "payer": pair.payer_secret(opened),
         "payee": pair.payee_secret(opened),

@@ -28,14 +28,20 @@ MEMORY_MB = 1024
 
 def options() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("targets", nargs="*", metavar="TARGET")
     parser.add_argument("--list", action="store_true", help="name the targets")
     parser.add_argument("--seconds", type=int, default=60, help="for each target (default 60)")
     parser.add_argument("--seed", type=int, default=0, help="repeats a run")
     parser.add_argument("--random", action="store_true", help="without atheris, even if it is there")
-    parser.add_argument("--corpus", type=Path, help="a folder where atheris keeps its inputs for the next run")
-    parser.add_argument("--findings", type=Path, default=Path("findings"), help="where inputs that fail are written")
+    parser.add_argument(
+        "--corpus", type=Path, help="a folder where atheris keeps its inputs for the next run"
+    )
+    parser.add_argument(
+        "--findings", type=Path, default=Path("findings"), help="where inputs that fail are written"
+    )
     parser.add_argument("--input", type=Path, help="give this one input to the target")
     return parser.parse_args()
 
@@ -115,7 +121,9 @@ def _where(error: BaseException) -> str:
 
 
 def _peak_mb() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1024 if sys.platform == "linux" else 1 << 20)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (
+        1024 if sys.platform == "linux" else 1 << 20
+    )
 
 
 def _keep(folder: Path, name: str, data: bytes, error: BaseException) -> None:
