@@ -32,7 +32,7 @@ from mpchan.wallet.config import Config, config_text, offer_defaults
 from mpchan.wallet.keys import Keys
 from mpchan.wallet.plans import Plans
 from mpchan.wallet.records import body_of, load, record_of
-from mpchan.wallet.sealing import check_sealed, open_sealed, seal
+from mpchan.wallet.sealing import Cost, check_sealed, open_sealed, seal
 from mpchan.wallet.sent import SentTransactions
 from mpchan.wallet.wallet import Wallet
 
@@ -155,12 +155,21 @@ def _keys_sealed(data: bytes) -> bytes:
 
     try:
         table = tomli.loads(data.decode())
-        secrets = bytes.fromhex(table["entropy"]) + bytes.fromhex(table["seed"])
+        if table.get("version") == 2:
+            rest = {key: value for key, value in table.items() if key != "checksum"}
+            covered = _canonical(rest)
+        else:
+            covered = b"mpchan keys" + bytes.fromhex(table["entropy"]) + bytes.fromhex(table["seed"])
     except (ValueError, KeyError, TypeError, RecursionError):
         return data
-    return tomli_w.dumps(
-        {**table, "checksum": hashlib.sha256(b"mpchan keys" + secrets).hexdigest()[:16]}
-    ).encode()
+    return tomli_w.dumps({**table, "checksum": hashlib.sha256(covered).hexdigest()[:16]}).encode()
+
+
+def _keys_seeds() -> list[bytes]:
+    """Plain, and encrypted at a price that a test can pay."""
+    path = folder("keys") / "encrypted.toml"
+    Keys.create(path, REGTEST).encrypt("a passphrase", Cost(2, 1, 1))
+    return [*story("payee", "payee", "keys.toml"), path.read_bytes()]
 
 
 def sealed(data: bytes) -> None:
@@ -181,8 +190,6 @@ def _sealed(data: bytes) -> None:
 
 
 def _sealed_seeds() -> list[bytes]:
-    from mpchan.wallet.sealing import Cost
-
     return [json.dumps(seal(b"secret", "a passphrase", cost=Cost(2, 1, 1))).encode()]
 
 
@@ -393,7 +400,7 @@ FILES = [
     Target(
         "keys-toml",
         keys,
-        lambda: story("payee", "payee", "keys.toml"),
+        _keys_seeds,
         sealing(bent_toml, _keys_sealed),
         _BOTH,
     ),

@@ -95,7 +95,7 @@ def test_the_number_of_an_update() -> None:
 
 def test_a_muddled_keys_file_is_not_repeated() -> None:
     """Where the seed stands in the place of an index, no error prints it."""
-    [real] = TARGETS["keys-toml"].seeds
+    real, _ = TARGETS["keys-toml"].seeds
     lines = real.decode().splitlines()
     seed = next(line.partition(" = ")[2] for line in lines if line.startswith("seed"))
     made = [f"next_change = {seed}" if line.startswith("next_change") else line for line in lines]
