@@ -254,10 +254,11 @@ def fund(state: Secured, signed_funding: Transaction, *, sends: bool) -> Funded:
     return Funded(state.terms, signed_funding, state.spent, state.refund, sends, external=state.external)
 
 
-def abandon(state: PayerState, *, funding_is_void: bool = False) -> Abandoned:
+def abandon(state: PayerState, *, funding_is_void: bool = False, may_be_signed: bool = False) -> Abandoned:
     """Give the opening up.
 
     Args:
+        may_be_signed: a lost wallet, of which this is an older copy, may have signed the funding.
         funding_is_void: a confirmed transaction other than the funding spends one of the funding's inputs.
 
     Raises:
@@ -265,9 +266,8 @@ def abandon(state: PayerState, *, funding_is_void: bool = False) -> Abandoned:
     """
     if isinstance(state, Abandoned):
         return state
-    if (
-        isinstance(state, Secured) and state.external
-    ):  # the other wallet may still send it: the refund stays at hand
+    if isinstance(state, Secured) and (state.external or may_be_signed):
+        # the other wallet, or whoever has the signed funding, may still send it: the refund stays at hand
         unsent = Funded(state.terms, state.funding, state.spent, state.refund, sends=False, external=True)
         return Abandoned(state.terms, unsent)
     if isinstance(state, (Opening, Secured)):

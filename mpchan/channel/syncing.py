@@ -1,7 +1,8 @@
 """A payer that was restored from an older copy takes its own later signatures back.
 
 The payee gives them back, with the payer's signature alone, so nothing has to be believed: only what this payer's own
-key has signed is taken. Nothing ever goes backwards, neither the number nor the total.
+key has signed is taken. Nothing ever goes backwards, neither the number nor the total. A payee that gives an older one
+back gains nothing by it: it can use one of all that were signed, and no more than the best of them.
 
 Where a copy has paid without asking, two signed states can contradict each other: two updates with one number, or a
 later one that pays less. The payee can use either. So the payer reckons with the higher total, and goes on with a

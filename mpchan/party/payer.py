@@ -309,7 +309,9 @@ def abandon(wallet: Wallet, chain: Chain, prefix: str | None) -> Result:
     name = wallet.find_channel(prefix, fits, "being opened", still_going(chain))
     with wallet.channel_lock(name):
         record = _load(wallet, name)
-        state = payer.abandon(record.state, funding_is_void=_is_void(chain, record))
+        state = payer.abandon(
+            record.state, funding_is_void=_is_void(chain, record), may_be_signed=record.restored
+        )
         if state != record.state:
             wallet.save_channel(replace(record, state=state), "abandoned")
         facts = None if state.funded is None else facts_if_any(chain, record.terms)

@@ -365,3 +365,26 @@ def test_61_a_restored_plan_opens_a_channel_that_has_to_be_synced(
         with pytest.raises(NotPossible) as caught:
             pair.pay(name, 400)
         assert caught.value.slug == "needs-sync"
+
+
+def test_61_a_restored_opening_that_was_given_up_keeps_its_refund(desk: Desk) -> None:
+    """The lost wallet may have signed its funding, and somebody sends it later: the refund is still at hand then."""
+    pair = desk.pair
+    request = pair.request()
+    name = f"{request['funding_txid']}-0"
+    reply = pair.sign_refund(request["hex"])
+    record = pair.payer_record(name)
+    assert isinstance(record.state, payer.Opening)
+    key = pair.payer.keys.channel_key(record.key_index)
+    secured = payer.secure(record.state, read_psbt(reply.encode()), key)
+    pair.payer.save_channel(replace(record, state=secured), "secured")
+    wallet = restored(desk, kept(desk, desk.payer))
+    pair.fund(reply, send=False)
+    assert desk.done(wallet, "payer", "abandon")["status"] == "abandoned"
+    state = pair.payer_record(name).state
+    assert isinstance(state, payer.Funded)
+    pair.chain.broadcast(state.funding)
+    pair.chain.mine(1)
+    assert desk.done(wallet, "show", name)["status"] == "open"
+    pair.mine_to(pair.terms(name).refund_lock_time.value)
+    assert desk.done(wallet, "payer", "refund", "--channel", name)["broadcast"] is True
