@@ -8,6 +8,7 @@ import pty
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +45,17 @@ os.execvp(sys.argv[1], sys.argv[1:])
 
 
 def typed(
-    shell: Shell, command: str, *answers: bytes, stdin: bytes = b"", **env: str
+    shell: Shell,
+    command: str,
+    *answers: bytes,
+    stdin: bytes = b"",
+    meanwhile: Callable[[], None] = lambda: None,
+    **env: str,
 ) -> tuple[int, str, str]:
     """Run a command that has a terminal, and answer each of its questions.
+
+    Args:
+        meanwhile: called while a question waits for its answer.
 
     Returns:
         Its exit code, its stdout, and all that the terminal showed.
@@ -71,6 +80,11 @@ def typed(
         for number, answer in enumerate(answers, start=1):
             while seen.count(b"(not shown): ") < number and time.monotonic() < limit:
                 seen += os.read(ours, 1000)
+            try:
+                meanwhile()
+            except BaseException:
+                process.kill()  # it would wait for its answer for ever
+                raise
             os.write(ours, answer)
         out = process.stdout.read()
         code = process.wait(TIMEOUT_SECONDS)

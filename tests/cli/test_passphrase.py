@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
@@ -223,6 +224,43 @@ def test_a_person_has_three_tries(paid: Shell) -> None:
     code, out, seen = typed(paid, f"{BUYER} pay 1000", b"\x03")
     assert (code, out) == (130, "")
     assert paid.changes(before) == []
+
+
+def test_who_thinks_about_it_keeps_nobody_waiting(paid: Shell) -> None:
+    """No lock is held while a question waits for its answer, and nothing has changed yet."""
+    encrypt(paid, "buyer", "seller")
+    address = paid.json(f"{BUYER} address")["address"]
+    paid.ok(f"{BUYER} pay 1 -q -o second.psbt", **GIVEN)
+    paid.ok(f"{SELLER} payee offer -q -o offer2.toml", **GIVEN)
+    before = paid.files()
+    locks = [*paid.folder.glob("*/wallet.lock"), *paid.folder.glob("*/channels/*.lock")]
+    asked = []
+
+    def nobody_waits() -> None:
+        asked.append(True)
+        for path in locks:
+            with open(path) as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises where it is held
+
+    for command in (
+        f"{BUYER} pay 1000",
+        f"{BUYER} pay --last",
+        f"{BUYER} settle",
+        f"{BUYER} open offer2.toml 50000",
+        f"{BUYER} send {address} 1000",
+        f"{BUYER} payer fund signed.psbt",
+        f"{BUYER} bump --fee-rate 20",
+        f"{BUYER} passphrase change",
+        f"{BUYER} passphrase remove",
+        f"{SELLER} payee offer",
+        f"{SELLER} payee sign-refund request.psbt",
+        f"{SELLER} payee accept second.psbt",
+    ):
+        code, out, seen = typed(paid, command, b"\x04", meanwhile=nobody_waits)
+        assert (code, out) == (7, ""), (command, seen)
+        assert paid.changes(before) == [], command
+    assert len(locks) == 4
+    assert len(asked) == 12
 
 
 def test_a_new_one_is_typed_twice(bare: Shell) -> None:

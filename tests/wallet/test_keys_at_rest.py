@@ -300,6 +300,7 @@ def test_a_failed_write_leaves_the_file_as_it_was(path: Path, monkeypatch: pytes
         assert slug_of(keys.store_plain) == "write-failed"
     assert path.read_bytes() == before
     keys.allocate("channel")
+    assert tomli.loads(path.read_text())["version"] == 2
     Keys.load(path, REGTEST).unlock(SECRET)
 
 
