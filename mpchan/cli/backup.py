@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from mpchan.cli.app import App, common_options, example, pass_app, unlock
+from mpchan.cli.numbers import counted
 from mpchan.errors import ChainError, UsageError
 from mpchan.party.common import Result
 from mpchan.wallet.wallet import Wallet
@@ -73,7 +74,7 @@ def _check_place(output: Path, directory: Path) -> None:
 
 def _made(view: Result) -> str:
     return (
-        f"{view['file']}: {view['channels']} channels and {view['offers']} offers; "
+        f"{view['file']}: {counted(view['channels'], 'channel')} and {counted(view['offers'], 'offer')}; "
         + ("encrypted with the passphrase; " if view["encrypted"] else "keep it secret; ")
         + "keep it away from this machine"
     )
@@ -122,9 +123,11 @@ def _scan(app: App, warnings: list[str]) -> Result | None:
 
 
 def _restored(view: Result) -> str:
-    lines = [f"restored a {view['network']} wallet in {view['wallet']}: {view['channels']} channels"]
+    lines = [
+        f"restored a {view['network']} wallet in {view['wallet']}: {counted(view['channels'], 'channel')}"
+    ]
     if view["void_offers"]:
-        lines.append(f"{view['void_offers']} unused offers are void; make new ones")
+        lines.append(f"void, so make new ones: {counted(view['void_offers'], 'unused offer')}")
     for channel in view["to_sync"]:
         lines.append(f"channel {channel}: run `mpchan payer sync` before you pay on")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Whole numbers and seconds on the command line, written in ASCII digits as amounts are.
+"""Whole numbers and seconds on the command line, written in ASCII digits as amounts are; and how things are counted.
 
 Python's own conversions also take digits of other scripts, ``1_000``, ``nan`` and ``inf``: a number that was mistyped
 or pasted from elsewhere must not pass for another one.
@@ -13,6 +13,11 @@ import click
 
 _WHOLE = re.compile(r"-?[0-9]{1,20}", re.ASCII)
 _DECIMAL = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,20})?", re.ASCII)
+
+
+def counted(number: int, what: str) -> str:
+    """So many of a thing, in words for people: ``1 channel``, ``1,000 channels``."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 class WholeNumber(click.IntRange):

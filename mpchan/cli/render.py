@@ -13,6 +13,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from mpchan.cli.numbers import counted
 from mpchan.party.common import Result
 from mpchan.units import lock_time_from_int
 
@@ -62,10 +63,6 @@ def lock(value: int | None) -> str:
     if value is None:
         return "none yet"
     return "none: final at once" if value == 0 else str(lock_time_from_int(value))
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def status_text(value: str) -> Text:
@@ -144,7 +141,7 @@ def channel(view: Result) -> str:
     table.add_row("left", sat(view["remaining_sat"]))
     table.add_row("updates", str(view["updates"]))
     table.add_row("funding", f"{funding['txid']}:{funding['vout']}")
-    seen = "not seen on the chain" if confirmations is None else _counted(confirmations, "confirmation")
+    seen = "not seen on the chain" if confirmations is None else counted(confirmations, "confirmation")
     table.add_row("", f"{sat(funding['value_sat'])}, {seen}")
     table.add_row("refund", lock(view["refund_lock_time"]))
     table.add_row("latest", lock(view["latest_lock_time"]))
@@ -212,4 +209,4 @@ def _conclusion(view: Result) -> str:
 
 def _say_more(table: Table, count: int, what: str) -> None:
     if count > _MAX_ROWS:
-        table.add_row("", f"and {_counted(count - _MAX_ROWS, f'more {what}')}, which --json shows")
+        table.add_row("", f"and {counted(count - _MAX_ROWS, f'more {what}')}, which --json shows")

@@ -10,6 +10,7 @@ from typing import TextIO
 
 from mpchan.cli.app import App
 from mpchan.cli.files import not_emitted, print_output, silence
+from mpchan.cli.numbers import counted
 from mpchan.errors import StorageError
 from mpchan.party.common import Result
 from mpchan.party.watch import Round, Sight
@@ -114,7 +115,7 @@ def about(seconds: int) -> str:
 def blocks_words(view: Result) -> str:
     """How many blocks away a deadline is."""
     blocks = view["blocks"]
-    return f"{blocks:,} block{'' if blocks == 1 else 's'}" if view["seconds"] else "now"
+    return counted(blocks, "block") if view["seconds"] else "now"
 
 
 def deadline_words(view: Result) -> str:
@@ -152,6 +153,6 @@ def round_line(view: Result) -> str:
         hint = f" ({view['hint']})" if view["hint"] else ""
         return f"ALARM {view['alarm']}: {view['message']}{hint}"
     return (
-        f"block {view['height']}: {view['channels']} channel{'' if view['channels'] == 1 else 's'}, "
-        f"{view['going']} going, {view['alarms']} alarm{'' if view['alarms'] == 1 else 's'}"
+        f"block {view['height']}: {counted(view['channels'], 'channel')}, "
+        f"{view['going']} going, {counted(view['alarms'], 'alarm')}"
     )

@@ -72,12 +72,10 @@ def test_it_holds_every_file(kept: Shell) -> None:
 def test_people_are_told(kept: Shell) -> None:
     made = kept.ok(f"{SELLER} backup -o seller.backup")
     assert (
-        made.out == "seller.backup: 1 channels and 2 offers; keep it secret; keep it away from this machine\n"
+        made.out == "seller.backup: 1 channel and 2 offers; keep it secret; keep it away from this machine\n"
     )
     done = kept.ok(f"{NEW} restore seller.backup")
-    assert (
-        done.out == "restored a regtest wallet in new: 1 channels\n1 unused offers are void; make new ones\n"
-    )
+    assert done.out == "restored a regtest wallet in new: 1 channel\nvoid, so make new ones: 1 unused offer\n"
     assert done.err.startswith("never use two copies of one wallet")
 
 
