@@ -277,6 +277,17 @@ def test_blocks_stay_within_the_weight_limit(chain: EmbeddedChain) -> None:
     assert chain.mempool() == []
 
 
+def test_no_branch_goes_behind_the_first_block(chain: EmbeddedChain) -> None:
+    before = chain.tip()
+    for depth in (-1, 0, before.height + 1):
+        with pytest.raises(NotPossible) as caught:
+            chain.reorganise(depth)
+        assert caught.value.slug == "reorganisation-too-deep"
+        assert caught.value.message == f"cannot replace {depth} of {before.height} blocks"
+    assert chain.tip() == before
+    assert chain.reorganise(before.height).height == before.height + 1
+
+
 def test_closed_chain_opens_again(chain: EmbeddedChain) -> None:
     chain.mine(1)
     chain.close()

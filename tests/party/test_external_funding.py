@@ -407,6 +407,7 @@ def test_a_payment_elsewhere_is_not_called_the_same_address(pair: External) -> N
     [warning] = views.show(pair.payer, pair.chain, name_of(request))["warnings"]
     assert warning.startswith("funding-conflict: ")
     assert "same address" not in warning
+    assert " is about to replace the funding " in warning
 
 
 def test_replacement_is_warned_of_until_it_is_confirmed(pair: External) -> None:
