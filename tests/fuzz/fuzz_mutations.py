@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
@@ -95,21 +96,43 @@ class Raw:
     outputs: tuple[tuple[int, bytes], ...]
     lock_time: int
 
-    def to_bytes(self, *, witness: bool = True) -> bytes:
-        """The wire format."""
-        marked = witness and any(source.witness for source in self.inputs)
+    def to_bytes(
+        self, *, witness: bool = True, write: Callable[[int], bytes] | None = None, mark: bool = False
+    ) -> bytes:
+        """The wire format.
+
+        Args:
+            write: writes the compact sizes; None for the right way.
+            mark: whether a witness record stands there even where no input has a witness.
+        """
+        put = size if write is None else write
+        marked = witness and (mark or any(source.witness for source in self.inputs))
         parts = [struct.pack("<I", self.version & 0xFFFF_FFFF), b"\x00\x01" if marked else b""]
-        parts.append(size(len(self.inputs)))
+        parts.append(put(len(self.inputs)))
         for source in self.inputs:
-            parts += [source.outpoint, size(len(source.script)), source.script]
+            parts += [source.outpoint, put(len(source.script)), source.script]
             parts.append(struct.pack("<I", source.sequence & 0xFFFF_FFFF))
-        parts.append(size(len(self.outputs)))
+        parts.append(put(len(self.outputs)))
         for value, script in self.outputs:
-            parts += [struct.pack("<Q", value & 0xFFFF_FFFF_FFFF_FFFF), size(len(script)), script]
+            parts += [struct.pack("<Q", value & 0xFFFF_FFFF_FFFF_FFFF), put(len(script)), script]
         for source in self.inputs if marked else ():
-            parts.append(size(len(source.witness)))
-            parts += [size(len(item)) + item for item in source.witness]
+            parts.append(put(len(source.witness)))
+            parts += [put(len(item)) + item for item in source.witness]
         return b"".join([*parts, struct.pack("<I", self.lock_time & 0xFFFF_FFFF)])
+
+
+def sometimes_wide(random: Random) -> Callable[[int], bytes]:
+    """Writes some compact sizes in more bytes than they need."""
+
+    def write(number: int) -> bytes:
+        if random.randrange(4):
+            return size(number)
+        width = random.choice((2, 4, 8))
+        return bytes([{2: 0xFD, 4: 0xFE, 8: 0xFF}[width]]) + (number % (1 << 8 * width)).to_bytes(
+            width, "little"
+        )
+
+    return write
 
 
 def size(number: int) -> bytes:
@@ -233,7 +256,12 @@ def bent_transaction(random: Random, data: bytes) -> bytes:
         raw = parse_raw(data)
     except ValueError:
         return bent_bytes(random, data)
-    return bent_bytes(random, data) if random.randrange(4) == 0 else bent_raw(random, raw).to_bytes()
+    kind = random.randrange(8)
+    if kind < 2:
+        return bent_bytes(random, data)
+    if kind == 2:
+        return raw.to_bytes(write=sometimes_wide(random))
+    return raw.to_bytes(mark=True) if kind == 3 else bent_raw(random, raw).to_bytes()
 
 
 # PSBTs --------------------------------------------------------------------------------------------
@@ -248,11 +276,12 @@ class RawPsbt:
 
     maps: list[Pairs] = field(default_factory=list)
 
-    def to_bytes(self) -> bytes:
-        """The binary format, whether it makes sense or not."""
+    def to_bytes(self, write: Callable[[int], bytes] | None = None) -> bytes:
+        """The binary format, whether it makes sense or not; ``write`` as in ``Raw.to_bytes``."""
+        put = size if write is None else write
         parts = [_MAGIC]
         for pairs in self.maps:
-            parts += [size(len(key)) + key + size(len(value)) + value for key, value in pairs]
+            parts += [put(len(key)) + key + put(len(value)) + value for key, value in pairs]
             parts.append(b"\x00")
         return b"".join(parts)
 
@@ -308,9 +337,11 @@ def bent_psbt(random: Random, data: bytes) -> bytes:
         raw = psbt.transaction
     except ValueError:
         return bent_bytes(random, data)
-    kind = random.randrange(10)
+    kind = random.randrange(11)
     if kind == 0:
         return bent_bytes(random, data)
+    if kind == 10:
+        return psbt.to_bytes(sometimes_wide(random))
     if kind < 4:
         return psbt.with_transaction(bent_raw(random, raw)).to_bytes()
     maps = [list(pairs) for pairs in psbt.maps]

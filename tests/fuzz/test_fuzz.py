@@ -36,7 +36,7 @@ RUN = Path(__file__).with_name("run.py")
 def test_a_short_run(name: str) -> None:
     target = TARGETS[name]
     random = Random(f"short run of {name}")
-    count = len(target.seeds) + (40 if name in WHOLE_COMMANDS else 200)
+    count = len(target.seeds) + (100 if name in WHOLE_COMMANDS else 200)
     for data in islice(target.inputs(random), count):
         try:
             with watched():
