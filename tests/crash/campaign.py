@@ -288,7 +288,7 @@ class Stage:
             broken = self.server.run(folder, command.line, command.stdin, fault.request)
             if fault.how in ("kill", "cut"):
                 assert broken.code == KILLED, "it was not killed"
-                assert broken.steps[-1].split()[0] == fault.kind
+                assert broken.steps[fault.at - 1].split()[0] == fault.kind
             else:
                 if command.name.startswith("watch"):
                     check_alarm(broken)
