@@ -19,6 +19,8 @@ from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.channel import payee as payee_protocol
 from mpchan.channel import payer as payer_protocol
+from mpchan.channel.messages import signed_message, unsigned_message
+from mpchan.channel.scheme import scheme_of
 from mpchan.errors import MpchanError, StorageError
 from mpchan.party import payee, payer, syncing, views
 from mpchan.party.common import Result
@@ -377,6 +379,10 @@ PAYERS: dict[str, tuple[Callable[[Record], Record], set[str]]] = {
         lambda r: _funded(r, funding=replace(r.state.funding, lock_time=9)),
         {"funding-txid"},
     ),
+    "another value": (
+        lambda r: _funded(r, terms=replace(r.terms, funding_value=r.terms.funding_value + Amount(1))),
+        {"funding-output"},
+    ),
     "a bad signature of the funding": (
         lambda r: _funded(
             r,
@@ -463,6 +469,21 @@ def test_a_message_with_a_wrong_signature_in_the_journal(lived: Lived, payers: C
     assert payers.broken() == {"journal-message"}
 
 
+@pytest.mark.parametrize("event", ["opened", "secured", "refund-signed"])
+def test_the_messages_of_an_opening_are_checked(lived: Lived, payers: Copy, event: str) -> None:
+    """Another transaction than the refund, with the signatures that belong to such a message: none, or the payee's."""
+    terms = payers.good.terms
+    update = scheme_of(terms).update(1, Amount(1000))
+    if event == "opened":
+        message = unsigned_message(terms, update)
+    else:
+        key = lived.pair.payee.keys.channel_key(lived.pair.payee_record(lived.name).key_index)
+        signature = key.sign_update(terms, 1, Amount(1000))
+        message = signed_message(terms, update, terms.offer.payee_key, signature)
+    payers.wallet.save_channel(payers.good, event, message.to_hex())
+    assert payers.broken() == {"journal-message"}
+
+
 # the other files ----------------------------------------------------------------------------------
 
 
@@ -523,6 +544,13 @@ def test_one_key_or_one_offer_twice(chain_directory: Path, tmp_path: Path) -> No
             rule["rule"] for subject in found["subjects"] for rule in subject["rules"] if not rule["ok"]
         }
         assert broken == {"channel-key", "key-twice"}
+        terms = replace(other.terms, offer=one.terms.offer)
+        pair.payer.save_channel(_funded(other, terms=terms), "harmed")
+        found = fsck(pair.payer)
+        broken = {
+            rule["rule"] for subject in found["subjects"] for rule in subject["rules"] if not rule["ok"]
+        }
+        assert "offer-twice" in broken
 
 
 # secrets ------------------------------------------------------------------------------------------
