@@ -191,3 +191,15 @@ RESTORED = Story(
 )
 
 STORIES = (*(WHOLE, BY_AMOUNT, CLAIM, WATCHED, REFUND, WATCHED_REFUND, ABANDONED, EXTERNAL, RESTORED),)
+
+WRITE_NOTHING = {"balance", "demo", "inspect", "list", "regtest status", "show", "verify", "wait"}
+"""Commands that only look; the demo's play money goes with its process."""
+
+SHORT_FORMS = {"pay", "refund", "settle"}
+"""Commands of one of the two groups under another name."""
+
+NOT_TRIED = {
+    "passphrase", "payee export-latest", "payer sync", "history", "fsck", "backup", "restore",
+    "passphrase set", "passphrase change", "passphrase remove", "passphrase add",
+}  # fmt: skip
+"""Commands whose own tests break them off."""

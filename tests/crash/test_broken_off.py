@@ -8,13 +8,15 @@ The tests take a sample, of every kind of step of every command one. The whole c
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import click
 import pytest
 from campaign import Fault, Forkserver, Stage, errors, kills, sample
-from stories import STORIES
+from stories import NOT_TRIED, SHORT_FORMS, STORIES, WRITE_NOTHING
 
+from mpchan.cli.main import cli
 from mpchan.errors import MpchanError
 
 Faults = Callable[[tuple[str, ...]], list[Fault]]
@@ -71,3 +73,24 @@ def test_killed_everywhere(stage: Stage, index: int) -> None:
 @EACH
 def test_failing_disk_everywhere(stage: Stage, index: int) -> None:
     try_all(stage, errors, {command.name for command in stage.story.tried})
+
+
+def commands(group: click.Group, before: str = "") -> Iterator[str]:
+    """The full name of every command."""
+    for name in group.list_commands(click.Context(group)):
+        command = group.get_command(click.Context(group), name)
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{before}{name} ")
+        else:
+            yield before + name
+
+
+def test_every_command_is_tried_or_named() -> None:
+    told = {
+        " ".join(command.line.split()[2 if command.line.startswith("--wallet") else 0 :])
+        for story in STORIES
+        for command in story.tried
+    }
+    for name in commands(cli):
+        known = name in WRITE_NOTHING | SHORT_FORMS | NOT_TRIED
+        assert known or any(f"{line} ".startswith(f"{name} ") for line in told), name
