@@ -19,7 +19,7 @@ from mpchan.cli.app import (
 from mpchan.cli.files import read_input
 from mpchan.errors import UsageError
 from mpchan.party import syncing
-from mpchan.party.common import Result, read_psbt
+from mpchan.party.common import Result, read_psbt, still_going
 
 
 @click.command("export-latest", epilog=example("mpchan payee export-latest -o latest.psbt"))
@@ -35,7 +35,8 @@ def export_latest(app: App, name: str | None, channel: str | None, output: Path 
     with its signature alone; your own signature never leaves this way.
     """
     app.check_output(output)
-    result = syncing.export_latest(app.wallet(), one_channel(name, channel))
+    wallet = app.wallet()
+    result = syncing.export_latest(wallet, one_channel(name, channel), still_going(app.chain(wallet)))
     what = f"update {result['update']}" if result["lock_time"] else "the settlement"
     app.emit(
         result,
@@ -54,9 +55,10 @@ def export_latest(app: App, name: str | None, channel: str | None, output: Path 
 def sync(app: App, file: str | None, nothing_newer: bool, channel: str | None) -> None:
     """Take back what you have signed and this wallet does not know of.
 
-    FILE comes from the payee's `mpchan payee export-latest`. Your own signature on it is verified, so nothing has to be
-    believed, and number and total never go backwards. A channel that was restored from a backup takes no payment
-    before that, or before your word that nothing is newer.
+    FILE comes from the payee's `mpchan payee export-latest`. Your own signature on it is verified, so the payee can
+    make nothing up, and number and total never go backwards. One that gives back less than the latest costs you
+    nothing: it only has to refuse your next payment. A channel that was restored from a backup takes no payment before
+    that, or before your word that nothing is newer.
     """
     if (file is None) is not nothing_newer:
         raise UsageError(

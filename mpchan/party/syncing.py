@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mpchan.bitcoin.psbt import Psbt
@@ -21,10 +22,15 @@ if TYPE_CHECKING:
     from mpchan.wallet.records import Record
 
 
-def export_latest(wallet: Wallet, prefix: str | None) -> Result:
+def export_latest(
+    wallet: Wallet, prefix: str | None, going: Callable[[Record], bool] | None = None
+) -> Result:
     """``payee export-latest``: what the payer has signed last, the settlement before any update.
 
     It bears the payer's signature alone, in the very bytes that the payer once sent.
+
+    Args:
+        going: whether a channel has not ended, for the choice among several.
 
     Raises:
         NotPossible: ``no-update``, nothing is held.
@@ -35,7 +41,7 @@ def export_latest(wallet: Wallet, prefix: str | None) -> Result:
     def suitable(record: Record) -> bool:
         return isinstance(record, PayeeRecord) and record.latest_lock_time is not None
 
-    name = wallet.find_channel(prefix, suitable, "paid in, so that there is something to give back")
+    name = wallet.find_channel(prefix, suitable, "paid in, so that there is something to give back", going)
     with wallet.channel_lock(name):
         record = wallet.load_channel(name)
     if not isinstance(record, PayeeRecord):

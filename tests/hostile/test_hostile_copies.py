@@ -387,3 +387,15 @@ def test_61_a_restored_opening_that_was_given_up_keeps_its_refund(desk: Desk) ->
     assert desk.done(wallet, "show", name)["status"] == "open"
     pair.mine_to(pair.terms(name).refund_lock_time.value)
     assert desk.done(wallet, "payer", "refund", "--channel", name)["broadcast"] is True
+
+
+def test_61_a_channel_that_has_ended_needs_nothing_back(desk: Desk) -> None:
+    """So the one that goes on is meant where none is named."""
+    pair = desk.pair
+    for total in (1000, 2000):
+        name = pair.open()
+        paid(desk, name, total)
+        if total == 1000:
+            pair.settle(pair.settlement(name, total))
+            pair.chain.mine(1)
+    assert desk.done(desk.payee, "payee", "export-latest")["paid_sat"] == 2000
