@@ -152,7 +152,8 @@ def sample(faults: list[Fault]) -> list[Fault]:
         last = last or (fault.kind == "sync" and fault.step.endswith(".journal"))
         turn = ("before", "after")[len(fault.step) % 2]
         if last or fault.how == "cut":
-            chosen[fault.kind, fault.when, fault.how] = fault
+            named = re.sub(r"[0-9a-f]{16,}|\d+\.tmp", "", fault.step)  # every file that counts, once
+            chosen[named if last else fault.kind, fault.when, fault.how, str(fault.percent)] = fault
         elif fault.when == turn:
             chosen.setdefault((fault.kind, fault.how), fault)
     for fault in faults:  # a kind whose turn never came
@@ -486,6 +487,10 @@ def check_keys(server: Forkserver, folder: Path, wallet: str) -> None:
         elif "offer_id" in answer and "toml" in answer:
             for name in ("payee_pubkey", "payee_address"):
                 owners.setdefault(answer[name], set()).add(answer["offer_id"])
+    for path in (folder / wallet / "offers").glob("*.toml"):  # also those that nobody was told of
+        text = path.read_text()
+        for word in {*_ADDRESS.findall(text), *_KEY.findall(text)}:
+            owners.setdefault(word, set()).add(path.stem)
     for listed in server.run(folder, f"--wallet {wallet} list").answer["channels"]:
         view = server.run(folder, f"--wallet {wallet} show {listed['channel']}").answer
         mine = f"{view['role']}_pubkey"
