@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
 from collections.abc import Generator, Iterator
@@ -11,7 +10,7 @@ from typing import TypeVar
 
 import pytest
 from hypothesis import settings
-from judge import Judge
+from judge import ENGINE, Judge
 
 from mpchan.channel import payee, payer
 from mpchan.wallet.keys import Keys
@@ -24,7 +23,6 @@ settings.load_profile("mpchan")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-ENGINE = importlib.util.find_spec("pbk") is not None
 
 NO_SKIP = "MPCHAN_NO_SKIP"
 """Set where everything is installed, as in continuous integration: what is skipped there is unproven, and fails."""

@@ -7,6 +7,7 @@ script, key order or amount fails here even where the code agrees with itself.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ from mpchan.bitcoin.tx import Transaction, TxOut
 from mpchan.channel.terms import Terms
 from mpchan.units import Amount, OutPoint
 from mpchan.wallet.channel_files import ChannelFiles
+
+ENGINE = importlib.util.find_spec("pbk") is not None
+"""Whether py-bitcoinkernel is installed, as it can be where it has a wheel."""
 
 
 class Unjust(AssertionError):

@@ -142,7 +142,7 @@ def test_what_is_no_message(data: bytes, slug: str) -> None:
 
 def test_stray_character_is_named_with_its_place() -> None:
     error = refusal(TX_HEX[:20].encode() + b"g" + TX_HEX[21:].encode())
-    assert error.message == "b'g' at position 20 is no hex digit"
+    assert error.message == "'g' at position 20 is no hex digit"
     assert error.hint is not None
 
 

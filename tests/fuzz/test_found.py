@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from conftest import ENGINE
+from judge import ENGINE
 
 from mpchan.errors import MpchanError, StorageError
 from mpchan.units import OutPoint

@@ -10,9 +10,9 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from conftest import ENGINE
 from fuzz_driver import Hang, Target, check_words, watched
 from fuzz_mutations import bent_psbt, bent_transaction, parse_psbt, parse_raw
+from judge import ENGINE
 
 from mpchan.bitcoin.message import MAX_MESSAGE_BYTES
 from mpchan.errors import ParseError
