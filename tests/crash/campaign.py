@@ -22,6 +22,7 @@ from mpchan.wallet.records import body_of
 from mpchan.wallet.wallet import Wallet
 
 KILLED = -9
+PASSPHRASE = "correct horse battery staple"
 
 
 @dataclass(frozen=True)
@@ -144,6 +145,12 @@ def errors(steps: tuple[str, ...]) -> list[Fault]:
     ]
 
 
+def of_each_kind(faults: list[Fault]) -> list[Fault]:
+    """Of every kind of step the last one, before it or after it."""
+    chosen = {fault.kind: fault for fault in faults if fault.when == ("before", "after")[len(fault.kind) % 2]}
+    return sorted(chosen.values(), key=lambda fault: fault.at)
+
+
 def sample(faults: list[Fault]) -> list[Fault]:
     """Of every kind of step one, before it and after it in turn; of what takes a file's place both."""
     chosen: dict[tuple[str, ...], Fault] = {}
@@ -198,7 +205,12 @@ class Forkserver:
             (around / "in").write_text(filled(folder, stdin))
         request = {
             "folder": str(folder),
-            "env": {"MPCHAN_REGTEST": str(folder / "chain"), "HOME": str(folder / "home")},
+            "env": {
+                "MPCHAN_REGTEST": str(folder / "chain"),
+                "HOME": str(folder / "home"),
+                "MPCHAN_PASSPHRASE_FILE": str(folder / "secret"),
+                "MPCHAN_NEW_PASSPHRASE_FILE": str(folder / "secret"),
+            },
             "arguments": ["--json", *filled(folder, line).split()],
             "stdin": None if stdin is None else str(around / "in"),
             "out": str(around / "out"),
@@ -253,6 +265,8 @@ class Stage:
         self._finished: dict[tuple[str, str], dict[str, str]] = {}
         folder = place / "straight"
         copy(bare, folder)
+        (folder / "secret").write_text(PASSPHRASE + "\n")
+        (folder / "secret").chmod(0o600)
         for command in story.commands:
             copy(folder, self._before(command))
             shutil.rmtree(folder / "chain" / "kernel", ignore_errors=True)
@@ -293,6 +307,8 @@ class Stage:
             else:
                 if command.name.startswith("watch"):
                     check_alarm(broken)
+                elif command.name == "fsck":
+                    check_findings(broken)
                 else:
                     check_refusal(folder, broken, fault)
             check_readable(folder)
@@ -405,12 +421,18 @@ def check_alarm(broken: Done) -> None:
     assert broken.code == 0 or alarms, broken
 
 
+def check_findings(broken: Done) -> None:
+    """What could not be looked at is among the findings, or a refusal like any other."""
+    assert broken.code in (0, 7), broken
+    assert not broken.code or broken.err or json.loads(broken.out)["wrong"], broken
+
+
 def check_readable(folder: Path) -> None:
     """Whatever happened, each wallet is whole, the old one or the new one."""
     for home in folder.iterdir():
         if not (home / "wallet.toml").exists():
             continue
-        wallet = Wallet.open(home)
+        wallet = Wallet.open(home, lambda unlock: unlock(PASSPHRASE))
         assert wallet.keys.scripts() is not None
         for name in wallet.channel_names():
             wallet.load_channel(name)

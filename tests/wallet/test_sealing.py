@@ -33,7 +33,8 @@ SEALED = seal(DATA, "correct horse", b"bound", CHEAP)
 def slug_of(table: Mapping[str, Any], passphrase: str = "correct horse", bound: bytes = b"bound") -> str:
     with pytest.raises(MpchanError) as caught:
         open_sealed(table, passphrase, bound)
-    assert passphrase not in str(caught.value) or not passphrase
+    # a short one may stand in any sentence
+    assert len(passphrase) < 8 or passphrase not in str(caught.value)
     return caught.value.slug
 
 
