@@ -13,6 +13,8 @@ from mpchan.wallet.wallet import Wallet
 def hand_over(wallet: Wallet | None, chain: Chain, transaction: Transaction) -> None:
     """Send a funding, settlement, update or refund, with the child that pays for it where ``mpchan bump`` made one.
 
+    A damaged record of a send may hide that child, and holds up nothing.
+
     Args:
         wallet: which may hold that child; None for a bare file, with which none came.
 
@@ -22,7 +24,7 @@ def hand_over(wallet: Wallet | None, chain: Chain, transaction: Transaction) -> 
     """
     if wallet is not None:
         wallet.make_sure()
-    for child in () if wallet is None else wallet.sent.children_of(transaction.txid)[:1]:
+    for child in () if wallet is None else wallet.sent.readable_children_of(transaction.txid)[:1]:
         try:
             step("emit", chain.broadcast_package, [transaction, child.transaction])
         except ChainError:

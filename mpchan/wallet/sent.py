@@ -7,6 +7,8 @@ other one does while it waits for a block; and it is what a command that was cut
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +72,11 @@ class Sent:
         return _total(self.transaction.outputs) - self.change
 
 
+def _children(parent: Txid, records: Iterable[Sent]) -> list[Sent]:
+    children = [sent for sent in records if sent.parent is not None and sent.parent.txid == parent]
+    return sorted(children, key=lambda child: child.fee, reverse=True)
+
+
 class SentTransactions:
     """All of one wallet. Whoever changes them holds the wallet's lock.
 
@@ -105,10 +112,16 @@ class SentTransactions:
         Raises:
             StorageError: ``send-damaged``.
         """
-        children = [
-            sent for sent in self.all().values() if sent.parent is not None and sent.parent.txid == parent
-        ]
-        return sorted(children, key=lambda child: child.fee, reverse=True)
+        return _children(parent, self.all().values())
+
+    def readable_children_of(self, parent: Txid) -> list[Sent]:
+        """The same of the records that can be read: for what must go out whatever has become of the others."""
+        readable = []
+        with suppress(StorageError):  # the folder itself
+            for path in self._files():
+                with suppress(StorageError):
+                    readable.append(self._load(path))
+        return _children(parent, readable)
 
     def find(self, prefix: str) -> Sent:
         """The one whose txid begins so.

@@ -429,3 +429,21 @@ def test_a_funding_that_was_given_up_as_void_comes_back(pair: Pair) -> None:
     payer.refund(pair.payer, pair.chain, None)
     pair.chain.mine(1)
     assert pair.status(name) == ("refunded", "refunded")
+
+
+@pytest.mark.parametrize("way", ["refund", "claim", "settle"])
+def test_a_damaged_record_of_a_send_holds_up_nobodys_money(pair: Pair, way: str) -> None:
+    """What cannot be read may only be a child that helps; the channel's own transaction goes out all the same."""
+    name = pair.open()
+    message = pair.pay(name, 5_000)
+    pair.accept(message)
+    for wallet in (pair.payer, pair.payee):
+        (wallet.directory / "sent").mkdir()
+        (wallet.directory / "sent" / ("ab" * 32 + ".json")).write_text("torn")
+    if way == "refund":
+        pair.mine_to(pair.terms(name).refund_lock_time.value)
+        assert pair.refund(name)["broadcast"]
+        return
+    if way == "claim":
+        pair.mine_to(psbt(message).tx.lock_time)
+    assert pair.settle(pair.settlement(name) if way == "settle" else None, name)["broadcast"]
