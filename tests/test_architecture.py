@@ -1,6 +1,6 @@
 """Dependencies point inward (DESIGN.md 6): every import of the package is read, and one that points outward fails.
 
-    errors, values <- units <- bitcoin <- channel, chain <- wallet <- party <- cli
+    errors, values <- units <- bitcoin <- channel, chain <- wallet <- party, transport <- market <- cli
 
 ``durability`` stands beside ``errors``: what writes or sends passes through it, which is checked here too.
 
@@ -30,9 +30,14 @@ ALLOWED: dict[str, set[str]] = {
     "chain": {"errors", "values", "durability", "units", "bitcoin"},
     "wallet": {"errors", "values", "durability", "units", "bitcoin", "channel", "chain.base"},
     "party": {"errors", "values", "durability", "units", "bitcoin", "channel", "chain", "wallet"},
+    "transport": {"errors", "values", "durability", "units"},
+    "market": {
+        *("errors", "values", "durability", "units", "bitcoin", "channel", "chain", "wallet", "party"),
+        "transport",
+    },
     "cli": {
         *("errors", "values", "durability", "units", "bitcoin", "channel", "chain", "wallet", "party"),
-        "__init__",
+        *("transport", "market", "__init__"),
     },
     "__main__": {"errors", "cli"},
 }
@@ -45,13 +50,13 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "rich": ("cli/render", "cli/demo"),
     "sqlite3": ("chain/embedded/index.py",),
     "http": ("chain/bitcoind/rpc.py",),
-    "ssl": ("chain/electrum/certificates.py",),
-    "socket": ("chain/electrum/",),
+    "ssl": ("chain/electrum/certificates.py", "transport/tls.py"),
+    "socket": ("chain/electrum/", "transport/"),
     "python_socks": ("chain/electrum/dialling.py",),
     "click": ("cli/", "__main__.py", "chain/__init__.py"),
     "mnemonic": ("bitcoin/seed_words.py",),
     "segno": ("cli/request.py",),
-    "cryptography": ("wallet/sealing.py",),
+    "cryptography": ("wallet/sealing.py", "transport/tls.py"),
 }
 """The only modules (or beginnings of their paths) that may import a package."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from mpchan.bitcoin.sighash import SIGHASH_ALL, segwit_v0_sighash
 from mpchan.bitcoin.signature import PrivateKey, PublicKey
 from mpchan.bitcoin.tx import Transaction
+from mpchan.channel.offer import Offer
 from mpchan.channel.scheme import scheme_of
 from mpchan.channel.terms import Terms
 from mpchan.units import Amount
@@ -42,3 +43,12 @@ class ChannelKey:
     def sign_settlement(self, terms: Terms, paid: Amount) -> bytes:
         """Sign the settlement with ``paid`` in all for the payee."""
         return self._sign(terms, scheme_of(terms).settlement(paid))
+
+    def sign_voucher(self, offer: Offer) -> bytes:
+        """Vouch for an offer that is made out to one buyer; strict DER, without a sighash byte.
+
+        What is signed can be the digest of no transaction.
+        """
+        from mpchan.channel.sale import voucher_digest
+
+        return self._private_key.sign(voucher_digest(offer))

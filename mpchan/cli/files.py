@@ -16,8 +16,8 @@ from mpchan.wallet.storage import write_durably
 
 STANDARD_STREAM = "-"
 _WALLETS_OWN = (
-    *("wallet.toml", "keys.toml", "wallet.lock"),
-    *("offers", "channels", "sent", "plans", "seen", "certificates"),
+    *("wallet.toml", "keys.toml", "wallet.lock", "listening.pem"),
+    *("offers", "channels", "sent", "plans", "seen", "certificates", "purchases", "hashes"),
 )
 AGAIN = "it is safe to run the same command again"
 
@@ -48,15 +48,28 @@ def read_input(name: str) -> bytes:
 
 
 def read_text_input(name: str) -> str:
-    """The same as text in UTF-8.
+    """A text in UTF-8, as it is or in hex, as it lies in a mailbox.
 
     Raises:
         ParseError: ``unreadable-file``, ``too-large``, ``not-utf8``.
     """
     try:
-        return read_input(name).decode()
+        return read_message_bytes(name).decode()
     except UnicodeDecodeError:
         raise ParseError("not-utf8", f"{name}: not UTF-8 text") from None
+
+
+def read_message_bytes(name: str) -> bytes:
+    """A message that is no transaction: what its hex stands for, or the bytes as they are where they are no hex.
+
+    Raises:
+        ParseError: ``unreadable-file``, ``too-large``.
+    """
+    data = read_input(name)
+    try:
+        return bytes.fromhex(data.decode("ascii"))
+    except ValueError:
+        return data
 
 
 # writing ------------------------------------------------------------------------------------------

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
 from mpchan.cli.app import (
     AMOUNT,
-    FEE_RATE,
     App,
     chain_options,
     channel_option,
@@ -20,13 +18,12 @@ from mpchan.cli.app import (
     output_option,
     pass_app,
 )
-from mpchan.cli.files import read_input
-from mpchan.cli.numbers import WholeNumber
+from mpchan.cli.files import read_input, read_message_bytes
+from mpchan.cli.terms import plain_terms, terms_options
+from mpchan.errors import UsageError
 from mpchan.party import payee
 from mpchan.party.common import Result, read_psbt, read_transaction
-from mpchan.units import Amount, FeeRate, lock_time_from_int
-
-_DELAY = WholeNumber(min=1)
+from mpchan.units import lock_time_from_int
 
 
 @click.command(epilog=example("mpchan payee offer --max-capacity 0.01btc --memo 'big file' -o offer.toml"))
@@ -35,47 +32,50 @@ _DELAY = WholeNumber(min=1)
 )
 @click.option("--min-capacity", "min_capacity_sat", type=AMOUNT, help="Smallest channel.")
 @click.option("--max-capacity", "max_capacity_sat", type=AMOUNT, help="Largest channel.")
-@click.option(
-    "--fee-rate",
-    "fee_rate_sat_per_kvb",
-    type=FEE_RATE,
-    help="Of refund, updates and settlement, in sat/vB; else the chain's estimate.",
-)
-@click.option(
-    "--lock-time-unit",
-    type=click.Choice(["blocks", "seconds"]),
-    help="Of the delays, the window and the step; seconds suit many payments.",
-)
-@click.option("--min-refund-delay", type=_DELAY, metavar="N", help="Least time until the refund.")
-@click.option("--max-refund-delay", type=_DELAY, metavar="N", help="Most time until the refund.")
-@click.option(
-    "--settle-window", type=_DELAY, metavar="N", help="Time that you have to close before the refund."
-)
-@click.option("--step", type=_DELAY, metavar="N", help="Between the lock times of two updates.")
+@terms_options
 @click.option("--min-increment", "min_increment_sat", type=AMOUNT, help="Smallest payment.")
-@click.option("--min-confirmations", type=WholeNumber(1, 1000), metavar="N", help="Of the funding.")
-@click.option("--memo", metavar="TEXT", help="A line for the payer.")
 @click.option(
     "--address", metavar="ADDRESS", help="Where you are paid, instead of a fresh address of this wallet."
 )
-@click.option("--force", is_flag=True, help="Allow a settle window below 6 h in seconds.")
+@click.option(
+    "--for",
+    "wish",
+    type=click.Path(allow_dash=True),
+    metavar="FILE",
+    help="Answer the request of a buyer of a file on sale; nothing else goes with it.",
+)
 @output_option
 @common_options
 @pass_app
 def offer(
-    app: App, /, like: str | None, address: str | None, force: bool, output: Path | None, **terms: object
+    app: App,
+    /,
+    like: str | None,
+    address: str | None,
+    wish: str | None,
+    force: bool,
+    output: Path | None,
+    **terms: object,
 ) -> None:
     """Make an offer for one channel, for the payer: its TOML.
 
     What you leave out comes from wallet.toml, the fee rate else from the chain. An offer serves one channel and has a
-    key of its own.
+    key of its own. With --for it is one for a buyer of a file that `mpchan payee sell` has put on sale.
     """
-    app.check_output(output)
-    changes = {key: _plain(value) for key, value in terms.items() if value is not None}
+    changes = plain_terms(terms)
+    app.check_output(output, *([wish] if wish is not None else []))
+    if wish is not None and (changes or like is not None or address is not None or force):
+        raise UsageError("usage", "the request says it all: nothing goes with --for")
+    asked = None if wish is None else read_message_bytes(wish)
     wallet = app.wallet(signs=True)
     if address is not None:
         check_address(address, wallet.network)
-    result = payee.offer(wallet, app.chain(wallet), changes, like=like, address=address, force=force)
+    if asked is not None:
+        from mpchan.party.selling import offer_for
+
+        result = offer_for(wallet, asked)
+    else:
+        result = payee.offer(wallet, app.chain(wallet), changes, like=like, address=address, force=force)
     app.emit(
         result,
         output,
@@ -84,13 +84,6 @@ def offer(
         body="toml",
         again=f"the offer is kept in {wallet.directory / 'offers' / result['offer_id']}.toml",
     )
-
-
-def _plain(value: Any) -> Any:
-    """An option's value as the offer's TOML holds it."""
-    if isinstance(value, Amount):
-        return value.sat
-    return value.sat_per_kvb if isinstance(value, FeeRate) else value
 
 
 @click.command("sign-refund", epilog=example("mpchan payee sign-refund request.psbt -o signed-refund.psbt"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from mpchan.bitcoin.address import address_to_script, script_to_address
@@ -66,49 +66,79 @@ def offer(
         like: another own offer whose terms are the starting point.
         address: where to be paid instead of a fresh address of this wallet.
     """
+    terms = {**_start(wallet, changes, like), **changes}
+    warnings = set_rate(terms, chain, wallet.config.limits)
+    with wallet.lock():
+        own, outside = new_offer(wallet, terms, address=address, force=force)
+    return with_warnings(offered(own.offer), [*warnings, *outside])
+
+
+def new_offer(
+    wallet: Wallet,
+    terms: Mapping[str, Any],
+    *,
+    address: str | None = None,
+    force: bool = False,
+    vouch: Callable[[Offer], Offer] | None = None,
+) -> tuple[OwnOffer, list[str]]:
+    """Make an offer with an id and a key of its own, and keep it; what people should know about its address.
+
+    Whoever calls this holds the wallet's lock. The key's index is on disk before the offer is.
+
+    Args:
+        terms: keys of the offer's TOML text, all but those that are its own.
+        vouch: makes of it the offer that is kept.
+
+    Raises:
+        UsageError: the slug of the limit that such an offer breaks, ``short-window``.
+        NotPossible: ``fee-rate-low``, ``fee-rate-high``.
+    """
     from mpchan.party.fees import outside_warning, require_within
 
-    terms = {**_start(wallet, changes, like), **changes}
-    warnings = _set_rate(terms, chain, wallet.config.limits)
-    with wallet.lock():
-        keys = wallet.fresh_keys()
-        index = keys.next_index("channel")
-        if address is None:
-            script = keys.script("receive", keys.next_index("receive"))
-            address = script_to_address(script, wallet.network)
-            kinds = ["channel", "receive"]
-        else:
-            script = address_to_script(address, wallet.network)
-            if script not in keys.scripts():
-                warnings.append(outside_warning(address))
-            kinds = ["channel"]
-        table = {
-            "version": 1,
-            "offer_id": wallet.new_offer_id(),
-            "network": wallet.network.name,
-            "scheme": "decrementing",
-            "payee_pubkey": keys.channel_key(index).public_key.sec.hex(),
-            "payee_address": address,
-            **terms,
-        }
-        new = _checked(table)
-        require_within(new.fee_rate, wallet.config.limits, "an offer")
-        _check_window(new, wallet, force)
-        keys.allocate(*kinds)
-        wallet.save_offer(OwnOffer(new, index))
-    result = {
-        "offer_id": new.offer_id,
-        "payee_pubkey": new.payee_key.sec.hex(),
-        "payee_address": new.payee_address,
-        "toml": new.to_toml(),
+    keys = wallet.fresh_keys()
+    index = keys.next_index("channel")
+    warnings: list[str] = []
+    if address is None:
+        script = keys.script("receive", keys.next_index("receive"))
+        address = script_to_address(script, wallet.network)
+        kinds = ["channel", "receive"]
+    else:
+        script = address_to_script(address, wallet.network)
+        if script not in keys.scripts():
+            warnings.append(outside_warning(address))
+        kinds = ["channel"]
+    table = {
+        "version": 1,
+        "offer_id": wallet.new_offer_id(),
+        "network": wallet.network.name,
+        "scheme": "decrementing",
+        "payee_pubkey": keys.channel_key(index).public_key.sec.hex(),
+        "payee_address": address,
+        **terms,
     }
-    return with_warnings(result, warnings)
+    new = _checked(table)
+    require_within(new.fee_rate, wallet.config.limits, "an offer")
+    _check_window(new, wallet, force)
+    own = OwnOffer(new if vouch is None else vouch(new), index)
+    keys.allocate(*kinds)
+    wallet.save_offer(own)
+    return own, warnings
+
+
+def offered(offer: Offer) -> Result:
+    """The answer to ``payee offer``."""
+    return {
+        "offer_id": offer.offer_id,
+        "payee_pubkey": offer.payee_key.sec.hex(),
+        "payee_address": offer.payee_address,
+        "toml": offer.to_toml(),
+    }
 
 
 _RATE = "fee_rate_sat_per_kvb"
 
 
-def _set_rate(terms: dict[str, Any], chain: Chain, limits: PayerLimits) -> list[str]:
+def set_rate(terms: dict[str, Any], chain: Chain, limits: PayerLimits) -> list[str]:
     """Fill a fee rate in where none is named; what people should know about the rate.
 
     Raises:
@@ -131,13 +161,17 @@ def _set_rate(terms: dict[str, Any], chain: Chain, limits: PayerLimits) -> list[
     return warnings
 
 
-_IDENTITY = ("version", "offer_id", "network", "scheme", "payee_pubkey", "payee_address", "sale")
+_IDENTITY = ("version", "offer_id", "network", "scheme", "payee_pubkey", "payee_address")
+_MADE_OUT = ("buyer", "sold", "voucher")
+"""What the sale of an offer that was made out to one buyer has besides."""
 
 
 def _start(wallet: Wallet, changes: Mapping[str, Any], like: str | None) -> dict[str, Any]:
     if like is None:
         return offer_defaults(wallet.config, changes.get("lock_time_unit"))
     table = wallet.load_offer(like).offer.to_dict()
+    if "sale" in table:
+        table["sale"] = {key: value for key, value in table["sale"].items() if key not in _MADE_OUT}
     return {key: value for key, value in table.items() if key not in _IDENTITY}
 
 

@@ -1,0 +1,349 @@
+"""What is sold under an offer: its table ``[sale]``, the manifest of one file that is paid piece by piece.
+
+    name          of the file, for people; never a path
+    length        of the file, in bytes
+    piece_length  of every piece but the last one, which may be shorter
+    price_sat     of one piece
+    free_pieces   so many from the first one on are samples, and cost nothing
+    merkle_root   over the pieces' hashes (RFC 6962, section 2.1)
+    pieces        SHA-256 of each piece, in order
+    address       HOST:PORT where the seller listens, if it does
+    certificate   SHA-256 of the TLS certificate that it shows there (DER)
+
+An offer that is made out to one buyer has three keys more:
+
+    buyer         the session of the buyer, which the buyer picked: 32 hex digits
+    sold          the pieces that are paid for, in the order of their payments: ``3-7,12``
+    voucher       the signature of the published offer's key under this one
+
+So which piece a payment pays for stands in the terms of the channel: payment k is for the k-th piece of ``sold``, and a
+piece is delivered where the total covers it. Nothing else has to be remembered by anybody. Pieces count from 1.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from typing import Any
+
+from mpchan.channel.offer import Offer
+from mpchan.channel.rules import Check, Rule
+from mpchan.errors import NotPossible, ParseError
+from mpchan.units import MAX_MONEY_SAT, Amount, checked_int, is_hex
+from mpchan.values import field, frozen
+
+MAX_PIECES = 5_000
+"""Of one file: so many hashes still fit into an offer."""
+
+MAX_LENGTH = 1 << 60
+MAX_NAME_LENGTH = 255
+SESSION_DIGITS = 32
+
+_DIGEST_DIGITS = 64
+_REQUIRED = ("name", "length", "piece_length", "price_sat", "free_pieces", "merkle_root", "pieces")
+_ADDRESS = ("address", "certificate")
+_MADE_OUT = ("buyer", "sold", "voucher")
+_SPAN = re.compile(r"([1-9][0-9]{0,3})(?:-([1-9][0-9]{0,3}))?", re.ASCII)
+_VOUCHER_TAG = b"mpchan/voucher"
+
+
+def merkle_root(leaves: Sequence[bytes]) -> bytes:
+    """The Merkle tree hash of RFC 6962, section 2.1.
+
+    A leaf is hashed behind a byte 0x00 and a node behind 0x01, so that none passes for the other.
+
+    Args:
+        leaves: data of the leaves in order; here the SHA-256 of each piece.
+
+    Returns:
+        32 bytes; for no leaves the SHA-256 of nothing.
+    """
+    if not leaves:
+        return sha256().digest()
+    level = [sha256(b"\x00" + leaf).digest() for leaf in leaves]
+    while len(level) > 1:  # an odd one out goes up as it is: the largest power of two stands to the left
+        paired = [sha256(b"\x01" + a + b).digest() for a, b in zip(level[::2], level[1::2], strict=False)]
+        level = paired + level[len(paired) * 2 :]
+    return level[0]
+
+
+def pieces_from_text(text: str, count: int) -> tuple[int, ...]:
+    """Read ``3-7,12``: rising numbers and spans from 1 to ``count``, as people write them.
+
+    Raises:
+        ParseError: ``malformed-pieces``.
+    """
+    numbers: list[int] = []
+    for part in text.split(",", count):
+        match = _SPAN.fullmatch(part)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+        above = numbers[-1] if numbers else 0
+        if not above < first <= last <= count:
+            raise ParseError(
+                "malformed-pieces",
+                f"not a list of pieces: {text!r:.80}",
+                hint=f"rising numbers and spans from 1 to {count}, such as 3-7,12",
+            )
+        numbers.extend(range(first, last + 1))
+    return tuple(numbers)
+
+
+def pieces_text(numbers: Sequence[int]) -> str:
+    """Rising numbers in the one way in which offers and requests write them: as few spans as can be."""
+    spans: list[list[int]] = []
+    for number in numbers:
+        if spans and number == spans[-1][1] + 1:
+            spans[-1][1] = number
+        else:
+            spans.append([number, number])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in spans)
+
+
+@frozen
+class Sale:
+    """The manifest of one file, checked.
+
+    Attributes:
+        length: bytes of the file.
+        piece_length: bytes of a piece; the last one holds the rest.
+        price: of one piece.
+        hashes: SHA-256 of each piece, 32 bytes.
+        certificate: fingerprint, 64 lower-case hex digits; stands if and only if ``address`` does.
+        buyer: session to which the offer is made out; None in a published one.
+        sold: numbers of the pieces that are paid for, in the order of payment.
+        voucher: signature (DER), or None.
+        root: Merkle root over the hashes.
+
+    Raises:
+        ParseError: ``malformed-sale``, ``malformed-pieces``, ``malformed-number``.
+    """
+
+    name: str
+    length: int
+    piece_length: int
+    price: Amount
+    free_pieces: int
+    hashes: tuple[bytes, ...]
+    address: str | None = None
+    certificate: str | None = None
+    buyer: str | None = None
+    sold: tuple[int, ...] = ()
+    voucher: bytes | None = None
+    root: bytes = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        checked_int(self.length, 1, MAX_LENGTH, "length of the file")
+        checked_int(self.piece_length, 1, self.length, "piece_length")
+        checked_int(self.price.sat, 1, MAX_MONEY_SAT, "price_sat")
+        count = -(-self.length // self.piece_length)
+        if not 1 <= count <= MAX_PIECES or len(self.hashes) != count:
+            raise _malformed(
+                f"{self.length} bytes in pieces of {self.piece_length} are {count} pieces, of which "
+                f"{len(self.hashes)} hashes stand there; at most {MAX_PIECES} are possible"
+            )
+        checked_int(self.free_pieces, 0, count - 1, "free_pieces")
+        named = 0 < len(self.name) <= MAX_NAME_LENGTH and self.name.isprintable() and "/" not in self.name
+        if not named:
+            raise _malformed(f"name is no printable file name of at most {MAX_NAME_LENGTH} characters")
+        if (self.address is None) != (self.certificate is None):
+            raise _malformed("address and certificate stand together or not at all")
+        sold = self.sold or tuple(range(self.free_pieces + 1, count + 1))
+        if sold[0] <= self.free_pieces or sold[-1] > count or list(sold) != sorted(set(sold)):
+            raise _malformed(f"sold names pieces that are not for sale: {pieces_text(sold):.80}")
+        object.__setattr__(self, "sold", sold)
+        object.__setattr__(self, "root", merkle_root(self.hashes))
+
+    @property
+    def count(self) -> int:
+        """How many pieces the file has."""
+        return len(self.hashes)
+
+    def start_of(self, number: int) -> int:
+        """Where a piece begins in the file, in bytes."""
+        return (number - 1) * self.piece_length
+
+    def length_of(self, number: int) -> int:
+        """Bytes of a piece."""
+        return min(self.piece_length, self.length - self.start_of(number))
+
+    def is_free(self, number: int) -> bool:
+        """Whether a piece is a sample."""
+        return 1 <= number <= self.free_pieces
+
+    def price_of(self, pieces: int) -> Amount:
+        """What so many pieces cost."""
+        return Amount(self.price.sat * pieces)
+
+    @property
+    def whole_price(self) -> Amount:
+        """What all pieces in ``sold`` cost."""
+        return self.price_of(len(self.sold))
+
+    def paid_pieces(self, paid: Amount) -> tuple[int, ...]:
+        """The pieces that a total pays for, in the order of their payments."""
+        return self.sold[: paid.sat // self.price.sat]
+
+    def to_table(self) -> dict[str, Any]:
+        """The table ``[sale]`` as plain values."""
+        table: dict[str, Any] = {
+            "name": self.name,
+            "length": self.length,
+            "piece_length": self.piece_length,
+            "price_sat": self.price.sat,
+            "free_pieces": self.free_pieces,
+            "merkle_root": self.root.hex(),
+            "pieces": [digest.hex() for digest in self.hashes],
+        }
+        if self.address is not None:
+            table.update(address=self.address, certificate=self.certificate)
+        if self.buyer is not None:
+            table.update(buyer=self.buyer, sold=pieces_text(self.sold))
+        if self.voucher is not None:
+            table["voucher"] = self.voucher.hex()
+        return table
+
+    @classmethod
+    def from_table(cls, table: Mapping[str, Any]) -> Sale:
+        """Read ``to_table`` back; an offer's ``[sale]`` is the other party's.
+
+        Raises:
+            ParseError: ``malformed-sale``, ``malformed-pieces``, ``malformed-number``.
+        """
+        unknown = [key for key in table if key not in (*_REQUIRED, *_ADDRESS, *_MADE_OUT)]
+        missing = [key for key in _REQUIRED if key not in table]
+        if unknown or missing:
+            raise _malformed(f"unknown key {unknown[0]!r:.80}" if unknown else f"lacks the key {missing[0]}")
+        listed = table["pieces"]
+        if type(listed) is not list or not 1 <= len(listed) <= MAX_PIECES:
+            raise _malformed(f"pieces is no list of 1 to {MAX_PIECES} hashes")
+        buyer, sold = _text(table, "buyer"), _text(table, "sold")
+        if (buyer is None) != (sold is None) or (buyer is not None and not is_session(buyer)):
+            raise _malformed("buyer is no session of 32 hex digits, or sold does not stand beside it")
+        numbers = () if sold is None else pieces_from_text(sold, len(listed))
+        if sold is not None and pieces_text(numbers) != sold:
+            raise _malformed(f"sold is not written as {pieces_text(numbers):.80}")
+        voucher, certificate = _text(table, "voucher"), _text(table, "certificate")
+        if voucher is not None and (not is_hex(voucher) or not 0 < len(voucher) <= 2 * 72):
+            raise _malformed("voucher is no signature in hex")
+        sale = cls(
+            _text(table, "name") or "",
+            checked_int(table["length"], 1, MAX_LENGTH, "length"),
+            checked_int(table["piece_length"], 1, MAX_LENGTH, "piece_length"),
+            Amount(checked_int(table["price_sat"], 1, MAX_MONEY_SAT, "price_sat")),
+            checked_int(table["free_pieces"], 0, MAX_PIECES, "free_pieces"),
+            tuple(_digest(item, "a hash in pieces") for item in listed),
+            _text(table, "address"),
+            None if certificate is None else _digest(certificate, "certificate").hex(),
+            buyer,
+            numbers,
+            None if voucher is None else bytes.fromhex(voucher),
+        )
+        if _digest(table["merkle_root"], "merkle_root") != sale.root:
+            raise _malformed(f"merkle_root is not that of the pieces, which is {sale.root.hex()}")
+        return sale
+
+
+def _malformed(what: str) -> ParseError:
+    return ParseError("malformed-sale", f"sale of an offer: {what}")
+
+
+def _text(table: Mapping[str, Any], key: str) -> str | None:
+    value = table.get(key)
+    if value is not None and type(value) is not str:
+        raise _malformed(f"{key} must be a string, not {value!r:.80}")
+    return value
+
+
+def _digest(value: object, what: str) -> bytes:
+    if type(value) is not str or len(value) != _DIGEST_DIGITS or not is_hex(value) or value != value.lower():
+        raise _malformed(f"{what} is not 64 lower-case hex digits: {value!r:.80}")
+    return bytes.fromhex(value)
+
+
+def is_session(text: str) -> bool:
+    """Whether a text is the session of a buyer: 32 lower-case hex digits."""
+    return len(text) == SESSION_DIGITS and is_hex(text) and text == text.lower()
+
+
+def sale_of(offer: Offer) -> Sale:
+    """What an offer sells.
+
+    Raises:
+        NotPossible: ``nothing-sold``, the offer has no ``[sale]``.
+        ParseError: as ``Sale.from_table``.
+    """
+    if offer.sale is None:
+        raise NotPossible("nothing-sold", f"offer {offer.offer_id} sells no file: it has no table [sale]")
+    return Sale.from_table(offer.sale)
+
+
+# an offer made out to one buyer -------------------------------------------------------------------
+
+_OWN_KEYS = ("offer_id", "payee_pubkey", "payee_address")
+"""What an offer that is made out to a buyer has of its own."""
+
+
+def made_out_terms(published: Offer, buyer: str, sold: Sequence[int]) -> dict[str, Any]:
+    """The terms of an offer that is made out to a buyer, but for its keys of its own and its voucher.
+
+    Its capacity is what the pieces cost, and every payment is at least one piece's price.
+
+    Args:
+        sold: numbers of the pieces, rising; none of them free.
+
+    Raises:
+        ParseError: ``malformed-sale``, where such pieces are not sold; ``malformed-number``.
+        NotPossible: ``nothing-sold``.
+    """
+    general = sale_of(published)
+    sale = Sale.from_table({**general.to_table(), "buyer": buyer, "sold": pieces_text(sold)})
+    price = sale.whole_price.sat
+    terms = published.to_dict()
+    for key in _OWN_KEYS:
+        del terms[key]
+    return {
+        **terms,
+        "min_capacity_sat": price,
+        "max_capacity_sat": price,
+        "min_increment_sat": sale.price.sat,
+        "sale": sale.to_table(),
+    }
+
+
+def voucher_digest(offer: Offer) -> bytes:
+    """What a voucher signs: all of the offer but the voucher itself.
+
+    SHA-256 in the tagged form of BIP-0340, so that it is the digest of no transaction, over the offer's table as JSON
+    with sorted keys and no spaces.
+    """
+    table = offer.to_dict()
+    table["sale"] = {key: value for key, value in (offer.sale or {}).items() if key != "voucher"}
+    text = json.dumps(table, sort_keys=True, separators=(",", ":"))
+    tag = sha256(_VOUCHER_TAG).digest()
+    return sha256(tag + tag + text.encode()).digest()
+
+
+def made_out_rules(published: Offer, offer: Offer, buyer: str, sold: Sequence[int]) -> Check[Sale]:
+    """An offer that answers a buyer's wish is the published one, made out to this buyer, and vouched for.
+
+    Establishes what it sells.
+    """
+    sale = sale_of(offer)
+    expected, found = made_out_terms(published, buyer, sold), offer.to_dict()
+    found["sale"] = {key: value for key, value in found["sale"].items() if key != "voucher"}
+    for key, value in expected.items():
+        if key == "sale" and found[key] != value:
+            differing = [name for name in value if found[key].get(name) != value[name]]
+            name = differing[0] if differing else "its keys"
+            yield Rule(
+                "offer-differs", False, f"{name} of the sale is not as published", found=found[key].get(name)
+            )
+        yield Rule("offer-differs", found[key] == value, f"{key} of the offer", value, found[key])
+    fresh = offer.payee_key != published.payee_key and offer.offer_id != published.offer_id
+    yield Rule("offer-differs", fresh, "the offer is the published one itself, not one for this buyer")
+    vouched = sale.voucher is not None and published.payee_key.verify(sale.voucher, voucher_digest(offer))
+    text = "the offer is not signed by the key of the published one"
+    yield Rule("not-vouched", vouched, text, found=offer.offer_id)
+    return sale

@@ -1,0 +1,217 @@
+"""Offers of files: the published one, and those that are made out to a buyer each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from mpchan.bitcoin.script import dust_limit
+from mpchan.chain.base import Chain
+from mpchan.channel.offer import Offer
+from mpchan.channel.sale import Sale, is_session, made_out_terms, pieces_from_text, sale_of
+from mpchan.errors import NotPossible, ParseError, Refused, StorageError
+from mpchan.party.common import Result
+from mpchan.party.payee import new_offer, offered, set_rate
+from mpchan.values import frozen, replace
+from mpchan.wallet.config import offer_defaults
+from mpchan.wallet.wallet import OwnOffer, Wallet
+
+
+@frozen
+class Wish:
+    """What a buyer asks for: an offer of its own.
+
+    Attributes:
+        offer_id: of the published offer.
+        buyer: its session.
+        pieces: those that it will pay for, as ``pieces_text`` writes them.
+    """
+
+    offer_id: str
+    buyer: str
+    pieces: str
+
+    def to_bytes(self) -> bytes:
+        """The request: JSON in UTF-8."""
+        body = {"offer_id": self.offer_id, "buyer": self.buyer, "pieces": self.pieces}
+        return json.dumps(body).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Wish:
+        """Read a request.
+
+        Raises:
+            ParseError: ``malformed-request``.
+        """
+        table = read_table(data, ("offer_id", "buyer", "pieces"))
+        values = [table[key] for key in ("offer_id", "buyer", "pieces")]
+        if not all(type(value) is str for value in values) or not is_session(values[1]):
+            raise ParseError(
+                "malformed-request", "a wish holds an offer's id, a session and pieces, each as text"
+            )
+        return cls(*values)
+
+
+def read_table(data: bytes, keys: tuple[str, ...]) -> dict[str, Any]:
+    """A request or an answer that is a JSON object with these very keys.
+
+    Raises:
+        ParseError: ``malformed-request``.
+    """
+    try:
+        table = json.loads(data)
+    except (ValueError, RecursionError):
+        raise ParseError("malformed-request", "not JSON in UTF-8") from None
+    if not isinstance(table, dict) or set(table) != set(keys):
+        raise ParseError("malformed-request", f"not a JSON object with the keys {', '.join(keys)}")
+    return table
+
+
+def published_offer(
+    wallet: Wallet, chain: Chain, changes: Mapping[str, Any], sale: Sale, *, force: bool = False
+) -> tuple[OwnOffer, list[str]]:
+    """The offer that tells everybody what is sold, and what people should know about it.
+
+    It is the one that stands already, so that a seller who starts again goes on with the buyers that know it; its fee
+    rate, where none is named, was the chain's estimate when it was made. Else it is a new one.
+
+    Args:
+        changes: keys of an offer's TOML text, over the wallet's usual terms.
+
+    Raises:
+        NotPossible: ``price-dust``, one piece costs less than a channel can pay at first.
+        UsageError: as ``new_offer``.
+        ChainError: out of reach.
+    """
+    terms = {
+        **offer_defaults(wallet.config, changes.get("lock_time_unit")),
+        **changes,
+        "min_capacity_sat": sale.price.sat,
+        "max_capacity_sat": sale.whole_price.sat,
+        "min_increment_sat": sale.price.sat,
+        "sale": sale.to_table(),
+    }
+    standing = _standing(wallet, terms)
+    if standing is not None:
+        return standing, []
+    warnings = set_rate(terms, chain, wallet.config.limits)
+    with wallet.lock():
+        own, outside = new_offer(wallet, terms, force=force, vouch=_collectable)
+    return own, [*warnings, *outside]
+
+
+def _standing(wallet: Wallet, terms: Mapping[str, Any]) -> OwnOffer | None:
+    """The published offer with these very terms that still serves."""
+    for own in published_offers(wallet):
+        table = own.offer.to_dict()
+        if not own.void and all(table[key] == value for key, value in terms.items()):
+            return own
+    return None
+
+
+def _collectable(offer: Offer) -> Offer:
+    least = dust_limit(offer.payee_script)
+    if offer.min_increment < least:
+        raise NotPossible(
+            "price-dust",
+            f"a piece for {offer.min_increment} is below the dust limit of {least}, which a first payment must reach",
+            hint="sell larger pieces for more: `mpchan plan` tells which",
+        )
+    return offer
+
+
+def published_offers(wallet: Wallet) -> list[OwnOffer]:
+    """The own offers that sell something and are made out to nobody, sorted by id."""
+    found = []
+    for own in _offers_of_sales(wallet):
+        if sale_of(own.offer).buyer is None:
+            found.append(own)
+    return found
+
+
+def offers_by_buyer(wallet: Wallet, published: Offer) -> dict[str, str]:
+    """The ids of the offers that were made out under a published one, by the buyer's session."""
+    root = sale_of(published).root
+    found = {}
+    for own in _offers_of_sales(wallet):
+        sale = sale_of(own.offer)
+        if (
+            sale.buyer is not None
+            and sale.root == root
+            and published.payee_key.verify(*_voucher(own.offer, sale))
+        ):
+            found[sale.buyer] = own.offer.offer_id
+    return found
+
+
+def _voucher(offer: Offer, sale: Sale) -> tuple[bytes, bytes]:
+    from mpchan.channel.sale import voucher_digest
+
+    return sale.voucher or b"", voucher_digest(offer)
+
+
+def _offers_of_sales(wallet: Wallet) -> list[OwnOffer]:
+    """Own offers with a manifest; a damaged one serves nobody."""
+    found = []
+    for offer_id in wallet.offer_ids():
+        try:
+            own = wallet.load_offer(offer_id)
+        except StorageError:
+            continue
+        if own.offer.sale is not None and "merkle_root" in own.offer.sale:
+            found.append(own)
+    return found
+
+
+def make_out(wallet: Wallet, published: OwnOffer, buyer: str, sold: tuple[int, ...]) -> OwnOffer:
+    """An offer for one buyer, signed by the key of the published one; on disk when this returns.
+
+    Raises:
+        ParseError: ``malformed-sale``, such pieces are not sold.
+    """
+    terms = made_out_terms(published.offer, buyer, sold)
+    key = wallet.keys.channel_key(published.key_index)
+
+    def vouch(offer: Offer) -> Offer:
+        voucher = key.sign_voucher(offer)
+        return replace(offer, sale={**(offer.sale or {}), "voucher": voucher.hex()})
+
+    with wallet.lock():
+        own, _ = new_offer(wallet, terms, force=True, vouch=vouch)
+    return own
+
+
+def offer_for(wallet: Wallet, data: bytes) -> Result:
+    """``payee offer --for``: answer a buyer's wish by hand; the same wish again gets the same offer.
+
+    Raises:
+        ParseError: ``malformed-request``, ``malformed-pieces``, ``malformed-sale``.
+        Refused: ``other-sale``, ``wish-changed``.
+    """
+    wish = Wish.from_bytes(data)
+    own = wallet.load_offer(wish.offer_id)
+    known = offers_by_buyer(wallet, own.offer).get(wish.buyer)
+    return offered(answer_wish(wallet, own, wish, known).offer)
+
+
+def answer_wish(wallet: Wallet, published: OwnOffer, wish: Wish, known: str | None) -> OwnOffer:
+    """The offer for a buyer: the one that it has already, or a new one.
+
+    Args:
+        known: the id of the offer that was made out to this session.
+
+    Raises:
+        ParseError: ``malformed-pieces``, ``malformed-sale``.
+        Refused: ``other-sale``; ``wish-changed``, one session stands for one wish.
+    """
+    if wish.offer_id != published.offer.offer_id:
+        raise Refused("other-sale", f"offer {wish.offer_id!r:.40} is not on sale here")
+    sale = sale_of(published.offer)
+    sold = pieces_from_text(wish.pieces, sale.count)
+    if known is None:
+        return make_out(wallet, published, wish.buyer, sold)
+    own = wallet.load_offer(known)
+    if sale_of(own.offer).sold != sold:
+        raise Refused("wish-changed", f"another wish of session {wish.buyer} was answered already")
+    return own
