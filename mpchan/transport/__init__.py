@@ -1,0 +1,11 @@
+"""How requests and answers travel between a buyer and a seller; nothing here knows what they are about.
+
+base       the two ends of a way: ``Line`` for the buyer, ``Inbox`` for the seller, and what passes between them
+mailbox    a folder that both can see
+folder     its files: names, modes, reading what others wrote
+copying    a part of a file into another file, by the kernel where it can
+tcp        one connection, with TLS
+serving    one connection on the seller's side
+frames     what is said on it, byte by byte
+tls        the seller's own certificate, and how the buyer knows it
+"""

@@ -1,0 +1,277 @@
+"""The files of a mailbox: their names, their modes, and how one reads what somebody else has put there.
+
+Under the mailbox's directory are two folders, and each has one party that writes into it:
+
+    to-payee/SESSION-NUMBER-KIND.hex      a request; only the buyer writes and deletes here
+    to-payer/SESSION-NUMBER-message.hex   an answer, or SESSION-NUMBER-refusal.hex, or SESSION-NUMBER-piece.data;
+                                          only the seller writes and deletes here
+
+SESSION is 32 hex digits, NUMBER six decimal ones, and all letters are small. A ``.hex`` file is one line of hex that
+ends with a line feed: without it the file is still being written, say by a shell that redirects a command's output.
+mpchan itself writes under another name, which begins with a dot, and renames. Nothing is synced to the disk: what a
+crash of the machine takes is asked for again.
+
+A name is never taken from the folder. It is read into its parts by one pattern, and the path that is opened is made of
+these parts anew; what does not fit the pattern is not seen. That leaves the programs that carry the folders from one
+machine to another their own files.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from mpchan import durability
+from mpchan.errors import NotPossible, StorageError
+from mpchan.transport.base import KINDS, MAX_BODY_BYTES
+from mpchan.values import frozen_ordered
+
+REQUESTS, ANSWERS = "to-payee", "to-payer"
+MESSAGE, REFUSAL, PIECE = "message.hex", "refusal.hex", "piece.data"
+
+HIGHEST_NUMBER = 999_999
+MAX_HEX_BYTES = 2 * MAX_BODY_BYTES + 1
+_HEX_DIGITS = b"0123456789abcdef"
+
+_KINDS = {
+    REQUESTS: "|".join(rf"{kind}\.hex" for kind in KINDS),
+    ANSWERS: "|".join(re.escape(kind) for kind in (MESSAGE, REFUSAL, PIECE)),
+}
+_NAME = r"([0-9a-f]{32})-([0-9]{6})-"
+
+_FOLDER_MODE, _FILE_MODE = 0o755, 0o644
+"""The other party may be another user of the same machine."""
+
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+_NOT_THERE = (errno.ENOENT, errno.ESTALE)
+_NOT_A_FILE = (errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.ENODEV, errno.EOPNOTSUPP, errno.EISDIR)
+"""What opening says of a symbolic link, a socket, a device without a driver, and a folder."""
+
+
+@frozen_ordered
+class Name:
+    """The name of a request or an answer, in the order of their numbers within a session.
+
+    Attributes:
+        kind: of a request, ``KIND.hex``; of an answer one of ``MESSAGE``, ``REFUSAL``, ``PIECE``.
+    """
+
+    session: str
+    number: int
+    kind: str
+
+    def __str__(self) -> str:
+        return f"{self.session}-{self.number:06d}-{self.kind}"
+
+
+class Folder:
+    """One of the two folders.
+
+    Args:
+        mailbox: the directory above it.
+        which: ``REQUESTS`` or ``ANSWERS``.
+    """
+
+    def __init__(self, mailbox: Path, which: str) -> None:
+        self.path = mailbox / which
+        self._name = re.compile(_NAME + f"({_KINDS[which]})", re.ASCII)
+        self._left_over = re.compile(rf"\.{_NAME}({_KINDS[which]})\.[0-9]{{1,10}}\.tmp", re.ASCII)
+
+    def prepare(self, *, own: bool) -> None:
+        """Make the folder where it is missing, and see that it can be used.
+
+        The folder that we write into belongs to us, and others may read in it. The other one is for whoever may write
+        into the mailbox.
+
+        Raises:
+            StorageError: ``mailbox-unusable``.
+        """
+        try:
+            _make_folder(self.path.parent, _FOLDER_MODE)
+            mode = _FOLDER_MODE if own else stat.S_IMODE(os.stat(self.path.parent).st_mode)
+            _make_folder(self.path, mode)
+            if own and not os.access(self.path, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        except OSError as error:
+            raise unusable(self.path, error) from error
+        self.names()
+
+    # looking --------------------------------------------------------------------------------------
+
+    def names(self, session: str | None = None) -> list[Name]:
+        """The names in the folder, all or those of one session.
+
+        Raises:
+            StorageError: ``mailbox-unusable``.
+        """
+        found = []
+        for entry in self._entries():
+            match = self._name.fullmatch(entry)
+            if match is not None and (session is None or match[1] == session) and int(match[2]):
+                found.append(Name(match[1], int(match[2]), match[3]))
+        return found
+
+    def discard_leftovers(self, session: str | None = None) -> None:
+        """Delete what killed processes have left: files that never got their name.
+
+        Raises:
+            StorageError: ``mailbox-unusable``.
+        """
+        for entry in self._entries():
+            match = self._left_over.fullmatch(entry)
+            if match is not None and session in (None, match[1]):
+                durability.discard(self.path / match[0])
+
+    def _entries(self) -> Iterator[str]:
+        try:
+            with os.scandir(self.path) as entries:
+                for entry in entries:
+                    yield entry.name
+        except OSError as error:
+            raise unusable(self.path, error) from error
+
+    def stamp(self, name: Name) -> object | None:
+        """Something that differs once a file has been written to; None where there is none of this name."""
+        try:
+            status = os.lstat(self.path / str(name))
+        except OSError:
+            return None
+        return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+    # reading --------------------------------------------------------------------------------------
+
+    def open(self, name: Name) -> int | None:
+        """A descriptor of a regular file, and of nothing else; None where there is none of this name.
+
+        Raises:
+            ValueError: it is no regular file, with the words for it.
+            OSError: the system does not let us.
+        """
+        try:
+            descriptor = os.open(self.path / str(name), _READ)
+        except OSError as error:
+            if error.errno in _NOT_THERE:
+                return None
+            if error.errno in _NOT_A_FILE:
+                raise ValueError(f"{name} is no regular file") from None
+            raise
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise ValueError(f"{name} is no regular file")
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    def read(self, name: Name) -> bytes | None:
+        """The bytes that a ``.hex`` file stands for; None where there is no such file, or not the whole of it yet.
+
+        Raises:
+            ValueError: it is no such file, with the words for it.
+            OSError: the system does not let us.
+        """
+        descriptor = self.open(name)
+        if descriptor is None:
+            return None
+        with os.fdopen(descriptor, "rb", buffering=0) as file:
+            if os.fstat(descriptor).st_size > MAX_HEX_BYTES:
+                raise ValueError(f"{name} is larger than the {MAX_HEX_BYTES} bytes of a message")
+            data = b""
+            while len(data) <= MAX_HEX_BYTES and (part := file.read(MAX_HEX_BYTES + 1 - len(data))):
+                data += part
+        return _from_hex(data, name)
+
+    # writing --------------------------------------------------------------------------------------
+
+    def write(self, name: Name, body: bytes) -> None:
+        """Put a ``.hex`` file into the folder: whoever looks sees it whole.
+
+        Raises:
+            StorageError: ``mailbox-unusable``.
+        """
+        try:
+            with self.staged(name) as descriptor:
+                durability.write(descriptor, body.hex().encode() + b"\n")
+        except OSError as error:
+            raise unusable(self.path / str(name), error) from error
+
+    @contextmanager
+    def staged(self, name: Name) -> Iterator[int]:
+        """A file to write to, which gets its name when the block ends well, and is gone otherwise.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        temporary = self.path / f".{name}.{os.getpid()}.tmp"
+        descriptor = durability.create(temporary, _FILE_MODE)
+        try:
+            try:
+                if stat.S_IMODE(os.fstat(descriptor).st_mode) != _FILE_MODE:
+                    with suppress(PermissionError):  # of a file system that knows no modes
+                        durability.step("chmod", os.fchmod, descriptor, _FILE_MODE)
+                yield descriptor
+            finally:
+                os.close(descriptor)
+            durability.replace(temporary, self.path / str(name))
+        except BaseException:
+            durability.discard(temporary)
+            raise
+
+    def discard(self, name: Name) -> None:
+        """Delete a file of one's own, as far as that is possible."""
+        durability.discard(self.path / str(name))
+
+
+def next_number(names: list[Name], used: int) -> int:
+    """The first number of a session that stands above everything in both folders, and above ``used``.
+
+    Raises:
+        NotPossible: ``session-used-up``.
+    """
+    number = 1 + max([used, *[name.number for name in names]])
+    if number > HIGHEST_NUMBER:
+        raise NotPossible(
+            "session-used-up",
+            f"the mailbox holds a request or an answer with the last number, {HIGHEST_NUMBER}",
+        )
+    return number
+
+
+def unusable(path: Path, error: OSError) -> StorageError:
+    """A mailbox that the system does not let us use."""
+    reason = (error.strerror or str(error)).lower()
+    return StorageError(
+        "mailbox-unusable",
+        f"{path}: {reason}",
+        hint="is it the right directory, and may this user read and write in it?",
+    )
+
+
+def _make_folder(path: Path, mode: int) -> None:
+    """Make a directory with just this mode, unless something is there."""
+    if os.path.lexists(path):
+        return
+    with suppress(FileExistsError):
+        durability.step("mkdir", os.mkdir, path, mode)
+        with suppress(PermissionError):
+            durability.step("chmod", os.chmod, path, mode)
+
+
+def _from_hex(data: bytes, name: Name) -> bytes | None:
+    line, end, rest = data.partition(b"\n")
+    if line.strip(_HEX_DIGITS):
+        raise ValueError(f"{name} is not lower-case hex")
+    if rest:
+        raise ValueError(f"{name} has more than one line")
+    if len(data) > MAX_HEX_BYTES:
+        raise ValueError(f"{name} is larger than the {MAX_HEX_BYTES} bytes of a message")
+    if not end:
+        return None
+    if len(line) % 2:
+        raise ValueError(f"{name} has an odd number of hex digits")
+    return bytes.fromhex(line.decode())

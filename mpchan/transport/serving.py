@@ -1,0 +1,234 @@
+"""Connections on the seller's side: each has a thread of its own, and all share a desk.
+
+A thread reads a request, lays it on the desk, waits for its answer, sends it, and reads on. The seller's main thread
+takes requests from the desk and brings answers to it, and waits for no connection.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import socket
+import threading
+import time
+from contextlib import suppress
+
+from mpchan.errors import MpchanError, ParseError, TooEarly
+from mpchan.transport import frames
+from mpchan.transport.base import MAX_BODY_BYTES, Answer, Message, Piece, Request, file_changed, refusal
+from mpchan.transport.frames import HEADER, REQUEST_KINDS, Stream
+
+_READ_BYTES = 1 << 18
+_SEND_BYTES = 1 << 16
+"""So much of a piece must leave while a peer may stand still."""
+
+
+class Desk:
+    """What the connections of one inbox share.
+
+    Args:
+        wake: set when a request has come, and when an answer has gone.
+        most: so many sessions may be connected at the same time.
+    """
+
+    def __init__(self, wake: threading.Event, most: int) -> None:
+        self._wake = wake
+        self._most = most
+        self._lock = threading.Lock()
+        self._talking: dict[str, Conversation] = {}
+        self._waiting: dict[str, Request] = {}
+        self._sending: set[Conversation] = set()
+        self._last_number = 0
+
+    # the conversations' side ----------------------------------------------------------------------
+
+    def enter(self, conversation: Conversation) -> bool:
+        """Take a conversation in, in the place of an older one of its session; False where there is no room."""
+        session = conversation.session
+        with self._lock:
+            older = self._talking.get(session)
+            if older is None and len(self._talking) >= self._most:
+                return False
+            self._talking[session] = conversation
+            self._waiting.pop(session, None)
+        if older is not None:
+            older.end()
+        return True
+
+    def lay(self, conversation: Conversation, kind: str, body: bytes) -> None:
+        """Lay a request on the desk.
+
+        Raises:
+            ConnectionError: a newer conversation of this session has come.
+        """
+        session = conversation.session
+        with self._lock:
+            if self._talking.get(session) is not conversation:
+                raise ConnectionError("the session has another connection")
+            self._last_number += 1
+            conversation.open_request = self._last_number
+            self._waiting[session] = Request(session, self._last_number, kind, body)
+        self._wake.set()
+
+    def sent(self, conversation: Conversation) -> None:
+        """The answer has left."""
+        with self._lock:
+            self._sending.discard(conversation)
+        self._wake.set()
+
+    def leave(self, conversation: Conversation) -> None:
+        """The conversation is over, whatever was open."""
+        with self._lock:
+            if self._talking.get(conversation.session) is conversation:
+                del self._talking[conversation.session]
+                self._waiting.pop(conversation.session, None)
+            self._sending.discard(conversation)
+        self._wake.set()
+
+    # the seller's side ----------------------------------------------------------------------------
+
+    def take(self) -> list[Request]:
+        """The requests that lie there, oldest first."""
+        with self._lock:
+            found = list(self._waiting.values())
+            self._waiting.clear()
+        return found
+
+    def bring(self, request: Request, answer: Answer) -> None:
+        """Let an answer be sent, if the connection that asked for it still waits."""
+        with self._lock:
+            conversation = self._talking.get(request.session)
+            if conversation is None or conversation.open_request != request.number:
+                return
+            conversation.open_request = 0
+            self._sending.add(conversation)
+            conversation.answers.put(answer)
+
+    def busy(self) -> bool:
+        """Whether an answer is still being sent."""
+        with self._lock:
+            return bool(self._sending)
+
+
+class Conversation:
+    """One buyer's connection.
+
+    Args:
+        idle: seconds without a request, or without its answer, after which the connection ends.
+        stall: seconds that the peer may take for the handshake, for a frame, and for each part of a piece.
+
+    Attributes:
+        session: empty before the hello.
+        open_request: the number of the request that has no answer yet, 0 for none; under the desk's lock.
+        answers: what the desk has for it; None for the end.
+    """
+
+    def __init__(self, connection: socket.socket, desk: Desk, *, idle: float, stall: float) -> None:
+        self._stream = Stream(connection)
+        self._desk = desk
+        self._idle = idle
+        self._stall = stall
+        self.session = ""
+        self.open_request = 0
+        self.answers: queue.SimpleQueue[Answer | None] = queue.SimpleQueue()
+
+    def run(self) -> None:
+        """Talk until one of the two ends it."""
+        try:
+            with suppress(OSError):
+                self._talk()
+        finally:
+            self._stream.close()
+            self._desk.leave(self)
+
+    def close(self) -> None:
+        """End it where it has not begun."""
+        self._stream.close()
+
+    def end(self) -> None:
+        """End it from another thread."""
+        self.answers.put(None)
+        self._stream.interrupt()
+
+    def _talk(self) -> None:
+        version, self.session = self._greeting()
+        if version != frames.VERSION:
+            return self._dismiss(
+                ParseError("malformed-request", f"this seller speaks version {frames.VERSION}, not {version}")
+            )
+        entered = self._desk.enter(self)
+        while True:
+            code, length = self._stream.header(time.monotonic() + self._idle, self._stall)
+            kind = REQUEST_KINDS.get(code)
+            if kind is None:
+                return self._dismiss(ParseError("malformed-request", f"no kind of request: {code:#04x}"))
+            if length > MAX_BODY_BYTES:
+                return self._dismiss(
+                    ParseError("malformed-request", f"{length} bytes are more than {MAX_BODY_BYTES}")
+                )
+            body = self._stream.body(length, time.monotonic() + self._stall)
+            if not entered:
+                return self._dismiss(
+                    TooEarly("too-many-connections", "the seller talks with as many buyers as it can")
+                )
+            self._desk.lay(self, kind, body)
+            if not self._answered():
+                return None
+
+    def _greeting(self) -> tuple[int, str]:
+        """The version and the session that the buyer begins with; the handshake comes before it, unseen."""
+        deadline = time.monotonic() + self._stall
+        code, length = self._stream.header(deadline, self._stall)
+        if code != frames.HELLO or length > frames.MAX_HELLO_BYTES:
+            raise ConnectionError("no hello")
+        return frames.read_hello(self._stream.body(length, deadline))
+
+    def _dismiss(self, error: MpchanError) -> None:
+        self._stream.dismiss(frames.frame(frames.REFUSAL, refusal(error).body))
+
+    # answers --------------------------------------------------------------------------------------
+
+    def _answered(self) -> bool:
+        """Send the answer when it has come; False where it is time to end."""
+        try:
+            answer = self.answers.get(timeout=self._idle)
+        except queue.Empty:
+            return False
+        if answer is None:
+            return False
+        if isinstance(answer, Piece):
+            self._send_piece(answer)
+        else:
+            self._send(answer)
+        self._desk.sent(self)
+        return True
+
+    def _send(self, answer: Answer) -> None:
+        assert not isinstance(answer, Piece)
+        code = frames.MESSAGE if isinstance(answer, Message) else frames.REFUSAL
+        self._stream.send(frames.frame(code, answer.body), time.monotonic() + self._stall)
+
+    def _send_piece(self, piece: Piece) -> None:
+        """A piece, or why it cannot be had. One that breaks off in the middle ends the connection."""
+        try:
+            source = os.open(piece.path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            return self._send(refusal(file_changed(piece, error)))
+        try:
+            if os.fstat(source).st_size < piece.offset + piece.length:
+                return self._send(refusal(file_changed(piece)))
+            offset, end = piece.offset, piece.offset + piece.length
+            head = HEADER.pack(frames.PIECE, piece.length)
+            while offset < end:
+                data = os.pread(source, min(_READ_BYTES, end - offset), offset)
+                if not data:
+                    raise ConnectionError("the file has become too short")
+                self._push(memoryview(head + data))
+                head, offset = b"", offset + len(data)
+        finally:
+            os.close(source)
+        return None
+
+    def _push(self, data: memoryview) -> None:
+        for start in range(0, len(data), _SEND_BYTES):
+            self._stream.send(data[start : start + _SEND_BYTES], time.monotonic() + self._stall)
