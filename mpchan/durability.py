@@ -19,6 +19,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 AnyPath = str | Path
+AnyBytes = bytes | memoryview
 
 
 def step(kind: str, act: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
@@ -86,8 +87,21 @@ def open_to_append(path: AnyPath) -> int:
     return step("create", os.open, path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
 
+def open_to_fill(path: AnyPath) -> int:
+    """A file of the user's that is filled in any order, and read too; made where it is missing."""
+    return step("create", os.open, path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+
+
+def write_at(descriptor: int, data: AnyBytes, offset: int) -> None:
+    """Write all of it at a place of its own, in as many pieces as the system wants."""
+    view = memoryview(data)
+    while view:
+        written = step("write", os.pwrite, descriptor, view, offset)
+        view, offset = view[written:], offset + written
+
+
 def cut(descriptor: int, length: int) -> None:
-    """Cut off what stands behind ``length`` bytes."""
+    """Cut off what stands behind ``length`` bytes; what is shorter is filled up with a hole."""
     step("cut", os.ftruncate, descriptor, length)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -100,6 +101,11 @@ class App:
         """Tell people something, on stderr; silent with ``-q`` and ``--json``."""
         if not self.quiet and not self.json:
             print_error(text)
+
+    @property
+    def shows_progress(self) -> bool:
+        """Whether a person looks on: progress is for terminals alone."""
+        return not (self.quiet or self.json or sys.stderr is None) and sys.stderr.isatty()
 
     def warn_of_exposure(self) -> None:
         """Say that this command has signed for real money with a signer that leaks time, where it has."""

@@ -39,9 +39,9 @@ class Lines:
         self._told[sight.name] = key
         now = time.time()
         if self._app.json:
-            self._print(json.dumps({"time": _clock(now), **sight.to_dict(now)}))
+            self._print(json.dumps({"time": clock(now), **sight.to_dict(now)}))
         elif sight.alarm is not None or not self._app.quiet:
-            self._print(f"{_clock(now)}  {channel_line(sight.to_dict(now))}")
+            self._print(f"{clock(now)}  {channel_line(sight.to_dict(now))}")
 
     def round(self, done: Round) -> None:
         """After each round."""
@@ -58,9 +58,9 @@ class Lines:
         self._round = key
         now = time.time()
         if self._app.json:
-            self._print(json.dumps({"time": _clock(now), **done.to_dict()}))
+            self._print(json.dumps({"time": clock(now), **done.to_dict()}))
         elif done.alarm is not None or not self._app.quiet:
-            self._print(f"{_clock(now)}  {round_line(done.to_dict())}")
+            self._print(f"{clock(now)}  {round_line(done.to_dict())}")
 
     def _print(self, line: str) -> None:
         if self.failure is not None:
@@ -92,7 +92,8 @@ def _key(sight: Sight) -> tuple[object, ...]:
     return sight.status, sight.deed, depth, paid, None if sight.alarm is None else sight.alarm.slug
 
 
-def _clock(now: float) -> str:
+def clock(now: float) -> str:
+    """A time in seconds since 1970 as a line begins with it."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
 
 

@@ -36,12 +36,14 @@ MAX_BACKUP_BYTES = 1_000_000_000
 """A larger backup could not be read again on a small machine, so none is made."""
 
 _BOUND = b"mpchan backup"
-_FOLDERS = ("offers", "plans", "sent", "certificates")
+_FOLDERS = ("offers", "plans", "sent", "certificates", "purchases")
+_LISTENING = "listening.pem"
 _NAME = re.compile(
-    r"wallet\.toml|keys\.toml"
+    r"wallet\.toml|keys\.toml|listening\.pem"
     r"|offers/[0-9a-f]{16}\.(toml|json)"
     r"|channels/[0-9a-f]{64}-[0-9]{1,10}\.(json|journal)"
     r"|(sent|plans)/[0-9a-f]{64}\.json"
+    r"|purchases/[0-9a-f]{32}\.json"
     r"|certificates/[A-Za-z0-9_][A-Za-z0-9._-]{0,250}\.pem"
 )
 
@@ -76,6 +78,8 @@ def collect(wallet: Wallet) -> tuple[Backup, list[MpchanError]]:
         wallet.fresh_keys()  # refuses what could not be used again
         for name in ("wallet.toml", "keys.toml"):
             files[name] = _content(wallet.directory / name)
+        if (wallet.directory / _LISTENING).exists():
+            files[_LISTENING] = _content(wallet.directory / _LISTENING)
         for folder in _FOLDERS:
             files.update(_folder(wallet.directory, folder))
         for channel in wallet.channel_names():

@@ -12,6 +12,17 @@ COMMON = {"--wallet", "--json", "--quiet", "--help"}
 CHAIN = {"--tip", "--confirmations"}
 OUTPUT = {"--output"}
 CHANNEL = {"--channel"}
+TERMS = {
+    "--fee-rate",
+    "--lock-time-unit",
+    "--min-refund-delay",
+    "--max-refund-delay",
+    "--settle-window",
+    "--step",
+    "--min-confirmations",
+    "--memo",
+    "--force",
+}
 
 OPTIONS: dict[str, set[str]] = {
     "init": {
@@ -45,25 +56,32 @@ OPTIONS: dict[str, set[str]] = {
     "payee offer": OUTPUT
     | {
         "--like",
+        "--for",
         "--min-capacity",
         "--max-capacity",
-        "--fee-rate",
-        "--lock-time-unit",
-        "--min-refund-delay",
-        "--max-refund-delay",
-        "--settle-window",
-        "--step",
         "--min-increment",
-        "--min-confirmations",
-        "--memo",
         "--address",
-        "--force",
-    },
+    }
+    | TERMS,
     "payee sign-refund": CHAIN | OUTPUT,
     "payee funding": CHAIN | {"--broadcast"},
     "payee accept": CHAIN,
     "payee settle": CHAIN | OUTPUT | CHANNEL,
     "payee abandon": CHAIN | CHANNEL,
+    "payee sell": OUTPUT
+    | TERMS
+    | {
+        "--price-per-piece",
+        "--pieces",
+        "--piece-size",
+        "--free-pieces",
+        "--mailbox",
+        "--listen",
+        "--buyers",
+        "--interval",
+    },
+    "payer buy": OUTPUT
+    | {"--pieces", "--mailbox", "--connect", "--patience", "--refund-out", "--yes"},
     "payee export-latest": OUTPUT | CHANNEL,
     "payer sync": CHANNEL | {"--nothing-newer"},
     "payer open": CHAIN

@@ -102,6 +102,8 @@ def test_there_is_no_other_sample() -> None:
         "offer.toml",
         "payer.sh",
         "payee.sh",
+        "sale-payer.sh",
+        "sale-payee.sh",
         "mpchan-watch.service",
         "mpchan-watch-once.service",
         "mpchan-watch-once.timer",
@@ -109,7 +111,7 @@ def test_there_is_no_other_sample() -> None:
     assert {path.name for path in SAMPLES.iterdir()} == expected
 
 
-@pytest.mark.parametrize("script", ["payer.sh", "payee.sh"])
+@pytest.mark.parametrize("script", ["payer.sh", "payee.sh", "sale-payer.sh", "sale-payee.sh"])
 def test_shellcheck_finds_nothing(script: str) -> None:
     result = subprocess.run(
         [BIN / "shellcheck", SAMPLES / script], capture_output=True, text=True, check=False
@@ -117,7 +119,7 @@ def test_shellcheck_finds_nothing(script: str) -> None:
     assert (result.returncode, result.stdout) == (0, "")
 
 
-def _start(script: str, home: Path, shared: Path) -> subprocess.Popen[str]:
+def _start(script: str, home: Path, shared: Path, **settings: str) -> subprocess.Popen[str]:
     home.mkdir(exist_ok=True)
     environment = {
         **os.environ,
@@ -126,6 +128,7 @@ def _start(script: str, home: Path, shared: Path) -> subprocess.Popen[str]:
         "EXCHANGE": str(shared / "exchange"),
         "PIECES": str(PIECES),
         "PRICE": str(PRICE),
+        **settings,
     }
     environment.pop("MPCHAN_WALLET", None)
     return subprocess.Popen(
@@ -159,3 +162,20 @@ def test_the_scripts_sell_every_piece(tmp_path: Path) -> None:
         assert f"{name}  closed" in out
         assert f"{PIECES * PRICE:,}     0" in out
     assert f"confirmed    {PIECES * PRICE:,} sat" in ended["payee"][1]
+
+
+def test_the_sale_scripts_sell_a_file(tmp_path: Path) -> None:
+    """Everything that their users type is here, but for the file and the folder."""
+    (tmp_path / "file").write_bytes(os.urandom(1_000_000))
+    places = {"MAILBOX": str(tmp_path / "mailbox"), "FILE": str(tmp_path / "file"), "PIECES": "10"}
+    running = {
+        name: _start(f"sale-{name}.sh", tmp_path / name, tmp_path, **places) for name in ("payee", "payer")
+    }
+    ended = {}
+    for name, process in running.items():
+        out, err = process.communicate(timeout=180)
+        assert process.returncode == 0, out + err
+        ended[name] = out
+    assert (tmp_path / "payer" / "bought").read_bytes() == (tmp_path / "file").read_bytes()
+    assert "confirmed    10,000 sat" in ended["payee"]
+    assert "payer  closed" in ended["payer"] or "payer  settling" in ended["payer"]

@@ -1,0 +1,217 @@
+"""``mpchan payer buy``: buy a file piece by piece."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from mpchan.channel.offer import Offer
+from mpchan.channel.sale import sale_of
+from mpchan.cli.app import App, common_options, example, pass_app
+from mpchan.cli.buy_lines import BuyLines
+from mpchan.cli.files import confirmed, read_text_input
+from mpchan.cli.numbers import Seconds, counted
+from mpchan.cli.sell import progress_bar
+from mpchan.errors import NotPossible, UsageError
+from mpchan.market.buyer import Buyer, Step
+from mpchan.market.output import Output
+from mpchan.market.quote import Quote, quote
+from mpchan.party.common import Result
+from mpchan.transport.base import Line
+from mpchan.transport.folder import REQUESTS
+from mpchan.wallet.purchases import Purchases
+from mpchan.wallet.wallet import Wallet
+
+USUAL_PATIENCE = 600.0
+_REGTEST_PAUSE, _PAUSE = 0.25, 5.0
+
+
+@click.command(
+    epilog=example(
+        "mpchan payer buy /mnt/film/offer.toml --output film.mkv\n"
+        "mpchan payer buy offer.toml --mailbox /mnt/film --output film.mkv"
+    )
+)
+@click.argument("offer", type=click.Path(allow_dash=True))
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    required=True,
+    help="Where the file goes; until it is whole, FILE.mpchan-part.",
+)
+@click.option("--pieces", metavar="LIST", help="Only these, such as 3-7,12; else all.")
+@click.option(
+    "--mailbox",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="The folder that the seller sees too; else the one that OFFER lies in.",
+)
+@click.option("--connect", metavar="HOST:PORT", help="Where the seller listens; else as the offer says.")
+@click.option(
+    "--patience",
+    type=Seconds(min=0.1, max=10_000_000),
+    metavar="S",
+    default=USUAL_PATIENCE,
+    help="Seconds in which the seller must answer well; 600 unless told.",
+)
+@click.option(
+    "--refund-out",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Also write the complete refund there, before the money is locked.",
+)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@common_options
+@pass_app
+def buy(
+    app: App,
+    offer: str,
+    output: Path,
+    pieces: str | None,
+    mailbox: Path | None,
+    connect: str | None,
+    patience: float,
+    refund_out: Path | None,
+    yes: bool,
+) -> None:
+    """Buy the file of OFFER, a piece for each payment.
+
+    Shows what it will cost and asks. Then it opens a channel, pays for a piece, takes it, checks it, pays for the next,
+    and settles. A piece that does not match is refused, and nothing more is paid.
+
+    Stop it at any moment: the same command goes on where it stopped, and pays for nothing twice. At most one piece is
+    ever paid for that is not there. The rest comes back with `mpchan payer refund`, at its time.
+    """
+    gc.enable()  # this command may run for days
+    app.check_output(output, offer)
+    app.check_output(refund_out, offer)
+    published = Offer.from_toml(read_text_input(offer))
+    wallet = app.wallet(signs=True)
+    place = output.resolve()
+    with Purchases(wallet.directory).lock(str(place)):
+        with progress_bar(app, "looking at what is there", sale_of(published).length) as progress:
+            found = quote(wallet, app.chain(wallet), published, place, pieces, progress or _unseen)
+        line = _line(found, mailbox or _mailbox_of(offer, connect), connect)
+        try:
+            _show(app, found)
+            if not (yes or found.goes_on) and found.purchase.bought:
+                _ask(app)
+            result = _buy(app, wallet, found, line, patience, refund_out)
+        finally:
+            line.close()
+    app.report({**found.to_dict(), **result}, _bought)
+
+
+def _unseen(done: int) -> None:
+    return
+
+
+def _mailbox_of(offer: str, connect: str | None) -> Path | None:
+    """The folder of an offer that lies in a mailbox, where nothing else is said."""
+    folder = Path(offer).parent
+    return folder if connect is None and (folder / REQUESTS).is_dir() else None
+
+
+def _line(found: Quote, mailbox: Path | None, connect: str | None) -> Line:
+    """The way to the seller."""
+    sale = found.sale
+    if mailbox is not None and connect is not None:
+        raise UsageError("usage", "give --mailbox or --connect, not both")
+    if mailbox is not None:
+        from mpchan.transport.mailbox import MailboxLine
+
+        return MailboxLine(mailbox, found.purchase.session)
+    address = connect or sale.address
+    if address is None or sale.certificate is None:
+        raise UsageError(
+            "no-way",
+            "the offer names no place to connect to",
+            hint="give --mailbox, the folder that the seller sees too",
+        )
+    from mpchan.transport.tcp import TcpLine, parse_address
+
+    return TcpLine(parse_address(address), sale.certificate, found.purchase.session)
+
+
+def _show(app: App, found: Quote) -> None:
+    """What it will cost, for people."""
+    sale, purchase = found.sale, found.purchase
+    wanted = len(purchase.wanted)
+    there = counted(len(found.held), "piece")
+    app.say(
+        f"{sale.name!r}: {sale.length:,} bytes in {counted(sale.count, 'piece')} of {sale.piece_length:,}"
+    )
+    app.say(
+        f"wanted    {counted(wanted, 'piece')}, of which {there} {'is' if len(found.held) == 1 else 'are'} there"
+    )
+    if not purchase.bought:
+        return
+    app.say(f"price     {len(purchase.bought):,} x {sale.price.sat:,} = {found.capacity.sat:,} sat")
+    if found.goes_on:
+        app.say("the channel is funded: this goes on")
+        return
+    app.say(
+        f"fees      about {found.funding_fee.sat:,} sat to open, {found.reserve.sat:,} sat to close, "
+        f"at {found.purchase.published.fee_rate}"
+    )
+    app.say(f"locked    until {found.refund_at} at the longest ({found.locked_at_most})")
+    app.say(f"at stake  {sale.price.sat:,} sat, one piece, should the seller cheat or vanish")
+
+
+def _ask(app: App) -> None:
+    if app.json or not confirmed("Buy?"):
+        raise NotPossible("not-confirmed", "the purchase was not confirmed", hint="answer y, or add --yes")
+
+
+def _buy(
+    app: App, wallet: Wallet, found: Quote, line: Line, patience: float, refund_out: Path | None
+) -> Result:
+    purchase, held = found.purchase, set(found.held)
+    with Output(Path(purchase.output), found.sale) as output, _telling(app, found) as tell:
+        if purchase.own is None:
+            Purchases(wallet.directory).save(purchase)
+        if held != set(purchase.wanted):
+            output.claim()
+        pause = _REGTEST_PAUSE if wallet.network.name == "regtest" else _PAUSE
+        buyer = Buyer(
+            wallet,
+            app.chain(wallet),
+            purchase,
+            line,
+            output,
+            held,
+            patience=patience,
+            pause=min(patience, pause),
+            tell=tell,
+            refund_out=refund_out,
+        )
+        try:
+            return buyer.run()
+        except KeyboardInterrupt:
+            app.say(f"mpchan: hint: {buyer.stake()}")
+            raise
+
+
+@contextmanager
+def _telling(app: App, found: Quote) -> Iterator[Callable[[Step], None]]:
+    """Who is told of every step: a bar in a terminal, else lines for people."""
+    if not app.shows_progress:
+        yield BuyLines(app.say, found).step
+        return
+    from mpchan.cli.render_progress import purchase_bar
+
+    with purchase_bar(found) as step:
+        yield step
+
+
+def _bought(view: Result) -> str:
+    whose = "" if view["channel"] is None else f" in channel {view['channel']}"
+    text = f"{view['output']} is whole: {counted(view['pieces'], 'piece')}, {view['bytes']:,} bytes, all verified"
+    paid = f"\npaid {view['paid_sat']:,} sat{whose}" if view["paid_sat"] else ""
+    return f"{text}{paid}"

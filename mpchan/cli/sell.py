@@ -1,0 +1,220 @@
+"""``mpchan payee sell``: put a file on sale and serve its buyers."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import click
+
+from mpchan.channel.sale import MAX_PIECES, Sale
+from mpchan.cli.app import AMOUNT, App, common_options, example, pass_app
+from mpchan.cli.files import written
+from mpchan.cli.numbers import Seconds, WholeNumber
+from mpchan.cli.sale_lines import SaleLines, selling_line
+from mpchan.cli.sizes import SIZE
+from mpchan.cli.terms import plain_terms, terms_options
+from mpchan.cli.watch import INTERRUPTED, INTERVAL_SECONDS, REGTEST_INTERVAL_SECONDS, ending
+from mpchan.errors import ParseError, UsageError
+from mpchan.market.hashing import FileHashes, Progress, cached_hashes
+from mpchan.market.seller import Seller
+from mpchan.market.serving import serve
+from mpchan.party.selling import published_offer
+from mpchan.party.watch import Watcher
+from mpchan.transport.base import Inbox
+from mpchan.units import Amount
+from mpchan.wallet.storage import write_durably
+from mpchan.wallet.wallet import OwnOffer, Wallet
+
+USUAL_PIECES = 100
+HASHES, CERTIFICATE = "hashes", "listening.pem"
+OFFER_NAME = "offer.toml"
+
+
+@click.command(
+    epilog=example(
+        "mpchan payee sell film.mkv --price-per-piece 1000 --mailbox /mnt/film\n"
+        "mpchan payee sell a.iso --price-per-piece 1000 --listen [::]:7420 -o a.toml"
+    )
+)
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--price-per-piece", "price", type=AMOUNT, required=True, help="What a piece costs.")
+@click.option("--pieces", type=WholeNumber(1, MAX_PIECES), metavar="N", help="How many; 100 unless told.")
+@click.option("--piece-size", type=SIZE, metavar="SIZE", help="Bytes of a piece instead, such as 1G.")
+@click.option(
+    "--free-pieces",
+    type=WholeNumber(0, MAX_PIECES),
+    metavar="N",
+    default=0,
+    help="So many from the first one on are samples.",
+)
+@click.option(
+    "--mailbox",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="A folder that buyers see too; the offer is laid there.",
+)
+@click.option("--listen", metavar="HOST:PORT", help="Serve buyers that connect there (TLS).")
+@click.option("--buyers", type=WholeNumber(min=1), metavar="N", help="End once so many buyers have settled.")
+@click.option(
+    "--interval",
+    type=Seconds(min=0.05, max=86_400),
+    metavar="S",
+    help="Seconds between two looks after the channels; 1 on regtest, else 30.",
+)
+@terms_options
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Also write the offer there."
+)
+@common_options
+@pass_app
+def sell(
+    app: App,
+    /,
+    file: Path,
+    price: Amount,
+    pieces: int | None,
+    piece_size: int | None,
+    free_pieces: int,
+    mailbox: Path | None,
+    listen: str | None,
+    buyers: int | None,
+    interval: float | None,
+    force: bool,
+    output: Path | None,
+    **terms: object,
+) -> int:
+    """Sell FILE piece by piece, to many buyers at once.
+
+    Every buyer gets an offer and a channel of its own, and a piece for each payment of its price. Channels are looked
+    after as `mpchan watch` does. Stop it at any moment: the same command goes on with the same buyers.
+
+    Each line on stdout is an event; with --json an object. With -q people hear of alarms alone.
+    """
+    gc.enable()  # this command may run for days
+    _check_usage(pieces, piece_size, mailbox, listen, output)
+    app.check_output(output, str(file))
+    wallet = app.wallet(signs=True)
+    hashes = _hashed(app, wallet, file, pieces, piece_size)
+    with ExitStack() as stack, ending() as end:
+        wake = threading.Event()
+        inboxes, address, fingerprint = _inboxes(stack, wallet, mailbox, listen, wake)
+        sale = Sale(
+            file.name,
+            hashes.length,
+            hashes.piece_length,
+            price,
+            free_pieces,
+            hashes.hashes,
+            address,
+            fingerprint,
+        )
+        chain = app.chain(wallet)
+        own, warnings = published_offer(wallet, chain, plain_terms(terms), sale, force=force)
+        app.warn({"warnings": warnings})
+        _publish(app, own, mailbox, output)
+        lines = SaleLines(app)
+        seller = Seller(wallet, chain, own, file.resolve(), hashes, lines.event)
+        lines.tell(
+            selling_line(sale, own.offer.offer_id), {"event": "selling", "offer_id": own.offer.offer_id}
+        )
+
+        def enough() -> bool:
+            served = buyers is not None and lines.settled >= buyers and not any(box.busy() for box in inboxes)
+            return served or end.has_come() or lines.failure is not None
+
+        usual = REGTEST_INTERVAL_SECONDS if wallet.network.name == "regtest" else INTERVAL_SECONDS
+        serve(
+            seller,
+            inboxes,
+            Watcher(wallet, chain, stop=end.has_come),
+            interval=interval or usual,
+            wake=wake,
+            stop=enough,
+            tell_channel=lines.channel,
+            tell_round=lines.round,
+        )
+    if lines.failure is not None:
+        raise lines.failure
+    return INTERRUPTED if end.signal == signal.SIGINT else 0
+
+
+def _check_usage(
+    pieces: int | None, piece_size: int | None, mailbox: Path | None, listen: str | None, output: Path | None
+) -> None:
+    hint = "see `mpchan payee sell --help`"
+    if pieces is not None and piece_size is not None:
+        raise UsageError("usage", "give --pieces or --piece-size, not both", hint=hint)
+    if mailbox is None and listen is None:
+        raise UsageError("usage", "give --mailbox, --listen, or both", hint=hint)
+    if mailbox is None and output is None:
+        raise UsageError("usage", "without a mailbox, -o names a file for the offer", hint=hint)
+
+
+def _hashed(app: App, wallet: Wallet, file: Path, pieces: int | None, piece_size: int | None) -> FileHashes:
+    """The pieces' hashes; told while it takes its time."""
+    try:
+        length = os.stat(file).st_size
+    except OSError as error:
+        raise ParseError(
+            "unreadable-file", f"{file!s:.200}: {(error.strerror or str(error)).lower()}"
+        ) from None
+    piece_length = piece_size or max(1, -(-length // (pieces or USUAL_PIECES)))
+    count = -(-length // piece_length)
+    if count > MAX_PIECES:
+        raise UsageError(
+            "too-many-pieces",
+            f"{length} bytes in pieces of {piece_length} are {count} pieces, more than {MAX_PIECES}",
+            hint="make the pieces larger",
+        )
+    with progress_bar(app, "hashing", length) as progress:
+        return cached_hashes(wallet.directory / HASHES, file, min(piece_length, length or 1), progress)
+
+
+@contextmanager
+def progress_bar(app: App, title: str, length: int) -> Iterator[Progress | None]:
+    """A bar on standard error, in a terminal alone."""
+    if not app.shows_progress:
+        yield None
+        return
+    from mpchan.cli.render_progress import bar
+
+    with bar(title, length) as progress:
+        yield progress
+
+
+def _inboxes(
+    stack: ExitStack, wallet: Wallet, mailbox: Path | None, listen: str | None, wake: threading.Event
+) -> tuple[list[Inbox], str | None, str | None]:
+    """Where requests come in, and what stands in the offer of where the seller listens."""
+    inboxes: list[Inbox] = []
+    if mailbox is not None:
+        from mpchan.transport.mailbox import MailboxInbox
+
+        inboxes.append(MailboxInbox(mailbox, wake))
+        stack.callback(inboxes[-1].close)
+    if listen is None:
+        return inboxes, None, None
+    from mpchan.transport.tcp import TcpInbox, parse_address
+    from mpchan.transport.tls import own_certificate
+
+    certificate = own_certificate(wallet.directory / CERTIFICATE)
+    inboxes.append(TcpInbox(parse_address(listen), certificate, wake))
+    stack.callback(inboxes[-1].close)
+    return inboxes, listen, certificate.fingerprint
+
+
+def _publish(app: App, own: OwnOffer, mailbox: Path | None, output: Path | None) -> None:
+    text = own.offer.to_toml()
+    if mailbox is not None:
+        write_durably(mailbox / OFFER_NAME, text.encode(), mode=0o644)
+    if output is not None:
+        with written(output, text):
+            pass
+    place = output or (mailbox / OFFER_NAME if mailbox is not None else None)
+    app.say(f"the offer is in {place}: buyers run `mpchan payer buy {place} --output FILE`")

@@ -1,0 +1,391 @@
+"""The buyer of one file: opens a channel, pays for a piece, takes it, checks it, and only then pays for the next.
+
+Whatever ends it, the same command goes on: the session stands in the purchase, what was paid in the channel, what has
+arrived in the file. Nothing is paid twice, because payment k is the running total of k prices; and never more than one
+piece is paid for that is not there.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mpchan.chain.base import Chain
+from mpchan.channel import payer
+from mpchan.channel.facts import Status
+from mpchan.channel.offer import Offer
+from mpchan.channel.rules import enforce
+from mpchan.channel.sale import Sale, made_out_rules, pieces_text, sale_of
+from mpchan.channel.scheme import scheme_of
+from mpchan.errors import MpchanError, NotPossible, ParseError, Refused, StorageError, TooEarly
+from mpchan.market.output import Output
+from mpchan.market.stake import stake_text
+from mpchan.party import payer as party
+from mpchan.party.common import Result, gather_facts, read_psbt, read_transaction
+from mpchan.party.funding import require_possible
+from mpchan.party.payer_rules import opened_under
+from mpchan.party.selling import Wish
+from mpchan.transport.base import Arrival, Line
+from mpchan.units import Amount
+from mpchan.values import frozen, replace
+from mpchan.wallet.payer_record import PayerRecord
+from mpchan.wallet.purchases import Purchase, Purchases
+from mpchan.wallet.wallet import Wallet
+
+_PASSING = (6, 7, 8)
+"""Exit codes of refusals that may pass by themselves: too early, a lock that is held, a chain out of reach."""
+
+
+MOST_BREAKS = 10
+"""So often a line may break in the middle of one piece before that counts as no answer."""
+
+
+@frozen
+class Refusal:
+    """What the seller answered instead.
+
+    Attributes:
+        passes: whether the same request may get another answer later.
+    """
+
+    error: NotPossible
+    passes: bool
+
+
+@frozen
+class Step:
+    """What a buyer has just come to.
+
+    Attributes:
+        kind: ``offer``, ``opened``, ``funded``, ``confirming``, ``paid``, ``bytes``, ``piece``, ``wrong-piece``,
+            ``refused``, ``verifying``, ``verified`` or ``settled``.
+        number: of a piece; of bytes that have come.
+        text: more about it, for people.
+    """
+
+    kind: str
+    number: int = 0
+    text: str = ""
+
+
+class Buyer:
+    """One purchase, from where it stands to its end.
+
+    Args:
+        purchase: saved already.
+        line: to the seller.
+        output: open, with the pieces that it holds already in ``held``.
+        patience: seconds in which the seller must answer well.
+        pause: seconds between two looks at the chain, and before a refused request is repeated.
+        tell: is told of every step.
+        refund_out: also write the complete refund there, before the funding can leave.
+    """
+
+    def __init__(
+        self,
+        wallet: Wallet,
+        chain: Chain,
+        purchase: Purchase,
+        line: Line,
+        output: Output,
+        held: set[int],
+        *,
+        patience: float,
+        pause: float,
+        tell: Callable[[Step], None],
+        refund_out: Path | None = None,
+    ) -> None:
+        self._wallet = wallet
+        self._chain = chain
+        self._purchase = purchase
+        self._purchases = Purchases(wallet.directory)
+        self._line = line
+        self._output = output
+        self._held = held
+        self._patience = patience
+        self._pause = pause
+        self._tell = tell
+        self._refund_out = refund_out
+        self._sale: Sale = sale_of(purchase.published)
+        self._channel: str | None = None
+
+    def run(self) -> Result:
+        """Buy what is missing; the answer of ``payer buy``.
+
+        Raises:
+            MpchanError: whatever ends it; the hint says what is at stake, and what to do.
+        """
+        try:
+            return self._run()
+        except MpchanError as error:
+            error.hint = self.stake(error)
+            raise
+
+    def stake(self, error: MpchanError | None = None) -> str:
+        """What may be lost at most, and how the rest comes back, with the hint of an error before it."""
+        closed = error is not None and error.slug in ("channel-settling", "channel-closed")
+        hint = None if error is None else error.hint
+        return stake_text(hint, self._record(), self._sale.price, len(self._held_of_bought()), closed=closed)
+
+    def _run(self) -> Result:
+        for number in self._purchase.wanted:
+            if self._sale.is_free(number) and number not in self._held:
+                self._fetch(number, "piece", _piece_body(number))
+        if self._purchase.bought:
+            self._pay_for_all()
+        self._finish_file()
+        settlement = self._settle() if self._channel is not None else None
+        self._purchases.save(replace(self._purchase, done=True))
+        return self._result(settlement)
+
+    def _result(self, settlement: str | None) -> Result:
+        record = self._record()
+        paid = Amount(0) if record is None else record.paid
+        return {
+            "output": self._purchase.output,
+            "pieces": len(self._purchase.wanted),
+            "bytes": sum(self._sale.length_of(number) for number in self._purchase.wanted),
+            "merkle_root": self._sale.root.hex(),
+            "channel": None if record is None else record.terms.channel_id,
+            "paid_sat": paid.sat,
+            "settlement_txid": settlement,
+        }
+
+    # what the seller says -------------------------------------------------------------------------
+
+    def _ask(self, kind: str, body: bytes) -> bytes:
+        """The seller's message; a refusal that may pass is waited for, as long as the patience lasts."""
+        answers: list[bytes] = []
+
+        def take(arrival: Arrival) -> bool:
+            if arrival.kind != "message":
+                raise Refused("malformed-answer", f"the seller answers {kind} with a {arrival.kind}")
+            answers.append(arrival.body)
+            return True
+
+        self._until_good(kind, body, take)
+        return answers[0]
+
+    def _until_good(self, kind: str, body: bytes, take: Callable[[Arrival], bool]) -> bool:
+        """Ask until an answer is taken; False where all that came until the patience was over was no good.
+
+        Raises:
+            TooEarly: ``peer-silent``.
+            NotPossible: ``seller-refused``.
+        """
+        limit, breaks = time.monotonic() + self._patience, 0
+        while True:
+            refusal: Refusal | None = None
+            try:
+                with self._line.ask(kind, body, max(self._pause, limit - time.monotonic())) as arrival:
+                    if arrival.kind == "refusal":
+                        refusal = _refusal(arrival.body)
+                    elif take(arrival):
+                        return True
+            except (
+                TooEarly
+            ):  # nothing came, or a piece broke off: then the seller is there, and has some time more
+                breaks += 1
+                if time.monotonic() >= limit or breaks > MOST_BREAKS:
+                    raise
+                limit = time.monotonic() + self._patience
+                continue
+            over = time.monotonic() + self._pause >= limit
+            if refusal is not None and (over or not refusal.passes):
+                raise refusal.error
+            if over:
+                return False
+            self._tell(Step("refused", text="" if refusal is None else refusal.error.message))
+            time.sleep(self._pause)
+
+    # opening --------------------------------------------------------------------------------------
+
+    def _own_offer(self) -> Offer:
+        """The offer that the seller made out to this session, which must be the published one but for its keys."""
+        purchase = self._purchase
+        if purchase.own is not None:
+            return purchase.own
+        wish = Wish(purchase.published.offer_id, purchase.session, pieces_text(purchase.bought))
+        try:
+            text = self._ask("offer", wish.to_bytes()).decode()
+        except UnicodeDecodeError:
+            raise ParseError("not-utf8", "the seller's offer is not UTF-8 text") from None
+        offer = Offer.from_toml(text)
+        enforce(made_out_rules(purchase.published, offer, purchase.session, purchase.bought))
+        self._purchase = replace(purchase, own=offer)
+        self._purchases.save(self._purchase)
+        self._tell(Step("offer", text=offer.offer_id))
+        return offer
+
+    def _record(self) -> PayerRecord | None:
+        """The channel of this purchase, as it stands."""
+        if self._channel is None:
+            own = self._purchase.own
+            for record in [] if own is None else opened_under(self._wallet, own):
+                if not isinstance(record.state, payer.Abandoned):
+                    self._channel = record.terms.name
+        if self._channel is None:
+            return None
+        found = self._wallet.load_channel(self._channel)
+        return found if isinstance(found, PayerRecord) else None
+
+    def _open(self) -> PayerRecord:
+        """The channel, funded; what was begun is gone on with."""
+        offer = self._own_offer()
+        record = self._record()
+        if record is None or isinstance(record.state, (payer.Opening, payer.Secured)):
+            asked = None if record is None else record.asked
+            request = party.open_channel(
+                self._wallet,
+                self._chain,
+                offer.to_toml(),
+                self._sale.price_of(len(self._purchase.bought)),
+                refund_delay=None if asked is None else asked.refund_delay,
+                funding_fee_rate=None if asked is None else asked.funding_fee_rate,
+                address=None if asked is None else asked.address,
+            )
+            self._tell(Step("opened", text=request["channel"]))
+            reply = self._ask("refund", bytes.fromhex(request["hex"]))
+            party.fund(self._wallet, self._chain, read_psbt(reply), refund_out=self._refund_out)
+            record = self._record()
+        if record is None or record.funding is None:
+            raise NotPossible("channel-abandoned", "the channel of this purchase was abandoned")
+        self._tell(Step("funded", text=record.terms.channel_id))
+        if isinstance(record.state, payer.Funded):
+            self._ask("funding", bytes.fromhex(record.funding.to_hex()))
+        return record
+
+    def _wait_for_confirmation(self, record: PayerRecord) -> None:
+        """Until the channel takes payments. That is the chain's time, and no matter of patience."""
+        needed = record.terms.offer.min_confirmations
+        told = -1
+        while True:
+            facts = gather_facts(self._chain, record.terms)
+            require_possible(self._chain, record, facts)
+            if facts.confirmations >= needed or record.status(facts) is not Status.FUNDING:
+                return
+            if facts.confirmations != told:
+                told = facts.confirmations
+                private = " (`mpchan regtest mine 1` mines a block)" if self._mines_itself else ""
+                self._tell(Step("confirming", told, f"{told} of {needed}{private}"))
+            time.sleep(self._pause)
+
+    @property
+    def _mines_itself(self) -> bool:
+        """Whether no block comes unless the user mines it."""
+        return self._wallet.config.chain.backend == "embedded"
+
+    # paying ---------------------------------------------------------------------------------------
+
+    def _pay_for_all(self) -> None:
+        record = self._open()
+        if self._held_of_bought() != self._purchase.bought:
+            self._wait_for_confirmation(record)
+        for count, number in enumerate(self._purchase.bought, start=1):
+            if number in self._held:
+                continue
+            total = self._sale.price_of(count)
+            record = self._require_record()
+            if record.paid > total:
+                self._fetch(number, "piece", _piece_body(number))
+                continue
+            if record.paid < total:
+                self._require_time(record)
+            # where the total is reached, this is the latest update once more: the seller may never have seen it
+            paid = party.pay_up_to(self._wallet, self._chain, record.terms.name, total)
+            self._tell(Step("paid", count, str(total)))
+            self._fetch(number, "update", bytes.fromhex(paid["hex"]))
+
+    def _require_record(self) -> PayerRecord:
+        record = self._record()
+        if record is None:
+            raise NotPossible("channel-abandoned", "the channel of this purchase was abandoned")
+        return record
+
+    def _require_time(self, record: PayerRecord) -> None:
+        """Near L_0 a seller closes the channel: what is paid then may never be delivered."""
+        deadline = scheme_of(record.terms).deadline
+        tip = self._chain.tip()
+        if deadline.now(tip) >= deadline.value - self._wallet.config.watch.near(deadline.unit):
+            raise NotPossible("near-deadline", f"no piece is paid for so near to {deadline}")
+
+    def _held_of_bought(self) -> tuple[int, ...]:
+        return tuple(number for number in self._purchase.bought if number in self._held)
+
+    def _fetch(self, number: int, kind: str, body: bytes) -> None:
+        """A piece; one that does not match is refused, and asked for again without another payment."""
+
+        def take(arrival: Arrival) -> bool:
+            if self._takes(number, arrival):
+                return True
+            self._tell(Step("wrong-piece", number))
+            return False
+
+        if not self._until_good(kind, body, take):
+            raise Refused(
+                "wrong-piece",
+                f"what the seller delivers as piece {number} is not the piece on sale, whose SHA-256 is "
+                f"{self._sale.hashes[number - 1].hex()}",
+            )
+        self._held.add(number)
+        self._tell(Step("piece", number))
+
+    def _takes(self, number: int, arrival: Arrival) -> bool:
+        if arrival.kind != "piece" or arrival.length != self._sale.length_of(number):
+            return False
+        return self._output.take(number, arrival.chunks(), lambda done: self._tell(Step("bytes", done)))
+
+    # the end --------------------------------------------------------------------------------------
+
+    def _finish_file(self) -> None:
+        """All that was wanted is read back from the file before the channel closes: what is wrong can still be had."""
+        wanted = set(self._purchase.wanted)
+        missing = wanted
+        while missing:
+            self._tell(Step("verifying", len(wanted)))
+            found = self._output.held(wanted)
+            if not wanted - found:
+                break
+            if missing != wanted and missing & (wanted - found):
+                raise StorageError(
+                    "output-failed",
+                    f"{self._purchase.output}: what was written to it is not what is read back",
+                )
+            missing = wanted - found
+            self._held &= found
+            for number in sorted(missing):
+                self._fetch(number, "piece", _piece_body(number))
+        self._output.finish()
+        self._tell(Step("verified", len(wanted), self._sale.root.hex()))
+
+    def _settle(self) -> str:
+        """Hand the settlement over; the txid that the seller answers with must be its own."""
+        record = self._require_record()
+        result = party.settle(self._wallet, self._chain, record.terms.name)
+        data = self._ask("settlement", bytes.fromhex(result["hex"]))
+        closing = read_transaction(data)
+        expected = scheme_of(record.terms).settlement(Amount(result["paid_sat"])).txid
+        if closing.txid != expected:
+            raise Refused(
+                "other-settlement", f"the seller answers with transaction {closing.txid}, not with {expected}"
+            )
+        self._tell(Step("settled", text=str(expected)))
+        return str(expected)
+
+
+def _piece_body(number: int) -> bytes:
+    return json.dumps({"piece": number}).encode()
+
+
+def _refusal(body: bytes) -> Refusal:
+    """What the seller says instead; its words are cut, since it could fill the screen with them."""
+    try:
+        table: Any = json.loads(body)
+        slug, message, code = table["error"], table["message"], table["exit_code"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        slug, message, code = "unreadable", "no reason that can be read", 0
+    text = f"the seller refuses ({slug!s:.40}): {message!s:.200}"
+    return Refusal(NotPossible("seller-refused", text), passes=code in _PASSING)

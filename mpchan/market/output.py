@@ -1,0 +1,225 @@
+"""The file that a buyer fills: sparse, under another name until all that was wanted is in it and right.
+
+Whether a piece is there is never remembered but found out: its SHA-256 is that of the manifest, or it is not there. So
+what a killed process, a full disk or somebody else has done to the file is seen before anything is paid for it again.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from hashlib import sha256
+from pathlib import Path
+from types import TracebackType
+
+from mpchan import durability
+from mpchan.channel.sale import Sale
+from mpchan.errors import NotPossible, StorageError, UsageError
+from mpchan.market.hashing import verify_pieces
+
+SUFFIX = ".mpchan-part"
+
+Progress = Callable[[int], None]
+"""Is told how many bytes more are done."""
+
+
+def _no_progress(done: int) -> None:
+    return
+
+
+def part_path(output: Path) -> Path:
+    """Where a file stands while it is filled."""
+    return output.with_name(output.name + SUFFIX)
+
+
+def already_there(
+    path: Path, sale: Sale, numbers: Iterable[int], progress: Progress = _no_progress
+) -> set[int]:
+    """Those of these pieces that a file holds already, be it one that was begun or one in the final place.
+
+    Nothing is changed, and nothing is made.
+
+    Raises:
+        UsageError: ``output-exists``, what stands in the final place is another file.
+        StorageError: ``output-failed``.
+    """
+    part = part_path(path)
+    begun = part.exists()
+    try:
+        descriptor = os.open(part if begun else path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return set()
+    except OSError as error:
+        raise _failed(path, error) from error
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_size not in (0, sale.length):
+            raise _other_file(part if begun else path, sale)
+        found = _right(descriptor, sale, numbers, progress)
+        if not (found or begun or status.st_size == 0):
+            raise _other_file(path, sale)
+        return found
+    finally:
+        os.close(descriptor)
+
+
+def _other_file(path: Path, sale: Sale) -> UsageError:
+    return UsageError(
+        "output-exists",
+        f"{path} exists, and is not the file of {sale.length} bytes that is sold",
+        hint="name another file, or move it away",
+    )
+
+
+def _right(descriptor: int, sale: Sale, numbers: Iterable[int], progress: Progress) -> set[int]:
+    wanted = set(numbers)
+    expected = {number - 1: sale.hashes[number - 1] for number in wanted}
+    wrong = verify_pieces(descriptor, expected, sale.piece_length, sale.length, progress)
+    return wanted - {index + 1 for index in wrong}
+
+
+class Output:
+    """A file while it is filled; to be used in a ``with``.
+
+    Args:
+        path: absolute; where the file is to stand in the end.
+
+    Raises:
+        UsageError: ``output-exists``, a file of another length, or no file, stands there.
+        NotPossible: ``no-space``.
+        StorageError: ``output-failed``.
+    """
+
+    def __init__(self, path: Path, sale: Sale) -> None:
+        self.path = path
+        self._sale = sale
+        self._part = part_path(path)
+        self._descriptor = _opened(self._place(), sale)
+        self._background = ThreadPoolExecutor(2, thread_name_prefix="mpchan-output")
+        self._syncing: Future[None] | None = None
+
+    def __enter__(self) -> Output:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._background.shutdown(wait=True)
+        os.close(self._descriptor)
+
+    def _place(self) -> Path:
+        """The file to fill: what was begun, what stands there already, or a new one."""
+        return self.path if self.path.exists() and not self._part.exists() else self._part
+
+    # pieces ---------------------------------------------------------------------------------------
+
+    def held(self, numbers: Iterable[int], progress: Progress = _no_progress) -> set[int]:
+        """Those of these pieces that are in the file and right; all of them are read."""
+        return _right(self._descriptor, self._sale, numbers, progress)
+
+    def take(
+        self, number: int, chunks: Iterable[bytes | memoryview], progress: Progress = _no_progress
+    ) -> bool:
+        """Write a piece to its place while it is hashed; whether it is the right one.
+
+        What is hashed is what is written: whoever sends it may change its mind in between.
+
+        Args:
+            chunks: the data, at most the piece's length; a buffer may be used again for the next chunk.
+
+        Raises:
+            StorageError: ``output-failed``.
+        """
+        digest, place, room = sha256(), self._sale.start_of(number), self._sale.length_of(number)
+        for chunk in chunks:
+            if len(chunk) > room:
+                return False
+            hashing = self._background.submit(digest.update, chunk)
+            try:
+                durability.write_at(self._descriptor, chunk, place)
+            except OSError as error:
+                raise _failed(self._part, error) from error
+            finally:
+                hashing.result()
+            place, room = place + len(chunk), room - len(chunk)
+            progress(len(chunk))
+        if room or digest.digest() != self._sale.hashes[number - 1]:
+            return False
+        self._sync_behind()
+        return True
+
+    def _sync_behind(self) -> None:
+        """Bring what was written to the disk while the next piece is paid for; the piece before is there by then."""
+        self._wait_for_sync()
+        self._syncing = self._background.submit(durability.sync, self._descriptor)
+
+    def _wait_for_sync(self) -> None:
+        syncing, self._syncing = self._syncing, None
+        try:
+            if syncing is not None:
+                syncing.result()
+        except OSError as error:
+            raise _failed(self._part, error) from error
+
+    # the end --------------------------------------------------------------------------------------
+
+    def claim(self) -> None:
+        """Give a file that stands in its final place the name of one that is being filled.
+
+        Raises:
+            StorageError: ``output-failed``.
+        """
+        if not self._part.exists():
+            self._rename(self.path, self._part)
+
+    def finish(self) -> None:
+        """All of it is there: durable, and under its own name on return.
+
+        Raises:
+            StorageError: ``output-failed``.
+        """
+        self._wait_for_sync()
+        try:
+            durability.sync(self._descriptor)
+        except OSError as error:
+            raise _failed(self._part, error) from error
+        if self._part.exists():
+            self._rename(self._part, self.path)
+
+    def _rename(self, source: Path, target: Path) -> None:
+        try:
+            durability.replace(source, target)
+            durability.sync_directory(target.parent)
+        except OSError as error:
+            raise _failed(target, error) from error
+
+
+def _opened(path: Path, sale: Sale) -> int:
+    """The file, of its full length, mostly a hole at first."""
+    try:
+        descriptor = durability.open_to_fill(path)
+    except OSError as error:
+        raise _failed(path, error) from error
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_size not in (0, sale.length):
+            raise _other_file(path, sale)
+        room = os.fstatvfs(descriptor)
+        missing = sale.length - status.st_blocks * 512
+        if missing > room.f_bavail * room.f_frsize:
+            raise NotPossible("no-space", f"{path.parent} has no room for {missing} more bytes")
+        if status.st_size == 0:
+            durability.cut(descriptor, sale.length)
+    except OSError as error:
+        os.close(descriptor)
+        raise _failed(path, error) from error
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _failed(path: Path, error: OSError) -> StorageError:
+    return StorageError("output-failed", f"{path}: {(error.strerror or str(error)).lower()}")

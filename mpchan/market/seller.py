@@ -1,0 +1,288 @@
+"""The seller of one file: answers the requests of many buyers.
+
+Each buyer has a session, an offer that is made out to it, and a channel. Which piece a payment pays for stands in that
+offer, and what was paid stands in the channel; nothing else is remembered, so a seller that was killed goes on where it
+was, and the same request again gets the same answer. Every answer leaves after the state behind it is on disk, because
+the functions behind the commands see to that.
+
+One object serves one thread.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from mpchan.bitcoin.psbt import Psbt
+from mpchan.chain.base import Chain
+from mpchan.channel import payee
+from mpchan.channel.messages import paid_in, single_input_rules
+from mpchan.channel.refund_request import requested_keys_rules
+from mpchan.channel.rules import enforce
+from mpchan.channel.sale import Sale, sale_of
+from mpchan.channel.scheme import scheme_of
+from mpchan.errors import MpchanError, NotPossible, ParseError, Refused
+from mpchan.market.hashing import FileHashes, same_file
+from mpchan.party import payee as party
+from mpchan.party.common import Result, read_psbt, read_transaction
+from mpchan.party.payee_rules import own_channel_rules
+from mpchan.party.selling import Wish, answer_wish, offers_by_buyer, read_table
+from mpchan.transport.base import Answer, Message, Piece, Request, refusal
+from mpchan.units import Amount
+from mpchan.values import frozen
+from mpchan.wallet.payee_record import PayeeRecord
+from mpchan.wallet.wallet import OwnOffer, Wallet, channel_name
+
+MOST_UNUSED = 1_000
+"""Offers that were made out and serve no channel yet; whoever only asks cannot fill the disk."""
+
+
+class BugRefusal(MpchanError):
+    """A mistake of ours with one request (exit 1); it must not end the sale to all others."""
+
+
+@frozen
+class Event:
+    """What happened with one request, for people and logs.
+
+    Attributes:
+        kind: of the request.
+        session: of the buyer.
+        channel: its shown id; None where there is none yet.
+        piece: number of the piece that is delivered; None where none is.
+        paid: the channel's total after it.
+        received: what this request brought.
+        error: why it was refused.
+    """
+
+    kind: str
+    session: str
+    channel: str | None = None
+    piece: int | None = None
+    paid: Amount | None = None
+    received: Amount = Amount(0)
+    error: MpchanError | None = None
+
+    def to_dict(self) -> Result:
+        """One line of ``payee sell --json``."""
+        return {
+            "event": "refused" if self.error is not None else self.kind,
+            "session": self.session,
+            "channel": self.channel,
+            "piece": self.piece,
+            "received_sat": self.received.sat,
+            "paid_sat": None if self.paid is None else self.paid.sat,
+            "error": None if self.error is None else self.error.slug,
+            "message": None if self.error is None else self.error.message,
+        }
+
+
+class Seller:
+    """One file on sale.
+
+    Args:
+        published: the own offer that tells everybody of it.
+        file: the file itself.
+        hashes: of the file, as it was when it was hashed.
+        tell: is told of every request.
+    """
+
+    def __init__(
+        self,
+        wallet: Wallet,
+        chain: Chain,
+        published: OwnOffer,
+        file: Path,
+        hashes: FileHashes,
+        tell: Callable[[Event], None],
+    ) -> None:
+        self._wallet = wallet
+        self._chain = chain
+        self._published = published
+        self._file = file
+        self._hashes = hashes
+        self._tell = tell
+        self.sale: Sale = sale_of(published.offer)
+        self._offers = offers_by_buyer(wallet, published.offer)
+        self._known: dict[str, tuple[str, Sale]] = {}  # by session: the channel's name, and what it sells
+
+    # one request ----------------------------------------------------------------------------------
+
+    def answer(self, request: Request) -> Answer:
+        """What a request gets; whatever is wrong with it is a refusal, and stops no other buyer."""
+        handlers: dict[str, Callable[[Request], tuple[Answer, Event]]] = {
+            "offer": self._offer,
+            "refund": self._refund,
+            "funding": self._funding,
+            "update": self._update,
+            "piece": self._piece,
+            "settlement": self._settlement,
+        }
+        try:
+            answer, event = handlers[request.kind](request)
+        except MpchanError as error:
+            return self._refused(request, error)
+        except Exception as error:  # noqa: BLE001  # a mistake of ours with one buyer must not cost another its piece
+            return self._refused(
+                request, BugRefusal("bug", f"unexpected {type(error).__name__}: {error!s:.200}")
+            )
+        self._tell(event)
+        return answer
+
+    def _refused(self, request: Request, error: MpchanError) -> Answer:
+        known = self._known.get(request.session)
+        channel = None if known is None else known[0][:16]
+        self._tell(Event(request.kind, request.session, channel, error=error))
+        return refusal(error)
+
+    # opening --------------------------------------------------------------------------------------
+
+    def _offer(self, request: Request) -> tuple[Answer, Event]:
+        wish = Wish.from_bytes(request.body)
+        if wish.buyer != request.session:
+            raise Refused("other-session", "the wish is of another session")
+        known = self._offers.get(request.session)
+        if known is None:
+            self._refuse_crowd()
+        self._require_file()
+        own = answer_wish(self._wallet, self._published, wish, known)
+        self._offers[request.session] = own.offer.offer_id
+        return Message(own.offer.to_toml().encode()), Event("offer", request.session)
+
+    def _refuse_crowd(self) -> None:
+        waiting = len(self._offers) - len(self._known)
+        if waiting < MOST_UNUSED:
+            return
+        unused = [offer for offer in self._offers.values() if self._wallet.load_offer(offer).used_by is None]
+        if len(unused) >= MOST_UNUSED:
+            raise NotPossible("too-many-offers", f"{len(unused)} offers wait for their buyers already")
+
+    def _refund(self, request: Request) -> tuple[Answer, Event]:
+        psbt = read_psbt(request.body)
+        own = self._own_offer(request.session)
+        if own.offer.payee_key.sec not in enforce(requested_keys_rules(psbt)):
+            raise Refused("other-session", "the refund is asked for under the offer of another session")
+        self._require_file()
+        result = party.sign_refund(self._wallet, self._chain, psbt)
+        return Message(bytes.fromhex(result["hex"])), Event("refund", request.session, result["channel"])
+
+    def _funding(self, request: Request) -> tuple[Answer, Event]:
+        transaction = read_transaction(request.body)
+        name, _ = self._channel(request.session)
+        if not name.startswith(str(transaction.txid)):
+            raise Refused(
+                "other-session", f"transaction {transaction.txid} does not fund this session's channel"
+            )
+        result = party.funding(self._wallet, self._chain, transaction)
+        return Message(json.dumps(result).encode()), Event("funding", request.session, result["channel"])
+
+    # payments and pieces --------------------------------------------------------------------------
+
+    def _update(self, request: Request) -> tuple[Answer, Event]:
+        psbt = read_psbt(request.body)
+        name, sale = self._named(request.session, psbt)
+        record = enforce(own_channel_rules(self._wallet, name))
+        self._require_even(psbt, record, sale)
+        if not self._is_held(psbt, record):
+            self._require_time(record)
+            self._require_file()
+        result = party.accept(self._wallet, self._chain, psbt)
+        paid = Amount(result["paid_sat"])
+        number = sale.paid_pieces(paid)[-1]
+        received = Amount(result["received_sat"])
+        return self._part(number), Event("update", request.session, name[:16], number, paid, received)
+
+    def _require_even(self, psbt: Psbt, record: PayeeRecord, sale: Sale) -> None:
+        """The total pays for whole pieces. Whatever else may be wrong with the message is for the channel to say."""
+        paid = paid_in(psbt.tx, record.terms)
+        if paid is not None and paid.sat % sale.price.sat:
+            raise Refused(
+                "uneven-payment", f"a total of {paid} is no multiple of {sale.price}, the price of a piece"
+            )
+
+    @staticmethod
+    def _is_held(psbt: Psbt, record: PayeeRecord) -> bool:
+        """Whether the message is the update that is held already: it costs nothing, and delivers again."""
+        best = payee.best_of(record.state)
+        return best is not None and best.transaction.without_witness() == psbt.tx
+
+    def _require_time(self, record: PayeeRecord) -> None:
+        """The channel is not near L_0, from where on a watcher closes it."""
+        deadline = scheme_of(record.terms).deadline
+        near = self._wallet.config.watch.near(deadline.unit)
+        now = deadline.now(self._chain.tip())
+        if now >= deadline.value - near:
+            raise NotPossible(
+                "near-deadline",
+                f"no payment is taken so near to {deadline}: the chain stands at {now}",
+                hint="settle, and buy the rest in another channel",
+            )
+
+    def _piece(self, request: Request) -> tuple[Answer, Event]:
+        number = read_table(request.body, ("piece",))["piece"]
+        if type(number) is not int or not 1 <= number <= self.sale.count:
+            raise ParseError(
+                "malformed-request", f"there is no piece {number!r:.40}, only 1 to {self.sale.count}"
+            )
+        if self.sale.is_free(number):
+            self._require_file()
+            return self._part(number), Event("piece", request.session, piece=number)
+        name, sale = self._channel(request.session)
+        record = enforce(own_channel_rules(self._wallet, name))
+        paid = payee.received_total(record.state)
+        if number not in sale.paid_pieces(paid):
+            raise NotPossible("piece-unpaid", f"{paid} were paid, which does not pay for piece {number}")
+        self._require_file()
+        return self._part(number), Event("piece", request.session, name[:16], number, paid)
+
+    def _part(self, number: int) -> Piece:
+        return Piece(self._file, self.sale.start_of(number), self.sale.length_of(number))
+
+    def _settlement(self, request: Request) -> tuple[Answer, Event]:
+        psbt = read_psbt(request.body)
+        name, _ = self._named(request.session, psbt)
+        result = party.settle(self._wallet, self._chain, psbt)
+        event = Event("settlement", request.session, name[:16], paid=Amount(result["paid_sat"]))
+        return Message(bytes.fromhex(result["hex"])), event
+
+    # whose is what --------------------------------------------------------------------------------
+
+    def _own_offer(self, session: str) -> OwnOffer:
+        offer_id = self._offers.get(session)
+        if offer_id is None:
+            raise NotPossible("unknown-session", f"session {session} has asked for no offer here")
+        return self._wallet.load_offer(offer_id)
+
+    def _channel(self, session: str) -> tuple[str, Sale]:
+        """The name of a session's channel, and what it sells."""
+        if session not in self._known:
+            own = self._own_offer(session)
+            if own.used_by is None or not self._wallet.has_channel(own.used_by):
+                raise NotPossible("unknown-session", f"session {session} has no channel yet")
+            self._known[session] = channel_name(own.used_by), sale_of(own.offer)
+        return self._known[session]
+
+    def _named(self, session: str, psbt: Psbt) -> tuple[str, Sale]:
+        """The same, where a message spends that channel's funding."""
+        enforce(single_input_rules(psbt))
+        name, sale = self._channel(session)
+        if channel_name(psbt.tx.inputs[0].outpoint) != name:
+            raise Refused("other-session", "the message belongs to another session's channel")
+        return name, sale
+
+    def session_of(self, name: str) -> str | None:
+        """The session of a channel that was served since the start; None where there is none."""
+        for session, (known, _) in self._known.items():
+            if known == name:
+                return session
+        return None
+
+    def _require_file(self) -> None:
+        """The file is still the one that was hashed: else buyers would pay for what they must refuse."""
+        if not same_file(self._file, self._hashes):
+            raise NotPossible(
+                "file-changed",
+                f"{self._file.name} is not the file any more that was put on sale",
+                hint="put it back, or start the sale again",
+            )

@@ -1,0 +1,43 @@
+"""What a buyer has at stake, in words: how much may be lost at most, and how the rest comes back."""
+
+from __future__ import annotations
+
+from mpchan.channel import payer
+from mpchan.units import Amount
+from mpchan.wallet.payer_record import PayerRecord
+
+_ON = "the same command goes on where it stopped"
+
+
+def stake_text(
+    hint: str | None, record: PayerRecord | None, price: Amount, held: int, *, closed: bool = False
+) -> str:
+    """The hint that comes with an error of a purchase.
+
+    Args:
+        hint: of the error itself.
+        record: the channel; None before there is one.
+        price: of one piece.
+        held: how many of the pieces that are paid for have arrived, and are right.
+        closed: whether the seller has closed the channel.
+    """
+    said = f"{hint}; " if hint else ""
+    if record is None:
+        return f"{said}nothing is paid and nothing is locked; {_ON}"
+    if isinstance(record.state, (payer.Opening, payer.Secured)):
+        return (
+            f"{said}nothing is paid and nothing is locked: {_ON}, or `mpchan payer abandon` frees the coins"
+        )
+    delivered = price.sat * held
+    owed = max(0, record.paid.sat - delivered)
+    lost = f"{owed} sat are lost at most, the price of one piece" if owed else "nothing is lost"
+    terms = record.terms
+    back = (terms.capacity - record.paid).sat
+    if closed:
+        return f"{said}{lost}; the close pays the other {back} sat back"
+    if not back:
+        return f"{said}{lost}; {_ON}"
+    return (
+        f"{said}{lost}; the other {back} sat come back from {terms.refund_lock_time} on with "
+        f"`mpchan payer refund --channel {terms.channel_id}`; {_ON}"
+    )

@@ -1,0 +1,168 @@
+"""``purchases/<session>.json``: what this wallet buys, piece by piece.
+
+A purchase keeps what no channel can: the session under which the seller knows this buyer, the published offer, the
+offer that the seller made out to it, and where the file goes. What was paid stands in the channel, what has arrived in
+the file itself. The session is on disk before the seller hears of it, so that whatever happens, the same command goes
+on with the same channel.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import TypeVar
+
+from mpchan.channel.offer import Offer
+from mpchan.channel.sale import is_session, pieces_from_text, pieces_text, sale_of
+from mpchan.errors import NotPossible, ParseError, StorageError
+from mpchan.values import frozen
+from mpchan.wallet.records import canonical, checksum
+from mpchan.wallet.storage import locked, make_directory, read_text, storage_error, write_durably
+
+T = TypeVar("T")
+
+PURCHASE_SCHEMA = 1
+_LOCK_SECONDS = 1.0
+
+
+@frozen
+class Purchase:
+    """One file, or some of its pieces, on the way to this wallet's user.
+
+    Attributes:
+        session: 32 hex digits, picked by this wallet.
+        published: the offer that tells everybody what is sold.
+        output: absolute path of the file.
+        wanted: numbers of all pieces that are to be in the file in the end, rising.
+        bought: those among them that are paid for.
+        own: the offer that was made out to this session; None before the seller has answered.
+        done: nothing is left to do.
+    """
+
+    session: str
+    published: Offer
+    output: str
+    wanted: tuple[int, ...]
+    bought: tuple[int, ...]
+    own: Offer | None = None
+    done: bool = False
+
+
+class Purchases:
+    """The purchases of one wallet.
+
+    Args:
+        directory: of the wallet.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory / "purchases"
+
+    def save(self, purchase: Purchase) -> None:
+        """Write a purchase; durable on return."""
+        body = {
+            "published": purchase.published.to_dict(),
+            "output": purchase.output,
+            "wanted": pieces_text(purchase.wanted),
+            "bought": pieces_text(purchase.bought),
+            "own": None if purchase.own is None else purchase.own.to_dict(),
+            "done": purchase.done,
+        }
+        text = canonical(body)
+        make_directory(self._directory)
+        envelope = f'{{"schema": {PURCHASE_SCHEMA}, "checksum": "{checksum(text)}", "purchase": {text}}}\n'
+        write_durably(self._path(purchase.session), envelope.encode())
+
+    def going(self, published: Offer, output: str) -> Purchase | None:
+        """The unfinished purchase under an offer, into a file.
+
+        Raises:
+            StorageError: ``purchase-damaged``, one cannot be read, and it may be this one.
+        """
+        unreadable: StorageError | None = None
+        for path in self.files():
+            try:
+                purchase = self.load(path)
+            except StorageError as error:
+                unreadable = error
+                continue
+            if (purchase.published, purchase.output) == (published, output) and not purchase.done:
+                return purchase
+        if unreadable is not None:
+            raise unreadable
+        return None
+
+    @contextmanager
+    def lock(self, output: str) -> Iterator[None]:
+        """Be the only process that fills a file.
+
+        Args:
+            output: absolute path of the file.
+
+        Raises:
+            StorageError: ``locked``, another one is at it.
+        """
+        make_directory(self._directory)
+        name = sha256(os.fsencode(output)).hexdigest()[:32]
+        with locked(self._directory / f"{name}.lock", timeout=_LOCK_SECONDS):
+            yield
+
+    def files(self) -> list[Path]:
+        """Their files, sorted; none where there never was a purchase."""
+        try:
+            return sorted(
+                path for path in self._directory.iterdir() if path.suffix == ".json" and path.name[0] != "."
+            )
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise storage_error("read-failed", self._directory, error) from error
+
+    def _path(self, session: str) -> Path:
+        return self._directory / f"{session}.json"
+
+    def load(self, path: Path) -> Purchase:
+        """Read one of ``files``.
+
+        Raises:
+            StorageError: ``purchase-damaged``; the file stays as it is.
+        """
+        try:
+            envelope = json.loads(read_text(path))
+            body = envelope["purchase"]
+            if envelope["schema"] != PURCHASE_SCHEMA or envelope["checksum"] != checksum(canonical(body)):
+                raise ValueError("checksum or schema does not fit")
+            published = Offer.from_dict(body["published"])
+            count = sale_of(published).count
+            purchase = Purchase(
+                path.stem,
+                published,
+                _kind(body["output"], str),
+                pieces_from_text(body["wanted"], count),
+                pieces_from_text(body["bought"], count) if body["bought"] else (),
+                None if body["own"] is None else Offer.from_dict(body["own"]),
+                _kind(body["done"], bool),
+            )
+            if not is_session(purchase.session):
+                raise ValueError("its name is no session")
+        except (
+            ParseError,
+            NotPossible,
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            RecursionError,
+        ) as error:
+            raise StorageError("purchase-damaged", f"{path}: {error!s:.200}") from None
+        return purchase
+
+
+def _kind(value: object, kind: type[T]) -> T:
+    if type(value) is not kind:
+        raise ValueError(f"no {kind.__name__}: {value!r:.80}")
+    return value

@@ -1,0 +1,41 @@
+"""A file on sale, on a private chain of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from market_tools import Market
+from sale_processes import MIB, make_film
+
+from mpchan.chain.embedded import EmbeddedChain
+
+
+@pytest.fixture(scope="session")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An embedded chain on which nothing has happened, to be copied."""
+    pytest.importorskip("pbk", reason="py-bitcoinkernel has no wheel for this Python")
+    directory = tmp_path_factory.mktemp("bare") / "chain"
+    with EmbeddedChain(directory) as chain:
+        chain.tip()
+    return directory
+
+
+@pytest.fixture(scope="session")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """64 MiB, to be sold by real processes."""
+    return make_film(tmp_path_factory.mktemp("film") / "film.mkv", 64 * MIB)
+
+
+@pytest.fixture
+def chain(tmp_path: Path) -> Iterator[EmbeddedChain]:
+    pytest.importorskip("pbk", reason="py-bitcoinkernel has no wheel for this Python")
+    with EmbeddedChain(tmp_path / "chain") as chain, chain.engine():
+        yield chain
+
+
+@pytest.fixture
+def market(tmp_path: Path, chain: EmbeddedChain) -> Market:
+    """Five pieces of 1,000 bytes, the last one of 999, for 1,000 sat each."""
+    return Market(tmp_path, chain)

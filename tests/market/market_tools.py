@@ -1,0 +1,193 @@
+"""A seller and a buyer in one process, on one private chain: the buyer's line ends in the seller's own ``answer``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from party_tools import SHORT, Pair
+
+from mpchan.chain.embedded import EmbeddedChain
+from mpchan.channel.offer import Offer
+from mpchan.channel.sale import Sale
+from mpchan.market.buyer import Buyer, Step
+from mpchan.market.hashing import hash_file
+from mpchan.market.output import Output
+from mpchan.market.quote import Quote, quote
+from mpchan.market.seller import Event, Seller
+from mpchan.party.common import Result
+from mpchan.party.selling import published_offer
+from mpchan.transport.base import Answer, Arrival, Message, Piece, Refusal, Request
+from mpchan.units import Amount
+from mpchan.wallet.purchases import Purchases
+from mpchan.wallet.wallet import OwnOffer
+
+PRICE = 1_000
+PIECE = 1_000
+
+Bend = Callable[[Request, Answer], Answer]
+"""What a hostile seller makes of a good answer."""
+
+
+def honest(request: Request, answer: Answer) -> Answer:
+    """No change."""
+    return answer
+
+
+class DirectLine:
+    """A line without a way in between.
+
+    Attributes:
+        asked: all requests so far.
+        bend: what becomes of each answer on its way.
+        mine: mines a block after each request of this kind, as somebody does sooner or later.
+    """
+
+    def __init__(self, seller: Callable[[], Seller], session: str, chain: EmbeddedChain, bend: Bend) -> None:
+        self._seller = seller
+        self._session = session
+        self._chain = chain
+        self.bend = bend
+        self.asked: list[Request] = []
+
+    @contextmanager
+    def ask(self, kind: str, body: bytes, patience: float) -> Iterator[Arrival]:
+        request = Request(self._session, len(self.asked) + 1, kind, body)
+        self.asked.append(request)
+        answer = self.bend(request, self._seller().answer(request))
+        if kind == "funding":
+            self._chain.mine(1)
+        with arrival_of(answer) as arrival:
+            yield arrival
+
+    def close(self) -> None:
+        return
+
+
+@contextmanager
+def arrival_of(answer: Answer) -> Iterator[Arrival]:
+    """An answer as a buyer sees it."""
+    if isinstance(answer, Message):
+        yield Arrival("message", answer.body)
+    elif isinstance(answer, Refusal):
+        yield Arrival("refusal", answer.body)
+    else:
+        with open(answer.path, "rb") as file:
+            file.seek(answer.offset)
+            yield Arrival("piece", length=answer.length, read=file.readinto)
+
+
+class Market:
+    """A file on sale, and one who buys it.
+
+    Args:
+        pieces: of ``PIECE`` bytes each; the last one is shorter by one.
+    """
+
+    def __init__(
+        self, directory: Path, chain: EmbeddedChain, *, pieces: int = 5, free: int = 0, **terms: Any
+    ) -> None:
+        self.directory = directory
+        self.chain = chain
+        self.pair = Pair(directory, chain)
+        self.file = directory / "film"
+        self.file.write_bytes(os.urandom(pieces * PIECE - 1))
+        self.output = directory / "bought"
+        self.hashes = hash_file(self.file, PIECE)
+        self.sale = Sale("film", self.hashes.length, PIECE, Amount(PRICE), free, self.hashes.hashes)
+        self.own = self.publish(**terms)
+        self.events: list[Event] = []
+        self.steps: list[Step] = []
+        self.lines: list[DirectLine] = []
+        self.bend: Bend = honest
+        self.patience = 0.05
+        self.seller = self.new_seller()
+
+    def publish(self, **terms: Any) -> OwnOffer:
+        """The published offer."""
+        return published_offer(self.pair.payee, self.chain, {**SHORT, **terms}, self.sale)[0]
+
+    @property
+    def published(self) -> Offer:
+        """As a buyer has it."""
+        return Offer.from_toml(self.own.offer.to_toml())
+
+    def new_seller(self) -> Seller:
+        """A seller that has just started."""
+        return Seller(self.pair.payee, self.chain, self.own, self.file, self.hashes, self.events.append)
+
+    def restart(self) -> None:
+        """Both programs end and start again."""
+        self.pair.restart()
+        self.seller = self.new_seller()
+
+    def quote(self, pieces: str | None = None) -> Quote:
+        """What it would cost."""
+        return quote(self.pair.payer, self.chain, self.published, self.output, pieces, lambda done: None)
+
+    def line(self, session: str) -> DirectLine:
+        """A line to whatever the seller is when it is asked."""
+        made = DirectLine(lambda: self.seller, session, self.chain, lambda *both: self.bend(*both))
+        self.lines.append(made)
+        return made
+
+    def buy(self, pieces: str | None = None) -> Result:
+        """The whole command, but for its words."""
+        found = self.quote(pieces)
+        purchase, held = found.purchase, set(found.held)
+        with Output(Path(purchase.output), found.sale) as output:
+            if purchase.own is None:
+                Purchases(self.pair.payer.directory).save(purchase)
+            if held != set(purchase.wanted):
+                output.claim()
+            buyer = Buyer(
+                self.pair.payer,
+                self.chain,
+                purchase,
+                self.line(purchase.session),
+                output,
+                held,
+                patience=self.patience,
+                pause=0.01,
+                tell=self.steps.append,
+            )
+            return buyer.run()
+
+    # what can be looked at afterwards -------------------------------------------------------------
+
+    def asked(self, kind: str) -> list[Request]:
+        """Every request of a kind, of all lines."""
+        return [request for line in self.lines for request in line.asked if request.kind == kind]
+
+    @property
+    def name(self) -> str:
+        """The name of the only channel."""
+        [name] = self.pair.payer.channel_names()
+        return name
+
+    @property
+    def paid(self) -> int:
+        """What the payer has signed away in it."""
+        return self.pair.payer_record(self.name).paid.sat
+
+    @property
+    def received(self) -> int:
+        """What the payee holds."""
+        return self.pair.payee_record(self.name).paid.sat
+
+    def delivered(self) -> set[int]:
+        """The pieces that have left the seller for money."""
+        return {event.piece for event in self.events if event.piece is not None and event.channel is not None}
+
+    def is_whole(self) -> bool:
+        """Whether what was bought is what was sold."""
+        return self.output.read_bytes() == self.file.read_bytes()
+
+
+def piece_of(answer: Answer) -> Piece:
+    """An answer that must be a piece."""
+    assert isinstance(answer, Piece), answer
+    return answer
