@@ -65,6 +65,7 @@ def test_the_walk_through_prints_what_it_shows(tmp_path: Path) -> None:
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
+        timeout=300,
     )
     outputs = re.split(r"\n@@(\d+)\n", done.stdout)
     for index, (command, shown) in enumerate(steps()):

@@ -149,6 +149,11 @@ class Sale:
             raise _malformed(f"name is no printable file name of at most {MAX_NAME_LENGTH} characters")
         if (self.address is None) != (self.certificate is None):
             raise _malformed("address and certificate stand together or not at all")
+        address = "-" if self.address is None else self.address
+        if not (0 < len(address) <= MAX_NAME_LENGTH and address.isprintable()):
+            raise _malformed(f"address is no printable text of at most {MAX_NAME_LENGTH} characters")
+        if self.voucher is not None and self.buyer is None:
+            raise _malformed("voucher stands in an offer that is made out to nobody")
         sold = self.sold or tuple(range(self.free_pieces + 1, count + 1))
         if sold[0] <= self.free_pieces or sold[-1] > count or list(sold) != sorted(set(sold)):
             raise _malformed(f"sold names pieces that are not for sale: {pieces_text(sold):.80}")
@@ -279,6 +284,21 @@ def sale_of(offer: Offer) -> Sale:
     return Sale.from_table(offer.sale)
 
 
+def published_sale(offer: Offer) -> Sale:
+    """What an offer sells to everybody.
+
+    Raises:
+        NotPossible: ``made-out``, the offer is for one buyer; ``nothing-sold``.
+        ParseError: as ``Sale.from_table``.
+    """
+    sale = sale_of(offer)
+    if sale.buyer is not None:
+        raise NotPossible(
+            "made-out", f"offer {offer.offer_id} is made out to buyer {sale.buyer}, and to nobody else"
+        )
+    return sale
+
+
 # an offer made out to one buyer -------------------------------------------------------------------
 
 _OWN_KEYS = ("offer_id", "payee_pubkey", "payee_address")
@@ -295,9 +315,9 @@ def made_out_terms(published: Offer, buyer: str, sold: Sequence[int]) -> dict[st
 
     Raises:
         ParseError: ``malformed-sale``, where such pieces are not sold; ``malformed-number``.
-        NotPossible: ``nothing-sold``.
+        NotPossible: ``nothing-sold``, ``made-out``.
     """
-    general = sale_of(published)
+    general = published_sale(published)
     sale = Sale.from_table({**general.to_table(), "buyer": buyer, "sold": pieces_text(sold)})
     price = sale.whole_price.sat
     terms = published.to_dict()

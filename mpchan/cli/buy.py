@@ -97,15 +97,16 @@ def buy(
     with Purchases(wallet.directory).lock(str(place)):
         with progress_bar(app, "looking at what is there", sale_of(published).length) as progress:
             found = quote(wallet, app.chain(wallet), published, place, pieces, progress or _unseen)
-        line = _line(found, mailbox or _mailbox_of(offer, connect), connect)
+        folder = mailbox or _mailbox_of(offer, connect)
+        line = _line(found, folder, connect)
         try:
-            _show(app, found)
+            _show(app, found, str(folder or connect or found.sale.address))
             if not (yes or found.goes_on) and found.purchase.bought:
                 _ask(app)
             result = _buy(app, wallet, found, line, patience, refund_out)
         finally:
             line.close()
-    app.report({**found.to_dict(), **result}, _bought)
+    app.report({**found.to_dict(), **result}, lambda view: _bought(view, output))
 
 
 def _unseen(done: int) -> None:
@@ -139,17 +140,15 @@ def _line(found: Quote, mailbox: Path | None, connect: str | None) -> Line:
     return TcpLine(parse_address(address), sale.certificate, found.purchase.session)
 
 
-def _show(app: App, found: Quote) -> None:
+def _show(app: App, found: Quote, way: str) -> None:
     """What it will cost, for people."""
     sale, purchase = found.sale, found.purchase
-    wanted = len(purchase.wanted)
-    there = counted(len(found.held), "piece")
+    there = f", {len(found.held):,} of them there already" if found.held else ""
     app.say(
         f"{sale.name!r}: {sale.length:,} bytes in {counted(sale.count, 'piece')} of {sale.piece_length:,}"
     )
-    app.say(
-        f"wanted    {counted(wanted, 'piece')}, of which {there} {'is' if len(found.held) == 1 else 'are'} there"
-    )
+    app.say(f"from      {way}")
+    app.say(f"wanted    {counted(len(purchase.wanted), 'piece')}{there}")
     if not purchase.bought:
         return
     app.say(f"price     {len(purchase.bought):,} x {sale.price.sat:,} = {found.capacity.sat:,} sat")
@@ -160,7 +159,10 @@ def _show(app: App, found: Quote) -> None:
         f"fees      about {found.funding_fee.sat:,} sat to open, {found.reserve.sat:,} sat to close, "
         f"at {found.purchase.published.fee_rate}"
     )
-    app.say(f"locked    until {found.refund_at} at the longest ({found.locked_at_most})")
+    app.say(
+        f"locked    {(found.capacity + found.reserve).sat:,} sat, until {found.refund_at} at the longest "
+        f"({found.locked_at_most})"
+    )
     app.say(f"at stake  {sale.price.sat:,} sat, one piece, should the seller cheat or vanish")
 
 
@@ -210,8 +212,8 @@ def _telling(app: App, found: Quote) -> Iterator[Callable[[Step], None]]:
         yield step
 
 
-def _bought(view: Result) -> str:
+def _bought(view: Result, output: Path) -> str:
     whose = "" if view["channel"] is None else f" in channel {view['channel']}"
-    text = f"{view['output']} is whole: {counted(view['pieces'], 'piece')}, {view['bytes']:,} bytes, all verified"
+    text = f"{output} is whole: {counted(view['pieces'], 'piece')}, {view['bytes']:,} bytes, all verified"
     paid = f"\npaid {view['paid_sat']:,} sat{whose}" if view["paid_sat"] else ""
     return f"{text}{paid}"

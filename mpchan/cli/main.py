@@ -134,6 +134,7 @@ def _print_version(context: click.Context, parameter: click.Parameter, value: bo
         "fsck": "journal:fsck",
         "wait": "wallet:wait",
         "watch": "watch:watch",
+        "plan": "plan:plan",
         "payee": "main:payee",
         "payer": "main:payer",
         "open": "payer:open_channel",

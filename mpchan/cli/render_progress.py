@@ -15,7 +15,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from mpchan.cli.buy_lines import step_line
+from mpchan.cli.buy_lines import News
 from mpchan.market.buyer import Step
 from mpchan.market.quote import Quote
 
@@ -39,6 +39,7 @@ class _Purchase:
     def __init__(self, progress: Progress, found: Quote) -> None:
         sale, purchase = found.sale, found.purchase
         self._progress = progress
+        self._news = News()
         self._count = len(purchase.wanted)
         self._there = len(found.held)
         self._price = sale.price.sat
@@ -53,7 +54,7 @@ class _Purchase:
 
     def step(self, step: Step) -> None:
         """After each step."""
-        line = step_line(step)
+        line = self._news.line(step)
         if line is not None:
             self._progress.console.print(line, soft_wrap=True)
         if step.kind == "bytes":

@@ -25,8 +25,9 @@ class SizeType(click.ParamType):  # type: ignore[type-arg]  # generic only in th
             self.fail(f"{value!r:.80} is no size such as 1000, 64M, 1GiB or 1GB", param, ctx)
         whole, decimals, unit = match[1], match[2] or "", match[3] or "B"
         base = 1000 if unit.endswith("B") and not unit.endswith("iB") else 1024
-        factor = base ** _POWERS.get(unit[0], 0)
-        size, rest = divmod(int(whole + decimals) * factor, 10 ** len(decimals))
+        factor: int = base ** _POWERS.get(unit[0], 0)
+        scale: int = 10 ** len(decimals)
+        size, rest = divmod(int(whole + decimals) * factor, scale)
         if rest or not 1 <= size <= 1 << 60:
             self.fail(f"{value!r:.80} is no whole number of bytes from 1 to 2**60", param, ctx)
         return size

@@ -11,48 +11,37 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
+from mpchan.bitcoin.psbt import Psbt
 from mpchan.chain.base import Chain
 from mpchan.channel import payer
 from mpchan.channel.facts import Status
+from mpchan.channel.messages import single_input_rules
 from mpchan.channel.offer import Offer
 from mpchan.channel.rules import enforce
 from mpchan.channel.sale import Sale, made_out_rules, pieces_text, sale_of
 from mpchan.channel.scheme import scheme_of
 from mpchan.errors import MpchanError, NotPossible, ParseError, Refused, StorageError, TooEarly
 from mpchan.market.output import Output
+from mpchan.market.refusal import Refusal, read_refusal
 from mpchan.market.stake import stake_text
+from mpchan.market.standing import live_channel
 from mpchan.party import payer as party
 from mpchan.party.common import Result, gather_facts, read_psbt, read_transaction
 from mpchan.party.funding import require_possible
-from mpchan.party.payer_rules import opened_under
 from mpchan.party.selling import Wish
 from mpchan.transport.base import Arrival, Line
 from mpchan.units import Amount
 from mpchan.values import frozen, replace
 from mpchan.wallet.payer_record import PayerRecord
 from mpchan.wallet.purchases import Purchase, Purchases
-from mpchan.wallet.wallet import Wallet
+from mpchan.wallet.wallet import Wallet, channel_name
 
-_PASSING = (6, 7, 8)
-"""Exit codes of refusals that may pass by themselves: too early, a lock that is held, a chain out of reach."""
-
+LONGEST_PAUSE = 30.0
+"""Seconds before a request is repeated; the seller, or its chain, may need some time."""
 
 MOST_BREAKS = 10
 """So often a line may break in the middle of one piece before that counts as no answer."""
-
-
-@frozen
-class Refusal:
-    """What the seller answered instead.
-
-    Attributes:
-        passes: whether the same request may get another answer later.
-    """
-
-    error: NotPossible
-    passes: bool
 
 
 @frozen
@@ -128,17 +117,29 @@ class Buyer:
         """What may be lost at most, and how the rest comes back, with the hint of an error before it."""
         closed = error is not None and error.slug in ("channel-settling", "channel-closed")
         hint = None if error is None else error.hint
-        return stake_text(hint, self._record(), self._sale.price, len(self._held_of_bought()), closed=closed)
+        try:
+            record = self._record()
+        except MpchanError:  # the channel's file cannot be read, which is what the error says
+            return hint or "see `mpchan list` and `mpchan fsck`"
+        return stake_text(hint, record, self._sale.price, len(self._held_of_bought()), closed=closed)
 
     def _run(self) -> Result:
+        self._output.require_room(set(self._purchase.wanted) - self._held)
         for number in self._purchase.wanted:
             if self._sale.is_free(number) and number not in self._held:
                 self._fetch(number, "piece", _piece_body(number))
         if self._purchase.bought:
             self._pay_for_all()
-        self._finish_file()
+        lost = self._finish_file()
         settlement = self._settle() if self._channel is not None else None
         self._purchases.save(replace(self._purchase, done=True))
+        if lost:
+            gone = pieces_text(sorted(lost))
+            raise StorageError(
+                "output-changed",
+                f"{self._purchase.output}: pieces {gone:.80} were there before, and are not any more",
+                hint="the same command buys them in another channel",
+            )
         return self._result(settlement)
 
     def _result(self, settlement: str | None) -> Result:
@@ -176,13 +177,13 @@ class Buyer:
             TooEarly: ``peer-silent``.
             NotPossible: ``seller-refused``.
         """
-        limit, breaks = time.monotonic() + self._patience, 0
+        limit, breaks, pause = time.monotonic() + self._patience, 0, self._pause
         while True:
             refusal: Refusal | None = None
             try:
                 with self._line.ask(kind, body, max(self._pause, limit - time.monotonic())) as arrival:
                     if arrival.kind == "refusal":
-                        refusal = _refusal(arrival.body)
+                        refusal = read_refusal(arrival.body)
                     elif take(arrival):
                         return True
             except (
@@ -193,13 +194,14 @@ class Buyer:
                     raise
                 limit = time.monotonic() + self._patience
                 continue
-            over = time.monotonic() + self._pause >= limit
-            if refusal is not None and (over or not refusal.passes):
+            left = limit - time.monotonic()
+            if refusal is not None and (left <= 0 or not refusal.passes):
                 raise refusal.error
-            if over:
+            if left <= 0:
                 return False
             self._tell(Step("refused", text="" if refusal is None else refusal.error.message))
-            time.sleep(self._pause)
+            time.sleep(min(pause, left))
+            pause = min(2 * pause, max(self._pause, LONGEST_PAUSE))
 
     # opening --------------------------------------------------------------------------------------
 
@@ -223,10 +225,8 @@ class Buyer:
     def _record(self) -> PayerRecord | None:
         """The channel of this purchase, as it stands."""
         if self._channel is None:
-            own = self._purchase.own
-            for record in [] if own is None else opened_under(self._wallet, own):
-                if not isinstance(record.state, payer.Abandoned):
-                    self._channel = record.terms.name
+            record = live_channel(self._wallet, self._purchase)
+            self._channel = None if record is None else record.terms.name
         if self._channel is None:
             return None
         found = self._wallet.load_channel(self._channel)
@@ -248,8 +248,9 @@ class Buyer:
                 address=None if asked is None else asked.address,
             )
             self._tell(Step("opened", text=request["channel"]))
-            reply = self._ask("refund", bytes.fromhex(request["hex"]))
-            party.fund(self._wallet, self._chain, read_psbt(reply), refund_out=self._refund_out)
+            reply = read_psbt(self._ask("refund", bytes.fromhex(request["hex"])))
+            self._require_own(reply)
+            party.fund(self._wallet, self._chain, reply, refund_out=self._refund_out)
             record = self._record()
         if record is None or record.funding is None:
             raise NotPossible("channel-abandoned", "the channel of this purchase was abandoned")
@@ -257,6 +258,19 @@ class Buyer:
         if isinstance(record.state, payer.Funded):
             self._ask("funding", bytes.fromhex(record.funding.to_hex()))
         return record
+
+    def _require_own(self, reply: Psbt) -> None:
+        """The refund is that of this purchase's channel: a good one of another would fund what nobody agreed to now.
+
+        Raises:
+            Refused: ``other-channel``.
+        """
+        enforce(single_input_rules(reply))
+        outpoint = reply.tx.inputs[0].outpoint
+        if channel_name(outpoint) != self._require_record().terms.name:
+            raise Refused(
+                "other-channel", f"the seller answers with a refund of another channel, on {outpoint}"
+            )
 
     def _wait_for_confirmation(self, record: PayerRecord) -> None:
         """Until the channel takes payments. That is the chain's time, and no matter of patience."""
@@ -267,6 +281,10 @@ class Buyer:
             require_possible(self._chain, record, facts)
             if facts.confirmations >= needed or record.status(facts) is not Status.FUNDING:
                 return
+            self._require_time(record)
+            if facts.funding is None and isinstance(record.state, payer.Funded) and record.state.sends:
+                # stored, and then the program was killed before it could be sent; or it fell out of the mempool
+                party.send_funding_again(self._wallet, self._chain, record.terms.name)
             if facts.confirmations != told:
                 told = facts.confirmations
                 private = " (`mpchan regtest mine 1` mines a block)" if self._mines_itself else ""
@@ -340,30 +358,46 @@ class Buyer:
 
     # the end --------------------------------------------------------------------------------------
 
-    def _finish_file(self) -> None:
-        """All that was wanted is read back from the file before the channel closes: what is wrong can still be had."""
+    def _finish_file(self) -> set[int]:
+        """All that was wanted is read back from the file before the channel closes: what is wrong can still be had.
+
+        Returns:
+            The pieces that were there before this purchase began, and are not any more: nothing in it pays for them.
+        """
         wanted = set(self._purchase.wanted)
-        missing = wanted
-        while missing:
+        again: set[int] = set()
+        lost: set[int] = set()
+        while True:
             self._tell(Step("verifying", len(wanted)))
-            found = self._output.held(wanted)
-            if not wanted - found:
+            missing = wanted - self._output.held(wanted)
+            self._held -= missing
+            lost |= {number for number in missing if not self._is_due(number)}
+            if missing <= lost:
                 break
-            if missing != wanted and missing & (wanted - found):
+            if missing & again:
                 raise StorageError(
                     "output-failed",
                     f"{self._purchase.output}: what was written to it is not what is read back",
                 )
-            missing = wanted - found
-            self._held &= found
-            for number in sorted(missing):
+            again |= missing - lost
+            for number in sorted(missing - lost):
                 self._fetch(number, "piece", _piece_body(number))
-        self._output.finish()
-        self._tell(Step("verified", len(wanted), self._sale.root.hex()))
+        if not lost:
+            self._output.finish()
+            self._tell(Step("verified", len(wanted), self._sale.root.hex()))
+        return lost
+
+    def _is_due(self, number: int) -> bool:
+        """Whether the seller owes a piece: it is free, or is among those that this purchase pays for."""
+        return self._sale.is_free(number) or number in self._purchase.bought
 
     def _settle(self) -> str:
         """Hand the settlement over; the txid that the seller answers with must be its own."""
         record = self._require_record()
+        facts = gather_facts(self._chain, record.terms)
+        if facts.spent_by is not None and record.status(facts) in (Status.SETTLING, Status.CLOSED):
+            self._tell(Step("settled", text=str(facts.spent_by)))
+            return str(facts.spent_by)
         result = party.settle(self._wallet, self._chain, record.terms.name)
         data = self._ask("settlement", bytes.fromhex(result["hex"]))
         closing = read_transaction(data)
@@ -378,14 +412,3 @@ class Buyer:
 
 def _piece_body(number: int) -> bytes:
     return json.dumps({"piece": number}).encode()
-
-
-def _refusal(body: bytes) -> Refusal:
-    """What the seller says instead; its words are cut, since it could fill the screen with them."""
-    try:
-        table: Any = json.loads(body)
-        slug, message, code = table["error"], table["message"], table["exit_code"]
-    except (ValueError, TypeError, KeyError, RecursionError):
-        slug, message, code = "unreadable", "no reason that can be read", 0
-    text = f"the seller refuses ({slug!s:.40}): {message!s:.200}"
-    return Refusal(NotPossible("seller-refused", text), passes=code in _PASSING)

@@ -6,12 +6,14 @@ what a killed process, a full disk or somebody else has done to the file is seen
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
+from threading import Event
 from types import TracebackType
 
 from mpchan import durability
@@ -20,6 +22,9 @@ from mpchan.errors import NotPossible, StorageError, UsageError
 from mpchan.market.hashing import verify_pieces
 
 SUFFIX = ".mpchan-part"
+
+_SYNC_SECONDS = 0.1
+"""So long what was written waits at most before it is brought to the disk."""
 
 Progress = Callable[[int], None]
 """Is told how many bytes more are done."""
@@ -46,7 +51,8 @@ def already_there(
         StorageError: ``output-failed``.
     """
     part = part_path(path)
-    begun = part.exists()
+    begun = os.path.lexists(part)
+    _refuse_both(path)
     try:
         descriptor = os.open(part if begun else path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
@@ -63,6 +69,17 @@ def already_there(
         return found
     finally:
         os.close(descriptor)
+
+
+def _refuse_both(path: Path) -> None:
+    """What stands in the final place beside a file that was begun is not ours, and would be overwritten in the end."""
+    part = part_path(path)
+    if os.path.lexists(path) and os.path.lexists(part):
+        raise UsageError(
+            "output-exists",
+            f"{path} exists beside {part.name}, which is to take its place",
+            hint="move one of them away",
+        )
 
 
 def _other_file(path: Path, sale: Sale) -> UsageError:
@@ -88,7 +105,6 @@ class Output:
 
     Raises:
         UsageError: ``output-exists``, a file of another length, or no file, stands there.
-        NotPossible: ``no-space``.
         StorageError: ``output-failed``.
     """
 
@@ -96,9 +112,11 @@ class Output:
         self.path = path
         self._sale = sale
         self._part = part_path(path)
+        _refuse_both(path)
         self._descriptor = _opened(self._place(), sale)
         self._background = ThreadPoolExecutor(2, thread_name_prefix="mpchan-output")
         self._syncing: Future[None] | None = None
+        self._sync_now = Event()
 
     def __enter__(self) -> Output:
         return self
@@ -106,12 +124,30 @@ class Output:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._sync_now.set()
         self._background.shutdown(wait=True)
         os.close(self._descriptor)
 
     def _place(self) -> Path:
         """The file to fill: what was begun, what stands there already, or a new one."""
-        return self.path if self.path.exists() and not self._part.exists() else self._part
+        alone = os.path.lexists(self.path) and not os.path.lexists(self._part)
+        return self.path if alone else self._part
+
+    def require_room(self, numbers: Iterable[int]) -> None:
+        """The disk has room for these pieces, which are still to come.
+
+        Raises:
+            NotPossible: ``no-space``.
+            StorageError: ``output-failed``.
+        """
+        try:
+            status, room = os.fstat(self._descriptor), os.fstatvfs(self._descriptor)
+        except OSError as error:
+            raise _failed(self._part, error) from error
+        missing = sum(self._sale.length_of(number) for number in numbers)
+        missing = min(missing, self._sale.length - status.st_blocks * 512)
+        if missing > room.f_bavail * room.f_frsize:
+            raise NotPossible("no-space", f"{self.path.parent} has no room for {missing} more bytes")
 
     # pieces ---------------------------------------------------------------------------------------
 
@@ -127,36 +163,51 @@ class Output:
         What is hashed is what is written: whoever sends it may change its mind in between.
 
         Args:
-            chunks: the data, at most the piece's length; a buffer may be used again for the next chunk.
+            chunks: the data, at most the piece's length; a buffer may be used again for the chunk after the next.
 
         Raises:
             StorageError: ``output-failed``.
         """
         digest, place, room = sha256(), self._sale.start_of(number), self._sale.length_of(number)
-        for chunk in chunks:
-            if len(chunk) > room:
-                return False
-            hashing = self._background.submit(digest.update, chunk)
-            try:
+        hashing: Future[None] | None = None
+        try:
+            for chunk in chunks:
+                if len(chunk) > room:
+                    return False
+                if hashing is None:
+                    self._sync_now.set()
+                else:
+                    hashing.result()
+                hashing = self._background.submit(digest.update, chunk)
                 durability.write_at(self._descriptor, chunk, place)
-            except OSError as error:
-                raise _failed(self._part, error) from error
-            finally:
+                place, room = place + len(chunk), room - len(chunk)
+                progress(len(chunk))
+        except OSError as error:
+            raise _failed(self._part, error) from error
+        finally:
+            if hashing is not None:
                 hashing.result()
-            place, room = place + len(chunk), room - len(chunk)
-            progress(len(chunk))
         if room or digest.digest() != self._sale.hashes[number - 1]:
             return False
         self._sync_behind()
         return True
 
     def _sync_behind(self) -> None:
-        """Bring what was written to the disk while the next piece is paid for; the piece before is there by then."""
+        """Bring what was written to the disk while the next piece comes; the piece before is there by then.
+
+        The payment in between is small and has to be on the disk first: it would have to wait for all of the piece.
+        """
         self._wait_for_sync()
-        self._syncing = self._background.submit(durability.sync, self._descriptor)
+        self._sync_now = Event()
+        self._syncing = self._background.submit(self._sync, self._sync_now)
+
+    def _sync(self, now: Event) -> None:
+        now.wait(_SYNC_SECONDS)
+        durability.sync(self._descriptor)
 
     def _wait_for_sync(self) -> None:
         syncing, self._syncing = self._syncing, None
+        self._sync_now.set()
         try:
             if syncing is not None:
                 syncing.result()
@@ -171,7 +222,7 @@ class Output:
         Raises:
             StorageError: ``output-failed``.
         """
-        if not self._part.exists():
+        if not os.path.lexists(self._part):
             self._rename(self.path, self._part)
 
     def finish(self) -> None:
@@ -185,7 +236,9 @@ class Output:
             durability.sync(self._descriptor)
         except OSError as error:
             raise _failed(self._part, error) from error
-        if self._part.exists():
+        if os.path.lexists(self._part):
+            if os.path.lexists(self.path):
+                raise _failed(self.path, FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)))
             self._rename(self._part, self.path)
 
     def _rename(self, source: Path, target: Path) -> None:
@@ -206,10 +259,6 @@ def _opened(path: Path, sale: Sale) -> int:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_size not in (0, sale.length):
             raise _other_file(path, sale)
-        room = os.fstatvfs(descriptor)
-        missing = sale.length - status.st_blocks * 512
-        if missing > room.f_bavail * room.f_frsize:
-            raise NotPossible("no-space", f"{path.parent} has no room for {missing} more bytes")
         if status.st_size == 0:
             durability.cut(descriptor, sale.length)
     except OSError as error:

@@ -6,17 +6,18 @@ from pathlib import Path
 
 from mpchan.bitcoin.script import key_to_p2wpkh_script, script_to_p2wsh_script
 from mpchan.chain.base import Chain
-from mpchan.channel import payer
+from mpchan.channel.facts import Status
 from mpchan.channel.offer import Offer
 from mpchan.channel.opening import default_delay_rules, offer_rules, refund_lock_time
 from mpchan.channel.rules import enforce
-from mpchan.channel.sale import Sale, pieces_from_text, pieces_text, sale_of
+from mpchan.channel.sale import Sale, pieces_from_text, pieces_text, published_sale
 from mpchan.channel.terms import close_reserve
 from mpchan.errors import UsageError
 from mpchan.market.output import Progress, already_there
+from mpchan.market.standing import is_begun, live_channel, opened_for
+from mpchan.party import payer as party
 from mpchan.party.common import ENDED, Result, facts_if_any, tip_for
 from mpchan.party.fees import estimated_rate
-from mpchan.party.payer_rules import opened_under
 from mpchan.transport.base import new_session
 from mpchan.units import Amount
 from mpchan.values import frozen, replace
@@ -36,8 +37,9 @@ class Quote:
         held: the pieces that are in the file already.
         goes_on: the channel is funded: the money was locked when somebody agreed to it.
         reserve: what the close may cost, on top of the capacity.
-        funding_fee: about what the funding costs: of one coin, with change.
-        refund_at: of a channel that is opened now.
+        funding_fee: about what the funding costs: of one coin, with change; 0 where it is paid already.
+        refund_at: of its channel, or of one that is opened now.
+        locked_at_most: from now until then; empty where it goes on.
     """
 
     purchase: Purchase
@@ -76,55 +78,78 @@ def quote(
     Raises:
         Refused: ``wrong-network``, ``fee-rate-low``, ``fee-rate-high``, ``refund-delay``.
         ParseError: ``malformed-sale``, ``malformed-pieces``.
-        NotPossible: ``nothing-sold``.
+        NotPossible: ``nothing-sold``, ``made-out``.
         UsageError: ``other-purchase``, ``output-exists``.
+        StorageError: ``purchase-damaged``, ``output-failed``; the channel's own.
     """
-    sale = sale_of(published)
+    sale = published_sale(published)
+    asked = None if pieces is None else pieces_from_text(pieces, sale.count)
+    purchase, held = _purchase(wallet, chain, published, output, asked, progress)
+    record = live_channel(wallet, purchase)
+    capacity, reserve = sale.price_of(len(purchase.bought)), close_reserve(published, _ANY_SCRIPT)
+    if record is not None and is_begun(record):  # what the chain costs now is no reason to leave it half-way
+        refund_at = str(record.terms.refund_lock_time)
+        return Quote(purchase, sale, held, True, capacity, reserve, Amount(0), refund_at, "")
     limits = wallet.config.limits
     enforce(offer_rules(published, wallet.network.name, limits, chain.min_fee_rate()))
     delay = enforce(default_delay_rules(published, limits))
-    going = _still_going(wallet, chain, published, str(output))
-    asked = None if pieces is None else pieces_from_text(pieces, sale.count)
-    if going is not None and asked not in (None, going.wanted):
-        raise UsageError(
-            "other-purchase",
-            f"a purchase of the pieces {pieces_text(going.wanted)} into {output} is not finished yet",
-            hint="let it finish first: the same command without --pieces goes on with it",
-        )
-    wanted = going.wanted if going is not None else asked or tuple(range(1, sale.count + 1))
-    held = already_there(output, sale, wanted, progress)
-    if going is None:
-        bought = tuple(number for number in wanted if number not in held and not sale.is_free(number))
-        going = Purchase(new_session(), published, str(output), wanted, bought)
     rate, _ = estimated_rate(chain, limits, "the funding")
     tip = tip_for(chain, published.lock_time_unit)
     return Quote(
-        going,
+        purchase,
         sale,
-        frozenset(held),
-        _is_funded(wallet, going),
-        sale.price_of(len(going.bought)),
-        close_reserve(published, _ANY_SCRIPT),
+        held,
+        False,
+        capacity,
+        reserve,
         rate.fee(spend_vsize(1, [script_to_p2wsh_script(b""), _ANY_SCRIPT])),
         str(refund_lock_time(published, tip, None, limits)),
         f"{delay} {published.lock_time_unit}",
     )
 
 
-def _is_funded(wallet: Wallet, purchase: Purchase) -> bool:
-    records = [] if purchase.own is None else opened_under(wallet, purchase.own)
-    begun = (payer.Opening, payer.Secured, payer.Abandoned)
-    return any(not isinstance(record.state, begun) for record in records)
-
-
-def _still_going(wallet: Wallet, chain: Chain, published: Offer, output: str) -> Purchase | None:
-    """The unfinished purchase; one whose channel has ended is over, and what is missing takes another channel."""
+def _purchase(
+    wallet: Wallet,
+    chain: Chain,
+    published: Offer,
+    output: Path,
+    asked: tuple[int, ...] | None,
+    progress: Progress,
+) -> tuple[Purchase, frozenset[int]]:
+    """The purchase that goes on, or a new one; and which of its pieces are there already."""
+    sale = published_sale(published)
     purchases = Purchases(wallet.directory)
-    going = purchases.going(published, output)
-    if going is None or going.own is None:
-        return going
-    for record in opened_under(wallet, going.own):
-        if record.status(facts_if_any(chain, record.terms)) in ENDED:
-            purchases.save(replace(going, done=True))
-            return None
-    return going
+    going = purchases.going(published, str(output))
+    if going is not None:
+        held = already_there(output, sale, going.wanted, progress)
+        if not _is_over(wallet, chain, going, held):
+            if asked not in (None, going.wanted):
+                raise UsageError(
+                    "other-purchase",
+                    f"a purchase of the pieces {pieces_text(going.wanted)} into {output} is not finished yet",
+                    hint="let it finish first: the same command without --pieces goes on with it",
+                )
+            return going, frozenset(held)
+        purchases.save(replace(going, done=True))
+    wanted = asked or tuple(range(1, sale.count + 1))
+    held = already_there(output, sale, wanted, progress)
+    bought = tuple(number for number in wanted if number not in held and not sale.is_free(number))
+    return Purchase(new_session(), published, str(output), wanted, bought), frozenset(held)
+
+
+def _is_over(wallet: Wallet, chain: Chain, going: Purchase, held: set[int]) -> bool:
+    """Whether an unfinished purchase comes to no good end any more; what is missing takes another one.
+
+    Its channel has ended, and the seller owes nothing in it; or it has no channel yet, and would pay for what has come
+    here in some other way meanwhile.
+    """
+    record = live_channel(wallet, going)
+    needless = bool(held & set(going.bought))
+    if record is None:
+        return needless or bool(opened_for(wallet, going))
+    if not is_begun(record) and needless:
+        party.abandon(wallet, chain, record.terms.name)
+        return True
+    status = record.status(facts_if_any(chain, record.terms))
+    owed = set(going.bought[: record.paid.sat // published_sale(going.published).price.sat]) - held
+    return status in ENDED and not (status is Status.CLOSED and owed)

@@ -22,20 +22,20 @@ from mpchan.channel.refund_request import requested_keys_rules
 from mpchan.channel.rules import enforce
 from mpchan.channel.sale import Sale, sale_of
 from mpchan.channel.scheme import scheme_of
-from mpchan.errors import MpchanError, NotPossible, ParseError, Refused
+from mpchan.errors import ChainError, MpchanError, NotPossible, ParseError, Refused, StorageError, TooEarly
 from mpchan.market.hashing import FileHashes, same_file
 from mpchan.party import payee as party
-from mpchan.party.common import Result, read_psbt, read_transaction
+from mpchan.party.common import Result, gather_facts, read_psbt, read_transaction
 from mpchan.party.payee_rules import own_channel_rules
-from mpchan.party.selling import Wish, answer_wish, offers_by_buyer, read_table
+from mpchan.party.selling import Wish, answer_wish, made_out_offers, read_table
 from mpchan.transport.base import Answer, Message, Piece, Request, refusal
 from mpchan.units import Amount
-from mpchan.values import frozen
+from mpchan.values import frozen, replace
 from mpchan.wallet.payee_record import PayeeRecord
 from mpchan.wallet.wallet import OwnOffer, Wallet, channel_name
 
 MOST_UNUSED = 1_000
-"""Offers that were made out and serve no channel yet; whoever only asks cannot fill the disk."""
+"""Offers that were made out and have brought no payment yet; whoever only asks cannot fill the disk."""
 
 
 class BugRefusal(MpchanError):
@@ -104,8 +104,13 @@ class Seller:
         self._hashes = hashes
         self._tell = tell
         self.sale: Sale = sale_of(published.offer)
-        self._offers = offers_by_buyer(wallet, published.offer)
         self._known: dict[str, tuple[str, Sale]] = {}  # by session: the channel's name, and what it sells
+        self._offers: dict[str, str] = {}  # by session: the id of the offer that was made out to it
+        self._unused: set[str] = set()  # sessions that have paid nothing yet
+        for session, own in made_out_offers(wallet, published.offer):
+            self._offers[session] = own.offer.offer_id
+            if not self._has_paid(own):
+                self._unused.add(session)
 
     # one request ----------------------------------------------------------------------------------
 
@@ -134,7 +139,7 @@ class Seller:
         known = self._known.get(request.session)
         channel = None if known is None else known[0][:16]
         self._tell(Event(request.kind, request.session, channel, error=error))
-        return refusal(error)
+        return refusal(_for_the_buyer(error))
 
     # opening --------------------------------------------------------------------------------------
 
@@ -143,20 +148,16 @@ class Seller:
         if wish.buyer != request.session:
             raise Refused("other-session", "the wish is of another session")
         known = self._offers.get(request.session)
-        if known is None:
-            self._refuse_crowd()
+        if known is None and len(self._unused) >= MOST_UNUSED:
+            raise NotPossible(
+                "too-many-offers", f"{len(self._unused)} buyers with offers have paid nothing yet"
+            )
         self._require_file()
         own = answer_wish(self._wallet, self._published, wish, known)
-        self._offers[request.session] = own.offer.offer_id
+        if known is None:
+            self._offers[request.session] = own.offer.offer_id
+            self._unused.add(request.session)
         return Message(own.offer.to_toml().encode()), Event("offer", request.session)
-
-    def _refuse_crowd(self) -> None:
-        waiting = len(self._offers) - len(self._known)
-        if waiting < MOST_UNUSED:
-            return
-        unused = [offer for offer in self._offers.values() if self._wallet.load_offer(offer).used_by is None]
-        if len(unused) >= MOST_UNUSED:
-            raise NotPossible("too-many-offers", f"{len(unused)} offers wait for their buyers already")
 
     def _refund(self, request: Request) -> tuple[Answer, Event]:
         psbt = read_psbt(request.body)
@@ -186,8 +187,9 @@ class Seller:
         self._require_even(psbt, record, sale)
         if not self._is_held(psbt, record):
             self._require_time(record)
-            self._require_file()
+        self._require_file()
         result = party.accept(self._wallet, self._chain, psbt)
+        self._unused.discard(request.session)
         paid = Amount(result["paid_sat"])
         number = sale.paid_pieces(paid)[-1]
         received = Amount(result["received_sat"])
@@ -233,15 +235,37 @@ class Seller:
         paid = payee.received_total(record.state)
         if number not in sale.paid_pieces(paid):
             raise NotPossible("piece-unpaid", f"{paid} were paid, which does not pay for piece {number}")
+        if number not in sale.paid_pieces(self._collectable(record)):
+            raise TooEarly(
+                "settlement-unconfirmed",
+                f"piece {number} is paid for by a settlement that no block holds yet",
+            )
         self._require_file()
         return self._part(number), Event("piece", request.session, name[:16], number, paid)
+
+    def _collectable(self, record: PayeeRecord) -> Amount:
+        """What nobody can take back.
+
+        The best update is that: it is final before the refund is. What a settlement pays on top of it counts once the
+        chain has it deep enough: it may come so late that the refund gets into a block first.
+        """
+        best = payee.best_of(record.state)
+        sure = Amount(0) if best is None else best.paid
+        settlement = record.state.settlement if isinstance(record.state, payee.Closing) else None
+        if settlement is None or settlement.paid == sure:
+            return sure
+        facts = gather_facts(self._chain, record.terms)
+        settled = facts.spent_by == settlement.transaction.txid
+        deep = facts.spend_confirmations >= record.terms.offer.min_confirmations
+        return settlement.paid if settled and deep else sure
 
     def _part(self, number: int) -> Piece:
         return Piece(self._file, self.sale.start_of(number), self.sale.length_of(number))
 
     def _settlement(self, request: Request) -> tuple[Answer, Event]:
         psbt = read_psbt(request.body)
-        name, _ = self._named(request.session, psbt)
+        name, sale = self._named(request.session, psbt)
+        self._require_even(psbt, enforce(own_channel_rules(self._wallet, name)), sale)
         result = party.settle(self._wallet, self._chain, psbt)
         event = Event("settlement", request.session, name[:16], paid=Amount(result["paid_sat"]))
         return Message(bytes.fromhex(result["hex"])), event
@@ -260,8 +284,19 @@ class Seller:
             own = self._own_offer(session)
             if own.used_by is None or not self._wallet.has_channel(own.used_by):
                 raise NotPossible("unknown-session", f"session {session} has no channel yet")
-            self._known[session] = channel_name(own.used_by), sale_of(own.offer)
+            # of the manifest, which may be large, one copy serves all
+            sale = replace(self.sale, buyer=session, sold=sale_of(own.offer).sold)
+            self._known[session] = channel_name(own.used_by), sale
         return self._known[session]
+
+    def _has_paid(self, own: OwnOffer) -> bool:
+        """Whether an offer's channel holds a payment; one that cannot be read is taken for such a one."""
+        if own.used_by is None or not self._wallet.has_channel(own.used_by):
+            return False
+        try:
+            return bool(self._wallet.load_channel(channel_name(own.used_by)).paid)
+        except StorageError:
+            return True
 
     def _named(self, session: str, psbt: Psbt) -> tuple[str, Sale]:
         """The same, where a message spends that channel's funding."""
@@ -286,3 +321,10 @@ class Seller:
                 f"{self._file.name} is not the file any more that was put on sale",
                 hint="put it back, or start the sale again",
             )
+
+
+def _for_the_buyer(error: MpchanError) -> MpchanError:
+    """What a buyer learns of an error: of our disk, our chain and our mistakes that there is one, and no more."""
+    if isinstance(error, (StorageError, ChainError, BugRefusal)):
+        return type(error)(error.slug, "the seller cannot do it now, for reasons of its own")
+    return error

@@ -6,10 +6,12 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+from mpchan.errors import StorageError
 from mpchan.market.seller import Seller
 from mpchan.party.common import ENDED
 from mpchan.party.watch import Round, Sight, Watcher
-from mpchan.transport.base import Inbox
+from mpchan.transport.base import Inbox, Request
+from mpchan.values import replace
 
 _SHORTEST_PAUSE = 0.001
 _LONGEST_PAUSE = 0.1
@@ -29,6 +31,9 @@ def serve(
 ) -> None:
     """Answer buyers until it is enough. All of it happens in the thread that calls this.
 
+    A mailbox that cannot be used is an alarm of the next round, and no end: the channels need their watcher, and the
+    other buyers their pieces.
+
     Args:
         interval: seconds between two rounds of the watcher.
         wake: set by an inbox in which something has come.
@@ -44,15 +49,32 @@ def serve(
                 inbox.forget(session)
         tell_channel(sight)
 
+    trouble: list[StorageError] = []
+
+    def requests_of(inbox: Inbox) -> list[Request]:
+        try:
+            return inbox.waiting()
+        except StorageError as error:
+            trouble[:] = [error]
+            return []
+
+    def answer(inbox: Inbox, request: Request) -> None:
+        try:
+            inbox.answer(request, seller.answer(request))
+        except StorageError as error:  # the buyer will ask again
+            trouble[:] = [error]
+
     pause, next_round = _SHORTEST_PAUSE, 0.0
     while not stop():
         if time.monotonic() >= next_round:
-            tell_round(watcher.round(look_after))
+            done = watcher.round(look_after)
+            tell_round(replace(done, alarm=trouble[0]) if trouble and done.alarm is None else done)
+            trouble.clear()
             next_round = time.monotonic() + interval
         answered = 0
         for inbox in inboxes:
-            for request in inbox.waiting():
-                inbox.answer(request, seller.answer(request))
+            for request in requests_of(inbox):
+                answer(inbox, request)
                 answered += 1
         pause = _SHORTEST_PAUSE if answered else min(pause * 1.2, _LONGEST_PAUSE)
         wake.wait(min(pause, max(0.0, next_round - time.monotonic())))

@@ -30,11 +30,14 @@ def stake_text(
         )
     delivered = price.sat * held
     owed = max(0, record.paid.sat - delivered)
-    lost = f"{owed} sat are lost at most, the price of one piece" if owed else "nothing is lost"
+    count = owed // price.sat
+    whole = "the price of one piece" if count == 1 else f"the price of {count} pieces"
+    lost = f"{owed} sat are lost at most, {whole}" if owed else "nothing is lost"
     terms = record.terms
     back = (terms.capacity - record.paid).sat
     if closed:
-        return f"{said}{lost}; the close pays the other {back} sat back"
+        rest = "the same command buys the rest in another channel"
+        return f"{said}{lost}; the close pays the other {back} sat back; {rest}"
     if not back:
         return f"{said}{lost}; {_ON}"
     return (

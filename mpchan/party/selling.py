@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mpchan.bitcoin.script import dust_limit
 from mpchan.chain.base import Chain
 from mpchan.channel.offer import Offer
-from mpchan.channel.sale import Sale, is_session, made_out_terms, pieces_from_text, sale_of
+from mpchan.channel.sale import (
+    Sale,
+    is_session,
+    made_out_terms,
+    pieces_from_text,
+    published_sale,
+    sale_of,
+    voucher_digest,
+)
 from mpchan.errors import NotPossible, ParseError, Refused, StorageError
 from mpchan.party.common import Result
 from mpchan.party.payee import new_offer, offered, set_rate
 from mpchan.values import frozen, replace
 from mpchan.wallet.config import offer_defaults
 from mpchan.wallet.wallet import OwnOffer, Wallet
+
+_OFFER_ID = re.compile(r"[0-9a-f]{16}", re.ASCII)
 
 
 @frozen
@@ -46,7 +57,8 @@ class Wish:
         """
         table = read_table(data, ("offer_id", "buyer", "pieces"))
         values = [table[key] for key in ("offer_id", "buyer", "pieces")]
-        if not all(type(value) is str for value in values) or not is_session(values[1]):
+        texts = all(type(value) is str for value in values)
+        if not texts or _OFFER_ID.fullmatch(values[0]) is None or not is_session(values[1]):
             raise ParseError(
                 "malformed-request", "a wish holds an offer's id, a session and pieces, each as text"
             )
@@ -123,45 +135,31 @@ def _collectable(offer: Offer) -> Offer:
 
 def published_offers(wallet: Wallet) -> list[OwnOffer]:
     """The own offers that sell something and are made out to nobody, sorted by id."""
-    found = []
-    for own in _offers_of_sales(wallet):
-        if sale_of(own.offer).buyer is None:
-            found.append(own)
-    return found
+    return [own for own, sale in _offers_of_sales(wallet) if sale.buyer is None]
 
 
-def offers_by_buyer(wallet: Wallet, published: Offer) -> dict[str, str]:
-    """The ids of the offers that were made out under a published one, by the buyer's session."""
+def made_out_offers(wallet: Wallet, published: Offer) -> Iterator[tuple[str, OwnOffer]]:
+    """The offers that were made out under a published one, each with the buyer's session.
+
+    They come one at a time: each holds the whole manifest, and there may be a thousand.
+    """
     root = sale_of(published).root
-    found = {}
-    for own in _offers_of_sales(wallet):
-        sale = sale_of(own.offer)
-        if (
-            sale.buyer is not None
-            and sale.root == root
-            and published.payee_key.verify(*_voucher(own.offer, sale))
-        ):
-            found[sale.buyer] = own.offer.offer_id
-    return found
+    for own, sale in _offers_of_sales(wallet):
+        if sale.buyer is None or sale.root != root:
+            continue
+        if published.payee_key.verify(sale.voucher or b"", voucher_digest(own.offer)):
+            yield sale.buyer, own
 
 
-def _voucher(offer: Offer, sale: Sale) -> tuple[bytes, bytes]:
-    from mpchan.channel.sale import voucher_digest
-
-    return sale.voucher or b"", voucher_digest(offer)
-
-
-def _offers_of_sales(wallet: Wallet) -> list[OwnOffer]:
-    """Own offers with a manifest; a damaged one serves nobody."""
-    found = []
+def _offers_of_sales(wallet: Wallet) -> Iterator[tuple[OwnOffer, Sale]]:
+    """Own offers with a manifest; one that is damaged, or sells something else, is none of them."""
     for offer_id in wallet.offer_ids():
         try:
             own = wallet.load_offer(offer_id)
-        except StorageError:
+            sale = sale_of(own.offer)
+        except (StorageError, NotPossible, ParseError):
             continue
-        if own.offer.sale is not None and "merkle_root" in own.offer.sale:
-            found.append(own)
-    return found
+        yield own, sale
 
 
 def make_out(wallet: Wallet, published: OwnOffer, buyer: str, sold: tuple[int, ...]) -> OwnOffer:
@@ -187,12 +185,13 @@ def offer_for(wallet: Wallet, data: bytes) -> Result:
 
     Raises:
         ParseError: ``malformed-request``, ``malformed-pieces``, ``malformed-sale``.
-        Refused: ``other-sale``, ``wish-changed``.
+        Refused: ``wish-changed``.
+        NotPossible: ``unknown-offer``, ``nothing-sold``, ``made-out``.
     """
     wish = Wish.from_bytes(data)
     own = wallet.load_offer(wish.offer_id)
-    known = offers_by_buyer(wallet, own.offer).get(wish.buyer)
-    return offered(answer_wish(wallet, own, wish, known).offer)
+    known = {buyer: made.offer.offer_id for buyer, made in made_out_offers(wallet, own.offer)}
+    return offered(answer_wish(wallet, own, wish, known.get(wish.buyer)).offer)
 
 
 def answer_wish(wallet: Wallet, published: OwnOffer, wish: Wish, known: str | None) -> OwnOffer:
@@ -204,11 +203,11 @@ def answer_wish(wallet: Wallet, published: OwnOffer, wish: Wish, known: str | No
     Raises:
         ParseError: ``malformed-pieces``, ``malformed-sale``.
         Refused: ``other-sale``; ``wish-changed``, one session stands for one wish.
+        NotPossible: ``nothing-sold``, ``made-out``.
     """
     if wish.offer_id != published.offer.offer_id:
         raise Refused("other-sale", f"offer {wish.offer_id!r:.40} is not on sale here")
-    sale = sale_of(published.offer)
-    sold = pieces_from_text(wish.pieces, sale.count)
+    sold = pieces_from_text(wish.pieces, published_sale(published.offer).count)
     if known is None:
         return make_out(wallet, published, wish.buyer, sold)
     own = wallet.load_offer(known)

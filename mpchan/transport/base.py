@@ -154,7 +154,8 @@ class Arrival:
     def chunks(self, size: int = CHUNK_BYTES) -> Iterator[memoryview]:
         """The data of a piece in their order, once; together at most ``length`` bytes, and fewer where there are fewer.
 
-        Each chunk stands in the same memory as the one before it, which is gone then.
+        Each chunk stands in the memory of the one before the last, which is gone then: one can be worked on while the
+        next one comes.
 
         Args:
             size: of a chunk in bytes; the last one may be shorter.
@@ -163,12 +164,13 @@ class Arrival:
             TooEarly: ``peer-silent``: they stopped coming.
             StorageError: ``mailbox-unusable``.
         """
-        buffer = memoryview(bytearray(min(size, self._left)))
+        buffer, other = (memoryview(bytearray(min(size, self._left))) for _ in range(2))
         while self._left:
             chunk = self._fill(buffer[: min(len(buffer), self._left)])
             if not chunk:
                 return
             yield chunk
+            buffer, other = other, buffer
 
     def _fill(self, buffer: memoryview) -> memoryview:
         """The beginning of the buffer, as far as there is something to put there."""

@@ -11,6 +11,9 @@ ends with a line feed: without it the file is still being written, say by a shel
 mpchan itself writes under another name, which begins with a dot, and renames. Nothing is synced to the disk: what a
 crash of the machine takes is asked for again.
 
+Whoever may write into ``to-payee`` may ask in the name of any session that can be seen there: what is asked has to be
+signed where that matters, and buyers who do not trust each other have a mailbox each.
+
 A name is never taken from the folder. It is read into its parts by one pattern, and the path that is opened is made of
 these parts anew; what does not fit the pattern is not seen. That leaves the programs that carry the folders from one
 machine to another their own files.

@@ -43,6 +43,7 @@ MAX_HELLO_BYTES = 64
 """Of any version."""
 
 _PART_BYTES = 1 << 16
+_SLACK_SECONDS = 0.02
 _LAST_SECONDS, _LAST_BYTES = 2.0, 2 * MAX_BODY_BYTES
 
 
@@ -82,13 +83,14 @@ class Stream:
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
+        self._seconds = -1.0
         self._closing = threading.Lock()
 
     def send(self, data: bytes | memoryview, deadline: float) -> None:
         """Send all of it."""
         view = memoryview(data)
         while view:
-            self._socket.settimeout(_left(deadline))
+            self._limit(deadline)
             view = view[durability.step("emit", self._socket.send, view) :]
 
     def header(self, deadline: float, seconds: float) -> tuple[int, int]:
@@ -116,11 +118,20 @@ class Stream:
 
     def receive_into(self, view: memoryview, deadline: float) -> int:
         """Put what comes next into a buffer; how many bytes, at least one."""
-        self._socket.settimeout(_left(deadline))
+        self._limit(deadline)
         count = self._socket.recv_into(view)
         if not count:
             raise ConnectionError("the connection was closed")
         return count
+
+    def _limit(self, deadline: float) -> None:
+        """Let the next operation take until then, or hardly longer: each change is a call of the system."""
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("no progress in time")
+        if not left <= self._seconds <= left + _SLACK_SECONDS:
+            self._socket.settimeout(left)
+            self._seconds = left
 
     def _fill(self, view: memoryview, deadline: float) -> None:
         while view:
@@ -147,15 +158,3 @@ class Stream:
         """Close the connection."""
         with self._closing:  # its number may be another file's afterwards
             self._socket.close()
-
-
-def _left(deadline: float) -> float:
-    """The seconds until then.
-
-    Raises:
-        TimeoutError: there are none.
-    """
-    seconds = deadline - time.monotonic()
-    if seconds <= 0:
-        raise TimeoutError("no progress in time")
-    return seconds

@@ -42,6 +42,9 @@ _COPIES_AT_ONCE = 4
 _REQUESTS_AT_ONCE = 64
 """What one look into the folder brings at most: their bodies are in memory."""
 
+_FORGOTTEN_SECONDS = 600.0
+"""A piece for a session that has ended waits so long: its buyer may be about to read it."""
+
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.001, 0.25
 _PAUSE_GROWS = 1.2
 
@@ -64,10 +67,12 @@ class MailboxInbox:
         self._answers.prepare(own=True)
         self._answers.discard_leftovers()
         self._lock = threading.Lock()
-        self._held: set[Name] = set(self._answers.names())
+        now = time.monotonic()
+        self._held: dict[Name, float] = dict.fromkeys(self._answers.names(), now)
         self._done: dict[str, int] = {}
         for name in self._held:
             self._done[name.session] = max(name.number, self._done.get(name.session, 0))
+        self._forgotten: set[str] = set()
         self._unfinished: dict[Name, object] = {}
         self._copies: dict[str, _Copy] = {}
         self._pool: ThreadPoolExecutor | None = None
@@ -97,12 +102,8 @@ class MailboxInbox:
             self._put(Name(request.session, request.number, kind), answer.body)
 
     def forget(self, session: str) -> None:
-        """A piece that nobody has taken goes; a short answer stays until it has been taken."""
-        if session in self._copies:
-            self._copies[session].broken_off.set()
-        with self._lock:
-            pieces = [name for name in self._held if name.session == session and name.kind == PIECE]
-        self._drop(pieces)
+        """A piece that nobody takes goes after a while; a short answer stays until it has been taken."""
+        self._forgotten.add(session)
 
     def busy(self) -> bool:
         """Whether a piece is still being copied."""
@@ -134,6 +135,7 @@ class MailboxInbox:
             self._unfinished[name] = stamp
             return []
         self._done[name.session] = name.number
+        self._forgotten.discard(name.session)
         return [Request(name.session, name.number, name.kind.removesuffix(".hex"), body)]
 
     def _refuse(self, name: Name, reason: str) -> list[Request]:
@@ -146,9 +148,7 @@ class MailboxInbox:
     def _tidy(self, newest: dict[str, Name]) -> None:
         """Let go of what no request asks for any more."""
         numbers = {session: name.number for session, name in newest.items()}
-        with self._lock:
-            past = [name for name in self._held if numbers.get(name.session) != name.number]
-        self._drop(past)
+        self._drop(numbers)
         for session, copy in list(self._copies.items()):
             if numbers.get(session) != copy.number:
                 copy.broken_off.set()
@@ -168,13 +168,23 @@ class MailboxInbox:
 
     def _hold(self, name: Name) -> None:
         with self._lock:
-            self._held.add(name)
+            self._held[name] = time.monotonic()
 
-    def _drop(self, names: list[Name]) -> None:
-        for name in names:
-            self._answers.discard(name)
+    def _drop(self, numbers: dict[str, int]) -> None:
+        """Delete the answers to other requests than these, and pieces that nobody seems to take."""
+        limit = time.monotonic() - _FORGOTTEN_SECONDS
         with self._lock:
-            self._held.difference_update(names)
+            past = [
+                name
+                for name, since in self._held.items()
+                if numbers.get(name.session) != name.number
+                or (name.kind == PIECE and name.session in self._forgotten and since <= limit)
+            ]
+            for name in past:
+                del self._held[name]
+        for name in past:
+            self._answers.discard(name)
+        self._forgotten &= numbers.keys()
 
     def _begin(self, request: Request, piece: Piece) -> None:
         """Let a piece be copied."""

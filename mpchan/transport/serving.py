@@ -12,10 +12,20 @@ import socket
 import threading
 import time
 from contextlib import suppress
+from typing import Union
 
 from mpchan.errors import MpchanError, ParseError, TooEarly
 from mpchan.transport import frames
-from mpchan.transport.base import MAX_BODY_BYTES, Answer, Message, Piece, Request, file_changed, refusal
+from mpchan.transport.base import (
+    MAX_BODY_BYTES,
+    Answer,
+    Message,
+    Piece,
+    Refusal,
+    Request,
+    file_changed,
+    refusal,
+)
 from mpchan.transport.frames import HEADER, REQUEST_KINDS, Stream
 
 _READ_BYTES = 1 << 18
@@ -203,8 +213,7 @@ class Conversation:
         self._desk.sent(self)
         return True
 
-    def _send(self, answer: Answer) -> None:
-        assert not isinstance(answer, Piece)
+    def _send(self, answer: Union[Message, Refusal]) -> None:
         code = frames.MESSAGE if isinstance(answer, Message) else frames.REFUSAL
         self._stream.send(frames.frame(code, answer.body), time.monotonic() + self._stall)
 

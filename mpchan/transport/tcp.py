@@ -230,15 +230,15 @@ class TcpLine:
                 return self._exchange(request, deadline, patience)
             except (OSError, UnicodeError) as error:
                 self.close()
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    raise self._silent(patience, words(error)) from error
+                failure = error
             except BaseException:
                 self.close()
                 raise
             if fresh:
-                time.sleep(min(pause, left))
+                time.sleep(max(0.0, min(pause, deadline - time.monotonic())))
                 pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+            if time.monotonic() >= deadline:
+                raise self._silent(patience, words(failure)) from failure
 
     def _exchange(self, request: Request, deadline: float, patience: float) -> Arrival:
         data = frames.frame(REQUEST_CODES[request.kind], request.body)

@@ -247,8 +247,14 @@ STORIES = (
     *(COPIED, SEALED),
 )
 
-WRITE_NOTHING = {"balance", "demo", "history", "inspect", "list", "regtest status", "show", "verify", "wait"}
+WRITE_NOTHING = {
+    *("balance", "demo", "history", "inspect", "list", "plan", "regtest status", "show", "verify", "wait"),
+}
 """Commands that only look; the demo's play money goes with its process."""
 
 SHORT_FORMS = {"pay", "refund", "settle"}
 """Commands of one of the two groups under another name."""
+
+ELSEWHERE = {"payee sell", "payer buy"}
+"""Two programs that go on for long and wait for each other: ``tests/market`` breaks them off, at each step of a sale
+(``test_crash_points``) and as processes at any moment (``test_killed_processes``)."""

@@ -1,0 +1,36 @@
+"""What a seller says instead of an answer."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from mpchan.errors import NotPossible
+from mpchan.values import frozen
+
+_PASSING = (6, 7, 8)
+"""Exit codes of refusals that may pass by themselves: too early, a lock that is held, a chain out of reach."""
+
+
+@frozen
+class Refusal:
+    """A refusal as the buyer takes it.
+
+    Attributes:
+        passes: whether the same request may get another answer later.
+    """
+
+    error: NotPossible
+    passes: bool
+
+
+def read_refusal(body: bytes) -> Refusal:
+    """What the seller says; its words are cut and made harmless, since it could do anything to a terminal with them."""
+    try:
+        table: Any = json.loads(body)
+        slug, message, code = table["error"], table["message"], table["exit_code"]
+        said = f"({slug!s:.40}): {message!s:.200}"
+    except (ValueError, TypeError, KeyError, RecursionError):
+        said, code = "(unreadable): no reason that can be read", 0
+    shown = "".join(mark if mark.isprintable() else "?" for mark in said)
+    return Refusal(NotPossible("seller-refused", f"the seller refuses {shown}"), passes=code in _PASSING)
