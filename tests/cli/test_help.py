@@ -53,6 +53,20 @@ OPTIONS: dict[str, set[str]] = {
     "fsck": CHANNEL | {"--repair"},
     "wait": CHAIN | CHANNEL | {"--for", "--timeout"},
     "watch": {"--once", "--interval"},
+    "plan": {
+        "--price",
+        "--price-per-piece",
+        "--pieces",
+        "--piece-size",
+        "--free-pieces",
+        "--fee-rate",
+        "--lock-time-unit",
+        "--refund-delay",
+        "--settle-window",
+        "--step",
+        "--min-confirmations",
+        "--tip",
+    },
     "payee offer": OUTPUT
     | {
         "--like",
@@ -80,8 +94,7 @@ OPTIONS: dict[str, set[str]] = {
         "--buyers",
         "--interval",
     },
-    "payer buy": OUTPUT
-    | {"--pieces", "--mailbox", "--connect", "--patience", "--refund-out", "--yes"},
+    "payer buy": OUTPUT | {"--pieces", "--mailbox", "--connect", "--patience", "--refund-out", "--yes"},
     "payee export-latest": OUTPUT | CHANNEL,
     "payer sync": CHANNEL | {"--nothing-newer"},
     "payer open": CHAIN
