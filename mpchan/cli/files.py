@@ -22,28 +22,32 @@ _WALLETS_OWN = (
 AGAIN = "it is safe to run the same command again"
 
 
-def read_input(name: str) -> bytes:
+def read_input(name: str, *, in_hex: bool = False) -> bytes:
     """The content of a file, or of standard input for ``-``; never more than the limit is read.
+
+    Args:
+        in_hex: it may be the hex of a message as long as the limit.
 
     Raises:
         ParseError: ``unreadable-file``, ``too-large``.
     """
     from mpchan.bitcoin.message import MAX_MESSAGE_BYTES
 
+    most = 2 * MAX_MESSAGE_BYTES + 1 if in_hex else MAX_MESSAGE_BYTES
     try:
         if name == STANDARD_STREAM:
             if sys.stdin is None:
                 raise ParseError("unreadable-file", "standard input is closed")
-            data = sys.stdin.buffer.read(MAX_MESSAGE_BYTES + 1)
+            data = sys.stdin.buffer.read(most + 1)
         else:
             if stat.S_ISDIR(os.stat(name).st_mode):
                 raise ParseError("unreadable-file", f"{name}: is a directory")
             with open(name, "rb") as file:
-                data = file.read(MAX_MESSAGE_BYTES + 1)
+                data = file.read(most + 1)
     except (OSError, ValueError) as error:
         raise ParseError("unreadable-file", f"{name!s:.200}: {_reason(error)}") from None
-    if len(data) > MAX_MESSAGE_BYTES:
-        raise ParseError("too-large", f"{name}: larger than {MAX_MESSAGE_BYTES} bytes")
+    if len(data) > most:
+        raise ParseError("too-large", f"{name}: larger than {most} bytes")
     return data
 
 
@@ -65,11 +69,16 @@ def read_message_bytes(name: str) -> bytes:
     Raises:
         ParseError: ``unreadable-file``, ``too-large``.
     """
-    data = read_input(name)
+    from mpchan.bitcoin.message import MAX_MESSAGE_BYTES
+
+    data = read_input(name, in_hex=True)
     try:
         return bytes.fromhex(data.decode("ascii"))
     except ValueError:
-        return data
+        pass
+    if len(data) > MAX_MESSAGE_BYTES:
+        raise ParseError("too-large", f"{name}: larger than {MAX_MESSAGE_BYTES} bytes")
+    return data
 
 
 # writing ------------------------------------------------------------------------------------------

@@ -24,12 +24,12 @@ class SaleLines(Lines):
 
     @property
     def settled(self) -> int:
-        """How many buyers have settled since the start."""
+        """How many buyers have paid and settled since the start."""
         return len(self._settled)
 
     def event(self, event: Event) -> None:
         """After each request."""
-        if event.kind == "settlement" and event.error is None:
+        if event.kind == "settlement" and event.error is None and event.paid:
             self._settled.add(event.session)
         self.tell(event_line(event), event.to_dict())
 

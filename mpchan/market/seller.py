@@ -11,6 +11,7 @@ One object serves one thread.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,7 +36,9 @@ from mpchan.wallet.payee_record import PayeeRecord
 from mpchan.wallet.wallet import OwnOffer, Wallet, channel_name
 
 MOST_UNUSED = 1_000
-"""Offers that were made out and have brought no payment yet; whoever only asks cannot fill the disk."""
+CROWD_SECONDS = 3600
+"""So many offers that have brought no payment yet are made out within so much time: whoever only asks cannot fill the
+disk quickly, nor keep others out for long."""
 
 
 class BugRefusal(MpchanError):
@@ -86,6 +89,7 @@ class Seller:
         file: the file itself.
         hashes: of the file, as it was when it was hashed.
         tell: is told of every request.
+        clock: seconds since 1970.
     """
 
     def __init__(
@@ -96,6 +100,7 @@ class Seller:
         file: Path,
         hashes: FileHashes,
         tell: Callable[[Event], None],
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._wallet = wallet
         self._chain = chain
@@ -106,11 +111,12 @@ class Seller:
         self.sale: Sale = sale_of(published.offer)
         self._known: dict[str, tuple[str, Sale]] = {}  # by session: the channel's name, and what it sells
         self._offers: dict[str, str] = {}  # by session: the id of the offer that was made out to it
-        self._unused: set[str] = set()  # sessions that have paid nothing yet
+        self._clock = clock
+        self._unused: dict[str, float] = {}  # sessions that have paid nothing yet, and since when
         for session, own in made_out_offers(wallet, published.offer):
             self._offers[session] = own.offer.offer_id
             if not self._has_paid(own):
-                self._unused.add(session)
+                self._unused[session] = wallet.offer_made_at(own.offer.offer_id)
 
     # one request ----------------------------------------------------------------------------------
 
@@ -148,16 +154,23 @@ class Seller:
         if wish.buyer != request.session:
             raise Refused("other-session", "the wish is of another session")
         known = self._offers.get(request.session)
-        if known is None and len(self._unused) >= MOST_UNUSED:
-            raise NotPossible(
-                "too-many-offers", f"{len(self._unused)} buyers with offers have paid nothing yet"
-            )
+        if known is None:
+            self._refuse_crowd()
         self._require_file()
         own = answer_wish(self._wallet, self._published, wish, known)
         if known is None:
             self._offers[request.session] = own.offer.offer_id
-            self._unused.add(request.session)
+            self._unused[request.session] = self._clock()
         return Message(own.offer.to_toml().encode()), Event("offer", request.session)
+
+    def _refuse_crowd(self) -> None:
+        since = self._clock() - CROWD_SECONDS
+        recent = sum(made > since for made in self._unused.values())
+        if recent >= MOST_UNUSED:
+            raise TooEarly(
+                "too-many-offers",
+                f"{recent} buyers were given an offer within {CROWD_SECONDS} s, and have paid nothing yet",
+            )
 
     def _refund(self, request: Request) -> tuple[Answer, Event]:
         psbt = read_psbt(request.body)
@@ -189,7 +202,7 @@ class Seller:
             self._require_time(record)
         self._require_file()
         result = party.accept(self._wallet, self._chain, psbt)
-        self._unused.discard(request.session)
+        self._unused.pop(request.session, None)
         paid = Amount(result["paid_sat"])
         number = sale.paid_pieces(paid)[-1]
         received = Amount(result["received_sat"])

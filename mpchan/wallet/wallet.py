@@ -392,6 +392,13 @@ class Wallet:
         """The ids of all own offers, sorted."""
         return [path.name[:-5] for path in self._files("offers", ".toml")]
 
+    def offer_made_at(self, offer_id: str) -> float:
+        """When an offer was made, in seconds since 1970 by the file system; 0 where that cannot be told."""
+        try:
+            return os.stat(self._offer_path(offer_id)).st_mtime
+        except OSError:
+            return 0.0
+
     def save_offer(self, own: OwnOffer) -> None:
         """Write an offer and what this wallet knows of it; durable on return, the text last."""
         state = {

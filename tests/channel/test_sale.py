@@ -385,7 +385,11 @@ def test_no_term_may_change(key: str) -> None:
 @pytest.mark.parametrize("key", SALE_CHANGES)
 def test_nothing_on_sale_may_change(key: str) -> None:
     table = table_for()
-    assert judged(vouched({**table, "sale": {**table["sale"], **SALE_CHANGES[key]}})) == "offer-differs"
+    offer = vouched({**table, "sale": {**table["sale"], **SALE_CHANGES[key]}})
+    assert judged(offer) == "offer-differs"
+    with pytest.raises(MpchanError) as caught:
+        enforce(made_out_rules(PUBLISHED, offer, SESSION, SOLD))
+    assert any(caught.value.message.startswith(f"{name} of the sale") for name in SALE_CHANGES[key])
 
 
 def test_every_key_was_changed() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,7 +44,6 @@ class DirectLine:
     Attributes:
         asked: all requests so far.
         bend: what becomes of each answer on its way.
-        mine: mines a block after each request of this kind, as somebody does sooner or later.
     """
 
     def __init__(self, seller: Callable[[], Seller], session: str, chain: EmbeddedChain, bend: Bend) -> None:
@@ -59,9 +59,13 @@ class DirectLine:
         self.asked.append(request)
         answer = self.bend(request, self._seller().answer(request))
         if kind == "funding":
-            self._chain.mine(1)
+            self.mine()
         with arrival_of(answer) as arrival:
             yield arrival
+
+    def mine(self) -> None:
+        """What somebody does sooner or later."""
+        self._chain.mine(1)
 
     def close(self) -> None:
         return
@@ -104,6 +108,7 @@ class Market:
         self.lines: list[DirectLine] = []
         self.bend: Bend = honest
         self.patience = 0.05
+        self.hours_later = 0
         self.seller = self.new_seller()
 
     def publish(self, **terms: Any) -> OwnOffer:
@@ -117,7 +122,16 @@ class Market:
 
     def new_seller(self) -> Seller:
         """A seller that has just started."""
-        return Seller(self.pair.payee, self.chain, self.own, self.file, self.hashes, self.events.append)
+        later = 3600 * self.hours_later
+        return Seller(
+            self.pair.payee,
+            self.chain,
+            self.own,
+            self.file,
+            self.hashes,
+            self.events.append,
+            clock=lambda: time.time() + later,
+        )
 
     def restart(self) -> None:
         """Both programs end and start again."""

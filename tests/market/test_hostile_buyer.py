@@ -1,0 +1,250 @@
+"""A buyer that cheats: whatever it asks, it gets no piece that it has not paid for, and stops no sale."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from cheat_tools import Forger, body_of
+from market_tools import PRICE, Market
+from protocol_tools import STRANGER_SECRET, bent, message, signed
+
+from mpchan.chain.embedded import EmbeddedChain
+from mpchan.channel.payer import refund_request
+from mpchan.errors import NotPossible
+from mpchan.market import seller as selling
+from mpchan.party.selling import offer_for
+from mpchan.units import OutPoint, Txid
+
+ANN, BOB = "aa" * 16, "bb" * 16
+
+
+@pytest.fixture
+def ann(market: Market) -> Forger:
+    """A buyer with a channel for all five pieces."""
+    buyer = Forger(market, ANN)
+    buyer.open()
+    return buyer
+
+
+# payments -----------------------------------------------------------------------------------------
+
+
+def test_half_a_piece_and_a_half(market: Market, ann: Forger) -> None:
+    for paid in (294, 500, 999, 1_001, 1_500, 2_999):
+        ann.refused("update", ann.update(1, paid), "uneven-payment")
+    assert ann.pay(1) == 1
+    for paid in (1_000, 1_294, 1_999, 2_500):
+        ann.refused("update", ann.update(2, paid), "uneven-payment", "below-increment")
+    for paid in (0, 293):
+        ann.refused("update", ann.update(2, paid), "uneven-payment", "payee-script")
+    assert ann.received == PRICE
+
+
+def test_several_pieces_at_once(market: Market, ann: Forger) -> None:
+    """The last one comes by itself, and the others when they are asked for."""
+    assert ann.pay(3) == 3
+    assert [ann.piece(number) for number in (1, 2, 3)] == [1, 2, 3]
+    ann.refused("piece", body_of(4), "piece-unpaid")
+    assert ann.received == 3 * PRICE
+
+
+def test_more_than_there_is(market: Market, ann: Forger) -> None:
+    terms = ann.terms
+    assert terms.capacity.sat == 5 * PRICE
+    assert ann.pay(5) == 5
+    update = ann.update(6, 5 * PRICE)
+    ann.refused("update", update, "below-increment")
+
+
+def test_updates_again_and_older_ones(market: Market, ann: Forger) -> None:
+    """The same one again delivers again and brings nothing; one that is older is no payment."""
+    updates = [ann.update(number, number * PRICE) for number in range(1, 5)]
+    for update in updates[:3]:
+        ann.ask("update", update)
+    before = market.pair.files()
+    for _ in range(3):
+        assert ann.number_of(ann.ask("update", updates[2])) == 3
+        assert market.events[-1].received.sat == 0
+    assert market.pair.files() == before
+    for old in updates[:2]:
+        ann.refused("update", old, "update-number")
+    ann.refused("update", ann.update(4, 2 * PRICE), "paid-lower")
+    ann.refused("update", ann.update(4, 3 * PRICE), "below-increment")
+    assert ann.received == 3 * PRICE
+    assert ann.number_of(ann.ask("update", updates[3])) == 4
+
+
+def test_an_update_that_the_buyer_did_not_sign(market: Market, ann: Forger) -> None:
+    """The seller's own keys are no help either."""
+    update = ann.update(1, PRICE)
+    ann.refused("update", message(ann.terms, update.tx), "missing-signature")
+    theirs = signed(ann.terms, update.tx, market.pair.payee_secret(ann.name))
+    ann.refused("update", theirs, "wrong-signer", "missing-signature", "extra-signature")
+    ann.refused("update", signed(ann.terms, update.tx, STRANGER_SECRET), "missing-signature")
+    ann.refused("settlement", update, "not-a-settlement")
+
+
+# pieces -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "number",
+    [0, -1, 6, 50, 10**9, 10**30, "3", "", True, False, None, 1.5, 3.0, [3], {"piece": 3}, "\x1b[2J" * 999],
+)
+def test_pieces_that_there_are_not(market: Market, number: object) -> None:
+    ann = Forger(market, ANN)
+    ann.refused("piece", body_of(number), "malformed-request")
+
+
+def test_pieces_that_are_not_paid_for(market: Market) -> None:
+    """Nor those that this offer does not sell, whatever else is paid for."""
+    ann = Forger(market, ANN)
+    ann.open("2-3,5")
+    for number in range(1, 6):
+        ann.refused("piece", body_of(number), "piece-unpaid")
+    assert ann.pay(1) == 2
+    assert ann.pay(2) == 3
+    assert [ann.piece(number) for number in (2, 3)] == [2, 3]
+    for number in (1, 4, 5):
+        ann.refused("piece", body_of(number), "piece-unpaid")
+    assert ann.pay(3) == 5
+    for number in (1, 4):
+        ann.refused("piece", body_of(number), "piece-unpaid")
+
+
+def test_a_sample_is_for_everybody(quick_path: Path, chain: EmbeddedChain) -> None:
+    market = Market(quick_path, chain, free=2)
+    stranger = Forger(market, "cc" * 16)
+    assert [stranger.piece(number) for number in (1, 2)] == [1, 2]
+    stranger.refused("piece", body_of(3), "unknown-session")
+    for pieces in ("1", "2-3", "1-5"):
+        stranger.refused("offer", stranger.wish(pieces), "malformed-sale")
+
+
+# wishes -------------------------------------------------------------------------------------------
+
+
+def test_wishes_for_something_else(market: Market) -> None:
+    ann = Forger(market, ANN)
+    plain = market.pair.offer().split('offer_id = "')[1][:16]
+    for offer_id in ("0" * 16, plain):
+        ann.refused("offer", ann.wish("1-5", offer_id=offer_id), "other-sale")
+    for offer_id in ("", "x", "../" * 5 + "x", "a" * 300, market.own.offer.offer_id.upper() + "\0"):
+        ann.refused("offer", ann.wish("1-5", offer_id=offer_id or "-"), "malformed-request")
+    for pieces in (
+        "",
+        "0",
+        "0-5",
+        "6",
+        "1-6",
+        "5-1",
+        "1,1",
+        " 1",
+        "1-5 ",
+        "01",
+        "all",
+        "9" * 9999,
+        "\x1b[2J",
+    ):
+        ann.refused("offer", ann.wish(pieces), "malformed-pieces")
+    ann.refused("offer", ann.wish("1-5", session=BOB), "other-session")
+    assert len(market.pair.payee.offer_ids()) == 2
+
+
+def test_one_session_has_one_wish(market: Market) -> None:
+    """In any spelling; another one takes another session, also after a restart."""
+    ann = Forger(market, ANN)
+    offer = ann.offer("1-3,5")
+    for spelling in ("1-3,5", "1,2,3,5", "1-2,3-3,5"):
+        assert ann.offer(spelling) == offer
+    market.restart()
+    assert ann.offer("1-3,5") == offer
+    for pieces in ("1-5", "1-4", "1"):
+        ann.refused("offer", ann.wish(pieces), "wish-changed")
+    assert len(market.pair.payee.offer_ids()) == 2
+
+
+def test_an_offer_that_is_made_out_makes_out_none(market: Market) -> None:
+    """By hand one could be asked for under it."""
+    ann = Forger(market, ANN)
+    made_out = ann.offer("2")
+    with pytest.raises(NotPossible) as caught:
+        offer_for(market.pair.payee, ann.wish("1-5", session=BOB, offer_id=made_out.offer_id))
+    assert caught.value.slug == "made-out"
+
+
+def test_whoever_only_asks_fills_no_disk(market: Market, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither with offers nor with openings that bring no money; who has paid does not count."""
+    monkeypatch.setattr(selling, "MOST_UNUSED", 4)
+    ann = Forger(market, ANN)
+    ann.open()
+    crowd = [Forger(market, f"{number:032x}") for number in range(5)]
+    for one in crowd[:3]:
+        one.offer()
+    late = crowd[3]
+    late.refused("offer", late.wish("1-5"), "too-many-offers")
+    market.restart()
+    late.refused("offer", late.wish("1-5"), "too-many-offers")
+    crowd[0].offer()  # known already
+    ann.pay(1)
+    late.offer()
+    crowd[4].refused("offer", crowd[4].wish("1-5"), "too-many-offers")
+    market.restart()
+    crowd[4].refused("offer", crowd[4].wish("1-5"), "too-many-offers")
+    assert ann.pay(2) == 2
+    assert len(market.pair.payee.offer_ids()) == 1 + 5
+    market.hours_later = 1
+    market.restart()
+    crowd[4].offer()  # a crowd keeps others out for an hour, not for good
+
+
+# other sessions -----------------------------------------------------------------------------------
+
+
+def test_nothing_without_a_session(market: Market, ann: Forger) -> None:
+    update, settlement = ann.update(1, PRICE), ann.settlement(0)
+    stranger = Forger(market, BOB)
+    funding = market.pair.payer_record(ann.name).funding
+    assert funding is not None
+    for kind, body in (("update", update), ("settlement", settlement), ("funding", funding.to_hex())):
+        stranger.refused(kind, body, "unknown-session")
+    stranger.refused("piece", body_of(1), "unknown-session")
+    stranger.offer()
+    for kind, body in (("update", update), ("settlement", settlement), ("funding", funding.to_hex())):
+        stranger.refused(kind, body, "unknown-session")
+    assert ann.received == 0
+
+
+def test_what_belongs_to_another_session(market: Market, ann: Forger) -> None:
+    """Each with messages of the other, which are good ones in their own place."""
+    market.pair.coin()
+    bob = Forger(market, BOB)
+    opening = bob.opening()
+    ann.refused("refund", opening["hex"], "other-session")
+    bob.open()
+    assert (ann.pay(3), bob.pay(1)) == (3, 1)
+    for one, other in ((ann, bob), (bob, ann)):
+        funding = market.pair.payer_record(other.name).funding
+        assert funding is not None
+        one.refused("offer", other.wish("1-5"), "other-session")
+        one.refused("funding", funding.to_hex(), "other-session")
+        one.refused("update", other.update(4, 4 * PRICE), "other-session")
+        one.refused("settlement", other.settlement(3 * PRICE), "other-session")
+    bob.refused("piece", body_of(2), "piece-unpaid")
+    assert (ann.received, bob.received) == (3 * PRICE, PRICE)
+    assert (ann.pay(4), bob.pay(2)) == (4, 2)
+
+
+def test_a_second_channel_under_one_offer(market: Market, ann: Forger) -> None:
+    """The very refund that was signed comes again, the same bytes; another one never."""
+    record = market.pair.payer_record(ann.name)
+    request = refund_request(record.state)
+    assert ann.ask("refund", request) == ann.ask("refund", request)
+    moved = bent(request.tx, outpoint=OutPoint(Txid(b"\x01" * 32), 0))
+    ann.refused("refund", message(record.terms, moved), "offer-used")
+    ann.refused(
+        "refund",
+        message(record.terms, bent(request.tx, lock_time=request.tx.lock_time + 1)),
+        "outpoint-signed",
+    )

@@ -1,0 +1,192 @@
+"""The seller's certificate: made once, kept with its key, and refused where it is no good."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import ssl
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
+
+from mpchan import durability
+from mpchan.errors import StorageError
+from mpchan.transport.tls import own_certificate
+
+
+def test_it_is_made_once(tmp_path: Path) -> None:
+    made = own_certificate(tmp_path / "a" / "b")
+    data = made.path.read_bytes()
+    assert own_certificate(tmp_path / "a" / "b") == made
+    assert made.path.read_bytes() == data
+    assert os.listdir(tmp_path / "a" / "b") == [made.path.name]
+    assert own_certificate(tmp_path / "other").fingerprint != made.fingerprint
+
+
+def test_it_is_closed_to_others(tmp_path: Path) -> None:
+    made = own_certificate(tmp_path / "new")
+    assert stat.S_IMODE(made.path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(made.path.parent.stat().st_mode) == 0o700
+
+
+def test_what_it_says(tmp_path: Path) -> None:
+    """P-256, signed by itself, for ever; and nothing of the machine or the user."""
+    made = own_certificate(tmp_path)
+    certificate = x509.load_pem_x509_certificate(made.path.read_bytes())
+    key = certificate.public_key()
+    assert isinstance(key, EllipticCurvePublicKey)
+    assert key.curve.name == "secp256r1"
+    certificate.verify_directly_issued_by(certificate)
+    assert certificate.subject.rfc4514_string() == "CN=mpchan"
+    assert not list(certificate.extensions)
+    der = certificate.public_bytes(Encoding.DER)
+    assert made.fingerprint == hashlib.sha256(der).hexdigest()
+    assert (
+        ssl.PEM_cert_to_DER_cert(made.path.read_text()[made.path.read_text().index("-----BEGIN CERT") :])
+        == der
+    )
+
+
+def test_the_first_of_two_at_once_decides(tmp_path: Path) -> None:
+    """In processes, because of the temporary names, and in threads alike."""
+    program = (
+        "import sys; from pathlib import Path; from mpchan.transport.tls import own_certificate\n"
+        "print(own_certificate(Path(sys.argv[1])).fingerprint)"
+    )
+    processes = [
+        subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "new")], stdout=subprocess.PIPE)
+        for _ in range(3)
+    ]
+    found = {process.communicate()[0] for process in processes}
+    assert len(found) == 1
+    assert found == {own_certificate(tmp_path / "new").fingerprint.encode() + b"\n"}
+
+
+def test_it_is_on_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An offer that names it would be worthless without it."""
+    real, seen = durability.step, []
+
+    def step(kind: str, act: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        seen.append(kind)
+        return real(kind, act, *arguments, **named)
+
+    monkeypatch.setattr(durability, "step", step)
+    own_certificate(tmp_path / "new")
+    assert seen == [
+        *("mkdir", "create", "write", "sync", "link", "unlink", "sync-directory", "sync-directory")
+    ]
+
+
+@pytest.mark.parametrize("kind", ["mkdir", "create", "write", "sync", "link", "sync-directory"])
+def test_a_disk_that_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    real = durability.step
+
+    def step(name: str, act: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        if name == kind:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(name, act, *arguments, **named)
+
+    monkeypatch.setattr(durability, "step", step)
+    with pytest.raises(StorageError) as caught:
+        own_certificate(tmp_path / "new")
+    monkeypatch.undo()
+    assert (caught.value.slug, caught.value.exit_code) == ("write-failed", 7)
+    assert own_certificate(tmp_path / "new") == own_certificate(tmp_path / "new")
+    assert len(os.listdir(tmp_path / "new")) == 1
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604])
+def test_a_key_that_others_can_read(tmp_path: Path, mode: int) -> None:
+    path = own_certificate(tmp_path).path
+    path.chmod(mode)
+    with pytest.raises(StorageError) as caught:
+        own_certificate(tmp_path)
+    assert (caught.value.slug, caught.value.hint) == ("certificate-permissions", f"chmod 600 {path}")
+
+
+def without_key(data: bytes) -> bytes:
+    return data[data.index(b"-----BEGIN CERT") :]
+
+
+def without_certificate(data: bytes) -> bytes:
+    return data[: data.index(b"-----BEGIN CERT")]
+
+
+def with_encrypted_key(data: bytes) -> bytes:
+    """Nobody may be asked for its passphrase in the middle of a sale."""
+    key = load_pem_private_key(data, None)
+    sealed = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret"))
+    return sealed + without_key(data)
+
+
+DAMAGES: list[Callable[[bytes], bytes]] = [
+    lambda data: b"",
+    lambda data: b"\0" * len(data),
+    lambda data: data[:100],
+    lambda data: data[:-100],
+    lambda data: data.replace(b"A", b"B"),
+    without_key,
+    without_certificate,
+    with_encrypted_key,
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_one_is_named_and_left_in_place(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    path = own_certificate(tmp_path).path
+    data = damage(path.read_bytes())
+    path.write_bytes(data)
+    with pytest.raises(StorageError) as caught:
+        own_certificate(tmp_path)
+    assert (caught.value.slug, caught.value.exit_code) == ("certificate-damaged", 7)
+    assert str(path) in caught.value.message
+    assert path.read_bytes() == data
+
+
+def test_a_key_of_another_certificate(tmp_path: Path) -> None:
+    one, other = own_certificate(tmp_path / "one").path, own_certificate(tmp_path / "other").path
+    one.write_bytes(without_certificate(other.read_bytes()) + without_key(one.read_bytes()))
+    with pytest.raises(StorageError, match="no certificate with its key"):
+        own_certificate(tmp_path / "one")
+
+
+def test_what_is_no_file(tmp_path: Path) -> None:
+    path = own_certificate(tmp_path / "one").path
+    path.unlink()
+    path.mkdir(mode=0o700)
+    with pytest.raises(StorageError) as caught:
+        own_certificate(tmp_path / "one")
+    assert caught.value.slug in ("read-failed", "certificate-damaged")
+    path.rmdir()
+    path.symlink_to("nowhere")
+    with pytest.raises(StorageError, match="no such file") as caught:
+        own_certificate(tmp_path / "one")
+    assert caught.value.slug == "read-failed"
+
+
+def test_threads(tmp_path: Path) -> None:
+    found: set[str] = set()
+    own_certificate(tmp_path)
+    threads = [
+        threading.Thread(target=lambda: found.add(own_certificate(tmp_path).fingerprint)) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 1
