@@ -15,6 +15,7 @@ from transport_tools import (
     OTHER,
     PATIENCE,
     SESSION,
+    SHORT,
     TcpWay,
     asked,
     asking,
@@ -26,7 +27,7 @@ from transport_tools import (
     some_bytes,
 )
 
-from mpchan.errors import NotPossible, UsageError
+from mpchan.errors import NotPossible, TooEarly, UsageError
 from mpchan.transport.base import CHUNK_BYTES, Message, new_session
 from mpchan.transport.tcp import TcpInbox, TcpLine, parse_address, shown_address
 
@@ -194,14 +195,16 @@ def test_a_session_that_comes_again_has_its_place(tcp: TcpWay) -> None:
 
 def test_far_too_many_are_cut_off(tcp: TcpWay) -> None:
     """Strangers who say nothing take the places that there are, and no thread beyond them."""
-    tcp.options.update(most=2, stall=0.3)
-    with selling(tcp.inbox()), ExitStack() as stack:
+    tcp.options["most"] = 2
+    with selling(tcp.inbox()), closing(tcp.line()) as line:
         before = threading.active_count()
-        crowd = [stack.enter_context(plain(tcp)) for _ in range(40)]
-        assert sum(ended(wire) for wire in crowd[-10:]) == 10
-        assert threading.active_count() <= before + 2 + 16
-        with closing(tcp.line()) as line:
-            assert asked(line)[0] == "message", "they are dropped in time"
+        with ExitStack() as stack:
+            crowd = [stack.enter_context(plain(tcp)) for _ in range(40)]
+            assert all(ended(wire) for wire in crowd[18:])
+            assert threading.active_count() == before + 18
+            with pytest.raises(TooEarly):
+                asked(line, patience=SHORT)
+        assert asked(line)[0] == "message"
 
 
 def test_the_newer_connection_of_a_session_wins(tcp: TcpWay) -> None:
