@@ -12,7 +12,6 @@ comes between.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,8 +20,9 @@ from typing import TYPE_CHECKING
 
 from mpchan.errors import ParseError, StorageError
 from mpchan.values import frozen, replace
-from mpchan.wallet.journal import Body, Entry, Position, beginning, difference, entries, fold, written
-from mpchan.wallet.records import body_of, dump, load, record_of
+from mpchan.wallet.batch import Batch
+from mpchan.wallet.journal import Body, Position, beginning, entries, fold
+from mpchan.wallet.records import dump, load, record_of
 from mpchan.wallet.storage import append_durably, locked, read_text, storage_error, sync_file, write_durably
 
 if TYPE_CHECKING:
@@ -70,9 +70,14 @@ class ChannelFiles:
         return self.directory / f"{name}.journal"
 
     @contextmanager
-    def lock(self, name: str, timeout: float) -> Iterator[None]:
-        """Hold one channel. What was read meanwhile, and can leave afterwards, is durable at the end."""
-        with locked(self.directory / f"{name}.lock", timeout=timeout):
+    def lock(self, name: str, timeout: float, *, in_turn: bool = False) -> Iterator[None]:
+        """Hold one channel. What was read meanwhile, and can leave afterwards, is durable at the end.
+
+        Args:
+            in_turn: stand behind those that wait, as whoever comes again and again has to.
+        """
+        queue = self.directory / f"{name}.queue"
+        with locked(self.directory / f"{name}.lock", timeout=timeout, queue=queue, in_turn=in_turn):
             self._held[name] = get_ident()
             try:
                 yield
@@ -247,17 +252,46 @@ class ChannelFiles:
             self._save(name, record, event, message)
 
     def _save(self, name: str, record: Record, event: str, message: str | None) -> None:
-        before = self._stand(name) if self.has(name) else self._first_stand(name, None)
-        body = body_of(record)
-        changes, gone = difference(before.body, body)
-        entry = Entry(before.position.sequence + 1, int(time.time()), event, changes, gone, message)
-        data, position = written(before.position, entry)
-        append_durably(self.journal_path(name), data, at=before.position.end)
-        after = Stand(before.text, before.taken_at, body, position, record, durable=True)
+        batch = self.batch(name)
+        batch.add(record, event, message)
+        self.commit(name, batch, record)
+
+    def batch(self, name: str) -> Batch:
+        """Lines that are to become durable together, behind the channel as it stands; its lock is held."""
+        stand = self._stand(name) if self.has(name) else self._first_stand(name, None)
+        return Batch(stand.body, stand.position)
+
+    def commit(
+        self, name: str, batch: Batch, record: Record, *, snapshot_every: int = SNAPSHOT_EVERY
+    ) -> None:
+        """Append the lines of a batch with one fsync; all of them are durable on return, or none was added.
+
+        Args:
+            record: the channel after the last line.
+            snapshot_every: lines that the state file may lie behind after this.
+
+        Raises:
+            StorageError: ``write-failed``, nothing has changed; ``write-unsure``.
+        """
+        if not batch.lines:
+            return
+        before = self._stands.get(name) or self._first_stand(name, None)
+        append_durably(self.journal_path(name), b"".join(batch.lines), at=batch.start.end)
+        after = Stand(before.text, before.taken_at, batch.body, batch.position, record, durable=True)
         self._stands[name] = after
-        behind = position.sequence - before.taken_at
-        if before.text is None or gone or changes.keys() - {"update"} or behind >= SNAPSHOT_EVERY:
+        behind = batch.position.sequence - before.taken_at
+        if before.text is None or batch.changes_more or behind >= snapshot_every:
             self._take_snapshot(name, after)
+
+    def catch_up(self, name: str) -> None:
+        """Write the state file anew where a long row of payments has left it far behind; the lock is held.
+
+        Raises:
+            StorageError: as ``load``.
+        """
+        stand = self._stand(name)
+        if stand.position.sequence - stand.taken_at >= SNAPSHOT_EVERY:
+            self._take_snapshot(name, stand)
 
     def _take_snapshot(self, name: str, stand: Stand) -> None:
         """Write the state file. Where that fails, a later event tries again: the journal holds it all already."""

@@ -94,20 +94,46 @@ def fold(body: Body, entry: Entry) -> Body:
 
 def written(after: Position, entry: Entry) -> tuple[bytes, Position]:
     """An entry as a line, and where that ends."""
-    line: Body = {
-        "sequence": entry.sequence,
-        "time": entry.time,
-        "event": entry.event,
-        "changes": entry.changes,
-    }
-    if entry.gone:
-        line["gone"] = list(entry.gone)
-    if entry.message is not None:
-        line["message"] = entry.message
-    text = json.dumps(line, sort_keys=True, separators=(",", ":")).encode()
+    message = None if entry.message is None else json.dumps(entry.message)
+    gone = json.dumps(list(entry.gone), separators=(",", ":")) if entry.gone else None
+    changes = json.dumps(entry.changes, sort_keys=True, separators=(",", ":"))
+    return _written(after, entry.sequence, changes, json.dumps(entry.event), gone, message, entry.time)
+
+
+def update_written(
+    after: Position, changes: str, event: str, message: str, now: int
+) -> tuple[bytes, Position]:
+    """The line of one payment among many, from texts that are JSON already; the same bytes as ``written`` makes.
+
+    Args:
+        changes: canonical JSON.
+        event, message: nothing in them needs escaping.
+        now: seconds since 1970.
+    """
+    return _written(after, after.sequence + 1, changes, f'"{event}"', None, f'"{message}"', now)
+
+
+def _written(
+    after: Position,
+    sequence: int,
+    changes: str,
+    event: str,
+    gone: str | None,
+    message: str | None,
+    now: int,
+) -> tuple[bytes, Position]:
+    """A line of JSON texts; its keys stand sorted, without spaces."""
+    text = "".join(
+        (
+            f'{{"changes":{changes},"event":{event}',
+            "" if gone is None else f',"gone":{gone}',
+            "" if message is None else f',"message":{message}',
+            f',"sequence":{sequence},"time":{now}}}',
+        )
+    ).encode()
     digest = _digest(after, text)
     data = b"".join((_HEAD, digest.encode(), _MIDDLE, text, _TAIL))
-    return data, Position(entry.sequence, digest, after.end, after.end + len(data))
+    return data, Position(sequence, digest, after.end, after.end + len(data))
 
 
 def entries(path: Path, after: Position) -> Iterator[tuple[Entry, Position]]:

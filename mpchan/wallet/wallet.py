@@ -9,6 +9,7 @@
     sent/<txid>.json               a transaction that moves own coins outside of any channel
     plans/<script>.json            a channel that another wallet is going to fund
     wallet.lock, channels/*.lock   locks between processes, always empty
+    channels/*.queue               who waits for such a lock, always empty
 
 The wallet's lock guards keys, offers and the choice of coins; a channel's lock guards that channel. Where both
 are needed, the wallet's comes first.
@@ -214,9 +215,13 @@ class Wallet:
         """The files of all channels."""
         return ChannelFiles(self.directory / "channels")
 
-    def channel_lock(self, name: str) -> AbstractContextManager[None]:
-        """Hold one channel."""
-        return self.channel_files.lock(name, self.patience)
+    def channel_lock(self, name: str, *, in_turn: bool = False) -> AbstractContextManager[None]:
+        """Hold one channel.
+
+        Args:
+            in_turn: let all go first that wait for it, where this process takes it again and again.
+        """
+        return self.channel_files.lock(name, self.patience, in_turn=in_turn)
 
     def channel_changed_at(self, name: str) -> int:
         """When the channel changed last: nanoseconds since 1970, by the file system.
