@@ -177,8 +177,12 @@ class Payee:
     def __enter__(self) -> Payee:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            self.close()
+        except StorageError:
+            if kind is None:
+                raise
 
     def _batch(self, messages: Sequence[Message], skip_superseded: bool, stop: bool) -> list[Answer]:
         """The answers to the first messages, as far as these belong to one channel; none where that changes."""

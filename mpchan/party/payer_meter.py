@@ -150,8 +150,12 @@ class Payer:
     def __enter__(self) -> Payer:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            self.close()
+        except StorageError:
+            if kind is None:
+                raise
 
     def _pay_batch(
         self, requests: Sequence[Request], totals: bool, stop: bool
