@@ -196,6 +196,13 @@ def test_a_refused_line_is_reported_on_its_line(metered: Shell) -> None:
     assert paid(metered, "buyer") == (6, 4020)
 
 
+def test_a_refused_line_ends_a_stream_whose_input_goes_on(start: Callable[..., Running]) -> None:
+    for command, line, code in ((PAY, "x", 3), (ACCEPT, "zz", 3)):
+        running = start(command)
+        running.say(line)
+        assert running.process.wait(30) == code
+
+
 def test_a_refused_message_is_reported_on_its_line(metered: Shell) -> None:
     _, updates, _ = stream_of(metered, PAY, [1000, 10, 10])
     bad = updates[1][:-2]
