@@ -16,12 +16,8 @@ from mpchan.wallet.wallet import Wallet
 if TYPE_CHECKING:
     from mpchan.chain.base import Chain
 
-AT_ONCE = 256
+AT_ONCE = 512
 """Payments that become durable together, at the most: the first of them waits for the last."""
-
-SNAPSHOT_EVERY = 512
-"""Lines of the journal that a state file lies behind while a meter runs; a process that is killed then leaves the next
-one some milliseconds of reading."""
 
 MAX_AGE_SECONDS = 5.0
 """What the chain has said is asked again after this at the latest, before the next batch."""

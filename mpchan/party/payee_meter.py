@@ -25,10 +25,11 @@ from mpchan.channel.update_form import UpdateForm, update_form
 from mpchan.errors import MpchanError, StorageError, UsageError
 from mpchan.party import payee as commands
 from mpchan.party.common import Result, gather_facts, named_by, read_psbt
-from mpchan.party.meter import AT_ONCE, SNAPSHOT_EVERY, AnyWallet, ChainSight, Once, chain_of, opened
+from mpchan.party.meter import AT_ONCE, AnyWallet, ChainSight, Once, chain_of, opened
 from mpchan.party.payee_rules import own_channel_rules
 from mpchan.units import Amount
 from mpchan.values import frozen, replace
+from mpchan.wallet.channel_files import SNAPSHOT_SELDOM
 from mpchan.wallet.payee_record import PayeeRecord
 
 QUEUED = 1024
@@ -420,7 +421,7 @@ class _Run:
     def commit(self) -> None:
         """Make the batch durable."""
         record = replace(self._record, state=self._now())
-        self._files.commit(self._terms.name, self._batch, record, snapshot_every=SNAPSHOT_EVERY)
+        self._files.commit(self._terms.name, self._batch, record, snapshot_every=SNAPSHOT_SELDOM)
 
 
 _ALL = bytes([SIGHASH_ALL])

@@ -20,9 +20,10 @@ from mpchan.channel.update_form import UpdateForm, update_form
 from mpchan.errors import MpchanError, StorageError
 from mpchan.party import payer as commands
 from mpchan.party.common import Result
-from mpchan.party.meter import AT_ONCE, SNAPSHOT_EVERY, AnyWallet, ChainSight, Once, chain_of, opened
+from mpchan.party.meter import AT_ONCE, AnyWallet, ChainSight, Once, chain_of, opened
 from mpchan.units import Amount
 from mpchan.values import frozen, replace
+from mpchan.wallet.channel_files import SNAPSHOT_SELDOM
 from mpchan.wallet.payer_record import PayerRecord
 
 
@@ -282,7 +283,7 @@ class _Run:
     def commit(self) -> None:
         """Make the batch durable."""
         record = replace(self._record, state=self._now())
-        self._files.commit(self._terms.name, self._batch, record, snapshot_every=SNAPSHOT_EVERY)
+        self._files.commit(self._terms.name, self._batch, record, snapshot_every=SNAPSHOT_SELDOM)
 
 
 def _passes(state: payer.Funded, amount: Amount, facts: Facts) -> bool:

@@ -22,6 +22,7 @@ from mpchan.errors import ParseError, StorageError
 from mpchan.values import frozen, replace
 from mpchan.wallet.batch import Batch
 from mpchan.wallet.journal import Body, Position, beginning, entries, fold
+from mpchan.wallet.past import close
 from mpchan.wallet.records import dump, load, record_of
 from mpchan.wallet.storage import append_durably, locked, read_text, storage_error, sync_file, write_durably
 
@@ -30,6 +31,12 @@ if TYPE_CHECKING:
 
 SNAPSHOT_EVERY = 64
 """Lines of the journal that a state file may lie behind."""
+
+SNAPSHOT_SELDOM = 2048
+"""The same while a meter runs; a process that is killed then leaves the next one some milliseconds of reading."""
+
+CLOSE_BYTES = 32 << 20
+"""A journal that is longer goes on in a new file, so that no file of a channel grows without end."""
 
 REPAIR = "`mpchan fsck --repair` rebuilds what can be rebuilt, and says what it finds"
 
@@ -192,13 +199,19 @@ class ChannelFiles:
                 return self._caught_up(name, known)
             except ParseError:
                 pass  # what this process has read is no longer there: an append that failed was taken back
-        try:
-            stand = self._first_stand(name, text)
-            stand = self._caught_up(name, stand)
-        except ParseError as error:
-            hint = REPAIR if error.slug == "channel-damaged" else None
-            raise StorageError(error.slug, f"{self.state_path(name)}: {error.message}", hint=hint) from None
-        return stand
+        while True:
+            try:
+                return self._caught_up(name, self._first_stand(name, text))
+            except ParseError as error:
+                before, text = text, self._state_text(name)
+                if (
+                    text != before
+                ):  # the journal was closed between the two looks, by whoever holds the channel
+                    continue
+                hint = REPAIR if error.slug == "channel-damaged" else None
+                raise StorageError(
+                    error.slug, f"{self.state_path(name)}: {error.message}", hint=hint
+                ) from None
 
     def _state_text(self, name: str) -> str | None:
         path = self.state_path(name)
@@ -280,8 +293,24 @@ class ChannelFiles:
         after = Stand(before.text, before.taken_at, batch.body, batch.position, record, durable=True)
         self._stands[name] = after
         behind = batch.position.sequence - before.taken_at
-        if before.text is None or batch.changes_more or behind >= snapshot_every:
+        long = batch.position.end >= CLOSE_BYTES
+        if before.text is None or batch.changes_more or behind >= snapshot_every or long:
             self._take_snapshot(name, after)
+        if long:
+            self._close_journal(name)
+
+    def _close_journal(self, name: str) -> None:
+        """Go on in a new file. Where that fails, a later event tries again."""
+        stand = self._stands[name]
+        if stand.taken_at != stand.position.sequence:
+            return  # without its state file nothing is closed
+        try:
+            position = close(self.journal_path(name), stand.position, stand.body)
+        except OSError:
+            self._stands.pop(name)  # whichever file grows now is to be seen
+            return
+        self._stands[name] = replace(stand, position=position)
+        self._take_snapshot(name, self._stands[name])
 
     def catch_up(self, name: str) -> None:
         """Write the state file anew where a long row of payments has left it far behind; the lock is held.

@@ -28,7 +28,7 @@ from mpchan.party.fsck import fsck
 from mpchan.party.history import history
 from mpchan.units import Amount
 from mpchan.wallet import recovery
-from mpchan.wallet.channel_files import SNAPSHOT_EVERY
+from mpchan.wallet.recovery import MOST_BEHIND
 from mpchan.wallet.wallet import Wallet
 
 Record = Any
@@ -267,7 +267,7 @@ def test_a_journal_that_is_gone(lived: Lived, copy: Copy, harm: str) -> None:
     found = copy.check(repair=True)
     assert found["exit_code"] == 0
     [warning] = found["warnings"]
-    assert f"up to {SNAPSHOT_EVERY} payments may be missing" in warning
+    assert f"up to {MOST_BEHIND} payments may be missing" in warning
     record: Record = copy.wallet.load_channel(copy.name)
     assert record.terms == copy.good.terms
     pair = lived.pair

@@ -21,10 +21,16 @@ from mpchan.channel.scheme import scheme_of
 from mpchan.channel.update_form import UpdateForm
 from mpchan.errors import ChainError, MpchanError, StorageError
 from mpchan.party import payee, payer
+from mpchan.party.backup import backup, restore
+from mpchan.party.fsck import fsck
+from mpchan.party.history import history
 from mpchan.party.meter import AT_ONCE, MAX_AGE_SECONDS, ChainSight
 from mpchan.party.payee_meter import QUEUED
 from mpchan.units import Amount
+from mpchan.wallet import channel_files
 from mpchan.wallet.channel_files import ChannelFiles
+from mpchan.wallet.journal import continues
+from mpchan.wallet.past import closed_files
 from mpchan.wallet.wallet import Wallet
 
 CAPACITY = 100_000
@@ -475,3 +481,38 @@ def test_the_form_is_made_once_for_a_meter(
     for _ in range(3):
         paying.pay(1000)
     assert len(made) == 1
+
+
+# long journals ------------------------------------------------------------------------------------
+
+
+def test_a_long_journal_is_closed_and_everything_goes_on(
+    pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """History, fsck, backup and restore of a channel whose journal goes on in further files."""
+    monkeypatch.setattr(channel_files, "CLOSE_BYTES", 40_000)
+    twins = Twins(pair, tmp_path)
+    paying = mpchan.Payer(twins.metered_payer, chain=twins.chain)
+    taking = mpchan.Payee(twins.metered_payee, chain=twins.chain)
+    for _ in range(10):
+        taking.accept_many([each.hex for each in paying.pay_many([500] * 15)])  # type: ignore[union-attr]
+    for directory, event in ((twins.metered_payer, "paid"), (twins.metered_payee, "accepted")):
+        wallet = Wallet.open(directory)
+        journal = wallet.channel_files.journal_path(twins.name)
+        assert len(closed_files(journal)) >= 2
+        events = list(history(wallet, None)[1])
+        assert [each["update"] for each in events if each["event"] == event] == list(range(1, 151))
+        assert {each["amount_sat"] for each in events if each["event"] == event} == {500}
+        assert fsck(wallet)["wrong"] == 0
+        told = backup(wallet, tmp_path / f"{directory.name}.backup")
+        assert told["warnings"] == [
+            f"the history of channel {twins.name[:16]} before line {continues(journal).sequence + 1} is not in it"  # type: ignore[union-attr]
+        ]
+        restore((tmp_path / f"{directory.name}.backup").read_bytes(), tmp_path / "restored" / directory.name)
+        again = Wallet.open(tmp_path / "restored" / directory.name)
+        assert again.load_channel(twins.name).paid.sat == 75_000
+        assert fsck(again)["wrong"] == 0
+        later = list(history(again, None)[1])
+        assert later[0]["event"] == "continued"
+        assert (later[0]["amount_sat"], later[-1]["event"]) == (0, "restored")
+        assert {each["amount_sat"] for each in later if each["event"] == event} <= {500}
