@@ -204,9 +204,7 @@ class ChannelFiles:
                 return self._caught_up(name, self._first_stand(name, text))
             except ParseError as error:
                 before, text = text, self._state_text(name)
-                if (
-                    text != before
-                ):  # the journal was closed between the two looks, by whoever holds the channel
+                if text != before:  # a long journal was closed between the two looks
                     continue
                 hint = REPAIR if error.slug == "channel-damaged" else None
                 raise StorageError(

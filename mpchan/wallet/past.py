@@ -4,8 +4,9 @@
     channels/<name>.journal.0000001234     a closed one, whose last line has this number
 
 To close one is to give it a second name, and then to put a file that begins with the channel whole in its place. Who is
-killed in between has left two names for one file, which is still the one that grows; the next one to close it begins
-again. Closed files may be moved away; the history then begins later.
+killed in between has left two names for one file, which is still the one that grows; the next one to close it gives it
+a third, and the second, whose number is that of no last line, means nothing. Closed files may be moved away; the
+history then begins later.
 """
 
 from __future__ import annotations
@@ -49,6 +50,11 @@ def _same(one: Path, other: Path) -> bool:
         return False
 
 
+def _last_line(path: Path) -> int:
+    """Number of the last line of a closed file, by its name."""
+    return int(path.name.rpartition(".")[2])
+
+
 def close(journal: Path, end: Position, body: Body) -> Position:
     """Let a journal go on in a new file; the channel is held, and its state file is of the journal's last line.
 
@@ -64,21 +70,11 @@ def close(journal: Path, end: Position, body: Body) -> Position:
     """
     data, position = continuation(end, body, int(time.time()))
     name = journal.with_name(f"{journal.name}.{end.sequence:010d}")
-    for path in _second_names(journal):
-        durability.unlink(path)
     durability.link(journal, name)
     durability.sync_directory(journal.parent)
     durability.rewrite(journal, data)
     durability.sync_directory(journal.parent)
     return position
-
-
-def _second_names(journal: Path) -> list[Path]:
-    """What a process that was killed has left."""
-    found = [journal.with_name(name) for name in os.listdir(journal.parent) if name.startswith(journal.name)]
-    return [
-        path for path in found if _CLOSED.fullmatch(path.name[len(journal.name) :]) and _same(journal, path)
-    ]
 
 
 def history(journal: Path, name: str) -> Iterator[tuple[Entry, Position]]:
@@ -99,10 +95,11 @@ def history(journal: Path, name: str) -> Iterator[tuple[Entry, Position]]:
         return
     chain = [journal]
     for path in reversed(closed_files(journal)):
-        if start is None or int(path.name.rpartition(".")[2]) != start.sequence:
-            break  # those before it were moved away
-        chain.append(path)
-        start = continues(path)
+        if start is None:
+            break
+        if _last_line(path) == start.sequence:  # else it is a second name, or what was before is not there
+            chain.append(path)
+            start = continues(path)
     after = beginning(name)
     for path in reversed(chain):
         before = continues(path)
@@ -113,5 +110,5 @@ def history(journal: Path, name: str) -> Iterator[tuple[Entry, Position]]:
         for entry, position in entries(path, beginning(name)):
             after = position
             yield entry, position
-        if path is not journal and int(path.name.rpartition(".")[2]) != after.sequence:
+        if path is not journal and _last_line(path) != after.sequence:
             raise ParseError("channel-damaged", f"{path.name} ends with line {after.sequence}")

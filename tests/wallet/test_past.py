@@ -96,10 +96,10 @@ class Died(BaseException):
 
 
 def closing(files: ChannelFiles) -> int:
-    """Pay until the next payment closes the journal; that payment's number."""
+    """Pay until the next payment closes the journal for the second time; that payment's number."""
     save(files, paying(0), "funded")
     for number in itertools.count(1):
-        if journal(files).stat().st_size > SHORT - 1000:
+        if closed_files(journal(files)) and journal(files).stat().st_size > SHORT - 1000:
             return number
         pay(files, range(number, number + 1))
     raise AssertionError
@@ -132,7 +132,7 @@ def test_killed_at_any_step(files: ChannelFiles, monkeypatch: pytest.MonkeyPatch
     kept = files.directory.with_name(f"{files.directory.name}-kept")
     shutil.copytree(files.directory, kept)
     total = steps_of(monkeypatch, lambda: pay(reading(files), range(number, number + 1)), 0, "", None)
-    assert len(closed_files(journal(files))) == 1
+    assert len(closed_files(journal(files))) == 2
     assert total > 20
     for at in range(1, total + 1):
         shutil.rmtree(files.directory)
@@ -146,7 +146,7 @@ def test_killed_at_any_step(files: ChannelFiles, monkeypatch: pytest.MonkeyPatch
         pay(reading(files), range(found.updates + 1, number + 40))
         assert reading(files).load(NAME) == paying(number + 39)
         assert all_numbers(files) == list(range(1, number + 40)), at
-        assert len(closed_files(journal(files))) >= 2
+        assert len(closed_files(journal(files))) >= 3
         found_now = examine(reading(files), NAME)
         assert (found_now.state_fault, found_now.journal_fault) == (None, None), at
 
@@ -245,6 +245,18 @@ def test_a_reader_without_the_lock_sees_one_state_or_the_next_while_files_are_cl
     assert not failures
     assert seen == sorted(seen)
     assert len(closed_files(journal(files))) > 10
+
+
+def test_a_reader_between_two_looks(files: ChannelFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It read the state file before the journal was closed, and the journal after: it looks again."""
+    number = closing(files)
+    other = reading(files)
+    old = other._state_text(NAME)
+    pay(files, range(number, number + 10))
+    texts = [old, other._state_text(NAME)]
+    monkeypatch.setattr(other, "_state_text", lambda name: texts.pop(0))
+    assert other.load(NAME) == paying(number + 9)
+    assert not texts
 
 
 def test_a_new_journal_after_damage_leaves_the_closed_ones_aside(files: ChannelFiles) -> None:
