@@ -12,6 +12,7 @@ comes between.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ from mpchan.errors import ParseError, StorageError
 from mpchan.values import frozen, replace
 from mpchan.wallet.batch import Batch
 from mpchan.wallet.journal import Body, Position, beginning, entries, fold
+from mpchan.wallet.names import Names
 from mpchan.wallet.past import close
 from mpchan.wallet.records import dump, load, record_of
 from mpchan.wallet.storage import append_durably, locked, read_text, storage_error, sync_file, write_durably
@@ -39,6 +41,12 @@ CLOSE_BYTES = 32 << 20
 """A journal that is longer goes on in a new file, so that no file of a channel grows without end."""
 
 REPAIR = "`mpchan fsck --repair` rebuilds what can be rebuilt, and says what it finds"
+
+
+_ID_DIGITS = 16
+"""Of a channel's id, as it is shown."""
+
+_WHOLE = re.compile(r"[0-9a-f]{64}-[0-9]{1,10}")
 
 
 @frozen
@@ -65,6 +73,7 @@ class ChannelFiles:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self._place = f"{directory}{os.sep}"
         self._stands: dict[str, Stand] = {}
         self._held: dict[str, int] = {}  # which thread holds a channel's lock
 
@@ -113,6 +122,19 @@ class ChannelFiles:
     def names(self) -> list[str]:
         """The names of all channels, sorted."""
         return [path.stem for path in self.paths()]
+
+    def beginning_with(self, prefix: str) -> list[str]:
+        """The names that begin so, sorted; a whole name means that channel alone.
+
+        The folder is looked through for less than an id as it is shown, and where the file of all names knows none.
+        """
+        if _WHOLE.fullmatch(prefix) and self.has(prefix):
+            return [prefix]
+        known: list[str] = []
+        if len(prefix) >= _ID_DIGITS:
+            listed = Names(self.directory, self.names).beginning_with(prefix)
+            known = [name for name in listed if self.has(name)]
+        return known or [name for name in self.names() if name.startswith(prefix)]
 
     def paths(self) -> list[Path]:
         """For each channel a file that holds its terms, sorted: its state file, before there is one its journal."""
@@ -212,7 +234,7 @@ class ChannelFiles:
                 ) from None
 
     def _state_text(self, name: str) -> str | None:
-        path = self.state_path(name)
+        path = f"{self._place}{name}.json"  # a plain text: a list of very many channels would feel a Path
         try:
             return read_text(path)
         except ParseError as error:
@@ -232,7 +254,7 @@ class ChannelFiles:
         """Fold in what the journal holds behind a stand."""
         body, position = stand.body, stand.position
         try:
-            for entry, behind in entries(self.journal_path(name), position):
+            for entry, behind in entries(f"{self._place}{name}.journal", position):
                 body, position = fold(body, entry), behind
         except StorageError as error:
             if error.slug != "file-missing":
@@ -287,6 +309,8 @@ class ChannelFiles:
         if not batch.lines:
             return
         before = self._stands.get(name) or self._first_stand(name, None)
+        if not batch.start.sequence:
+            Names(self.directory, self.names).add(name)
         append_durably(self.journal_path(name), b"".join(batch.lines), at=batch.start.end)
         after = Stand(before.text, before.taken_at, batch.body, batch.position, record, durable=True)
         self._stands[name] = after

@@ -28,6 +28,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from mpchan.durability import AnyPath
 from mpchan.errors import ParseError
 from mpchan.values import frozen, replace
 from mpchan.wallet.storage import MAX_FILE_BYTES, storage_error
@@ -160,7 +161,7 @@ def _written(
     return data, Position(sequence, digest, after.end, after.end + len(data))
 
 
-def entries(path: Path, after: Position) -> Iterator[tuple[Entry, Position]]:
+def entries(path: AnyPath, after: Position) -> Iterator[tuple[Entry, Position]]:
     """The entries behind a position, one by one; an unfinished line at the end is left out.
 
     Raises:

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mpchan import durability
+from mpchan.durability import AnyPath
 from mpchan.errors import ParseError, StorageError
 
 LOCK_TIMEOUT_SECONDS = 60.0
@@ -27,7 +28,7 @@ MAX_FILE_BYTES = 16_000_000
 """No file of a wallet comes near this; a larger one is damaged."""
 
 
-def storage_error(slug: str, path: Path, error: OSError) -> StorageError:
+def storage_error(slug: str, path: AnyPath, error: OSError) -> StorageError:
     """An OSError as the wallet's own: names the file and the reason."""
     return StorageError(slug, f"{path}: {(error.strerror or str(error)).lower()}")
 
@@ -157,7 +158,7 @@ def close_to_others(path: Path) -> None:
         )
 
 
-def read_text(path: Path) -> str:
+def read_text(path: AnyPath) -> str:
     """Read one of the wallet's own files.
 
     Raises:
@@ -166,7 +167,11 @@ def read_text(path: Path) -> str:
     """
     try:
         with open(path, "rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
+            # not all of the limit at once: room for it would be asked of the system for every small file
+            size = os.fstat(file.fileno()).st_size
+            data = file.read(size + 1)
+            if len(data) > size:
+                data += file.read(max(0, MAX_FILE_BYTES + 1 - len(data)))
     except FileNotFoundError as error:
         raise storage_error("file-missing", path, error) from error
     except OSError as error:

@@ -6,6 +6,7 @@
     offers/<offer_id>.json         the offer's key index, and the channel that it served
     channels/<txid>-<vout>.journal one channel: all that happened in it
     channels/<txid>-<vout>.json    the same channel as it stood at some line of its journal
+    channels/names                 the names of all channels, to find one by the beginning of its id
     sent/<txid>.json               a transaction that moves own coins outside of any channel
     plans/<script>.json            a channel that another wallet is going to fund
     wallet.lock, channels/*.lock   locks between processes, always empty
@@ -23,7 +24,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mpchan.bitcoin.network import Network
 from mpchan.channel.offer import Offer
@@ -262,6 +263,13 @@ class Wallet:
             raise StorageError("channel-damaged", f"{path}: holds a channel of another network")
         return record
 
+    def channel_body(self, name: str) -> dict[str, Any]:
+        """A channel's values as its files hold them, which are whole and fit each other; errors as ``load_channel``.
+
+        Whether they make a channel of this wallet is for ``load_channel`` to say.
+        """
+        return self.channel_files.body(name)
+
     def save_channel(self, record: Record, event: str, message: str | None = None) -> None:
         """Write down that a channel has changed; durable on return.
 
@@ -321,7 +329,7 @@ class Wallet:
                 )
         else:
             wanted = prefix.lower().replace(":", "-")
-            names = [name for name in self.channel_names() if wanted and name.startswith(wanted)]
+            names = self.channel_files.beginning_with(wanted) if wanted else []
             if not names:
                 raise NotPossible(
                     "unknown-channel", f"no channel begins with {prefix!r:.80}", hint="see `mpchan list`"

@@ -565,7 +565,7 @@ def test_no_secret_stands_in_journals_and_state_files(lived: Lived) -> None:
         for kind in ("receive", "change"):
             secrets += [keys._coin_key(kind, index).to_bytes() for index in range(6)]
         files = [path for path in (wallet.directory / "channels").iterdir() if path.stat().st_size]
-        assert {path.suffix for path in files} == {".journal", ".json"}
+        assert {path.suffix or path.name for path in files} == {".journal", ".json", "names"}
         for path in files:
             data = path.read_bytes()
             assert not [
