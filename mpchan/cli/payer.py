@@ -7,7 +7,6 @@ from pathlib import Path
 
 import click
 
-from mpchan.bitcoin.message import decode_message
 from mpchan.channel.terms import Terms
 from mpchan.cli.app import (
     AMOUNT,
@@ -176,6 +175,7 @@ def _open_funding(
     refund_delay: int | None,
     output: Path | None,
 ) -> None:
+    from mpchan.bitcoin.message import decode_message
     from mpchan.party.external import open_funding
 
     result = open_funding(
@@ -226,6 +226,8 @@ def fund(
     Your seed words alone do not recover the money of an open channel: the refund does, and so does a backup. Keep a
     copy of the refund (--refund-out), or a new `mpchan backup`, away from this machine.
     """
+    from mpchan.bitcoin.message import decode_message
+
     sources = [file] if funding is None else [file, funding]
     app.check_output(output, *sources)
     app.check_output(refund_out, *sources)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mpchan.bitcoin.address import address_to_script
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.base import Chain
@@ -14,7 +13,6 @@ from mpchan.channel import payer
 from mpchan.channel.facts import Facts
 from mpchan.channel.limits import PayerLimits
 from mpchan.channel.offer import Offer
-from mpchan.channel.opening import capacity_rules, refund_lock_time
 from mpchan.channel.rules import enforce
 from mpchan.channel.scheme import scheme_of
 from mpchan.channel.terms import Terms, funding_output
@@ -34,7 +32,6 @@ from mpchan.party.common import (
 from mpchan.party.funding import early_text, find_conflict, is_sent, refuse_conflict, require_possible
 from mpchan.units import Amount, FeeRate, LockTime, OutPoint
 from mpchan.values import replace
-from mpchan.wallet.coins import build_funding
 from mpchan.wallet.payer_record import Asked, PayerRecord
 from mpchan.wallet.storage import write_durably
 from mpchan.wallet.wallet import Wallet
@@ -78,6 +75,7 @@ def open_channel(
 
     The same call again gives the same request again, however far the channel has come.
     """
+    from mpchan.channel.opening import refund_lock_time
     from mpchan.party.fees import outside_warning
     from mpchan.party.payer_rules import new_offer_rules, opened_under
 
@@ -115,7 +113,10 @@ def _prepare(
     asked: Asked,
 ) -> PayerRecord:
     """A new opening; the indexes of its keys are on disk when this returns."""
+    from mpchan.bitcoin.address import address_to_script
+    from mpchan.channel.opening import capacity_rules
     from mpchan.party.holdings import holdings
+    from mpchan.wallet.coins import build_funding
 
     keys = wallet.fresh_keys()
     address = asked.address

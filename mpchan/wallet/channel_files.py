@@ -23,8 +23,6 @@ from mpchan.errors import ParseError, StorageError
 from mpchan.values import frozen, replace
 from mpchan.wallet.batch import Batch
 from mpchan.wallet.journal import Body, Position, beginning, entries, fold
-from mpchan.wallet.names import Names
-from mpchan.wallet.past import close
 from mpchan.wallet.records import dump, load, record_of
 from mpchan.wallet.storage import append_durably, locked, read_text, storage_error, sync_file, write_durably
 
@@ -132,6 +130,8 @@ class ChannelFiles:
             return [prefix]
         known: list[str] = []
         if len(prefix) >= _ID_DIGITS:
+            from mpchan.wallet.names import Names
+
             listed = Names(self.directory, self.names).beginning_with(prefix)
             known = [name for name in listed if self.has(name)]
         return known or [name for name in self.names() if name.startswith(prefix)]
@@ -310,6 +310,8 @@ class ChannelFiles:
             return
         before = self._stands.get(name) or self._first_stand(name, None)
         if not batch.start.sequence:
+            from mpchan.wallet.names import Names
+
             Names(self.directory, self.names).add(name)
         append_durably(self.journal_path(name), b"".join(batch.lines), at=batch.start.end)
         after = Stand(before.text, before.taken_at, batch.body, batch.position, record, durable=True)
@@ -323,6 +325,8 @@ class ChannelFiles:
 
     def _close_journal(self, name: str) -> None:
         """Go on in a new file. Where that fails, a later event tries again."""
+        from mpchan.wallet.past import close
+
         stand = self._stands[name]
         if stand.taken_at != stand.position.sequence:
             return  # without its state file nothing is closed
