@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import Union
+from typing import Generic, Protocol, TypeVar, Union
 
 from mpchan.bitcoin.message import MAX_MESSAGE_BYTES
 from mpchan.cli.app import App
@@ -173,7 +173,20 @@ def widen(descriptor: int) -> None:
             return
 
 
-class Answers:
+class Answer(Protocol):
+    """What was done for one line."""
+
+    def to_dict(self) -> Result:
+        """Its JSON keys and values."""
+
+    def to_json(self) -> str:
+        """The same as text."""
+
+
+A = TypeVar("A", bound=Answer)
+
+
+class Answers(Generic[A]):
     """Writes a batch's answers, and remembers what was refused.
 
     Args:
@@ -181,14 +194,14 @@ class Answers:
         again: how to get at what was done where it could not be written.
     """
 
-    def __init__(self, app: App, show: Callable[[Result], str | None], again: str, *, marks: bool) -> None:
+    def __init__(self, app: App, show: Callable[[A], str | None], again: str, *, marks: bool) -> None:
         self._app = app
         self._show = show
         self._again = again
         self._marks = marks
         self.exit_code = 0
 
-    def write(self, numbers: Sequence[int], answers: Sequence[Result | MpchanError]) -> None:
+    def write(self, numbers: Sequence[int], answers: Sequence[A | MpchanError]) -> None:
         """One line for each.
 
         Raises:
@@ -200,7 +213,7 @@ class Answers:
                 self.exit_code = max(self.exit_code, answer.exit_code)
                 line = self._refused(number, answer)
             else:
-                line = json.dumps(answer) if self._app.json else self._show(answer)
+                line = answer.to_json() if self._app.json else self._show(answer)
             if line is not None:
                 lines.append(line)
         if lines:
@@ -220,14 +233,18 @@ class Answers:
         return f"line {number} refused: {error.slug}" if self._marks else None
 
 
-Batch = Callable[[Sequence[Line]], Sequence[Union[Result, MpchanError]]]
-"""Does what a batch of lines asks for; durable on return. Where fewer answers come back, the last one ends it all."""
-
-
-def run(lines: Lines, answers: Answers, batch: Batch, most: int, *, stop: bool) -> int:
+def run(
+    lines: Lines,
+    answers: Answers[A],
+    batch: Callable[[Sequence[Line]], Sequence[A | MpchanError]],
+    most: int,
+    *,
+    stop: bool,
+) -> int:
     """Read, do and answer until the input ends, or at the first refused line.
 
     Args:
+        batch: does what the lines ask for; durable on return. Fewer answers may come back, up to a refusal.
         most: lines in one batch.
 
     Returns:
@@ -250,7 +267,7 @@ KEPT = "what was answered before is kept, and so may be some more: `mpchan payer
 def pay(app: App, channel: str | None, *, totals: bool, stop: bool) -> int:
     """``payer pay --stream``."""
     from mpchan.party.meter import AT_ONCE
-    from mpchan.party.payer_meter import Payer, Request
+    from mpchan.party.payer_meter import Payer, Payment, Request
     from mpchan.units import Amount
 
     def read(line: Line) -> Request:
@@ -263,13 +280,12 @@ def pay(app: App, channel: str | None, *, totals: bool, stop: bool) -> int:
         except MpchanError as error:
             return error
 
-    def batch(lines: Sequence[Line]) -> list[Result | MpchanError]:
-        done = meter.pay_many([read(line) for line in lines], totals=totals, stop=stop)
-        return [each if isinstance(each, MpchanError) else each.to_dict() for each in done]
+    def batch(lines: Sequence[Line]) -> list[Payment | MpchanError]:
+        return meter.pay_many([read(line) for line in lines], totals=totals, stop=stop)
 
     wallet = app.wallet(signs=True)
     with interruptions() as noted, Payer(wallet, channel, chain=app.chain(wallet)) as meter:
-        answers = Answers(app, lambda view: str(view["hex"]), KEPT, marks=False)
+        answers: Answers[Payment] = Answers(app, lambda payment: payment.hex, KEPT, marks=False)
         return run(Lines(noted, whole=True), answers, batch, AT_ONCE, stop=stop)
 
 
@@ -280,17 +296,18 @@ def accept(app: App, show: Callable[[Result], str], *, skip_superseded: bool, st
         show: an accepted message in words, on one line.
     """
     from mpchan.party.meter import AT_ONCE
-    from mpchan.party.payee_meter import QUEUED, Payee
+    from mpchan.party.payee_meter import QUEUED, Accepted, Payee, Superseded
 
-    def batch(lines: Sequence[Line]) -> list[Result | MpchanError]:
+    def batch(lines: Sequence[Line]) -> list[Accepted | Superseded | MpchanError]:
         messages = [line if isinstance(line, MpchanError) else line.rstrip(b"\r") for line in lines]
-        done = meter.accept_many(messages, skip_superseded=skip_superseded, stop=stop)
-        return [each if isinstance(each, MpchanError) else each.to_dict() for each in done]
+        return meter.accept_many(messages, skip_superseded=skip_superseded, stop=stop)
+
+    def words(answer: Accepted | Superseded) -> str | None:
+        return None if app.quiet else show(answer.to_dict())
 
     wallet = app.wallet(signs=True)
     with interruptions() as noted, Payee(wallet, chain=app.chain(wallet)) as meter:
-        words = (lambda view: None) if app.quiet else show
-        answers = Answers(app, words, AGAIN, marks=not app.quiet)
+        answers: Answers[Accepted | Superseded] = Answers(app, words, AGAIN, marks=not app.quiet)
         most = QUEUED if skip_superseded else AT_ONCE
         return run(Lines(noted, whole=False), answers, batch, most, stop=stop)
 

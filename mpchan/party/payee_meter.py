@@ -64,6 +64,15 @@ class Accepted:
         view: Result = {name: getattr(self, name) for name in _KEYS}
         return {**view, "superseded": self.superseded} if self.superseded else view
 
+    def to_json(self) -> str:
+        """``to_dict`` as one JSON object on one line."""
+        more = f', "superseded": {self.superseded}' if self.superseded else ""
+        return (
+            f'{{"channel": "{self.channel}", "update": {self.update}, "received_sat": {self.received_sat}, '
+            f'"paid_sat": {self.paid_sat}, "remaining_sat": {self.remaining_sat}, "lock_time": {self.lock_time}, '
+            f'"duplicate": {"true" if self.duplicate else "false"}{more}}}'
+        )
+
 
 _KEYS = ("channel", "update", "received_sat", "paid_sat", "remaining_sat", "lock_time", "duplicate")
 
@@ -84,6 +93,10 @@ class Superseded:
     def to_dict(self) -> Result:
         """For ``--json``."""
         return {"channel": self.channel, "update": self.update, "superseded_by": self.by}
+
+    def to_json(self) -> str:
+        """``to_dict`` as one JSON object on one line."""
+        return f'{{"channel": "{self.channel}", "update": {self.update}, "superseded_by": {self.by}}}'
 
 
 Message = Union[str, bytes, MpchanError]
@@ -263,7 +276,7 @@ class _Run:
         self._state: payee.PayeeState = record.state
         self._hold(record.state)
         self._complete = ""
-        self._capacity = terms.capacity.sat
+        self._channel, self._capacity = terms.channel_id, terms.capacity.sat
         self._least = terms.offer.min_increment.sat
         self._prepare = Once(self._look)
         self._free = False
@@ -375,7 +388,7 @@ class _Run:
         received = paid - self._paid
         self._number, self._paid = number, paid
         return Accepted(
-            self._terms.channel_id,
+            self._channel,
             number,
             received,
             paid,
@@ -399,7 +412,7 @@ class _Run:
             self._hold(after)
             self._free = self._free and isinstance(after, payee.Active)
         return Accepted(
-            self._terms.channel_id,
+            self._channel,
             receipt.number,
             receipt.received.sat,
             receipt.paid.sat,

@@ -52,6 +52,14 @@ class Payment:
         """As ``payer pay --json`` has it."""
         return {name: getattr(self, name) for name in _KEYS}
 
+    def to_json(self) -> str:
+        """``to_dict`` as one JSON object on one line."""
+        return (
+            f'{{"channel": "{self.channel}", "update": {self.update}, "amount_sat": {self.amount_sat}, '
+            f'"paid_sat": {self.paid_sat}, "remaining_sat": {self.remaining_sat}, "lock_time": {self.lock_time}, '
+            f'"hex": "{self.hex}"}}'
+        )
+
 
 _KEYS = ("channel", "update", "amount_sat", "paid_sat", "remaining_sat", "lock_time", "hex")
 
@@ -211,7 +219,7 @@ class _Run:
         self._number, self._paid = (
             (record.state.number, record.state.paid.sat) if isinstance(record.state, payer.Funded) else (0, 0)
         )
-        self._capacity = self._terms.capacity.sat
+        self._channel, self._capacity = self._terms.channel_id, self._terms.capacity.sat
         self._least = max(1, self._terms.offer.min_increment.sat)
         self._prepare = Once(self._look)
         self._free = False
@@ -251,7 +259,7 @@ class _Run:
         )
         self._number, self._paid = number, total
         left = self._capacity - total
-        return Payment(self._terms.channel_id, number, amount, total, left, form.lock_time(number), message)
+        return Payment(self._channel, number, amount, total, left, form.lock_time(number), message)
 
     def _pay_plainly(self, wanted: Amount, totals: bool) -> Payment:
         """By the rules of a single payment, which refuse what has to be refused."""
@@ -265,7 +273,7 @@ class _Run:
             self._batch.add(replace(self._record, state=after), "paid", message)
             self._state, self._number, self._paid = after, after.number, after.paid.sat
         return Payment(
-            self._terms.channel_id,
+            self._channel,
             after.number,
             amount,
             after.paid.sat,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import shutil
 import time
 from collections.abc import Iterator
@@ -106,6 +107,7 @@ def told(answer: Any) -> Any:
     """An answer, or an error, as everybody is told it."""
     if isinstance(answer, MpchanError):
         return (type(answer), answer.slug, answer.message, answer.hint)
+    assert answer.to_json() == json.dumps(answer.to_dict())
     return answer.to_dict()
 
 
