@@ -22,6 +22,9 @@ AT_ONCE = 512
 MAX_AGE_SECONDS = 5.0
 """What the chain has said is asked again after this at the latest, before the next batch."""
 
+LONGEST_SECONDS = 4.0
+"""A batch ends after this, on a slow machine with a slow signer: nothing is judged by what the chain said 10 s ago."""
+
 _ASKING_SHARE = 1 / 20
 """Of the time, asking the chain takes no more than this, up to that age."""
 

@@ -8,6 +8,7 @@ acknowledged. A message that differs in any way goes the way of ``payee accept``
 
 from __future__ import annotations
 
+import time
 from binascii import unhexlify
 from collections.abc import Iterable, Sequence
 from itertools import islice
@@ -25,7 +26,7 @@ from mpchan.channel.update_form import UpdateForm, update_form
 from mpchan.errors import MpchanError, StorageError, UsageError
 from mpchan.party import payee as commands
 from mpchan.party.common import Result, gather_facts, named_by, read_psbt
-from mpchan.party.meter import AT_ONCE, AnyWallet, ChainSight, Once, chain_of, opened
+from mpchan.party.meter import AT_ONCE, LONGEST_SECONDS, AnyWallet, ChainSight, Once, chain_of, opened
 from mpchan.party.payee_rules import own_channel_rules
 from mpchan.units import Amount
 from mpchan.values import frozen, replace
@@ -304,9 +305,12 @@ class _Run:
     # many messages --------------------------------------------------------------------------------
 
     def each(self, messages: Sequence[Message], stop: bool) -> list[Answer]:
-        """One after the other, up to the first that belongs to another channel."""
+        """One after the other, up to the first that belongs to another channel, and not for too long."""
         answers: list[Answer] = []
+        end = time.monotonic() + LONGEST_SECONDS
         for message in messages:
+            if answers and time.monotonic() > end:
+                break
             try:
                 found = self.found(message)
                 psbt = None

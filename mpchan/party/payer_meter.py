@@ -8,6 +8,7 @@ amount too many or a channel that closes, goes the way of ``payer pay``, whose r
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Union
@@ -20,7 +21,7 @@ from mpchan.channel.update_form import UpdateForm, update_form
 from mpchan.errors import MpchanError, StorageError
 from mpchan.party import payer as commands
 from mpchan.party.common import Result
-from mpchan.party.meter import AT_ONCE, AnyWallet, ChainSight, Once, chain_of, opened
+from mpchan.party.meter import AT_ONCE, LONGEST_SECONDS, AnyWallet, ChainSight, Once, chain_of, opened
 from mpchan.units import Amount
 from mpchan.values import frozen, replace
 from mpchan.wallet.channel_files import SNAPSHOT_SELDOM
@@ -146,9 +147,12 @@ class Payer:
         results: list[Payment | MpchanError] = []
         waiting = iter(requests)
         while some := list(islice(waiting, AT_ONCE)):
-            results += self._pay_batch(some, totals, stop)
-            if stop and isinstance(results[-1], MpchanError):
-                break
+            while some:
+                done = self._pay_batch(some, totals, stop)
+                results += done
+                if stop and isinstance(done[-1], MpchanError):
+                    return results
+                some = some[len(done) :]
         return results
 
     def close(self) -> None:
@@ -172,7 +176,10 @@ class Payer:
         results: list[Payment | MpchanError] = []
         with self._wallet.channel_lock(self.name, in_turn=True):
             run = self._run()
+            end = time.monotonic() + LONGEST_SECONDS
             for request in requests:
+                if results and time.monotonic() > end:
+                    break
                 try:
                     results.append(run.pay(request, totals))
                 except StorageError:

@@ -9,8 +9,10 @@ from typing import Any
 
 from node import Node
 
+from mpchan.bitcoin.address import script_to_address
 from mpchan.bitcoin.base58 import base58check_encode
-from mpchan.bitcoin.script import script_to_p2wsh_script, two_of_two_script
+from mpchan.bitcoin.network import REGTEST
+from mpchan.bitcoin.script import key_to_p2wpkh_script, script_to_p2wsh_script, two_of_two_script
 from mpchan.bitcoin.signature import PrivateKey
 
 CAPACITY = 1_000_000
@@ -41,12 +43,7 @@ class CorePayment:
             entry = {"desc": f"{descriptor}#{checksum}", "timestamp": 0}
             [done] = node.call("importdescriptors", [entry], wallet=name)
             assert done["success"], done
-            self._addresses.append(
-                node.call("deriveaddresses", f"pkh({publics[at].hex()})#{self._sum(publics[at])}")[0]
-            )
-
-    def _sum(self, public: bytes) -> str:
-        return str(self._node.call("getdescriptorinfo", f"pkh({public.hex()})")["checksum"])
+            self._addresses.append(script_to_address(key_to_p2wpkh_script(publics[at]), REGTEST) or "")
 
     def _run(self, *words: object, wallet: str | None = None) -> Any:
         options = [] if wallet is None else [f"-rpcwallet={wallet}"]

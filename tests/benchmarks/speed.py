@@ -34,6 +34,9 @@ from mpchan.party.meter import AT_ONCE  # noqa: E402
 MPCHAN = str(Path(sys.executable).with_name("mpchan"))
 Result = dict[str, Any]
 
+ROUNDS = 3
+"""Of the pipe: other work on the machine takes from some of them."""
+
 
 def per_call(act: Callable[[], object], seconds: float = 0.5) -> float:
     """Seconds that a call takes, the least of five rounds."""
@@ -211,10 +214,16 @@ def pipe(many: Many, count: int) -> Result:
     print("(b) through the pipe: pay --stream | accept --stream --json, with fsync")
     found: Result = {}
     for at, (signer, share) in enumerate((("coincurve", 1.0), ("ecdsa", 0.05))):
-        one = through_the_pipe(many, many.names[at], signer, max(2 * AT_ONCE, int(count * share)))
+        times = [
+            through_the_pipe(many, many.names[at], signer, max(2 * AT_ONCE, int(count * share)))
+            for _ in range(ROUNDS if signer == "coincurve" else 1)
+        ]
+        one = max(times, key=lambda each: float(each["per_second"]))
+        one["all_rounds"] = [each["per_second"] for each in times]
         one.update(alone(many, many.names[at], signer, 300 if signer == "coincurve" else 60))
         found[signer] = one
-        row(f"{signer}: payments/s", f"{one['per_second']:,.0f}")
+        rounds = ", ".join(f"{each:,.0f}" for each in one["all_rounds"])
+        row(f"{signer}: payments/s, the best of", f"{one['per_second']:,.0f}  ({rounds})")
         row("  CPU of a payment: payer / payee", f"{one['payer_cpu']:.0f} us / {one['payee_cpu']:.0f} us")
         row("  one alone, both sides: p50, p99", "{p50:.2f} ms, {p99:.2f} ms".format(**one["lone"]))
         row(
@@ -344,7 +353,7 @@ def main() -> None:
         many = Many(folder / "few", 4)
         parts: dict[str, Callable[[], Any]] = {
             "a": lambda: floor(folder),
-            "b": lambda: pipe(many, min(given.payments, 50_000)),
+            "b": lambda: pipe(many, min(given.payments, 30_000)),
             "c": lambda: core(folder),
             "d": lambda: processes(many, many.names[2]),
             "e": lambda: {

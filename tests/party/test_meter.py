@@ -25,7 +25,7 @@ from mpchan.party import payee, payer
 from mpchan.party.backup import backup, restore
 from mpchan.party.fsck import fsck
 from mpchan.party.history import history
-from mpchan.party.meter import AT_ONCE, MAX_AGE_SECONDS, ChainSight
+from mpchan.party.meter import AT_ONCE, LONGEST_SECONDS, MAX_AGE_SECONDS, ChainSight
 from mpchan.party.payee_meter import QUEUED
 from mpchan.units import Amount
 from mpchan.wallet import channel_files
@@ -434,6 +434,36 @@ def test_what_the_chain_says_is_asked_again_in_time() -> None:
     sight.facts()
     assert asked == 4
     assert MAX_AGE_SECONDS <= 10
+
+
+def test_a_slow_machine_makes_shorter_batches(
+    pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that what the chain said is never old when a payment is judged by it; every line is answered all the same."""
+    twins = Twins(pair, tmp_path)
+    paying = mpchan.Payer(twins.metered_payer, chain=twins.chain)
+    taking = mpchan.Payee(twins.metered_payee, chain=twins.chain)
+    commits: list[int] = []
+    real = ChannelFiles.commit
+    monkeypatch.setattr(
+        ChannelFiles,
+        "commit",
+        lambda files, name, batch, *a, **o: (
+            commits.append(len(batch.lines)),
+            real(files, name, batch, *a, **o),
+        )[1],
+    )
+    now = itertools.count()
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(now)))
+    payments = paying.pay_many([500] * 20)
+    assert sum(commits) == 20
+    assert max(commits) <= 6
+    commits.clear()
+    answers = taking.accept_many([each.hex for each in payments])  # type: ignore[union-attr]
+    assert [each.update for each in answers] == list(range(1, 21))  # type: ignore[union-attr]
+    assert sum(commits) == 20
+    assert max(commits) <= 6
+    assert LONGEST_SECONDS + MAX_AGE_SECONDS < 10
 
 
 def test_a_chain_that_fails_is_asked_again_and_its_old_word_does_not_count() -> None:
