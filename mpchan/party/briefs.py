@@ -37,6 +37,7 @@ class Briefs:
 
     def __init__(self, network: str, chain: Chain) -> None:
         self._network = network
+        self._reserves: dict[tuple[object, ...], Amount] = {}
         self._chain = chain
         self._tips: dict[str, Union[ChainTip, None]] = {}
 
@@ -56,7 +57,7 @@ class Briefs:
         phase, role = body["phase"], body["role"]
         if role not in (_GOING.get(phase), _CLOSING.get(phase)) or not body.keys() >= _KEYS:
             return None
-        capacity = _capacity(body)
+        capacity = self._capacity(body)
         status = None if capacity is None else self._status(body)
         if capacity is None or status is None:
             return None
@@ -76,6 +77,20 @@ class Briefs:
             "updates": update["number"],
             "refund_lock_time": body["refund_lock_time"],
         }
+
+    def _capacity(self, body: Body) -> int | None:
+        """What the payer can spend; None where the payee's script is not of a size that its address shows."""
+        offer = body["offer"]
+        hrp = NETWORKS[offer["network"]].bech32_hrp
+        address, rate = offer["payee_address"], offer["fee_rate_sat_per_kvb"]
+        if not address.startswith(f"{hrp}1"):
+            return None
+        key = (rate, len(address), len(body["payer_script"]))
+        if key not in self._reserves:
+            program = (len(address) - len(hrp) - 1 - 1 - 6) * 5 // 8  # less separator, version and checksum
+            vsize = channel_spend_vsize(bytes.fromhex(body["payer_script"]), bytes(2 + program))
+            self._reserves[key] = FeeRate(rate).fee(vsize)
+        return (Amount(body["funding_value_sat"]) - self._reserves[key]).sat
 
     def _status(self, body: Body) -> Status | None:
         """By the channel's phase and the chain; None where it takes more to tell."""
@@ -110,16 +125,3 @@ def _spent(seen: OutputStatus, body: Body) -> Status | None:
     if spend is None or spend.transaction is None or spend.transaction.lock_time == body["refund_lock_time"]:
         return None
     return Status.CLOSED if spend.confirmations else Status.SETTLING
-
-
-def _capacity(body: Body) -> int | None:
-    """What the payer can spend; None where the payee's script is not of a size that its address shows."""
-    offer = body["offer"]
-    hrp = NETWORKS[offer["network"]].bech32_hrp
-    address: str = offer["payee_address"]
-    if not address.startswith(f"{hrp}1"):
-        return None
-    program = (len(address) - len(hrp) - 1 - 1 - 6) * 5 // 8  # less separator, version and checksum
-    vsize = channel_spend_vsize(bytes.fromhex(body["payer_script"]), bytes(2 + program))
-    reserve = FeeRate(offer["fee_rate_sat_per_kvb"]).fee(vsize)
-    return (Amount(body["funding_value_sat"]) - reserve).sat

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from mpchan.errors import ParseError, StorageError
 from mpchan.values import frozen, replace
 from mpchan.wallet.batch import Batch
-from mpchan.wallet.journal import Body, Position, beginning, entries, fold
+from mpchan.wallet.journal import Body, Position, beginning, ends_with, entries, fold
 from mpchan.wallet.records import dump, load, record_of
 from mpchan.wallet.storage import append_durably, locked, read_text, storage_error, sync_file, write_durably
 
@@ -253,8 +253,12 @@ class ChannelFiles:
     def _caught_up(self, name: str, stand: Stand) -> Stand:
         """Fold in what the journal holds behind a stand."""
         body, position = stand.body, stand.position
+        path = f"{self._place}{name}.journal"
+        if ends_with(path, position):
+            self._stands[name] = stand
+            return stand
         try:
-            for entry, behind in entries(f"{self._place}{name}.journal", position):
+            for entry, behind in entries(path, position):
                 body, position = fold(body, entry), behind
         except StorageError as error:
             if error.slug != "file-missing":

@@ -23,6 +23,7 @@ be read without the closed ones. Those keep the history, and nothing else depend
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -175,6 +176,27 @@ def entries(path: AnyPath, after: Position) -> Iterator[tuple[Entry, Position]]:
         raise storage_error("file-missing", path, error) from error
     except OSError as error:
         raise storage_error("read-failed", path, error) from error
+
+
+def ends_with(path: AnyPath, position: Position) -> bool:
+    """Whether a journal ends with the very line that a state file includes, so that there is nothing to fold in.
+
+    A quick look, for who looks at very many: whatever it is that cannot be told, the answer is no.
+    """
+    length = position.end - position.start
+    if not 0 < length < MAX_FILE_BYTES:
+        return False
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        raw = os.pread(descriptor, length + 1, position.start)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return len(raw) == length and _stands(raw, position)
 
 
 def _entries(file: BinaryIO, after: Position) -> Iterator[tuple[Entry, Position]]:

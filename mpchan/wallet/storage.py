@@ -166,12 +166,7 @@ def read_text(path: AnyPath) -> str:
         ParseError: ``malformed-file`` for what is not UTF-8 or too large.
     """
     try:
-        with open(path, "rb") as file:
-            # not all of the limit at once: room for it would be asked of the system for every small file
-            size = os.fstat(file.fileno()).st_size
-            data = file.read(size + 1)
-            if len(data) > size:
-                data += file.read(max(0, MAX_FILE_BYTES + 1 - len(data)))
+        data = _read(path)
     except FileNotFoundError as error:
         raise storage_error("file-missing", path, error) from error
     except OSError as error:
@@ -182,6 +177,20 @@ def read_text(path: AnyPath) -> str:
         return data.decode()
     except UnicodeDecodeError:
         raise ParseError("malformed-file", f"{path}: not UTF-8 text") from None
+
+
+def _read(path: AnyPath) -> bytes:
+    """The content, or more than the limit of it. A file object would be felt where very many channels are listed."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        data = os.read(descriptor, os.fstat(descriptor).st_size + 1)
+        while more := os.read(descriptor, 1 << 16):
+            data += more
+            if len(data) > MAX_FILE_BYTES:
+                break
+        return data
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
