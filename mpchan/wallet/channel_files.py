@@ -184,8 +184,12 @@ class ChannelFiles:
         return max(times)
 
     def body(self, name: str) -> Body:
-        """A channel's values as they stand; errors as ``load``."""
-        return self._stand(name).body
+        """A channel's values as they stand; errors as ``load``. They are not kept, for there may be very many."""
+        known = name in self._stands
+        body = self._stand(name).body
+        if not known:
+            del self._stands[name]
+        return body
 
     # reading --------------------------------------------------------------------------------------
 
