@@ -9,12 +9,10 @@ not found here is looked for in the folder.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
-from mpchan.errors import ParseError, StorageError
-from mpchan.wallet.storage import append_durably, locked, read_text
+from mpchan.wallet.storage import append_durably, locked
 
 FILE = "names"
 
@@ -37,31 +35,33 @@ class Names:
             StorageError: ``write-failed``, ``read-failed``, ``locked``.
         """
         with locked(self._path):
-            text = self._text()
-            if not text:
+            data = self._data()
+            if b"\n" not in data:
                 lines = "".join(f"{each}\n" for each in sorted({*self._listed(), name}))
                 append_durably(self._path, lines.encode(), at=0)
-            elif f"\n{name}\n" not in f"\n{text}":
-                end = text.rfind("\n") + 1  # what was never finished is cut off
-                append_durably(self._path, f"{name}\n".encode(), at=len(text[:end].encode()))
+            elif name not in self.beginning_with(name):
+                end = data.rfind(b"\n") + 1  # what was never finished is cut off
+                append_durably(self._path, f"{name}\n".encode(), at=end)
 
     def beginning_with(self, prefix: str) -> list[str]:
         """The names that begin so, as far as they stand here."""
-        text = f"\n{self._text() or ''}"
-        found = []
-        at = text.find(f"\n{prefix}")
-        while at >= 0:
-            end = text.find("\n", at + 1)
+        data, wanted = self._data(), prefix.encode("utf-8", "replace")
+        found = set()
+        at = 0 if data.startswith(wanted) else data.find(b"\n" + wanted) + 1
+        while data.startswith(wanted, at):
+            end = data.find(b"\n", at)
             if end < 0:
                 break  # a line that was never finished
-            found.append(text[at + 1 : end])
-            at = text.find(f"\n{prefix}", end)
-        return sorted(set(found))
+            found.add(data[at:end].decode("ascii", "replace"))
+            at = data.find(b"\n" + wanted, end) + 1
+            if not at:
+                break
+        return sorted(found)
 
-    def _text(self) -> str | None:
+    def _data(self) -> bytes:
+        """The whole file; nothing where it is not there or cannot be read: it can always be made again."""
         try:
-            if not os.path.exists(self._path):
-                return None
-            return read_text(self._path)
-        except (ParseError, StorageError):
-            return None  # it can always be made again
+            with open(self._path, "rb") as file:
+                return file.read()
+        except OSError:
+            return b""
