@@ -481,11 +481,11 @@ def test_no_line_leaves_before_its_fsync(metered: Shell) -> None:
     """One append, one fsync, one write of all answers, in this order, for each batch."""
     (metered.folder / "steps.py").write_text(STEPS)
     updates = b""
-    for side, data in (("buyer payer pay", b"1000\n" * 300), ("seller payee accept", None)):
+    for side, data in (("buyer payer pay", b"1000\n" * (AT_ONCE + 88)), ("seller payee accept", None)):
         words = ["python", "steps.py", "steps.json", "--wallet", *side.split(), "--stream"]
         done = metered.ok(words, stdin=updates if data is None else data)
         updates = done.out.encode()
-        assert len(done.out.splitlines()) == 300
+        assert len(done.out.splitlines()) == AT_ONCE + 88
         code, steps = json.loads(metered.text("steps.json"))
         assert code == 0
         emitted = [at for at, kind in enumerate(steps) if kind == "emit"]
