@@ -1,3 +1,40 @@
-"""mpchan: one-directional micropayment channels on Bitcoin, for payer and payee."""
+"""mpchan: one-directional micropayment channels on Bitcoin, for payer and payee.
+
+Programs that pay or are paid often use ``Payer`` and ``Payee``; the errors are those of ``mpchan.errors``. Nothing is
+loaded before it is asked for.
+
+    with mpchan.Payer("wallet", "0123abcd") as payer:
+        send(payer.pay(1000).hex)
+
+    with mpchan.Payee("wallet") as payee:
+        deliver(payee.accept(message).paid_sat)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mpchan.party.payee_meter import Accepted, Payee, Superseded
+    from mpchan.party.payer_meter import Payer, Payment
+
+__all__ = ["Accepted", "Payee", "Payer", "Payment", "Superseded", "__version__"]
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "Accepted": "payee_meter",
+    "Payee": "payee_meter",
+    "Superseded": "payee_meter",
+    "Payer": "payer_meter",
+    "Payment": "payer_meter",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a class at its first use."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"mpchan.party.{_HOMES[name]}"), name)

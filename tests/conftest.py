@@ -13,6 +13,7 @@ from hypothesis import settings
 from judge import ENGINE, Judge
 
 from mpchan.channel import payee, payer
+from mpchan.party import payee_meter
 from mpchan.wallet.keys import Keys
 
 # a busy machine is no failure
@@ -85,6 +86,7 @@ def _session_judge() -> Iterator[Judge]:
         if ENGINE:
             patch.setattr(payer, "complete", judge.judged_complete(payer.complete))
             patch.setattr(payee, "complete", judge.judged_complete(payee.complete))
+            patch.setattr(payee_meter, "complete", judge.judged_form(payee_meter.complete))
             patch.setattr(Keys, "sign_funding", judge.judged_funding(Keys.sign_funding))
             patch.setattr(Keys, "sign_spend", judge.judged_funding(Keys.sign_spend))
         yield judge

@@ -71,6 +71,17 @@ class Judge:
 
         return judged
 
+    def judged_form(self, complete: Callable[..., bytes]) -> Callable[..., bytes]:
+        """``payee_meter.complete``, each result of which is judged."""
+
+        def judged(form: Any, *arguments: Any) -> bytes:
+            data, terms = complete(form, *arguments), form.terms
+            keys = (terms.payer_key.sec, terms.offer.payee_key.sec)
+            self.check(Transaction.from_bytes(data), [channel_output(terms.funding_value.sat, *keys)])
+            return data
+
+        return judged
+
     def judged_funding(self, sign_funding: Callable[..., Transaction]) -> Callable[..., Transaction]:
         """``Keys.sign_funding``, each result of which is judged."""
 

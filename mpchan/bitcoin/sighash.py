@@ -56,6 +56,28 @@ def segwit_v0_sighash(
     return double_sha256(preimage)
 
 
+def segwit_v0_constant_part(tx: Transaction, index: int, script_code: bytes, value: Amount) -> bytes:
+    """What stands before ``hashOutputs`` in the preimage of ``segwit_v0_sighash`` with SIGHASH_ALL.
+
+    Neither outputs nor lock time are in it, so transactions that differ in those alone share it, and its hash.
+
+    Args:
+        script_code, value: as in ``segwit_v0_sighash``.
+    """
+    txin = tx.inputs[index]
+    return b"".join(
+        (
+            tx.version.to_bytes(4, "little"),
+            _hash_prevouts(tx),
+            _hash_sequence(tx),
+            outpoint_to_bytes(txin.outpoint),
+            var_bytes(script_code),
+            value.sat.to_bytes(8, "little"),
+            txin.sequence.to_bytes(4, "little"),
+        )
+    )
+
+
 def taproot_key_sighash(
     tx: Transaction, index: int, spent: Sequence[TxOut], sighash_type: int = SIGHASH_DEFAULT
 ) -> bytes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from mpchan.bitcoin.sighash import SIGHASH_ALL, segwit_v0_sighash
 from mpchan.bitcoin.signature import PrivateKey, PublicKey
 from mpchan.bitcoin.tx import Transaction
@@ -9,6 +11,9 @@ from mpchan.channel.offer import Offer
 from mpchan.channel.scheme import scheme_of
 from mpchan.channel.terms import Terms
 from mpchan.units import Amount
+
+if TYPE_CHECKING:
+    from mpchan.channel.update_form import UpdateForm
 
 
 def channel_sighash(terms: Terms, transaction: Transaction) -> bytes:
@@ -39,6 +44,10 @@ class ChannelKey:
     def sign_update(self, terms: Terms, number: int, paid: Amount) -> bytes:
         """Sign update ``number`` with ``paid`` in all for the payee."""
         return self._sign(terms, scheme_of(terms).update(number, paid))
+
+    def sign_update_in(self, form: UpdateForm, number: int, paid_sat: int) -> bytes:
+        """The same signature as ``sign_update``, of the update that a channel's form builds."""
+        return self._private_key.sign(form.sighash(number, paid_sat)) + bytes([SIGHASH_ALL])
 
     def sign_settlement(self, terms: Terms, paid: Amount) -> bytes:
         """Sign the settlement with ``paid`` in all for the payee."""

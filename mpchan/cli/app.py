@@ -6,7 +6,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -351,6 +351,26 @@ def one_channel(name: str | None, option: str | None) -> str | None:
     if name is not None and option is not None and name != option:
         raise UsageError("usage", f"two channels are named, {name!r:.80} and {option!r:.80}")
     return option if name is None else name
+
+
+on_error_option = click.option(
+    "--on-error",
+    type=click.Choice(["stop", "continue"]),
+    help="With --stream: what follows a refused line; stop unless told.",
+)
+
+
+def check_stream_options(given: Mapping[str, object], command: str) -> None:
+    """Options that only ``--stream`` has a use for.
+
+    Raises:
+        UsageError: ``usage`` where one is given.
+    """
+    for name, value in given.items():
+        if value:
+            raise UsageError(
+                "usage", f"{name} goes with --stream only", hint=f"see `mpchan {command} --help`"
+            )
 
 
 file_argument = click.argument("file", type=click.Path(allow_dash=True), metavar="FILE")

@@ -12,9 +12,11 @@ from mpchan.cli.app import (
     chain_options,
     channel_option,
     check_address,
+    check_stream_options,
     common_options,
     example,
     file_argument,
+    on_error_option,
     output_option,
     pass_app,
 )
@@ -130,17 +132,51 @@ def funding(app: App, file: str, broadcast: bool) -> None:
     )
 
 
-@click.command(epilog=example("mpchan payee accept update.psbt"))
-@file_argument
+@click.command(
+    epilog=example("mpchan payee accept update.psbt\nmpchan payee accept --stream --json < updates")
+)
+@click.argument("file", type=click.Path(allow_dash=True), metavar="FILE", required=False)
+@click.option("--stream", is_flag=True, help="Read messages from stdin, one a line; write a result for each.")
+@click.option(
+    "--skip-superseded",
+    is_flag=True,
+    help="With --stream: of the updates that wait, verify the newest only.",
+)
+@on_error_option
 @chain_options
 @common_options
 @pass_app
-def accept(app: App, file: str) -> None:
-    """Verify an update, countersign it and keep it. Deliver for the total that it reports as paid."""
-    psbt = read_psbt(read_input(file))
+def accept(app: App, file: str | None, stream: bool, skip_superseded: bool, on_error: str | None) -> int:
+    """Verify an update, countersign it and keep it. Deliver for the total that it reports as paid.
+
+    With --stream one process takes thousands a second. A line that comes out is a payment that is on the disk. A
+    channel is held for a moment at a time, and other commands and a watcher work in between. --skip-superseded loses
+    nothing: the newest update pays no less than those before it, and they are reported as superseded by it.
+    """
+    if stream == (file is not None):
+        text = "a FILE does not go with --stream" if stream else "missing argument 'FILE'"
+        raise UsageError("usage", text, hint="see `mpchan payee accept --help`")
+    if stream:
+        from mpchan.cli.stream import accept as accept_stream
+
+        return accept_stream(app, _streamed, skip_superseded=skip_superseded, stop=on_error != "continue")
+    check_stream_options({"--skip-superseded": skip_superseded, "--on-error": on_error}, "payee accept")
+    psbt = read_psbt(read_input(str(file)))
     wallet = app.wallet(signs=True)
     result = payee.accept(wallet, app.chain(wallet), psbt)
     app.report(result, _accepted)
+    return 0
+
+
+def _streamed(view: Result) -> str:
+    """One line, and no more, for a message of a stream."""
+    if "superseded_by" in view:
+        return f"update {view['update']} was not verified: update {view['superseded_by']} supersedes it"
+    text = _accepted(view).partition("\n")[0]
+    count = view.get("superseded", 0)
+    return (
+        f"{text}; supersedes {count} that {'was' if count == 1 else 'were'} not verified" if count else text
+    )
 
 
 def _accepted(view: Result) -> str:

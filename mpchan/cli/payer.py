@@ -7,7 +7,6 @@ from pathlib import Path
 
 import click
 
-from mpchan.bitcoin.message import decode_message
 from mpchan.channel.terms import Terms
 from mpchan.cli.app import (
     AMOUNT,
@@ -16,9 +15,11 @@ from mpchan.cli.app import (
     chain_options,
     channel_option,
     check_address,
+    check_stream_options,
     common_options,
     example,
     file_argument,
+    on_error_option,
     output_option,
     pass_app,
 )
@@ -174,6 +175,7 @@ def _open_funding(
     refund_delay: int | None,
     output: Path | None,
 ) -> None:
+    from mpchan.bitcoin.message import decode_message
     from mpchan.party.external import open_funding
 
     result = open_funding(
@@ -224,6 +226,8 @@ def fund(
     Your seed words alone do not recover the money of an open channel: the refund does, and so does a backup. Keep a
     copy of the refund (--refund-out), or a new `mpchan backup`, away from this machine.
     """
+    from mpchan.bitcoin.message import decode_message
+
     sources = [file] if funding is None else [file, funding]
     app.check_output(output, *sources)
     app.check_output(refund_out, *sources)
@@ -285,11 +289,18 @@ def _ask(app: App, terms: Terms) -> None:
 
 
 @click.command(
-    epilog=example("mpchan payer pay 1000 -o update.psbt\nmpchan payer pay --total 5000 -o update.psbt")
+    epilog=example(
+        "mpchan payer pay 1000 -o update.psbt\n"
+        "mpchan payer pay --total 5000 -o update.psbt\n"
+        "mpchan payer pay --stream < amounts > updates"
+    )
 )
 @click.argument("amount", type=AMOUNT, required=False)
 @click.option("--total", type=AMOUNT, help="Pay up to this running total; safe to repeat.")
 @click.option("--last", is_flag=True, help="Write the latest update again.")
+@click.option("--stream", is_flag=True, help="Read amounts from stdin, one a line; write an update for each.")
+@click.option("--totals", is_flag=True, help="With --stream: the lines are running totals, safe to repeat.")
+@on_error_option
 @channel_option
 @output_option
 @chain_options
@@ -300,17 +311,30 @@ def pay(
     amount: Amount | None,
     total: Amount | None,
     last: bool,
+    stream: bool,
+    totals: bool,
+    on_error: str | None,
     channel: str | None,
     output: Path | None,
-) -> None:
+) -> int:
     """Pay AMOUNT more: writes the next update for the payee. It is never broadcast.
 
     Scripts use --total: repeated after a crash it pays nothing twice.
+
+    With --stream one process makes thousands of payments a second. A line that comes out is a payment that is on the
+    disk. The channel is held for a moment at a time, and other commands work in between.
     """
-    if [amount is not None, total is not None, last].count(True) != 1:
+    if [amount is not None, total is not None, last, stream].count(True) != 1:
         raise UsageError(
-            "usage", "give one of AMOUNT, --total and --last", hint="see `mpchan payer pay --help`"
+            "usage", "give one of AMOUNT, --total, --last and --stream", hint="see `mpchan payer pay --help`"
         )
+    if stream:
+        if output is not None:
+            raise UsageError("usage", "--output does not go with --stream", hint="redirect standard output")
+        from mpchan.cli.stream import pay as pay_stream
+
+        return pay_stream(app, channel, totals=totals, stop=on_error != "continue")
+    check_stream_options({"--totals": totals, "--on-error": on_error}, "payer pay")
     app.check_output(output)
     wallet = app.wallet(signs=True)
     if amount is not None:
@@ -326,6 +350,7 @@ def pay(
         f"{result['paid_sat']} in all, {result['remaining_sat']} left",
         again=AGAIN if amount is None else "the payment is kept: `mpchan payer pay --last` writes it again",
     )
+    return 0
 
 
 @click.command(epilog=example("mpchan payer settle --total 100000 -o settlement.psbt"))

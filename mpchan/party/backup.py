@@ -15,6 +15,7 @@ mend is two wallets that are both used: that is said, not prevented.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from mpchan import durability
@@ -24,6 +25,7 @@ from mpchan.party.common import Result, with_warnings
 from mpchan.values import replace
 from mpchan.wallet.backup import Backup, collect, pack, unpack
 from mpchan.wallet.config import Config
+from mpchan.wallet.journal import continues
 from mpchan.wallet.keys import Unlocker, no_passphrase
 from mpchan.wallet.payer_record import PayerRecord
 from mpchan.wallet.storage import (
@@ -61,9 +63,19 @@ def backup(wallet: Wallet, target: Path, passphrase: str | None = None) -> Resul
         "offers": _count(made, "offers/", ".toml"),
         "bytes": len(data),
     }
-    return with_warnings(
-        result, [f"it holds a damaged channel as it is: {error.message}" for error in damaged]
-    )
+    warnings = [f"it holds a damaged channel as it is: {error.message}" for error in damaged]
+    return with_warnings(result, [*warnings, *_left_out(wallet)])
+
+
+def _left_out(wallet: Wallet) -> Iterator[str]:
+    """What of the history is not in a backup: the closed files of long journals, on which nothing else depends."""
+    for name in wallet.channel_names():
+        try:
+            start = continues(wallet.channel_files.journal_path(name))
+        except StorageError:
+            continue
+        if start is not None:
+            yield f"the history of channel {name[:16]} before line {start.sequence + 1} is not in it"
 
 
 def _count(made: Backup, folder: str, suffix: str) -> int:

@@ -96,8 +96,12 @@ def earliest_spend(terms: Terms) -> LockTime | None:
     The refund is the first thing that is signed, and not for longer than the offer's max_refund_delay; until then the
     payer's coins were unspent too. The day on top is for blocks that a reorganisation has replaced since.
     """
-    lock_time, offer = terms.refund_lock_time, terms.offer
-    value = lock_time.value - offer.max_refund_delay - blocks_in_unit(_DAY_BLOCKS, lock_time.unit)
+    return earliest(terms.refund_lock_time, terms.offer.max_refund_delay)
+
+
+def earliest(lock_time: LockTime, max_refund_delay: int) -> LockTime | None:
+    """``earliest_spend`` by the two terms that decide it."""
+    value = lock_time.value - max_refund_delay - blocks_in_unit(_DAY_BLOCKS, lock_time.unit)
     return type(lock_time)(value) if value >= lock_time.lowest else None
 
 

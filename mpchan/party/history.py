@@ -10,7 +10,8 @@ from mpchan.bitcoin.tx import Transaction
 from mpchan.errors import ParseError, StorageError
 from mpchan.party.common import Result
 from mpchan.wallet.channel_files import REPAIR
-from mpchan.wallet.journal import Body, Entry, beginning, entries, fold
+from mpchan.wallet.journal import Body, Entry, fold
+from mpchan.wallet.past import history as all_entries
 from mpchan.wallet.wallet import Wallet
 
 
@@ -32,7 +33,7 @@ def history(wallet: Wallet, prefix: str | None) -> tuple[str, Iterator[Result]]:
 def _entries(wallet: Wallet, name: str) -> Iterator[Entry]:
     path = wallet.channel_files.journal_path(name)
     try:
-        for entry, _ in entries(path, beginning(name)):
+        for entry, _ in all_entries(path, name):
             yield entry
     except ParseError as error:
         raise StorageError(error.slug, f"{path}: {error.message}", hint=REPAIR) from None
@@ -48,6 +49,10 @@ def _events(wallet: Wallet, name: str) -> Iterator[Result]:
     for entry in _entries(wallet, name):
         body = fold(body, entry)
         before, total = total, _total(body, total)
+        if entry.before is not None:
+            before = (
+                total  # the payments before it stand in a file of their own, which may not be there any more
+            )
         transaction = _transaction(entry, body)
         update = body.get("update")
         yield {

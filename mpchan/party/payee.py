@@ -277,7 +277,7 @@ def accept(wallet: Wallet, chain: Chain, psbt: Psbt) -> Result:
         key = wallet.keys.channel_key(record.key_index)
         state, receipt = payee.accept(record.state, psbt, gather_facts(chain, terms), key)
         if not receipt.duplicate:
-            wallet.save_channel(replace(record, state=state), *_taken(state))
+            wallet.save_channel(replace(record, state=state), *taken(state))
         return {
             "channel": terms.channel_id,
             "update": receipt.number,
@@ -289,7 +289,7 @@ def accept(wallet: Wallet, chain: Chain, psbt: Psbt) -> Result:
         }
 
 
-def _taken(state: payee.PayeeState) -> tuple[str, str | None]:
+def taken(state: payee.PayeeState) -> tuple[str, str | None]:
     """What the history says of a message that was just taken: the event, and the message in hex."""
     held = state.settlement if isinstance(state, payee.Closing) else payee.best_of(state)
     if held is None:
@@ -328,7 +328,7 @@ def settle(
             state, _ = payee.accept(state, psbt, facts, wallet.keys.channel_key(record.key_index))
         state, closing = payee.close(state, facts, contest=contest)
         if state != record.state:
-            event = _taken(state) if psbt is not None else ("claimed", None)
+            event = taken(state) if psbt is not None else ("claimed", None)
             wallet.save_channel(replace(record, state=state), *event)
         sent = broadcast(wallet, chain, closing.transaction, facts)
         return {

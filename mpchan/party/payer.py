@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mpchan.bitcoin.address import address_to_script
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.base import Chain
@@ -14,7 +13,6 @@ from mpchan.channel import payer
 from mpchan.channel.facts import Facts
 from mpchan.channel.limits import PayerLimits
 from mpchan.channel.offer import Offer
-from mpchan.channel.opening import capacity_rules, refund_lock_time
 from mpchan.channel.rules import enforce
 from mpchan.channel.scheme import scheme_of
 from mpchan.channel.terms import Terms, funding_output
@@ -34,7 +32,6 @@ from mpchan.party.common import (
 from mpchan.party.funding import early_text, find_conflict, is_sent, refuse_conflict, require_possible
 from mpchan.units import Amount, FeeRate, LockTime, OutPoint
 from mpchan.values import replace
-from mpchan.wallet.coins import build_funding
 from mpchan.wallet.payer_record import Asked, PayerRecord
 from mpchan.wallet.storage import write_durably
 from mpchan.wallet.wallet import Wallet
@@ -56,7 +53,7 @@ def _is(*phases: type) -> Callable[[Record], bool]:
     return suitable
 
 
-def _load(wallet: Wallet, name: str) -> PayerRecord:
+def load(wallet: Wallet, name: str) -> PayerRecord:
     """The channel that the user named, which must be one in which this wallet is the payer."""
     record = wallet.load_channel(name)
     if not isinstance(record, PayerRecord):
@@ -78,6 +75,7 @@ def open_channel(
 
     The same call again gives the same request again, however far the channel has come.
     """
+    from mpchan.channel.opening import refund_lock_time
     from mpchan.party.fees import outside_warning
     from mpchan.party.payer_rules import new_offer_rules, opened_under
 
@@ -115,7 +113,10 @@ def _prepare(
     asked: Asked,
 ) -> PayerRecord:
     """A new opening; the indexes of its keys are on disk when this returns."""
+    from mpchan.bitcoin.address import address_to_script
+    from mpchan.channel.opening import capacity_rules
     from mpchan.party.holdings import holdings
+    from mpchan.wallet.coins import build_funding
 
     keys = wallet.fresh_keys()
     address = asked.address
@@ -281,7 +282,7 @@ def send_funding_again(wallet: Wallet, chain: Chain, name: str) -> Result:
         NotPossible: ``not-funded``, the funding is unsigned.
     """
     with wallet.channel_lock(name):
-        record = _load(wallet, name)
+        record = load(wallet, name)
         funded = payer.ever_funded(record.state)
         if funded is None:
             raise NotPossible("not-funded", "the funding is not signed")
@@ -308,7 +309,7 @@ def abandon(wallet: Wallet, chain: Chain, prefix: str | None) -> Result:
     fits = to_give_up(wallet, _is(payer.Opening, payer.Secured), _is(payer.Abandoned))
     name = wallet.find_channel(prefix, fits, "being opened", still_going(chain))
     with wallet.channel_lock(name):
-        record = _load(wallet, name)
+        record = load(wallet, name)
         state = payer.abandon(
             record.state, funding_is_void=_is_void(chain, record), may_be_signed=record.restored
         )
@@ -337,7 +338,7 @@ def _is_void(chain: Chain, record: PayerRecord) -> bool:
     return conflict is not None
 
 
-def _facts(chain: Chain, record: PayerRecord) -> Facts:
+def facts_of(chain: Chain, record: PayerRecord) -> Facts:
     """The chain's view of a channel whose funding is there, or can still get there.
 
     Raises:
@@ -352,34 +353,39 @@ def _facts(chain: Chain, record: PayerRecord) -> Facts:
 # paying -------------------------------------------------------------------------------------------
 
 
+def find_funded(wallet: Wallet, chain: Chain, prefix: str | None) -> str:
+    """The channel that a payment means."""
+    return _find(wallet, chain, prefix, (payer.Funded,), "open")
+
+
 def pay(wallet: Wallet, chain: Chain, prefix: str | None, amount: Amount) -> Result:
     """``payer pay AMOUNT``: the next update."""
-    name = _find(wallet, chain, prefix, (payer.Funded,), "open")
+    name = find_funded(wallet, chain, prefix)
     with wallet.channel_lock(name):
-        record = _load(wallet, name)
-        _require_synced(record)
-        state = payer.pay(record.state, amount, _facts(chain, record))
+        record = load(wallet, name)
+        require_synced(record)
+        state = payer.pay(record.state, amount, facts_of(chain, record))
         return _pay(wallet, record, state, amount)
 
 
 def pay_up_to(wallet: Wallet, chain: Chain, prefix: str | None, total: Amount) -> Result:
     """``payer pay --total``: the update that brings the total there; the latest again where it is reached."""
-    name = _find(wallet, chain, prefix, (payer.Funded,), "open")
+    name = find_funded(wallet, chain, prefix)
     with wallet.channel_lock(name):
-        record = _load(wallet, name)
-        _require_synced(record)
-        before = payer.paid_total(record.state)
-        state = payer.pay_up_to(record.state, total, _facts(chain, record))
-        if isinstance(record.state, payer.Funded) and state != record.state:
-            return _pay(wallet, record, state, total - before)
-        return _paid(wallet, record, state, Amount(0))
+        record = load(wallet, name)
+        require_synced(record)
+        before = payer.ever_funded(record.state)
+        state = payer.pay_up_to(record.state, total, facts_of(chain, record))
+        if before is None or state.number == before.number:
+            return _paid(wallet, record, state, Amount(0))
+        return _pay(wallet, record, state, total - before.paid)
 
 
 def pay_last(wallet: Wallet, chain: Chain, prefix: str | None) -> Result:
     """``payer pay --last``: the latest update again, the same bytes."""
     name = _find(wallet, chain, prefix, (payer.Funded, payer.Settling, payer.Refunding), "funded")
     with wallet.channel_lock(name):
-        record = _load(wallet, name)
+        record = load(wallet, name)
         return _paid(wallet, record, payer.latest_update(record.state), Amount(0))
 
 
@@ -390,7 +396,7 @@ def _pay(wallet: Wallet, record: PayerRecord, state: payer.Funded, amount: Amoun
     return answer
 
 
-def _require_synced(record: PayerRecord) -> None:
+def require_synced(record: PayerRecord) -> None:
     """Nothing new is signed while the lost wallet may have signed something else in its place.
 
     Raises:
@@ -426,9 +432,9 @@ def settle(wallet: Wallet, chain: Chain, prefix: str | None, total: Amount | Non
     """``payer settle``: the final balance, for the payee to countersign and broadcast."""
     name = _find(wallet, chain, prefix, (payer.Funded, payer.Settling), "open")
     with wallet.channel_lock(name):
-        record = _load(wallet, name)
-        _require_synced(record)
-        state = payer.settle(record.state, total, _facts(chain, record))
+        record = load(wallet, name)
+        require_synced(record)
+        state = payer.settle(record.state, total, facts_of(chain, record))
         message = payer.settlement_message(state, wallet.keys.channel_key(record.key_index)).to_hex()
         if state != record.state:
             wallet.save_channel(replace(record, state=state), "settlement", message)
@@ -448,8 +454,8 @@ def refund(wallet: Wallet, chain: Chain, prefix: str | None) -> Result:
 
     name = wallet.find_channel(prefix, suitable, "funded", still_going(chain))
     with wallet.channel_lock(name):
-        record = _load(wallet, name)
-        facts = _facts(chain, record)
+        record = load(wallet, name)
+        facts = facts_of(chain, record)
         state = payer.take_refund(record.state, facts)
         transaction = state.funded.refund
         if state != record.state:

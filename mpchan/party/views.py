@@ -11,7 +11,7 @@ from mpchan.bitcoin.network import REGTEST
 from mpchan.chain.base import Chain
 from mpchan.channel.facts import Facts, Status
 from mpchan.channel.terms import Terms
-from mpchan.errors import MpchanError, NotPossible, TooEarly
+from mpchan.errors import MpchanError, NotPossible, StorageError, TooEarly
 from mpchan.party.common import (
     Result,
     earliest_spend,
@@ -123,9 +123,23 @@ def _time_before(terms: Terms, tip: ChainTip) -> int:
 
 def list_channels(wallet: Wallet, chain: Chain, damaged: Callable[[str, MpchanError], None]) -> Result:
     """``list``: every channel in short, the oldest first; unreadable ones are told to ``damaged``."""
-    records = sorted(wallet.channels(damaged), key=lambda record: record.key_index)
-    views = [short_view(record, facts_if_any(chain, record.terms)) for record in records]
-    return {"channels": views}
+    from mpchan.party.briefs import Briefs
+
+    briefs = Briefs(wallet.network.name, chain)
+    views: list[tuple[int, Result]] = []
+    for name in wallet.channel_names():
+        try:
+            body = wallet.channel_body(name)
+            view = briefs.view(name, body)
+            if view is not None:
+                views.append((body["key_index"], view))
+                continue
+            record = wallet.load_channel(name)
+        except StorageError as error:
+            damaged(name, error)
+        else:
+            views.append((record.key_index, short_view(record, facts_if_any(chain, record.terms))))
+    return {"channels": [view for _, view in sorted(views, key=lambda each: each[0])]}
 
 
 def fresh_address(wallet: Wallet) -> Result:

@@ -12,7 +12,7 @@ comes between.
 from __future__ import annotations
 
 import os
-import time
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING
 
 from mpchan.errors import ParseError, StorageError
 from mpchan.values import frozen, replace
-from mpchan.wallet.journal import Body, Entry, Position, beginning, difference, entries, fold, written
-from mpchan.wallet.records import body_of, dump, load, record_of
+from mpchan.wallet.batch import Batch
+from mpchan.wallet.journal import Body, Position, beginning, ends_with, entries, fold
+from mpchan.wallet.records import dump, load, record_of
 from mpchan.wallet.storage import append_durably, locked, read_text, storage_error, sync_file, write_durably
 
 if TYPE_CHECKING:
@@ -31,7 +32,19 @@ if TYPE_CHECKING:
 SNAPSHOT_EVERY = 64
 """Lines of the journal that a state file may lie behind."""
 
+SNAPSHOT_SELDOM = 2048
+"""The same while a meter runs; a process that is killed then leaves the next one some milliseconds of reading."""
+
+CLOSE_BYTES = 32 << 20
+"""A journal that is longer goes on in a new file, so that no file of a channel grows without end."""
+
 REPAIR = "`mpchan fsck --repair` rebuilds what can be rebuilt, and says what it finds"
+
+
+_ID_DIGITS = 16
+"""Of a channel's id, as it is shown."""
+
+_WHOLE = re.compile(r"[0-9a-f]{64}-[0-9]{1,10}")
 
 
 @frozen
@@ -58,6 +71,7 @@ class ChannelFiles:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self._place = f"{directory}{os.sep}"
         self._stands: dict[str, Stand] = {}
         self._held: dict[str, int] = {}  # which thread holds a channel's lock
 
@@ -70,9 +84,14 @@ class ChannelFiles:
         return self.directory / f"{name}.journal"
 
     @contextmanager
-    def lock(self, name: str, timeout: float) -> Iterator[None]:
-        """Hold one channel. What was read meanwhile, and can leave afterwards, is durable at the end."""
-        with locked(self.directory / f"{name}.lock", timeout=timeout):
+    def lock(self, name: str, timeout: float, *, in_turn: bool = False) -> Iterator[None]:
+        """Hold one channel. What was read meanwhile, and can leave afterwards, is durable at the end.
+
+        Args:
+            in_turn: stand behind those that wait, as whoever comes again and again has to.
+        """
+        queue = self.directory / f"{name}.queue"
+        with locked(self.directory / f"{name}.lock", timeout=timeout, queue=queue, in_turn=in_turn):
             self._held[name] = get_ident()
             try:
                 yield
@@ -101,6 +120,21 @@ class ChannelFiles:
     def names(self) -> list[str]:
         """The names of all channels, sorted."""
         return [path.stem for path in self.paths()]
+
+    def beginning_with(self, prefix: str) -> list[str]:
+        """The names that begin so, sorted; a whole name means that channel alone.
+
+        The folder is looked through for less than an id as it is shown, and where the file of all names knows none.
+        """
+        if _WHOLE.fullmatch(prefix) and self.has(prefix):
+            return [prefix]
+        known: list[str] = []
+        if len(prefix) >= _ID_DIGITS:
+            from mpchan.wallet.names import Names
+
+            listed = Names(self.directory, self.names).beginning_with(prefix)
+            known = [name for name in listed if self.has(name)]
+        return known or [name for name in self.names() if name.startswith(prefix)]
 
     def paths(self) -> list[Path]:
         """For each channel a file that holds its terms, sorted: its state file, before there is one its journal."""
@@ -150,8 +184,12 @@ class ChannelFiles:
         return max(times)
 
     def body(self, name: str) -> Body:
-        """A channel's values as they stand; errors as ``load``."""
-        return self._stand(name).body
+        """A channel's values as they stand; errors as ``load``. They are not kept, for there may be very many."""
+        known = name in self._stands
+        body = self._stand(name).body
+        if not known:
+            del self._stands[name]
+        return body
 
     # reading --------------------------------------------------------------------------------------
 
@@ -187,16 +225,20 @@ class ChannelFiles:
                 return self._caught_up(name, known)
             except ParseError:
                 pass  # what this process has read is no longer there: an append that failed was taken back
-        try:
-            stand = self._first_stand(name, text)
-            stand = self._caught_up(name, stand)
-        except ParseError as error:
-            hint = REPAIR if error.slug == "channel-damaged" else None
-            raise StorageError(error.slug, f"{self.state_path(name)}: {error.message}", hint=hint) from None
-        return stand
+        while True:
+            try:
+                return self._caught_up(name, self._first_stand(name, text))
+            except ParseError as error:
+                before, text = text, self._state_text(name)
+                if text != before:  # a long journal was closed between the two looks
+                    continue
+                hint = REPAIR if error.slug == "channel-damaged" else None
+                raise StorageError(
+                    error.slug, f"{self.state_path(name)}: {error.message}", hint=hint
+                ) from None
 
     def _state_text(self, name: str) -> str | None:
-        path = self.state_path(name)
+        path = f"{self._place}{name}.json"  # a plain text: a list of very many channels would feel a Path
         try:
             return read_text(path)
         except ParseError as error:
@@ -215,8 +257,12 @@ class ChannelFiles:
     def _caught_up(self, name: str, stand: Stand) -> Stand:
         """Fold in what the journal holds behind a stand."""
         body, position = stand.body, stand.position
+        path = f"{self._place}{name}.journal"
+        if ends_with(path, position):
+            self._stands[name] = stand
+            return stand
         try:
-            for entry, behind in entries(self.journal_path(name), position):
+            for entry, behind in entries(path, position):
                 body, position = fold(body, entry), behind
         except StorageError as error:
             if error.slug != "file-missing":
@@ -247,17 +293,68 @@ class ChannelFiles:
             self._save(name, record, event, message)
 
     def _save(self, name: str, record: Record, event: str, message: str | None) -> None:
-        before = self._stand(name) if self.has(name) else self._first_stand(name, None)
-        body = body_of(record)
-        changes, gone = difference(before.body, body)
-        entry = Entry(before.position.sequence + 1, int(time.time()), event, changes, gone, message)
-        data, position = written(before.position, entry)
-        append_durably(self.journal_path(name), data, at=before.position.end)
-        after = Stand(before.text, before.taken_at, body, position, record, durable=True)
+        batch = self.batch(name)
+        batch.add(record, event, message)
+        self.commit(name, batch, record)
+
+    def batch(self, name: str) -> Batch:
+        """Lines that are to become durable together, behind the channel as it stands; its lock is held."""
+        stand = self._stand(name) if self.has(name) else self._first_stand(name, None)
+        return Batch(stand.body, stand.position)
+
+    def commit(
+        self, name: str, batch: Batch, record: Record, *, snapshot_every: int = SNAPSHOT_EVERY
+    ) -> None:
+        """Append the lines of a batch with one fsync; all of them are durable on return, or none was added.
+
+        Args:
+            record: the channel after the last line.
+            snapshot_every: lines that the state file may lie behind after this.
+
+        Raises:
+            StorageError: ``write-failed``, nothing has changed; ``write-unsure``.
+        """
+        if not batch.lines:
+            return
+        before = self._stands.get(name) or self._first_stand(name, None)
+        if not batch.start.sequence:
+            from mpchan.wallet.names import Names
+
+            Names(self.directory, self.names).add(name)
+        append_durably(self.journal_path(name), b"".join(batch.lines), at=batch.start.end)
+        after = Stand(before.text, before.taken_at, batch.body, batch.position, record, durable=True)
         self._stands[name] = after
-        behind = position.sequence - before.taken_at
-        if before.text is None or gone or changes.keys() - {"update"} or behind >= SNAPSHOT_EVERY:
+        behind = batch.position.sequence - before.taken_at
+        long = batch.position.end >= CLOSE_BYTES
+        if before.text is None or batch.changes_more or behind >= snapshot_every or long:
             self._take_snapshot(name, after)
+        if long:
+            self._close_journal(name)
+
+    def _close_journal(self, name: str) -> None:
+        """Go on in a new file. Where that fails, a later event tries again."""
+        from mpchan.wallet.past import close
+
+        stand = self._stands[name]
+        if stand.taken_at != stand.position.sequence:
+            return  # without its state file nothing is closed
+        try:
+            position = close(self.journal_path(name), stand.position, stand.body)
+        except OSError:
+            self._stands.pop(name)  # whichever file grows now is to be seen
+            return
+        self._stands[name] = replace(stand, position=position)
+        self._take_snapshot(name, self._stands[name])
+
+    def catch_up(self, name: str) -> None:
+        """Write the state file anew where a long row of payments has left it far behind; the lock is held.
+
+        Raises:
+            StorageError: as ``load``.
+        """
+        stand = self._stand(name)
+        if stand.position.sequence - stand.taken_at >= SNAPSHOT_EVERY:
+            self._take_snapshot(name, stand)
 
     def _take_snapshot(self, name: str, stand: Stand) -> None:
         """Write the state file. Where that fails, a later event tries again: the journal holds it all already."""

@@ -14,23 +14,33 @@ A process that is killed while it appends leaves an unfinished line at the end, 
 loses its power may leave one whose bytes are partly zeros, which no text of JSON holds. Such a line was never
 acknowledged: nothing that depends on it has left, so it counts as not written. Anything else that does not fit is
 damage.
+
+A journal that has grown long is closed and goes on in a new file. That begins with a line of the event ``continued``,
+chained like any other, which holds the channel whole, and under ``before`` the digest that it is chained to: so it can
+be read without the closed ones. Those keep the history, and nothing else depends on them.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from mpchan.durability import AnyPath
 from mpchan.errors import ParseError
-from mpchan.values import frozen
+from mpchan.values import frozen, replace
 from mpchan.wallet.storage import MAX_FILE_BYTES, storage_error
+
+CONTINUED = "continued"
+"""The event with which a journal goes on in a new file."""
 
 _HEAD = b'{"sha256":"'
 _MIDDLE = b'","line":'
 _TAIL = b"}\n"
+_CONTINUES = b'{"before":'
 _DIGEST_END = len(_HEAD) + 64
 _LINE_START = _DIGEST_END + len(_MIDDLE)
 
@@ -65,6 +75,7 @@ class Entry:
         changes: the values that differ from before.
         gone: names of values that the channel has no more.
         message: what left or arrived, in hex, or None.
+        before: digest of the last line of the file before, where this is the first of one that goes on.
     """
 
     sequence: int
@@ -73,6 +84,7 @@ class Entry:
     changes: Mapping[str, Any]
     gone: tuple[str, ...] = ()
     message: str | None = None
+    before: str | None = None
 
 
 def beginning(name: str) -> Position:
@@ -94,23 +106,63 @@ def fold(body: Body, entry: Entry) -> Body:
 
 def written(after: Position, entry: Entry) -> tuple[bytes, Position]:
     """An entry as a line, and where that ends."""
-    line: Body = {
-        "sequence": entry.sequence,
-        "time": entry.time,
-        "event": entry.event,
-        "changes": entry.changes,
-    }
-    if entry.gone:
-        line["gone"] = list(entry.gone)
-    if entry.message is not None:
-        line["message"] = entry.message
-    text = json.dumps(line, sort_keys=True, separators=(",", ":")).encode()
+    message = None if entry.message is None else json.dumps(entry.message)
+    gone = json.dumps(list(entry.gone), separators=(",", ":")) if entry.gone else None
+    changes = json.dumps(entry.changes, sort_keys=True, separators=(",", ":"))
+    return _written(after, entry.sequence, changes, json.dumps(entry.event), gone, message, entry.time)
+
+
+def continuation(after: Position, body: Body, now: int) -> tuple[bytes, Position]:
+    """The first line of a new file, behind the last one of the file before; and where it ends in the new file.
+
+    Args:
+        body: the channel whole.
+        now: seconds since 1970.
+    """
+    start = Position(after.sequence, after.digest, 0, 0)
+    changes = json.dumps(body, sort_keys=True, separators=(",", ":"))
+    before = f'"before":"{after.digest}",'
+    return _written(start, after.sequence + 1, changes, f'"{CONTINUED}"', None, None, now, before)
+
+
+def update_written(
+    after: Position, changes: str, event: str, message: str, now: int
+) -> tuple[bytes, Position]:
+    """The line of one payment among many, from texts that are JSON already; the same bytes as ``written`` makes.
+
+    Args:
+        changes: canonical JSON.
+        event, message: nothing in them needs escaping.
+        now: seconds since 1970.
+    """
+    return _written(after, after.sequence + 1, changes, f'"{event}"', None, f'"{message}"', now)
+
+
+def _written(
+    after: Position,
+    sequence: int,
+    changes: str,
+    event: str,
+    gone: str | None,
+    message: str | None,
+    now: int,
+    before: str = "",
+) -> tuple[bytes, Position]:
+    """A line of JSON texts; its keys stand sorted, without spaces."""
+    text = "".join(
+        (
+            f'{{{before}"changes":{changes},"event":{event}',
+            "" if gone is None else f',"gone":{gone}',
+            "" if message is None else f',"message":{message}',
+            f',"sequence":{sequence},"time":{now}}}',
+        )
+    ).encode()
     digest = _digest(after, text)
     data = b"".join((_HEAD, digest.encode(), _MIDDLE, text, _TAIL))
-    return data, Position(entry.sequence, digest, after.end, after.end + len(data))
+    return data, Position(sequence, digest, after.end, after.end + len(data))
 
 
-def entries(path: Path, after: Position) -> Iterator[tuple[Entry, Position]]:
+def entries(path: AnyPath, after: Position) -> Iterator[tuple[Entry, Position]]:
     """The entries behind a position, one by one; an unfinished line at the end is left out.
 
     Raises:
@@ -126,10 +178,29 @@ def entries(path: Path, after: Position) -> Iterator[tuple[Entry, Position]]:
         raise storage_error("read-failed", path, error) from error
 
 
+def ends_with(path: AnyPath, position: Position) -> bool:
+    """Whether a journal ends with the very line that a state file includes, so that there is nothing to fold in.
+
+    A quick look, for who looks at very many: whatever it is that cannot be told, the answer is no.
+    """
+    length = position.end - position.start
+    if not 0 < length < MAX_FILE_BYTES:
+        return False
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        raw = os.pread(descriptor, length + 1, position.start)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return len(raw) == length and _stands(raw, position)
+
+
 def _entries(file: BinaryIO, after: Position) -> Iterator[tuple[Entry, Position]]:
-    file.seek(after.start)
-    if after.sequence:
-        _check_stands(file.readline(after.end - after.start), after)
+    after = _place(file, after)
     while raw := file.readline(MAX_FILE_BYTES):
         if raw[-1:] != b"\n" or (b"\0" in raw and not file.read(1)):
             if len(raw) == MAX_FILE_BYTES:
@@ -142,13 +213,57 @@ def _entries(file: BinaryIO, after: Position) -> Iterator[tuple[Entry, Position]
         yield entry, after
 
 
-def _check_stands(raw: bytes, position: Position) -> None:
-    """The journal holds the line that a state file, or this process, has read up to."""
+def _place(file: BinaryIO, after: Position) -> Position:
+    """Go to where reading goes on: behind a line in this file, or at its beginning where it follows that line."""
+    file.seek(after.start)
+    stands = after.sequence and _stands(file.readline(after.end - after.start), after)
+    if stands:
+        return after
+    file.seek(0)
+    start = _continues(file)
+    if start is not None and (not after.sequence or start == replace(after, start=0, end=0)):
+        file.seek(0)
+        return start
+    if after.sequence:
+        raise _damaged(after.sequence, "is not the one that the state file was written after, or is missing")
+    file.seek(0)
+    return after
+
+
+def _continues(file: BinaryIO) -> Position | None:
+    """Behind which line a file goes on whose first line says so; None for any other."""
+    raw = file.readline(MAX_FILE_BYTES)
+    if not raw.startswith(_CONTINUES, _LINE_START) or raw[-1:] != b"\n":
+        return None
+    try:
+        line = json.loads(raw[_LINE_START : -len(_TAIL)])
+        sequence, before = line["sequence"], line["before"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    if type(sequence) is not int or sequence < 2 or not isinstance(before, str):
+        return None
+    return Position(sequence - 1, before, 0, 0)
+
+
+def continues(path: Path) -> Position | None:
+    """Behind which line a journal's file goes on, where it is not the channel's first; None where it is.
+
+    Raises:
+        StorageError: ``file-missing``, ``read-failed``.
+    """
+    try:
+        with open(path, "rb") as file:
+            return _continues(file)
+    except FileNotFoundError as error:
+        raise storage_error("file-missing", path, error) from error
+    except OSError as error:
+        raise storage_error("read-failed", path, error) from error
+
+
+def _stands(raw: bytes, position: Position) -> bool:
+    """Whether the journal holds the line that a state file, or this process, has read up to."""
     whole = len(raw) == position.end - position.start and raw[-1:] == b"\n"
-    if not whole or raw[len(_HEAD) : _DIGEST_END] != position.digest.encode():
-        raise _damaged(
-            position.sequence, "is not the one that the state file was written after, or is missing"
-        )
+    return whole and raw[len(_HEAD) : _DIGEST_END] == position.digest.encode()
 
 
 def _parsed(raw: bytes, after: Position) -> Entry:
@@ -171,6 +286,7 @@ def _parsed(raw: bytes, after: Position) -> Entry:
             line["changes"],
             tuple(line.get("gone", ())),
             line.get("message"),
+            line.get("before"),
         )
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise _damaged(number, "is not an event") from None

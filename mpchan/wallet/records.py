@@ -28,6 +28,13 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 
+_HEAD, _CHANNEL, _JOURNAL, _TAIL = (
+    f'{{"schema": {SCHEMA}, "checksum": "',
+    '", "channel": ',
+    ', "journal": ',
+    "}\n",
+)
+
 
 def body_of(record: Record) -> Body:
     """A channel as plain values."""
@@ -66,7 +73,7 @@ def dump(body: Body, position: Position) -> str:
     }
     channel, place = canonical(body), canonical(journal)
     total = checksum(_covered(channel, place))
-    return f'{{"schema": {SCHEMA}, "checksum": "{total}", "channel": {channel}, "journal": {place}}}\n'
+    return f"{_HEAD}{total}{_CHANNEL}{channel}{_JOURNAL}{place}{_TAIL}"
 
 
 def load(text: str) -> tuple[Body, Position]:
@@ -75,18 +82,22 @@ def load(text: str) -> tuple[Body, Position]:
     Raises:
         ParseError: ``channel-schema`` for a newer schema, ``channel-damaged`` for all else, checksum included.
     """
-    try:
-        envelope = json.loads(text)
-        schema, body, journal = envelope["schema"], envelope["channel"], envelope.get("journal")
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        raise ParseError("channel-damaged", "not a channel file") from None
-    if type(schema) is int and schema > SCHEMA:
-        raise ParseError(
-            "channel-schema", f"written by a newer mpchan (schema {schema}, this one reads {SCHEMA})"
-        )
-    total = checksum(_covered(canonical(body), canonical(journal)))
-    if schema != SCHEMA or envelope.get("checksum") != total:
-        raise ParseError("channel-damaged", "checksum does not fit")
+    quick = _as_dumped(text)
+    if quick is not None:
+        body, journal = quick
+    else:
+        try:
+            envelope = json.loads(text)
+            schema, body, journal = envelope["schema"], envelope["channel"], envelope.get("journal")
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            raise ParseError("channel-damaged", "not a channel file") from None
+        if type(schema) is int and schema > SCHEMA:
+            raise ParseError(
+                "channel-schema", f"written by a newer mpchan (schema {schema}, this one reads {SCHEMA})"
+            )
+        total = checksum(_covered(canonical(body), canonical(journal)))
+        if schema != SCHEMA or envelope.get("checksum") != total:
+            raise ParseError("channel-damaged", "checksum does not fit")
     try:
         if not isinstance(body, dict):
             raise TypeError("no channel")
@@ -94,6 +105,24 @@ def load(text: str) -> tuple[Body, Position]:
     except (KeyError, TypeError, ValueError) as error:
         raise ParseError("channel-damaged", f"not a channel file: {error!s:.200}") from None
     return body, position
+
+
+def _as_dumped(text: str) -> tuple[Any, Any] | None:
+    """What stands in a text that ``dump`` has made, where the checksum fits its parts as they are; else None."""
+    start = len(_HEAD) + 64 + len(_CHANNEL)
+    middle = text.rfind(_JOURNAL)
+    if not text.startswith(_HEAD) or not text.startswith(_CHANNEL, len(_HEAD) + 64) or middle < start:
+        return None
+    channel, journal = text[start:middle], text[middle + len(_JOURNAL) : -len(_TAIL)]
+    if (
+        text[-len(_TAIL) :] != _TAIL
+        or checksum(_covered(channel, journal)) != text[len(_HEAD) : len(_HEAD) + 64]
+    ):
+        return None
+    try:
+        return json.loads(channel), json.loads(journal)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _position(journal: dict[str, Any]) -> Position:

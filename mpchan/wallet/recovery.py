@@ -15,10 +15,14 @@ from pathlib import Path
 from mpchan import durability
 from mpchan.errors import ParseError, StorageError
 from mpchan.values import frozen
-from mpchan.wallet.channel_files import SNAPSHOT_EVERY, ChannelFiles
+from mpchan.wallet.channel_files import SNAPSHOT_SELDOM, ChannelFiles
 from mpchan.wallet.journal import Body, Entry, Position, beginning, entries, fold, written
+from mpchan.wallet.past import closed_files, history
 from mpchan.wallet.records import dump, load
 from mpchan.wallet.storage import append_durably, read_text, storage_error, write_durably
+
+MOST_BEHIND = SNAPSHOT_SELDOM + 512
+"""So many lines may stand behind a state file whose journal is gone: a meter was killed after its last batch."""
 
 RESTARTED = "restarted"
 """The event with which a new journal takes the place of a damaged one."""
@@ -68,7 +72,10 @@ def examine(
     body: Body = {}
     end, journal_fault, differs, restarted = start, None, None, False
     try:
-        for entry, position in entries(path, start):
+        for entry, position in history(path, name):
+            if entry.before is not None and state is not None and position.sequence == state[1].sequence + 1:
+                # a journal was closed, by a process that was killed before it could write the state file anew
+                differs = differs or (entry.before, dict(entry.changes)) != (state[1].digest, state[0])
             body, end = fold(body, entry), position
             seen(entry)
             restarted = restarted or entry.event == RESTARTED
@@ -113,9 +120,9 @@ def _without_journal(
         for entry, behind in entries(path, last):
             body, last = fold(body, entry), behind
     except (ParseError, StorageError):
-        missing = max(SNAPSHOT_EVERY, _line_feeds(path, last.end))
+        missing = max(MOST_BEHIND, _line_feeds(path, last.end))
     if _payments(body) < _payments(state[0]):
-        body, missing = state[0], max(SNAPSHOT_EVERY, missing)
+        body, missing = state[0], max(MOST_BEHIND, missing)
     return Examination(state_fault, journal_fault, 0, body, end, end.sequence, missing)
 
 
@@ -186,6 +193,12 @@ def restart(files: ChannelFiles, name: str, body: Body) -> list[str]:
     entry = Entry(1, int(time.time()), RESTARTED, body)
     data, position = written(beginning(name), entry)
     kept = _set_aside(files.journal_path(name))
+    for path in closed_files(files.journal_path(name)):  # what they end with is no line of the new one
+        _set_aside(path)
+        try:
+            durability.unlink(path)
+        except OSError as error:
+            raise storage_error("write-failed", path, error) from error
     write_durably(files.journal_path(name), data)
     write_durably(files.state_path(name), dump(body, position).encode())
     return [f"began a new journal with what the state file holds{kept}"]

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mpchan import durability
+from mpchan.durability import AnyPath
 from mpchan.errors import ParseError, StorageError
 
 LOCK_TIMEOUT_SECONDS = 60.0
@@ -27,7 +28,7 @@ MAX_FILE_BYTES = 16_000_000
 """No file of a wallet comes near this; a larger one is damaged."""
 
 
-def storage_error(slug: str, path: Path, error: OSError) -> StorageError:
+def storage_error(slug: str, path: AnyPath, error: OSError) -> StorageError:
     """An OSError as the wallet's own: names the file and the reason."""
     return StorageError(slug, f"{path}: {(error.strerror or str(error)).lower()}")
 
@@ -157,7 +158,7 @@ def close_to_others(path: Path) -> None:
         )
 
 
-def read_text(path: Path) -> str:
+def read_text(path: AnyPath) -> str:
     """Read one of the wallet's own files.
 
     Raises:
@@ -165,8 +166,7 @@ def read_text(path: Path) -> str:
         ParseError: ``malformed-file`` for what is not UTF-8 or too large.
     """
     try:
-        with open(path, "rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
+        data = _read(path)
     except FileNotFoundError as error:
         raise storage_error("file-missing", path, error) from error
     except OSError as error:
@@ -179,34 +179,69 @@ def read_text(path: Path) -> str:
         raise ParseError("malformed-file", f"{path}: not UTF-8 text") from None
 
 
+def _read(path: AnyPath) -> bytes:
+    """The content, or more than the limit of it. A file object would be felt where very many channels are listed."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        data = os.read(descriptor, os.fstat(descriptor).st_size + 1)
+        while more := os.read(descriptor, 1 << 16):
+            data += more
+            if len(data) > MAX_FILE_BYTES:
+                break
+        return data
+    finally:
+        os.close(descriptor)
+
+
 @contextmanager
-def locked(path: Path, *, timeout: float = LOCK_TIMEOUT_SECONDS) -> Iterator[None]:
+def locked(
+    path: Path, *, timeout: float = LOCK_TIMEOUT_SECONDS, queue: Path | None = None, in_turn: bool = False
+) -> Iterator[None]:
     """Hold an exclusive lock on ``path`` (made if missing); other processes and threads wait.
+
+    Args:
+        queue: a second lock file, made when somebody has to wait: who waits for the lock holds the queue.
+        in_turn: stand behind those that wait already. Whoever takes the lock again and again does so, or a busy one
+            would let nobody else in.
 
     Raises:
         StorageError: ``locked`` when it does not come free within ``timeout`` seconds.
     """
+    limit = time.monotonic() + timeout
+    descriptor = _open_lock(path)
     try:
-        descriptor = durability.open_lock_file(path)
-    except OSError as error:
-        raise storage_error("write-failed", path, error) from error
-    try:
-        _acquire(descriptor, path, timeout)
+        if in_turn and queue is not None and os.path.exists(queue):
+            _wait_behind(queue, descriptor, path, limit, timeout)
+        elif not _try(descriptor, path):
+            if queue is None:
+                _acquire(descriptor, path, limit, timeout, 0.05)
+            else:
+                _wait_behind(queue, descriptor, path, limit, timeout)
         yield
     finally:
         os.close(descriptor)  # frees the lock
 
 
-def _acquire(descriptor: int, path: Path, timeout: float) -> None:
-    limit = time.monotonic() + timeout
+def _open_lock(path: Path) -> int:
+    try:
+        return durability.open_lock_file(path)
+    except OSError as error:
+        raise storage_error("write-failed", path, error) from error
+
+
+def _wait_behind(queue: Path, descriptor: int, path: Path, limit: float, timeout: float) -> None:
+    """Take the lock after all that stand in the queue."""
+    place = _open_lock(queue)
+    try:
+        _acquire(place, path, limit, timeout, 0.05)
+        _acquire(descriptor, path, limit, timeout, 0.005)
+    finally:
+        os.close(place)
+
+
+def _acquire(descriptor: int, path: Path, limit: float, timeout: float, longest_pause: float) -> None:
     pause = 0.001
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except OSError as error:
-            if error.errno not in (errno.EAGAIN, errno.EACCES, errno.EINTR):
-                raise storage_error("lock-failed", path, error) from error
+    while not _try(descriptor, path):
         if time.monotonic() >= limit:
             raise StorageError(
                 "locked",
@@ -214,4 +249,14 @@ def _acquire(descriptor: int, path: Path, timeout: float) -> None:
                 hint="try again when the other command has ended",
             )
         time.sleep(pause)
-        pause = min(pause * 1.5, 0.05)
+        pause = min(pause * 1.5, longest_pause)
+
+
+def _try(descriptor: int, path: Path) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in (errno.EAGAIN, errno.EACCES, errno.EINTR):
+            raise storage_error("lock-failed", path, error) from error
+        return False
+    return True

@@ -6,9 +6,11 @@
     offers/<offer_id>.json         the offer's key index, and the channel that it served
     channels/<txid>-<vout>.journal one channel: all that happened in it
     channels/<txid>-<vout>.json    the same channel as it stood at some line of its journal
+    channels/names                 the names of all channels, to find one by the beginning of its id
     sent/<txid>.json               a transaction that moves own coins outside of any channel
     plans/<script>.json            a channel that another wallet is going to fund
     wallet.lock, channels/*.lock   locks between processes, always empty
+    channels/*.queue               who waits for such a lock, always empty
 
 The wallet's lock guards keys, offers and the choice of coins; a channel's lock guards that channel. Where both
 are needed, the wallet's comes first.
@@ -22,7 +24,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mpchan.bitcoin.network import Network
 from mpchan.channel.offer import Offer
@@ -214,9 +216,13 @@ class Wallet:
         """The files of all channels."""
         return ChannelFiles(self.directory / "channels")
 
-    def channel_lock(self, name: str) -> AbstractContextManager[None]:
-        """Hold one channel."""
-        return self.channel_files.lock(name, self.patience)
+    def channel_lock(self, name: str, *, in_turn: bool = False) -> AbstractContextManager[None]:
+        """Hold one channel.
+
+        Args:
+            in_turn: let all go first that wait for it, where this process takes it again and again.
+        """
+        return self.channel_files.lock(name, self.patience, in_turn=in_turn)
 
     def channel_changed_at(self, name: str) -> int:
         """When the channel changed last: nanoseconds since 1970, by the file system.
@@ -256,6 +262,13 @@ class Wallet:
             path = self.channel_files.state_path(name)
             raise StorageError("channel-damaged", f"{path}: holds a channel of another network")
         return record
+
+    def channel_body(self, name: str) -> dict[str, Any]:
+        """A channel's values as its files hold them, which are whole and fit each other; errors as ``load_channel``.
+
+        Whether they make a channel of this wallet is for ``load_channel`` to say.
+        """
+        return self.channel_files.body(name)
 
     def save_channel(self, record: Record, event: str, message: str | None = None) -> None:
         """Write down that a channel has changed; durable on return.
@@ -316,7 +329,7 @@ class Wallet:
                 )
         else:
             wanted = prefix.lower().replace(":", "-")
-            names = [name for name in self.channel_names() if wanted and name.startswith(wanted)]
+            names = self.channel_files.beginning_with(wanted) if wanted else []
             if not names:
                 raise NotPossible(
                     "unknown-channel", f"no channel begins with {prefix!r:.80}", hint="see `mpchan list`"

@@ -52,7 +52,7 @@ def test_commands_and_options(bare: Shell, kind: str) -> None:
     assert completed(bare, "mpchan pay", kind) == ["payee", "payer", "pay"]
     assert completed(bare, "mpchan payee s", kind) == ["sign-refund", "settle", "sell"]
     assert completed(bare, "mpchan regtest ", kind) == ["mine", "faucet", "status"]
-    assert completed(bare, "mpchan payer pay --t", kind) == ["--total", "--tip"]
+    assert completed(bare, "mpchan payer pay --t", kind) == ["--total", "--totals", "--tip"]
     assert completed(bare, "mpchan wait --for f", kind) == ["final"]
     assert completed(bare, "mpchan init --chain ", kind) == ["embedded", "bitcoind", "electrum", "none"]
 

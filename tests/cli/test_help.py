@@ -79,7 +79,7 @@ OPTIONS: dict[str, set[str]] = {
     | TERMS,
     "payee sign-refund": CHAIN | OUTPUT,
     "payee funding": CHAIN | {"--broadcast"},
-    "payee accept": CHAIN,
+    "payee accept": CHAIN | {"--stream", "--skip-superseded", "--on-error"},
     "payee settle": CHAIN | OUTPUT | CHANNEL,
     "payee abandon": CHAIN | CHANNEL,
     "payee sell": OUTPUT
@@ -101,7 +101,7 @@ OPTIONS: dict[str, set[str]] = {
     | OUTPUT
     | {"--refund-delay", "--funding-fee-rate", "--address", "--external", "--funding"},
     "payer fund": CHAIN | OUTPUT | {"--funding", "--no-broadcast", "--refund-out", "--yes"},
-    "payer pay": CHAIN | OUTPUT | CHANNEL | {"--total", "--last"},
+    "payer pay": CHAIN | OUTPUT | CHANNEL | {"--total", "--last", "--stream", "--totals", "--on-error"},
     "payer settle": CHAIN | OUTPUT | CHANNEL | {"--total"},
     "payer refund": CHAIN | OUTPUT | CHANNEL,
     "payer abandon": CHAIN | CHANNEL,

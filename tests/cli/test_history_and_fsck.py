@@ -128,7 +128,7 @@ def test_a_journal_that_is_gone(paid: Shell) -> None:
     done = paid.run(f"{SELLER} fsck")
     assert (done.code, "journal: journal: the journal is missing" in done.out) == (7, True)
     done = paid.ok(f"{SELLER} fsck --repair")
-    assert "up to 64 payments may be missing" in done.err
+    assert "up to 2560 payments may be missing" in done.err
     assert "ask the payer for its latest payment, `mpchan payer pay --last`, and accept it" in done.err
     assert json.loads(paid.ok(f"{SELLER} fsck --json").out)["exit_code"] == 0
     assert paid.json(f"{SELLER} payee accept update.psbt")["paid_sat"] == 1000

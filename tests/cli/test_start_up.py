@@ -63,6 +63,10 @@ def loaded(shell: Shell, arguments: str) -> set[str]:
         "--wallet buyer show --json",
         "--wallet buyer list --json",
         "--wallet buyer settle --json",
+        "--wallet buyer pay --stream",
+        "--wallet buyer pay --stream --json --on-error continue",
+        "--wallet seller payee accept --stream",
+        "--wallet seller payee accept --stream --skip-superseded",
         "inspect update.psbt --json",
         "regtest status",
     ],
@@ -74,6 +78,41 @@ def test_heavy_modules_are_left_alone(paid: Shell, arguments: str) -> None:
     assert not [name for name in modules if name.split(".")[0] in ("rich", "pbk", "mnemonic", "asyncio")]
     if FAST:
         assert "ecdsa" not in modules
+
+
+def test_a_single_payment_loads_nothing_of_a_stream(paid: Shell) -> None:
+    """Nor of what opens a channel, or of a journal that is closed."""
+    for arguments in ("buyer pay 1000", "buyer show --json", "seller payee accept update.psbt"):
+        modules = loaded(paid, f"--wallet {arguments}")
+        needless = (
+            "stream",
+            "meter",
+            "update_form",
+            "past",
+            "coins",
+            "opening",
+            "restore",
+            "backup",
+            "external",
+        )
+        found = [name for name in modules if name.startswith("mpchan.") and name.endswith(needless)]
+        assert not found, arguments
+
+
+def test_programs_load_what_they_ask_for(bare: Shell) -> None:
+    """The package alone loads next to nothing; a payer nothing of the payee's."""
+    script = (
+        "import sys, mpchan; {} print(sorted(name for name in sys.modules if name.startswith('mpchan.')))"
+    )
+    alone = bare.ok(["python", "-c", script.format("")]).out
+    assert alone == "[]\n"
+    payer = bare.ok(["python", "-c", script.format("mpchan.Payer;")]).out
+    assert "payer_meter" in payer
+    assert "payee" not in payer
+    assert (
+        "click"
+        not in bare.ok(["python", "-c", "import sys, mpchan; mpchan.Payee; print(*sys.modules)"]).out.split()
+    )
 
 
 def test_the_check_itself_sees_what_is_loaded(paid: Shell) -> None:

@@ -24,6 +24,7 @@ from mpchan import durability
 from mpchan.channel.scheme import scheme_of
 from mpchan.channel.signing import ChannelKey
 from mpchan.errors import ChainError
+from mpchan.units import Amount
 
 
 def serve() -> None:
@@ -168,6 +169,15 @@ def note_signatures(name: str) -> None:
 
         return sign
 
+    in_form = ChannelKey.sign_update_in
+
+    def sign_in(key: ChannelKey, form: Any, number: int, paid: int) -> bytes:
+        transaction = scheme_of(form.terms).update(number, Amount(paid))
+        line = ["update", key.public_key.sec.hex(), str(form.terms.outpoint), transaction.lock_time]
+        append(name, json.dumps([*line, str(transaction.txid)]))
+        return in_form(key, form, number, paid)
+
+    setattr(ChannelKey, "sign_update_in", sign_in)  # noqa: B010
     for purpose in ("refund", "update", "settlement"):
         sign = noting(purpose, lambda scheme, *a, purpose=purpose: getattr(scheme, purpose)(*a))
         setattr(ChannelKey, f"sign_{purpose}", sign)

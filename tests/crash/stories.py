@@ -224,6 +224,27 @@ COPIED = Story(
     ends=(("copy", "closed", 1000), ("payee", "closed", 1000)),
 )  # fmt: skip
 
+STREAMED = Story(
+    "streamed",
+    (
+        *PAID,
+        Command(
+            "pay-stream",
+            "--wallet payer payer pay --stream --totals",
+            stdin="1500\n1500\n2500\n",
+            again=("--wallet payer payer pay --stream --totals", "--wallet payer payer pay --last"),
+        ),
+        Command("pay-last", "--wallet payer payer pay --last"),
+        Command("accept-stream", "--wallet payee payee accept --stream", stdin="{pay-last.hex}\n"),
+        Command("settle", "--wallet payer payer settle --total 3000 -o settlement.psbt"),
+        Command("keep-stream", "--wallet payee payee accept --stream", stdin="{settle.hex}\n"),
+        Command("close-held", "--wallet payee payee settle"),
+        Command("confirm", "regtest mine 1"),
+    ),
+    first="pay-stream",
+    ends=(("payer", "closed", 3000), ("payee", "closed", 3000)),
+)
+
 SEALED = Story(
     "sealed",
     (
@@ -244,7 +265,7 @@ SEALED = Story(
 
 STORIES = (
     *(WHOLE, BY_AMOUNT, CLAIM, WATCHED, REFUND, WATCHED_REFUND, ABANDONED, EXTERNAL, RESTORED, SYNCED),
-    *(COPIED, SEALED),
+    *(COPIED, SEALED, STREAMED),
 )
 
 WRITE_NOTHING = {

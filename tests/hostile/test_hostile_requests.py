@@ -477,9 +477,8 @@ def test_9_a_colliding_shown_id_is_no_reason_to_refuse(chain_directory: Path, tm
         before = pair.files()
         payee.sign_refund(pair.payee, chain, message(other, scheme(other).refund()))
         after = pair.files()
-        assert {path: after[path] for path in before if "/offers/" not in path} == {
-            path: content for path, content in before.items() if "/offers/" not in path
-        }
+        others = [path for path in before if "/offers/" not in path and not path.endswith("/channels/names")]
+        assert {path: after[path] for path in others} == {path: before[path] for path in others}
         assert pair.payee_record(name).paid == Amount(1000)
         assert len(pair.payee.channel_names()) == 2
         with pytest.raises(MpchanError) as caught:

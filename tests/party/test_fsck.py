@@ -28,7 +28,7 @@ from mpchan.party.fsck import fsck
 from mpchan.party.history import history
 from mpchan.units import Amount
 from mpchan.wallet import recovery
-from mpchan.wallet.channel_files import SNAPSHOT_EVERY
+from mpchan.wallet.recovery import MOST_BEHIND
 from mpchan.wallet.wallet import Wallet
 
 Record = Any
@@ -267,7 +267,7 @@ def test_a_journal_that_is_gone(lived: Lived, copy: Copy, harm: str) -> None:
     found = copy.check(repair=True)
     assert found["exit_code"] == 0
     [warning] = found["warnings"]
-    assert f"up to {SNAPSHOT_EVERY} payments may be missing" in warning
+    assert f"up to {MOST_BEHIND} payments may be missing" in warning
     record: Record = copy.wallet.load_channel(copy.name)
     assert record.terms == copy.good.terms
     pair = lived.pair
@@ -565,7 +565,7 @@ def test_no_secret_stands_in_journals_and_state_files(lived: Lived) -> None:
         for kind in ("receive", "change"):
             secrets += [keys._coin_key(kind, index).to_bytes() for index in range(6)]
         files = [path for path in (wallet.directory / "channels").iterdir() if path.stat().st_size]
-        assert {path.suffix for path in files} == {".journal", ".json"}
+        assert {path.suffix or path.name for path in files} == {".journal", ".json", "names"}
         for path in files:
             data = path.read_bytes()
             assert not [

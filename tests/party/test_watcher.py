@@ -20,7 +20,7 @@ from mpchan.channel.watching import BURIED, REMEMBERED
 from mpchan.errors import ChainError, MpchanError
 from mpchan.party import payer, views
 from mpchan.party.watch import STUBBORN_ROUNDS, Round, Watcher
-from mpchan.units import ChainTip, LockTime, OutPoint
+from mpchan.units import Amount, ChainTip, LockTime, OutPoint
 from mpchan.values import replace
 
 SECONDS = {
@@ -246,6 +246,10 @@ def test_a_funding_that_was_replaced(pair: Pair) -> None:
     # the other spend is reorganised away, and the funding is mined after all
     pair.chain.reorganise(1, [state.funding])
     assert payer_sees(pair) == ("open", "wait", False, None)
+    # a payment in it is written down before it leaves, however it is asked for
+    paid = payer.pay_up_to(pair.payer, pair.chain, name, Amount(1000))
+    assert (paid["update"], paid["amount_sat"], pair.payer_record(name).updates) == (1, 1000, 1)
+    assert payer.pay(pair.payer, pair.chain, name, Amount(10))["update"] == 2
     pair.mine_to(state.terms.refund_lock_time.value)
     assert payer_sees(pair) == ("refunding", "refund", True, None)
 

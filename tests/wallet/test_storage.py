@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -226,3 +227,38 @@ def test_a_directory_of_another_user_is_not_for_a_wallet(
         "directory-permissions",
         f"{tmp_path} belongs to another user",
     )
+
+
+# taking turns -------------------------------------------------------------------------------------
+
+
+def test_who_takes_a_lock_again_and_again_starves_nobody(tmp_path: Path) -> None:
+    """It lets the lock go for no longer than it takes to want it back, and still everybody else gets it in time."""
+    path, queue = tmp_path / "lock", tmp_path / "queue"
+    done, turns = threading.Event(), 0
+
+    def busy() -> None:
+        nonlocal turns
+        while not done.is_set():
+            with locked(path, queue=queue, in_turn=True):
+                turns += 1
+                time.sleep(0.02)
+
+    thread = threading.Thread(target=busy)
+    thread.start()
+    try:
+        while not turns:
+            time.sleep(0.001)
+        assert not queue.exists(), "nobody waited yet"
+        for _ in range(10):
+            with locked(path, timeout=0.5, queue=queue):
+                held = turns
+                time.sleep(0.01)
+                assert turns == held
+        assert queue.exists()
+        before = turns
+        time.sleep(0.2)
+        assert turns > before, "and it goes on"
+    finally:
+        done.set()
+        thread.join()

@@ -186,8 +186,13 @@ class Index:
 
     def output(self, outpoint: OutPoint) -> OutputRecord | None:
         """The output, spent or not; None when there never was one."""
+        found = self._output_and_height(outpoint)
+        return None if found is None else found[0]
+
+    def _output_and_height(self, outpoint: OutPoint) -> tuple[OutputRecord, int] | None:
+        """The output and the tip's height, by one question: so they fit each other."""
         rows = self._run(
-            """SELECT o.value, o.script, t.height, t.position, s.raw, s.height
+            """SELECT o.value, o.script, t.height, t.position, s.raw, s.height, (SELECT MAX(height) FROM blocks)
             FROM outputs o JOIN transactions t ON t.txid = o.txid
             LEFT JOIN transactions s ON s.txid = o.spender
             WHERE o.txid = ? AND o.vout = ?""",
@@ -196,22 +201,22 @@ class Index:
         )
         if not rows:
             return None
-        value, script, height, position, spender, spender_height = rows[0]
-        return OutputRecord(
+        value, script, height, position, spender, spender_height, tip_height = rows[0]
+        record = OutputRecord(
             TxOut(Amount(value), script),
             height,
             position == 0,
             None if spender is None else Transaction.from_bytes(spender),
             spender_height,
         )
+        return record, tip_height
 
     def output_status(self, outpoint: OutPoint) -> OutputStatus | None:
         """The output as the interface of all backends tells it."""
-        with self._snapshot():
-            record = self.output(outpoint)
-            tip_height = self.last_block().height
-        if record is None:
+        found = self._output_and_height(outpoint)
+        if found is None:
             return None
+        record, tip_height = found
         spend = None
         if record.spender is not None:
             spend = Spend(

@@ -1,0 +1,67 @@
+"""The names of all channels in one file, so that the beginning of an id leads to its channel without a look at each.
+
+    channels/names    one name on each line
+
+A name is written here, durably, before the channel's first line is, so every channel stands in it; a name whose channel
+never came to be means nothing. It is made from the folder where it is missing, when the next channel begins. What is
+not found here is looked for in the folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from mpchan.wallet.storage import append_durably, locked
+
+FILE = "names"
+
+
+class Names:
+    """The file ``names`` of a folder of channels.
+
+    Args:
+        listed: reads the names of all channels from the folder.
+    """
+
+    def __init__(self, directory: Path, listed: Callable[[], list[str]]) -> None:
+        self._path = directory / FILE
+        self._listed = listed
+
+    def add(self, name: str) -> None:
+        """Write down that a channel of this name is about to be; durable on return.
+
+        Raises:
+            StorageError: ``write-failed``, ``read-failed``, ``locked``.
+        """
+        with locked(self._path):
+            data = self._data()
+            if b"\n" not in data:
+                lines = "".join(f"{each}\n" for each in sorted({*self._listed(), name}))
+                append_durably(self._path, lines.encode(), at=0)
+            elif name not in self.beginning_with(name):
+                end = data.rfind(b"\n") + 1  # what was never finished is cut off
+                append_durably(self._path, f"{name}\n".encode(), at=end)
+
+    def beginning_with(self, prefix: str) -> list[str]:
+        """The names that begin so, as far as they stand here."""
+        data, wanted = self._data(), prefix.encode("utf-8", "replace")
+        found = set()
+        at = 0 if data.startswith(wanted) else data.find(b"\n" + wanted) + 1
+        while data.startswith(wanted, at):
+            end = data.find(b"\n", at)
+            if end < 0:
+                break  # a line that was never finished
+            found.add(data[at:end].decode("ascii", "replace"))
+            at = data.find(b"\n" + wanted, end) + 1
+            if not at:
+                break
+        return sorted(found)
+
+    def _data(self) -> bytes:
+        """The whole file; nothing where it is not there or cannot be read: it can always be made again."""
+        try:
+            with open(self._path, "rb") as file:
+                return file.read()
+        except OSError:
+            return b""

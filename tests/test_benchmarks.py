@@ -1,0 +1,38 @@
+"""The benchmarks' report can be made and drawn: a short run of what needs neither a node nor patience."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).with_name("benchmarks")
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("pbk") is None or importlib.util.find_spec("coincurve") is None,
+    reason="py-bitcoinkernel has no wheel for this Python",
+)
+def test_a_short_report(tmp_path: Path) -> None:
+    """Every payment comes out of the pipe; how fast is not asked here."""
+    words = ["--folder", tmp_path, "--payments", "600", "--channels", "20", "--json", tmp_path / "speed.json"]
+    script = [sys.executable, FOLDER / "speed.py", *words, "--only", "abd"]
+    done = subprocess.run(
+        [str(word) for word in script], capture_output=True, text=True, check=False, timeout=600
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "speed.json").read_text())
+    assert found["b"]["coincurve"]["per_second"] > 0
+    assert [path.name for path in tmp_path.iterdir()] == ["speed.json"]
+    drawn = subprocess.run(
+        [sys.executable, str(FOLDER / "plot.py"), str(tmp_path / "speed.json")],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert len(drawn.splitlines()) == 5
+    assert "pay --stream | accept --stream, coincurve" in drawn
