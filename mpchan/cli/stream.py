@@ -34,10 +34,16 @@ Line = Union[bytes, MpchanError]
 
 
 class Interruptions:
-    """SIGINT while a batch is at work waits for its end; while nothing is, or the second time, it ends the command."""
+    """SIGINT while a batch is at work waits for its end; while nothing is, or the second time, it ends the command.
+
+    Attributes:
+        woken: descriptors that become readable when a signal comes: one that comes just before the process falls asleep
+            would not wake it.
+    """
 
     def __init__(self) -> None:
         self._waiting = self._noted = False
+        self.woken: list[int] = []
 
     def note(self, number: int, frame: FrameType | None) -> None:
         """The signal handler.
@@ -70,12 +76,20 @@ def interruptions() -> Iterator[Interruptions]:
     """Take SIGINT over; a background job that ignores it goes on to do so."""
     noted = Interruptions()
     before = signal.getsignal(signal.SIGINT)
+    woken, waker = os.pipe()
+    os.set_blocking(waker, False)
+    before_waker = signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
+    noted.woken.append(woken)
     if before is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, noted.note)
     try:
         yield noted
     finally:
         signal.signal(signal.SIGINT, before)
+        signal.set_wakeup_fd(before_waker)
+        noted.woken.clear()
+        os.close(woken)
+        os.close(waker)
 
 
 class Lines:
@@ -120,6 +134,11 @@ class Lines:
     def _read(self) -> None:
         try:
             with self._interruptions.waiting():
+                while (
+                    self._descriptor
+                    not in select.select([self._descriptor, *self._interruptions.woken], [], [])[0]
+                ):
+                    pass  # a signal has come; if it ends the command, its handler does so here
                 data = os.read(self._descriptor, _PIPE_BYTES)
         except OSError as error:
             reason = (error.strerror or str(error)).lower()

@@ -260,7 +260,6 @@ class TcpLine:
             try:
                 return stream.receive_into(buffer, time.monotonic() + patience)
             except OSError as error:
-                self.close()
                 raise self._silent(patience, words(error)) from error
 
         return Arrival(kind, length=length, read=read)

@@ -439,11 +439,11 @@ def test_what_comes_behind_an_answer_is_no_answer(tcp: TcpWay) -> None:
             asked(line)
 
 
-def test_a_new_session_is_not_helped_by_a_broken_line(tcp: TcpWay) -> None:
-    """A line that refused what came connects anew for the next request."""
-    with fake_seller(tcp, says(frame(0x55, b""))) as seller, closing(seller.line()) as line:
+def test_a_line_that_refused_what_came_connects_anew(tcp: TcpWay) -> None:
+    """What else the seller says there is of no interest."""
+    with fake_seller(tcp, says(frame(0x55, b""), waits)) as seller, closing(seller.line()) as line:
         for _ in range(3):
-            with asking(line) as found:
+            with asking(line, patience=5) as found:
                 pass
             assert found == [("malformed-answer", b"")]
         assert seller.connections == 3
