@@ -172,6 +172,7 @@ def test_62_no_command_hands_out_a_complete_update(desk: Desk, role: str) -> Non
         "name": name,
         "channel": name,
         "amount": "1000",
+        "output": str(desk.folder / "given"),
         "address": "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080",
     }
     tried = 0
