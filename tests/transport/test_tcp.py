@@ -126,6 +126,7 @@ def test_what_a_seller_sends(tcp: TcpWay, tmp_path: Path) -> None:
         assert read_frame(wire) == (0x20, b"m")
         wire.sendall(frame(OFFER, b"x"))
         assert read_frame(wire) == (0x22, some_bytes(500_000)[1:400_001])
+        assert wire.session is None or not wire.session.has_ticket, "nothing to be resumed"
 
 
 def test_small_packets_go_at_once(tcp: TcpWay) -> None:

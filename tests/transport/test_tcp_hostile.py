@@ -344,6 +344,19 @@ def test_a_server_that_says_nothing(tcp: TcpWay) -> None:
     assert caught.value.slug == "peer-silent"
 
 
+def test_a_server_whose_queue_is_full(tcp: TcpWay) -> None:
+    """The system does not even connect; that has its limit too."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener, ExitStack() as stack:
+        for _ in range(4):
+            wire = stack.enter_context(socket.socket())
+            wire.setblocking(False)
+            wire.connect_ex(listener.getsockname())
+        line = TcpLine(listener.getsockname(), tcp.certificate.fingerprint, SESSION)
+        with closing(line), pytest.raises(TooEarly) as caught:
+            asked(line, patience=SHORT)
+    assert caught.value.slug == "peer-silent"
+
+
 class SamePort(socket.socket):
     """What the system may choose by itself when it looks for a free port."""
 

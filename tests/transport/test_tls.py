@@ -158,6 +158,27 @@ def test_a_damaged_one_is_named_and_left_in_place(tmp_path: Path, damage: Callab
     assert path.read_bytes() == data
 
 
+def test_nobody_is_asked_for_a_passphrase(tmp_path: Path) -> None:
+    """The library would, where there is a terminal."""
+    path = own_certificate(tmp_path).path
+    path.write_bytes(with_encrypted_key(path.read_bytes()))
+    program = (
+        "from pathlib import Path; from mpchan.errors import StorageError\n"
+        "from mpchan.transport.tls import own_certificate\n"
+        f"try: own_certificate(Path({str(tmp_path)!r}))\n"
+        "except StorageError as error: print(error.slug)\n"
+    )
+    terminal = "import pty, sys; pty.spawn([sys.executable, '-c', sys.argv[1]])"
+    done = subprocess.run(
+        [sys.executable, "-c", terminal, program],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.split() == [b"certificate-damaged"]
+
+
 def test_a_key_of_another_certificate(tmp_path: Path) -> None:
     one, other = own_certificate(tmp_path / "one").path, own_certificate(tmp_path / "other").path
     one.write_bytes(without_certificate(other.read_bytes()) + without_key(one.read_bytes()))
