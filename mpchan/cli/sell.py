@@ -32,7 +32,7 @@ from mpchan.wallet.storage import write_durably
 from mpchan.wallet.wallet import OwnOffer, Wallet
 
 USUAL_PIECES = 100
-HASHES, CERTIFICATE = "hashes", "listening.pem"
+HASHES = "hashes"
 OFFER_NAME = "offer.toml"
 
 
@@ -203,7 +203,7 @@ def _inboxes(
     from mpchan.transport.tcp import TcpInbox, parse_address
     from mpchan.transport.tls import own_certificate
 
-    certificate = own_certificate(wallet.directory / CERTIFICATE)
+    certificate = own_certificate(wallet.directory)
     inboxes.append(TcpInbox(parse_address(listen), certificate, wake))
     stack.callback(inboxes[-1].close)
     return inboxes, listen, certificate.fingerprint

@@ -176,7 +176,6 @@ def test_fifty_buyers(way: str, tmp_path: Path, bare: Path) -> None:
                     shop.output(name).unlink()
         most = seller.resident_kib("VmHWM")
         assert shop.received() == len(shop.buyers) * 2 * PRICE
-    film.unlink()
     shown = ", ".join(f"{size / 1024:.1f}" for size in [*sizes, most])
     print(
         f"\n{way}, 32 MiB for each in 2 pieces: 10 buyers {took[0]:.1f} s, {BUYERS} buyers {took[1]:.1f} s; seller's "

@@ -223,6 +223,8 @@ class Shop:
             self.output(name).unlink(missing_ok=True)
             part_path(self.output(name)).unlink(missing_ok=True)
         shutil.rmtree(self.mailbox, ignore_errors=True)
+        if self.film.parent == self.folder:
+            self.film.unlink(missing_ok=True)
 
     @contextmanager
     def mining(self, pause: float = 0.02) -> Iterator[None]:
