@@ -111,6 +111,20 @@ def planned_offer(terms: Mapping[str, Any], network: Network, cut: Cut, price: A
     )
 
 
+def updates_before(offer: Offer, refund_at: LockTime) -> int:
+    """How many updates a channel has room for under an offer: the highest k whose L_k is a lock time still.
+
+    Args:
+        refund_at: L_refund.
+    """
+    room = (
+        refund_at.value
+        - offer.settle_window  # back to L_0
+        - refund_at.lowest
+    )
+    return room // offer.step
+
+
 @frozen
 class SalePlan:
     """One sale of the whole file to one buyer.
@@ -265,9 +279,9 @@ class SalePlan:
 
         Without a tip it is not known in blocks; in seconds it is at least what it was when Bitcoin began.
         """
-        if self.deadline is not None:
-            room = self.deadline.value - self.deadline.lowest
-        elif self.unit == MedianTime.unit:
+        if self.refund_lock_time is not None:
+            return updates_before(self.offer, self.refund_lock_time)
+        if self.unit == MedianTime.unit:
             room = (
                 EARLIEST_TIME  # opening
                 + self.refund_delay  # to L_refund

@@ -24,7 +24,7 @@ from mpchan.errors import ParseError, UsageError
 from mpchan.market.hashing import FileHashes, Progress, cached_hashes
 from mpchan.market.seller import Seller
 from mpchan.market.serving import serve
-from mpchan.party.selling import published_offer
+from mpchan.party.selling import published_offer, room_warnings
 from mpchan.party.watch import Watcher
 from mpchan.transport.base import Inbox
 from mpchan.units import Amount
@@ -116,7 +116,7 @@ def sell(
         )
         chain = app.chain(wallet)
         own, warnings = published_offer(wallet, chain, plain_terms(terms), sale, force=force)
-        app.warn({"warnings": warnings})
+        app.warn({"warnings": [*warnings, *room_warnings(chain, own.offer, len(sale.sold))]})
         _publish(app, own, mailbox, output)
         lines = SaleLines(app)
         seller = Seller(wallet, chain, own, file.resolve(), hashes, lines.event)

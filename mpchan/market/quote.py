@@ -6,22 +6,26 @@ from pathlib import Path
 
 from mpchan.bitcoin.script import key_to_p2wpkh_script, script_to_p2wsh_script
 from mpchan.chain.base import Chain
+from mpchan.channel import payer
 from mpchan.channel.facts import Status
 from mpchan.channel.offer import Offer
 from mpchan.channel.opening import default_delay_rules, offer_rules, refund_lock_time
+from mpchan.channel.refund_request import refund_delay_rules
 from mpchan.channel.rules import enforce
 from mpchan.channel.sale import Sale, pieces_from_text, pieces_text, published_sale
+from mpchan.channel.sale_plan import updates_before
 from mpchan.channel.terms import close_reserve
-from mpchan.errors import UsageError
+from mpchan.errors import MpchanError, NotPossible, UsageError
 from mpchan.market.output import Progress, already_there
 from mpchan.market.standing import is_begun, live_channel, opened_for
 from mpchan.party import payer as party
 from mpchan.party.common import ENDED, Result, facts_if_any, tip_for
 from mpchan.party.fees import estimated_rate
 from mpchan.transport.base import new_session
-from mpchan.units import Amount
+from mpchan.units import Amount, LockTime
 from mpchan.values import frozen, replace
 from mpchan.wallet.coins import spend_vsize
+from mpchan.wallet.payer_record import PayerRecord
 from mpchan.wallet.purchases import Purchase, Purchases
 from mpchan.wallet.wallet import Wallet
 
@@ -88,13 +92,15 @@ def quote(
     record = live_channel(wallet, purchase)
     capacity, reserve = sale.price_of(len(purchase.bought)), close_reserve(published, _ANY_SCRIPT)
     if record is not None and is_begun(record):  # what the chain costs now is no reason to leave it half-way
-        refund_at = str(record.terms.refund_lock_time)
-        return Quote(purchase, sale, held, True, capacity, reserve, Amount(0), refund_at, "")
+        known = str(record.terms.refund_lock_time)
+        return Quote(purchase, sale, held, True, capacity, reserve, Amount(0), known, "")
     limits = wallet.config.limits
     enforce(offer_rules(published, wallet.network.name, limits, chain.min_fee_rate()))
     delay = enforce(default_delay_rules(published, limits))
     rate, _ = estimated_rate(chain, limits, "the funding")
     tip = tip_for(chain, published.lock_time_unit)
+    refund_at = refund_lock_time(published, tip, None, limits)
+    _require_updates(published, refund_at, len(purchase.bought))
     return Quote(
         purchase,
         sale,
@@ -103,9 +109,24 @@ def quote(
         capacity,
         reserve,
         rate.fee(spend_vsize(1, [script_to_p2wsh_script(b""), _ANY_SCRIPT])),
-        str(refund_lock_time(published, tip, None, limits)),
+        str(refund_at),
         f"{delay} {published.lock_time_unit}",
     )
+
+
+def _require_updates(offer: Offer, refund_at: LockTime, needed: int) -> None:
+    """The lock times leave room for a payment of each piece: else the rest would be locked for nothing.
+
+    Raises:
+        NotPossible: ``out-of-updates``.
+    """
+    possible = updates_before(offer, refund_at)
+    if needed > possible:
+        raise NotPossible(
+            "out-of-updates",
+            f"the lock times of this offer leave room for {possible} payments, {needed} are needed",
+            hint="buy fewer pieces at a time (--pieces), or ask the seller for an offer that counts in seconds",
+        )
 
 
 def _purchase(
@@ -141,15 +162,27 @@ def _is_over(wallet: Wallet, chain: Chain, going: Purchase, held: set[int]) -> b
     """Whether an unfinished purchase comes to no good end any more; what is missing takes another one.
 
     Its channel has ended, and the seller owes nothing in it; or it has no channel yet, and would pay for what has come
-    here in some other way meanwhile.
+    here in some other way meanwhile; or its opening has waited too long.
     """
     record = live_channel(wallet, going)
     needless = bool(held & set(going.bought))
     if record is None:
         return needless or bool(opened_for(wallet, going))
-    if not is_begun(record) and needless:
+    if not is_begun(record) and (needless or _is_stale(record, chain)):
         party.abandon(wallet, chain, record.terms.name)
         return True
     status = record.status(facts_if_any(chain, record.terms))
     owed = set(going.bought[: record.paid.sat // published_sale(going.published).price.sat]) - held
     return status in ENDED and not (status is Status.CLOSED and owed)
+
+
+def _is_stale(record: PayerRecord, chain: Chain) -> bool:
+    """Whether an opening has waited too long: the seller signs no such refund any more, or no time is left to pay."""
+    terms = record.terms
+    tip = tip_for(chain, terms.refund_lock_time.unit)
+    check = refund_delay_rules if isinstance(record.state, payer.Opening) else payer.time_left_rules
+    try:
+        enforce(check(terms, tip))
+    except MpchanError:
+        return True
+    return False

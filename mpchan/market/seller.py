@@ -113,7 +113,12 @@ class Seller:
         self._offers: dict[str, str] = {}  # by session: the id of the offer that was made out to it
         self._clock = clock
         self._unused: dict[str, float] = {}  # sessions that have paid nothing yet, and since when
+        self._twice: set[str] = set()  # sessions with two offers: a disk failed when the first was written
         for session, own in made_out_offers(wallet, published.offer):
+            if session in self._offers:
+                self._twice.add(session)
+                if own.used_by is None:
+                    continue
             self._offers[session] = own.offer.offer_id
             if not self._has_paid(own):
                 self._unused[session] = wallet.offer_made_at(own.offer.offer_id)
@@ -174,12 +179,23 @@ class Seller:
 
     def _refund(self, request: Request) -> tuple[Answer, Event]:
         psbt = read_psbt(request.body)
-        own = self._own_offer(request.session)
-        if own.offer.payee_key.sec not in enforce(requested_keys_rules(psbt)):
+        if not self._knows(request.session, enforce(requested_keys_rules(psbt))):
             raise Refused("other-session", "the refund is asked for under the offer of another session")
         self._require_file()
         result = party.sign_refund(self._wallet, self._chain, psbt)
         return Message(bytes.fromhex(result["hex"])), Event("refund", request.session, result["channel"])
+
+    def _knows(self, session: str, keys: tuple[bytes, ...]) -> bool:
+        """Whether a session's offer has one of these keys. Of two without a channel the buyer says which it is."""
+        own = self._own_offer(session)
+        if own.offer.payee_key.sec in keys:
+            return True
+        if session in self._twice and own.used_by is None:
+            for buyer, other in made_out_offers(self._wallet, self._published.offer):
+                if buyer == session and other.offer.payee_key.sec in keys:
+                    self._offers[session] = other.offer.offer_id
+                    return True
+        return False
 
     def _funding(self, request: Request) -> tuple[Answer, Event]:
         transaction = read_transaction(request.body)

@@ -22,6 +22,7 @@ from mpchan.channel.sale import (
 from mpchan.errors import NotPossible, ParseError, Refused, StorageError
 from mpchan.party.common import Result
 from mpchan.party.payee import new_offer, offered, set_rate
+from mpchan.units import Height, MedianTime
 from mpchan.values import frozen, replace
 from mpchan.wallet.config import offer_defaults
 from mpchan.wallet.wallet import OwnOffer, Wallet
@@ -111,6 +112,21 @@ def published_offer(
     with wallet.lock():
         own, outside = new_offer(wallet, terms, force=force, vouch=_collectable)
     return own, [*warnings, *outside]
+
+
+def room_warnings(chain: Chain, offer: Offer, pieces: int) -> list[str]:
+    """What people should know where the lock times of an offer leave no room for a payment of each piece."""
+    from mpchan.channel.sale_plan import updates_before
+
+    kind = Height if offer.lock_time_unit == Height.unit else MedianTime
+    possible = updates_before(offer, kind(kind.now(chain.tip()) + offer.default_refund_delay))
+    if pieces <= possible:
+        return []
+    text = (
+        f"one channel has room for {possible} payments now, and there are {pieces} pieces: a buyer has to take fewer "
+        "at a time; --lock-time-unit seconds leaves room for all"
+    )
+    return [text]
 
 
 def _standing(wallet: Wallet, terms: Mapping[str, Any]) -> OwnOffer | None:

@@ -1,4 +1,4 @@
-"""What a sale needs on both sides is in a backup: the purchase, and the key that buyers know the seller's address by."""
+"""What a sale needs on both sides is in a backup: the purchase, and the seller's certificate with its key."""
 
 from __future__ import annotations
 

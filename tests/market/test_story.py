@@ -9,6 +9,7 @@ from party_tools import balance_sat
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.errors import NotPossible, TooEarly, UsageError
 from mpchan.market.output import part_path
+from mpchan.party.selling import room_warnings
 from mpchan.transport.base import Answer, Refusal, Request
 from mpchan.wallet.purchases import Purchases
 
@@ -188,3 +189,33 @@ def test_two_wishes_at_once_are_told_apart(market: Market) -> None:
     assert caught.value.slug == "other-purchase"
     market.bend = lambda request, answer: answer
     assert market.buy()["pieces"] == 2
+
+
+def test_an_opening_that_waited_too_long_is_given_up_and_made_anew(market: Market) -> None:
+    """The seller was away for so long that it signs no such refund any more; no coin stays reserved for it."""
+    market.bend = lambda request, answer: (
+        Refusal(b'{"error": "x", "message": "y", "exit_code": 5}') if request.kind == "refund" else answer
+    )
+    with pytest.raises(NotPossible):
+        market.buy()
+    [stale] = market.pair.payer.channel_names()
+    market.chain.mine(19)
+    market.bend = lambda request, answer: answer
+    assert market.buy()["paid_sat"] == 5 * PRICE
+    assert market.is_whole()
+    assert market.pair.payer_record(stale).status(None).value == "abandoned"
+
+
+def test_more_pieces_than_the_lock_times_have_room_for(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Said before anything is locked; some of them can be had."""
+    directory = tmp_path_factory.mktemp("many")
+    with EmbeddedChain(directory / "chain") as chain, chain.engine():
+        market = Market(directory, chain, pieces=10, step=20)
+        [warning] = room_warnings(chain, market.published, 10)
+        assert "room for 7 payments now, and there are 10 pieces" in warning
+        with pytest.raises(NotPossible) as caught:
+            market.buy()
+        assert caught.value.slug == "out-of-updates"
+        assert not market.pair.payer.channel_names()
+        assert room_warnings(chain, market.published, 7) == []
+        assert market.buy("1-7")["paid_sat"] == 7 * PRICE
