@@ -38,12 +38,11 @@ done
 payer payer buy "$MAILBOX/offer.toml" --output "$OUTPUT" --patience "$PATIENCE" --yes &
 buyer=$!
 
-# On a private chain somebody has to mine the block that confirms the funding; elsewhere blocks come by themselves.
-until payer --json list | grep -q '"status": "\(funding\|open\|settling\|closed\)"'; do
-    kill -0 "$buyer" 2>/dev/null || break
-    sleep 0.1
+# On a private chain somebody has to mine while the funding waits for its block; elsewhere blocks come by themselves.
+while kill -0 "$buyer" 2>/dev/null; do
+    if payer --json list | grep -q '"status": "funding"'; then $MINE; fi
+    sleep 0.2
 done
-$MINE
 
 wait "$buyer"
 payer list

@@ -172,10 +172,15 @@ def test_the_sale_scripts_sell_a_file(tmp_path: Path) -> None:
         name: _start(f"sale-{name}.sh", tmp_path / name, tmp_path, **places) for name in ("payee", "payer")
     }
     ended = {}
-    for name, process in running.items():
-        out, err = process.communicate(timeout=180)
-        assert process.returncode == 0, out + err
-        ended[name] = out
+    try:
+        for name, process in running.items():
+            out, err = process.communicate(timeout=120)
+            assert process.returncode == 0, out + err
+            ended[name] = out
+    finally:
+        for process in running.values():
+            process.kill()
+            process.communicate()
     assert (tmp_path / "payer" / "bought").read_bytes() == (tmp_path / "file").read_bytes()
     assert "confirmed    10,000 sat" in ended["payee"]
     assert "payer  closed" in ended["payer"] or "payer  settling" in ended["payer"]
