@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,15 +11,15 @@ from pathlib import Path
 import click
 
 from mpchan.channel.offer import Offer
-from mpchan.channel.sale import sale_of
+from mpchan.channel.sale import Sale, sale_of
 from mpchan.cli.app import App, common_options, example, pass_app
 from mpchan.cli.buy_lines import BuyLines
 from mpchan.cli.files import confirmed, read_text_input
 from mpchan.cli.numbers import Seconds, counted
 from mpchan.cli.sell import progress_bar
-from mpchan.errors import NotPossible, UsageError
+from mpchan.errors import NotPossible, StorageError, UsageError
 from mpchan.market.buyer import Buyer, Step
-from mpchan.market.output import Output
+from mpchan.market.output import Output, part_path
 from mpchan.market.quote import Quote, quote
 from mpchan.party.common import Result
 from mpchan.transport.base import Line
@@ -91,22 +92,59 @@ def buy(
     gc.enable()  # this command may run for days
     app.check_output(output, offer)
     app.check_output(refund_out, offer)
+    _check_refund_out(refund_out, output)
     published = Offer.from_toml(read_text_input(offer))
+    sale, folder = sale_of(published), mailbox or _mailbox_of(offer, connect)
+    _check_way(sale, folder, connect)
     wallet = app.wallet(signs=True)
-    place = output.resolve()
-    with Purchases(wallet.directory).lock(str(place)):
-        with progress_bar(app, "looking at what is there", sale_of(published).length) as progress:
-            found = quote(wallet, app.chain(wallet), published, place, pieces, progress or _unseen)
-        folder = mailbox or _mailbox_of(offer, connect)
+    purchases, place = Purchases(wallet.directory), output.resolve()
+
+    def quoted() -> Quote:
+        with progress_bar(app, "looking at what is there", sale.length) as progress:
+            return quote(wallet, app.chain(wallet), published, place, pieces, progress or _unseen)
+
+    agreed = None
+    if (
+        not yes and purchases.going(published, str(place)) is None
+    ):  # a question holds no lock, and a no leaves nothing
+        agreed = quoted()
+        _agree(app, agreed, str(folder or connect or sale.address), asks=True)
+    with purchases.lock(str(place)):
+        found = quoted()
+        if agreed is None:
+            _agree(app, found, str(folder or connect or sale.address), asks=not yes)
+        else:
+            _require_same(agreed, found)
         line = _line(found, folder, connect)
         try:
-            _show(app, found, str(folder or connect or found.sale.address))
-            if not (yes or found.goes_on) and found.purchase.bought:
-                _ask(app)
             result = _buy(app, wallet, found, line, patience, refund_out)
         finally:
             line.close()
     app.report({**found.to_dict(), **result}, lambda view: _bought(view, output))
+
+
+def _agree(app: App, found: Quote, way: str, *, asks: bool) -> None:
+    """Show what it comes to, and ask where there is something to pay that was not agreed to before."""
+    _show(app, found, way)
+    if asks and found.purchase.bought and not found.goes_on:
+        _ask(app)
+
+
+def _require_same(agreed: Quote, found: Quote) -> None:
+    """What was agreed to is still so, now that nobody else can work on the file."""
+    if (agreed.purchase.wanted, agreed.purchase.bought) != (found.purchase.wanted, found.purchase.bought):
+        raise StorageError(
+            "locked",
+            f"another command has worked on {found.purchase.output} meanwhile",
+            hint="run the command again",
+        )
+
+
+def _check_refund_out(refund_out: Path | None, output: Path) -> None:
+    """The refund's copy is a file of its own."""
+    places = [os.path.realpath(place) for place in (output, part_path(output))]
+    if refund_out is not None and os.path.realpath(refund_out) in places:
+        raise UsageError("output-twice", f"file and refund cannot both be written to {refund_out}")
 
 
 def _unseen(done: int) -> None:
@@ -119,25 +157,38 @@ def _mailbox_of(offer: str, connect: str | None) -> Path | None:
     return folder if connect is None and (folder / REQUESTS).is_dir() else None
 
 
-def _line(found: Quote, mailbox: Path | None, connect: str | None) -> Line:
-    """The way to the seller."""
-    sale = found.sale
+def _check_way(sale: Sale, mailbox: Path | None, connect: str | None) -> None:
+    """There is one way to the seller.
+
+    Raises:
+        UsageError: ``usage``, ``no-way``.
+    """
     if mailbox is not None and connect is not None:
         raise UsageError("usage", "give --mailbox or --connect, not both")
-    if mailbox is not None:
-        from mpchan.transport.mailbox import MailboxLine
-
-        return MailboxLine(mailbox, found.purchase.session)
     address = connect or sale.address
-    if address is None or sale.certificate is None:
+    if mailbox is None and (address is None or sale.certificate is None):
         raise UsageError(
             "no-way",
             "the offer names no place to connect to",
             hint="give --mailbox, the folder that the seller sees too",
         )
+    if mailbox is None and address is not None:
+        from mpchan.transport.tcp import parse_address
+
+        parse_address(address)
+
+
+def _line(found: Quote, mailbox: Path | None, connect: str | None) -> Line:
+    """The way to the seller, which was checked."""
+    session = found.purchase.session
+    if mailbox is not None:
+        from mpchan.transport.mailbox import MailboxLine
+
+        return MailboxLine(mailbox, session)
     from mpchan.transport.tcp import TcpLine, parse_address
 
-    return TcpLine(parse_address(address), sale.certificate, found.purchase.session)
+    address, certificate = connect or found.sale.address or "", found.sale.certificate or ""
+    return TcpLine(parse_address(address), certificate, session)
 
 
 def _show(app: App, found: Quote, way: str) -> None:

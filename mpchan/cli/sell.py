@@ -98,6 +98,10 @@ def sell(
     """
     gc.enable()  # this command may run for days
     _check_usage(pieces, piece_size, mailbox, listen, output)
+    if listen is not None:
+        from mpchan.transport.tcp import parse_address
+
+        parse_address(listen)
     app.check_output(output, str(file))
     wallet = app.wallet(signs=True)
     hashes = _hashed(app, wallet, file, pieces, piece_size)
