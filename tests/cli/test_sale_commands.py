@@ -14,7 +14,10 @@ from mpchan.bitcoin.network import REGTEST
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.channel.offer import Offer
 from mpchan.channel.sale import Sale
+from mpchan.cli.app import App
+from mpchan.cli.sale_lines import SaleLines
 from mpchan.market.hashing import hash_file
+from mpchan.market.seller import Event
 from mpchan.party.selling import published_offer
 from mpchan.units import Amount
 from mpchan.wallet.wallet import Wallet
@@ -151,3 +154,13 @@ def test_nothing_goes_with_a_buyers_request(shop: Shell) -> None:
     (shop.folder / "wish").write_text("00")
     shop.fails("mpchan --wallet seller payee offer --for wish --memo x", 2, "usage")
     shop.fails("mpchan --wallet seller payee offer --for wish", 3, "malformed-request")
+
+
+def test_a_channel_that_was_cancelled_is_no_buyer() -> None:
+    """``--buyers N`` counts who has paid and settled, each once."""
+    app = App()
+    app.quiet = True
+    lines = SaleLines(app)
+    for session, paid, settled in (("a", 0, 0), ("a", 1000, 1), ("a", 1000, 1), ("b", 1000, 2)):
+        lines.event(Event("settlement", session * 32, "c" * 16, paid=Amount(paid)))
+        assert lines.settled == settled
