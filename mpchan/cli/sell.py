@@ -6,7 +6,7 @@ import gc
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from mpchan.cli.numbers import Seconds, WholeNumber
 from mpchan.cli.sale_lines import SaleLines, selling_line
 from mpchan.cli.sizes import SIZE
 from mpchan.cli.terms import plain_terms, terms_options
-from mpchan.cli.watch import INTERRUPTED, INTERVAL_SECONDS, REGTEST_INTERVAL_SECONDS, ending
+from mpchan.cli.watch import INTERRUPTED, INTERVAL_SECONDS, REGTEST_INTERVAL_SECONDS, Ending, ending
 from mpchan.errors import ParseError, UsageError
 from mpchan.market.hashing import FileHashes, Progress, cached_hashes
 from mpchan.market.seller import Seller
@@ -128,24 +128,40 @@ def sell(
             selling_line(sale, own.offer.offer_id), {"event": "selling", "offer_id": own.offer.offer_id}
         )
 
-        def enough() -> bool:
-            served = buyers is not None and lines.settled >= buyers and not any(box.busy() for box in inboxes)
-            return served or end.has_come() or lines.failure is not None
-
-        usual = REGTEST_INTERVAL_SECONDS if wallet.network.name == "regtest" else INTERVAL_SECONDS
-        serve(
-            seller,
-            inboxes,
-            Watcher(wallet, chain, stop=end.has_come),
-            interval=interval or usual,
-            wake=wake,
-            stop=enough,
-            tell_channel=lines.channel,
-            tell_round=lines.round,
-        )
+        _serve(seller, inboxes, wake, lines, end, buyers=buyers, interval=interval)
     if lines.failure is not None:
         raise lines.failure
     return INTERRUPTED if end.signal == signal.SIGINT else 0
+
+
+def _serve(
+    seller: Seller,
+    inboxes: Sequence[Inbox],
+    wake: threading.Event,
+    lines: SaleLines,
+    end: Ending,
+    *,
+    buyers: int | None,
+    interval: float | None,
+) -> None:
+    """Until a signal comes, nobody reads the lines any more, or so many buyers have settled."""
+
+    def enough() -> bool:
+        served = buyers is not None and lines.settled >= buyers and not any(box.busy() for box in inboxes)
+        return served or end.has_come() or lines.failure is not None
+
+    wallet = seller.wallet
+    usual = REGTEST_INTERVAL_SECONDS if wallet.network.name == "regtest" else INTERVAL_SECONDS
+    serve(
+        seller,
+        inboxes,
+        Watcher(wallet, seller.chain, stop=end.has_come),
+        interval=interval or usual,
+        wake=wake,
+        stop=enough,
+        tell_channel=lines.channel,
+        tell_round=lines.round,
+    )
 
 
 def _check_usage(

@@ -90,6 +90,9 @@ class Seller:
         hashes: of the file, as it was when it was hashed.
         tell: is told of every request.
         clock: seconds since 1970.
+
+    Attributes:
+        sale: what is sold.
     """
 
     def __init__(
@@ -102,8 +105,8 @@ class Seller:
         tell: Callable[[Event], None],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._wallet = wallet
-        self._chain = chain
+        self.wallet = wallet
+        self.chain = chain
         self._published = published
         self._file = file
         self._hashes = hashes
@@ -162,7 +165,7 @@ class Seller:
         if known is None:
             self._refuse_crowd()
         self._require_file()
-        own = answer_wish(self._wallet, self._published, wish, known)
+        own = answer_wish(self.wallet, self._published, wish, known)
         if known is None:
             self._offers[request.session] = own.offer.offer_id
             self._unused[request.session] = self._clock()
@@ -182,7 +185,7 @@ class Seller:
         if not self._knows(request.session, enforce(requested_keys_rules(psbt))):
             raise Refused("other-session", "the refund is asked for under the offer of another session")
         self._require_file()
-        result = party.sign_refund(self._wallet, self._chain, psbt)
+        result = party.sign_refund(self.wallet, self.chain, psbt)
         return Message(bytes.fromhex(result["hex"])), Event("refund", request.session, result["channel"])
 
     def _knows(self, session: str, keys: tuple[bytes, ...]) -> bool:
@@ -191,7 +194,7 @@ class Seller:
         if own.offer.payee_key.sec in keys:
             return True
         if session in self._twice and own.used_by is None:
-            for buyer, other in made_out_offers(self._wallet, self._published.offer):
+            for buyer, other in made_out_offers(self.wallet, self._published.offer):
                 if buyer == session and other.offer.payee_key.sec in keys:
                     self._offers[session] = other.offer.offer_id
                     return True
@@ -204,7 +207,7 @@ class Seller:
             raise Refused(
                 "other-session", f"transaction {transaction.txid} does not fund this session's channel"
             )
-        result = party.funding(self._wallet, self._chain, transaction)
+        result = party.funding(self.wallet, self.chain, transaction)
         return Message(json.dumps(result).encode()), Event("funding", request.session, result["channel"])
 
     # payments and pieces --------------------------------------------------------------------------
@@ -212,12 +215,12 @@ class Seller:
     def _update(self, request: Request) -> tuple[Answer, Event]:
         psbt = read_psbt(request.body)
         name, sale = self._named(request.session, psbt)
-        record = enforce(own_channel_rules(self._wallet, name))
+        record = enforce(own_channel_rules(self.wallet, name))
         self._require_even(psbt, record, sale)
         if not self._is_held(psbt, record):
             self._require_time(record)
         self._require_file()
-        result = party.accept(self._wallet, self._chain, psbt)
+        result = party.accept(self.wallet, self.chain, psbt)
         self._unused.pop(request.session, None)
         paid = Amount(result["paid_sat"])
         number = sale.paid_pieces(paid)[-1]
@@ -241,8 +244,8 @@ class Seller:
     def _require_time(self, record: PayeeRecord) -> None:
         """The channel is not near L_0, from where on a watcher closes it."""
         deadline = scheme_of(record.terms).deadline
-        near = self._wallet.config.watch.near(deadline.unit)
-        now = deadline.now(self._chain.tip())
+        near = self.wallet.config.watch.near(deadline.unit)
+        now = deadline.now(self.chain.tip())
         if now >= deadline.value - near:
             raise NotPossible(
                 "near-deadline",
@@ -260,7 +263,7 @@ class Seller:
             self._require_file()
             return self._part(number), Event("piece", request.session, piece=number)
         name, sale = self._channel(request.session)
-        record = enforce(own_channel_rules(self._wallet, name))
+        record = enforce(own_channel_rules(self.wallet, name))
         paid = payee.received_total(record.state)
         if number not in sale.paid_pieces(paid):
             raise NotPossible("piece-unpaid", f"{paid} were paid, which does not pay for piece {number}")
@@ -283,7 +286,7 @@ class Seller:
         settlement = record.state.settlement if isinstance(record.state, payee.Closing) else None
         if settlement is None or settlement.paid == sure:
             return sure
-        facts = gather_facts(self._chain, record.terms)
+        facts = gather_facts(self.chain, record.terms)
         settled = facts.spent_by == settlement.transaction.txid
         deep = facts.spend_confirmations >= record.terms.offer.min_confirmations
         return settlement.paid if settled and deep else sure
@@ -294,8 +297,8 @@ class Seller:
     def _settlement(self, request: Request) -> tuple[Answer, Event]:
         psbt = read_psbt(request.body)
         name, sale = self._named(request.session, psbt)
-        self._require_even(psbt, enforce(own_channel_rules(self._wallet, name)), sale)
-        result = party.settle(self._wallet, self._chain, psbt)
+        self._require_even(psbt, enforce(own_channel_rules(self.wallet, name)), sale)
+        result = party.settle(self.wallet, self.chain, psbt)
         event = Event("settlement", request.session, name[:16], paid=Amount(result["paid_sat"]))
         return Message(bytes.fromhex(result["hex"])), event
 
@@ -305,13 +308,13 @@ class Seller:
         offer_id = self._offers.get(session)
         if offer_id is None:
             raise NotPossible("unknown-session", f"session {session} has asked for no offer here")
-        return self._wallet.load_offer(offer_id)
+        return self.wallet.load_offer(offer_id)
 
     def _channel(self, session: str) -> tuple[str, Sale]:
         """The name of a session's channel, and what it sells."""
         if session not in self._known:
             own = self._own_offer(session)
-            if own.used_by is None or not self._wallet.has_channel(own.used_by):
+            if own.used_by is None or not self.wallet.has_channel(own.used_by):
                 raise NotPossible("unknown-session", f"session {session} has no channel yet")
             # of the manifest, which may be large, one copy serves all
             sale = replace(self.sale, buyer=session, sold=sale_of(own.offer).sold)
@@ -320,10 +323,10 @@ class Seller:
 
     def _has_paid(self, own: OwnOffer) -> bool:
         """Whether an offer's channel holds a payment; one that cannot be read is taken for such a one."""
-        if own.used_by is None or not self._wallet.has_channel(own.used_by):
+        if own.used_by is None or not self.wallet.has_channel(own.used_by):
             return False
         try:
-            return bool(self._wallet.load_channel(channel_name(own.used_by)).paid)
+            return bool(self.wallet.load_channel(channel_name(own.used_by)).paid)
         except StorageError:
             return True
 
