@@ -119,6 +119,7 @@ def sell(
             fingerprint,
         )
         chain = app.chain(wallet)
+        watcher = Watcher(wallet, chain, stop=end.has_come)
         own, warnings = published_offer(wallet, chain, plain_terms(terms), sale, force=force)
         app.warn({"warnings": [*warnings, *room_warnings(chain, own.offer, len(sale.sold))]})
         _publish(app, own, mailbox, output)
@@ -127,8 +128,7 @@ def sell(
         lines.tell(
             selling_line(sale, own.offer.offer_id), {"event": "selling", "offer_id": own.offer.offer_id}
         )
-
-        _serve(seller, inboxes, wake, lines, end, buyers=buyers, interval=interval)
+        _serve(seller, inboxes, watcher, wake, lines, end, buyers=buyers, interval=interval)
     if lines.failure is not None:
         raise lines.failure
     return INTERRUPTED if end.signal == signal.SIGINT else 0
@@ -137,6 +137,7 @@ def sell(
 def _serve(
     seller: Seller,
     inboxes: Sequence[Inbox],
+    watcher: Watcher,
     wake: threading.Event,
     lines: SaleLines,
     end: Ending,
@@ -150,12 +151,11 @@ def _serve(
         served = buyers is not None and lines.settled >= buyers and not any(box.busy() for box in inboxes)
         return served or end.has_come() or lines.failure is not None
 
-    wallet = seller.wallet
-    usual = REGTEST_INTERVAL_SECONDS if wallet.network.name == "regtest" else INTERVAL_SECONDS
+    usual = REGTEST_INTERVAL_SECONDS if seller.wallet.network.name == "regtest" else INTERVAL_SECONDS
     serve(
         seller,
         inboxes,
-        Watcher(wallet, seller.chain, stop=end.has_come),
+        watcher,
         interval=interval or usual,
         wake=wake,
         stop=enough,
