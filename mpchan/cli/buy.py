@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +13,7 @@ from mpchan.channel.offer import Offer
 from mpchan.channel.sale import Sale, sale_of
 from mpchan.cli.app import App, common_options, example, pass_app
 from mpchan.cli.buy_lines import BuyLines
-from mpchan.cli.files import confirmed, read_text_input
+from mpchan.cli.files import check_refund_out, confirmed, read_text_input
 from mpchan.cli.numbers import Seconds, counted
 from mpchan.cli.sell import progress_bar
 from mpchan.errors import NotPossible, StorageError, UsageError
@@ -92,7 +91,7 @@ def buy(
     gc.enable()  # this command may run for days
     app.check_output(output, offer)
     app.check_output(refund_out, offer)
-    _check_refund_out(refund_out, output)
+    check_refund_out(refund_out, "file", [output, part_path(output)])
     published = Offer.from_toml(read_text_input(offer))
     sale, folder = sale_of(published), mailbox or _mailbox_of(offer, connect)
     _check_way(sale, folder, connect)
@@ -138,13 +137,6 @@ def _require_same(agreed: Quote, found: Quote) -> None:
             f"another command has worked on {found.purchase.output} meanwhile",
             hint="run the command again",
         )
-
-
-def _check_refund_out(refund_out: Path | None, output: Path) -> None:
-    """The refund's copy is a file of its own."""
-    places = [os.path.realpath(place) for place in (output, part_path(output))]
-    if refund_out is not None and os.path.realpath(refund_out) in places:
-        raise UsageError("output-twice", f"file and refund cannot both be written to {refund_out}")
 
 
 def _unseen(done: int) -> None:

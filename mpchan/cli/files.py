@@ -112,6 +112,23 @@ def check_output(target: Path | None, sources: tuple[str, ...], wallet: Path) ->
         _check_place(target, Path(os.path.realpath(target)), wallet)
 
 
+def check_refund_out(target: Path | None, what: str, others: Iterable[Path]) -> None:
+    """The copy of a refund is a file of its own, and one that keeps it.
+
+    Args:
+        what: the command writes to ``others``, for the message.
+
+    Raises:
+        UsageError: ``output-unwritable``, ``output-twice``.
+    """
+    if target is None:
+        return
+    if target.exists() and not target.is_file():
+        raise UsageError("output-unwritable", f"{target} is no file that keeps a refund")
+    if os.path.realpath(target) in [os.path.realpath(other) for other in others]:
+        raise UsageError("output-twice", f"{what} and refund cannot both be written to {target}")
+
+
 def _same_file(source: str, target: Path) -> bool:
     try:
         return os.path.samefile(source, target)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import click
@@ -23,7 +22,7 @@ from mpchan.cli.app import (
     output_option,
     pass_app,
 )
-from mpchan.cli.files import AGAIN, confirmed, read_input, read_text_input
+from mpchan.cli.files import AGAIN, check_refund_out, confirmed, read_input, read_text_input
 from mpchan.cli.numbers import WholeNumber
 from mpchan.errors import NotPossible, UsageError
 from mpchan.party import payer
@@ -231,7 +230,7 @@ def fund(
     sources = [file] if funding is None else [file, funding]
     app.check_output(output, *sources)
     app.check_output(refund_out, *sources)
-    _check_refund_out(refund_out, output)
+    check_refund_out(refund_out, "funding", [output] if output is not None else [])
     psbt = read_psbt(read_input(file))
     signed = None if funding is None else decode_message(read_input(funding))
     wallet = app.wallet(signs=True)
@@ -266,16 +265,6 @@ def fund(
         "seed words alone do not recover an open channel, the refund does: keep a copy of it (--refund-out)",
         "next: wait with `mpchan wait CHANNEL --for confirmed`, then `mpchan payer pay AMOUNT`",
     )
-
-
-def _check_refund_out(refund_out: Path | None, output: Path | None) -> None:
-    """The refund's copy is a file of its own."""
-    if refund_out is None:
-        return
-    if refund_out.exists() and not refund_out.is_file():
-        raise UsageError("output-unwritable", f"{refund_out} is no file that keeps a refund")
-    if output is not None and os.path.realpath(output) == os.path.realpath(refund_out):
-        raise UsageError("output-twice", f"funding and refund cannot both be written to {output}")
 
 
 def _ask(app: App, terms: Terms) -> None:

@@ -85,6 +85,7 @@ def test_what_is_no_file_to_sell(shop: Shell) -> None:
         ("offer.toml -o missing/bought --mailbox box", 2, "output-unwritable"),
         ("offer.toml -o film --mailbox box --pieces 1 --refund-out film", 2, "output-twice"),
         ("offer.toml -o bought --mailbox box --refund-out bought.mpchan-part", 2, "output-twice"),
+        ("offer.toml -o bought --mailbox box --refund-out /dev/null", 2, "output-unwritable"),
         ("film -o bought --mailbox box", 3, "not-utf8"),
         ("offer.toml -o bought --mailbox box", 5, "not-confirmed"),  # with --json nobody is asked
     ],
