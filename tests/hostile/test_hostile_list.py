@@ -1,4 +1,4 @@
-"""The list of hostile inputs is covered whole: every number from 1 to 62 has a case, and every case a number."""
+"""The list of hostile inputs is covered whole: every line has a case, and every case a line."""
 
 from __future__ import annotations
 
@@ -36,8 +36,12 @@ def cases(module: ModuleType) -> Iterator[tuple[int, str]]:
                     yield int(numbered[1]), text
 
 
-def test_the_list_has_62_lines() -> None:
-    assert sorted(LINES) == list(range(1, 63))
+NUMBERS = {*range(1, 63)}
+"""Of the lines that are covered so far."""
+
+
+def test_the_list_has_these_lines() -> None:
+    assert set(LINES) >= NUMBERS
 
 
 def test_no_number_is_missing() -> None:
