@@ -6,7 +6,7 @@
 
 The settlement has nLockTime 0. nSequence is 0xfffffffd (BIP-0125 signals replaceability; what matters is that it
 is not 0xffffffff, which would switch the lock time off, and that bit 31 is set, so that BIP-0068
-does not apply) and the version is 2, in all of them.
+does not apply), and the version is that which the offer's own version means, in all of them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from mpchan.units import Amount, LockTime
 from mpchan.values import frozen
 
 SEQUENCE = 0xFFFF_FFFD
-VERSION = 2
 
 
 @frozen
@@ -29,7 +28,8 @@ class Decrementing:
     terms: Terms
 
     def _spend(self, outputs: tuple[TxOut, ...], lock_time: int) -> Transaction:
-        return Transaction(VERSION, (TxIn(self.terms.outpoint, SEQUENCE),), outputs, lock_time)
+        source = TxIn(self.terms.outpoint, SEQUENCE)
+        return Transaction(self.terms.offer.transaction_version, (source,), outputs, lock_time)
 
     def _close_outputs(self, paid: Amount) -> tuple[TxOut, ...]:
         """Payer first, then payee; a zero output and the payer's dust are left out and go to the fee."""

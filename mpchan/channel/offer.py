@@ -17,6 +17,9 @@ from mpchan.units import MAX_LOCK_TIME, MAX_MONEY_SAT, Amount, FeeRate, checked_
 from mpchan.values import field, frozen
 
 OFFER_VERSION = 1
+TRANSACTION_VERSIONS = {1: 2, 2: 3}
+"""By an offer's version, the version of refund, updates and settlement under it; 3 is that of BIP-0431."""
+
 MAX_OFFER_BYTES = 400_000
 MAX_MEMO_LENGTH = 1000
 SECONDS_PER_BLOCK = 600
@@ -53,6 +56,7 @@ class Offer:
         step: between the lock times of two updates.
         min_confirmations: of the funding before the first update counts.
         sale: the table ``[sale]`` as it came, for what is sold.
+        version: of the offer, 1 or 2.
 
     Raises:
         ParseError: ``offer-limits`` where the limits contradict each other, ``malformed-offer`` and
@@ -76,10 +80,13 @@ class Offer:
     min_confirmations: int
     memo: str = ""
     sale: Mapping[str, Any] | None = None
+    version: int = OFFER_VERSION
     payee_script: bytes = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "payee_script", address_to_script(self.payee_address, self.network))
+        if type(self.version) is not int or self.version not in TRANSACTION_VERSIONS:
+            raise _unknown_version(self.version)
         if len(self.offer_id) != 16 or not is_hex(self.offer_id) or self.offer_id != self.offer_id.lower():
             raise ParseError(
                 "malformed-offer", f"offer_id is not 16 lower-case hex digits: {self.offer_id!r:.80}"
@@ -129,6 +136,11 @@ class Offer:
             )
 
     @property
+    def transaction_version(self) -> int:
+        """Of refund, updates and settlement; a channel keeps that of its offer to its end."""
+        return TRANSACTION_VERSIONS[self.version]
+
+    @property
     def margin(self) -> int:
         """The margin in the offer's unit: 18 blocks or 3 h."""
         return margin(self.lock_time_unit)
@@ -145,7 +157,7 @@ class Offer:
 
     def to_dict(self) -> dict[str, Any]:
         """The offer as the plain table that its TOML text holds."""
-        table: dict[str, Any] = {"version": OFFER_VERSION}
+        table: dict[str, Any] = {"version": self.version}
         for key, (attribute, _) in _KEYS.items():
             value = getattr(self, attribute)
             if isinstance(value, Network):
@@ -190,7 +202,7 @@ class Offer:
             raise ParseError("malformed-offer", "offer lacks the key version")
         version = table["version"]
         if type(version) is not int or version != OFFER_VERSION:
-            raise ParseError("offer-version", f"offer of an unknown version: {version!r:.80}")
+            raise _unknown_version(version)
         unknown = [key for key in table if key not in _KEYS and key not in ("version", "sale")]
         if unknown:
             raise ParseError("malformed-offer", f"offer holds an unknown key: {unknown[0]!r:.80}")
@@ -212,6 +224,10 @@ class Offer:
             raise ParseError("malformed-offer", f"sale must be a table, not {sale!r:.80}")
         _check_plain(sale, _MAX_SALE_DEPTH)
         return cls(**values, sale=sale)
+
+
+def _unknown_version(version: object) -> ParseError:
+    return ParseError("offer-version", f"offer of an unknown version: {version!r:.80}")
 
 
 def _check_plain(value: object, depth: int) -> None:

@@ -181,12 +181,15 @@ def test_settlement_with_nothing_paid_gives_all_back() -> None:
     assert transaction.lock_time == 0
 
 
-def test_sequence_and_version_are_the_same_everywhere() -> None:
-    """0xfffffffd: the lock time binds (BIP-0065), and bit 31 keeps BIP-0068 away."""
-    built = scheme(make_terms())
+@pytest.mark.parametrize(("offer_version", "version"), [(1, 2), (2, 3)])
+def test_sequence_and_version_are_the_same_everywhere(offer_version: int, version: int) -> None:
+    """0xfffffffd: the lock time binds (BIP-0065), and bit 31 keeps BIP-0068 away. The offer says the version."""
+    offer = make_offer(version=offer_version)
+    assert offer.transaction_version == version
+    built = scheme(make_terms(offer))
     for transaction in (built.refund(), built.update(1, Amount(1000)), built.settlement(Amount(1000))):
         assert [source.sequence for source in transaction.inputs] == [0xFFFFFFFD]
-        assert transaction.version == 2
+        assert transaction.version == version
 
 
 # sizes --------------------------------------------------------------------------------------------
