@@ -63,9 +63,7 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
 
 
 def pytest_report_header() -> str:
-    return (
-        "judge: Bitcoin Core's script engine" if ENGINE else "judge: none, py-bitcoinkernel is not installed"
-    )
+    return "judge: Bitcoin Core's script engine" if ENGINE else "judge: none, the engine is not installed"
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -104,7 +102,7 @@ def judge(_session_judge: Judge) -> Iterator[Judge]:
 def chain_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An embedded chain for all the tests of this process that only need one to be there."""
     if not ENGINE:
-        pytest.skip("py-bitcoinkernel has no wheel for this Python")
+        pytest.skip("the engine is not installed (mpchan engine install)")
     from mpchan.chain.embedded import EmbeddedChain
 
     directory = tmp_path_factory.mktemp("embedded") / "chain"

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from schnorr_tools import sign_schnorr
+
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.bitcoin.psbt_fields import IN_FINAL_SCRIPT_WITNESS, IN_TAP_KEY_SIG
 from mpchan.bitcoin.script import (
@@ -101,10 +103,8 @@ def signature(transaction: Transaction, index: int, spent: Sequence[TxOut], kind
     """The signature of one input with a sighash byte; taproot's with none where ``kind`` is 0."""
     output = spent[index]
     if output.script_pubkey == P2TR:
-        import coincurve
-
         digest = taproot_key_sighash(transaction, index, spent, min(kind, 1))
-        made: bytes = coincurve.PrivateKey(SECRET).sign_schnorr(digest)
+        made = sign_schnorr(SECRET, digest)
         return made if kind == 0 else made + bytes([kind])
     code = MULTISIG if output.script_pubkey == P2WSH else p2wpkh_script_code(output.script_pubkey)
     return KEY.sign(segwit_v0_sighash(transaction, index, code, output.value, kind)) + bytes([kind])

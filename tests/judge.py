@@ -18,7 +18,7 @@ from mpchan.units import Amount, OutPoint
 from mpchan.wallet.channel_files import ChannelFiles
 
 ENGINE = importlib.util.find_spec("pbk") is not None
-"""Whether py-bitcoinkernel is installed, as it can be where it has a wheel."""
+"""Whether Bitcoin Core's engine is installed, as it can be on every Python."""
 
 
 class Unjust(AssertionError):

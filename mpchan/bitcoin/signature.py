@@ -1,20 +1,18 @@
-"""ECDSA keys and signatures over secp256k1; the only module that knows the two signers.
+"""ECDSA keys and signatures over secp256k1.
 
-``coincurve`` (libsecp256k1) signs and verifies where it is installed, else ``ecdsa``. Both make the same
-bytes: RFC 6979 nonces with SHA-256, low S (BIP-0146), low R ground as Bitcoin Core's ``CKey::Sign`` does.
-``MPCHAN_SIGNER`` set to ``coincurve`` or ``ecdsa`` forces one. Neither is imported before its first use.
+The library that is installed (``signers``) computes; which one it is cannot be seen from the bytes: RFC 6979 nonces
+with SHA-256, low S (BIP-0146), low R ground as Bitcoin Core's ``CKey::Sign`` does.
 
 Signatures here are strict DER (BIP-0066) without the sighash byte that follows them in a transaction.
 """
 
 from __future__ import annotations
 
-import os
 from functools import lru_cache
-from hashlib import sha256
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
-from mpchan.errors import ParseError, UsageError
+from mpchan.bitcoin import signers
+from mpchan.errors import ParseError
 from mpchan.values import frozen
 
 ORDER = 0xFFFFFFFF_FFFFFFFF_FFFFFFFF_FFFFFFFE_BAAEDCE6_AF48A03B_BFD25E8C_D0364141
@@ -127,7 +125,7 @@ class PublicKey:
             return False
         if not (0 < r < ORDER and s > 0 and is_low_s(s)):
             return False
-        return _signer().verify(_point(self.sec), signature, r, s, digest)
+        return signers.signer().verify(_point(self.sec), signature, r, s, digest)
 
     def add_tweak(self, tweak: bytes) -> PublicKey:
         """The point plus ``tweak`` times the generator (BIP-0032, CKDpub).
@@ -137,7 +135,7 @@ class PublicKey:
                 point; nobody will ever see it for a tweak that is a hash.
         """
         _check_tweak(tweak)
-        total = _signer().add(_point(self.sec), tweak)
+        total = signers.signer().add(_point(self.sec), tweak)
         if total is None:
             raise ParseError("malformed-tweak", "the tweaked key is the point at infinity")
         return PublicKey(total)
@@ -177,7 +175,7 @@ class PrivateKey:
     def public_key(self) -> PublicKey:
         """The key that verifies; costs one point multiplication, once."""
         if self._public_key is None:
-            object.__setattr__(self, "_public_key", PublicKey(_signer().public_sec(self._loaded())))
+            object.__setattr__(self, "_public_key", PublicKey(signers.signer().public_sec(self._loaded())))
         return self._public_key  # type: ignore[return-value]
 
     def to_bytes(self) -> bytes:
@@ -194,7 +192,7 @@ class PrivateKey:
             ParseError: ``malformed-digest``.
         """
         _check_digest(digest)
-        signer, handle = _signer(), self._loaded()
+        signer, handle = signers.signer(), self._loaded()
         signature = signer.sign(handle, digest, None)
         counter = 0
         while signature[3] > 32:  # the length of r: 33 bytes mean a high one
@@ -216,7 +214,7 @@ class PrivateKey:
 
     def _loaded(self) -> Any:
         if self._handle is None:
-            object.__setattr__(self, "_handle", _signer().load_private(self._secret))
+            object.__setattr__(self, "_handle", signers.signer().load_private(self._secret))
         return self._handle
 
     # without a __hash__ beside it: a hash of the secret would leak some of it
@@ -252,168 +250,7 @@ def _check_tweak(tweak: bytes) -> int:
     return number
 
 
-# --- the two signers ------------------------------------------------------------------------------
-
-
-class _Signer(Protocol):
-    """What a library has to do; handles are its own parsed keys, opaque to the rest."""
-
-    name: str
-
-    def load_public(self, sec: bytes) -> Any:
-        """The handle of a compressed key, or None where no such point exists."""
-
-    def load_private(self, secret: bytes) -> Any:
-        """The handle of a private key."""
-
-    def public_sec(self, private: Any) -> bytes:
-        """The compressed public key."""
-
-    def sign(self, private: Any, digest: bytes, extra_entropy: bytes | None) -> bytes:
-        """DER with low S; RFC 6979 with ``extra_entropy`` as its section 3.6 says."""
-
-    def verify(self, public: Any, signature: bytes, r: int, s: int, digest: bytes) -> bool:
-        """Whether a signature that is strict DER with r and s in range is right."""
-
-    def add(self, public: Any, tweak: bytes) -> bytes | None:
-        """The compressed sum of the point and tweak times the generator; None at infinity."""
-
-
-class _Coincurve:
-    """libsecp256k1 through coincurve."""
-
-    name = "coincurve"
-
-    def __init__(self) -> None:
-        import coincurve
-        from coincurve._libsecp256k1 import ffi
-
-        self._lib, self._ffi = coincurve, ffi
-
-    def load_public(self, sec: bytes) -> Any:
-        try:
-            return self._lib.PublicKey(sec)
-        except ValueError:
-            return None
-
-    def load_private(self, secret: bytes) -> Any:
-        return self._lib.PrivateKey(secret)
-
-    def public_sec(self, private: Any) -> bytes:
-        sec: bytes = private.public_key.format()
-        return sec
-
-    def sign(self, private: Any, digest: bytes, extra_entropy: bytes | None) -> bytes:
-        null = self._ffi.NULL  # as nonce function: the library's own RFC 6979
-        extra = null if extra_entropy is None else self._ffi.new("unsigned char[32]", extra_entropy)
-        signature: bytes = private.sign(digest, hasher=None, custom_nonce=(null, extra))
-        return signature
-
-    def verify(self, public: Any, signature: bytes, r: int, s: int, digest: bytes) -> bool:
-        valid: bool = public.verify(signature, digest, hasher=None)
-        return valid
-
-    def add(self, public: Any, tweak: bytes) -> bytes | None:
-        try:
-            sec: bytes = public.add(tweak).format()
-        except ValueError:
-            return None
-        return sec
-
-
-class _Ecdsa:
-    """Pure Python, for interpreters that coincurve has no wheel for."""
-
-    name = "ecdsa"
-
-    def __init__(self) -> None:
-        import ecdsa
-        from ecdsa.ecdsa import Signature
-
-        self._lib, self._signature = ecdsa, Signature
-        self._curve: Any = ecdsa.SECP256k1
-        self.signatures = 0
-
-    def load_public(self, sec: bytes) -> Any:
-        try:
-            return self._lib.VerifyingKey.from_string(sec, curve=self._curve)
-        except self._lib.MalformedPointError:
-            return None
-
-    def load_private(self, secret: bytes) -> Any:
-        return self._lib.SigningKey.from_string(secret, curve=self._curve)
-
-    def public_sec(self, private: Any) -> bytes:
-        sec: bytes = private.verifying_key.to_string("compressed")
-        return sec
-
-    def sign(self, private: Any, digest: bytes, extra_entropy: bytes | None) -> bytes:
-        self.signatures += 1
-        signature: bytes = private.sign_digest_deterministic(
-            digest,
-            hashfunc=sha256,  # of RFC 6979's HMAC; SHA-1 unless told
-            sigencode=self._lib.util.sigencode_der_canonize,  # "canonize": s becomes order - s where high
-            extra_entropy=extra_entropy or b"",
-        )
-        return signature
-
-    def verify(self, public: Any, signature: bytes, r: int, s: int, digest: bytes) -> bool:
-        valid: bool = public.pubkey.verifies(int.from_bytes(digest, "big"), self._signature(r, s))
-        return valid
-
-    def add(self, public: Any, tweak: bytes) -> bytes | None:
-        total = public.pubkey.point + self._curve.generator * int.from_bytes(tweak, "big")
-        if total == self._lib.ellipticcurve.INFINITY:
-            return None
-        x, y = int(total.x()), int(total.y())
-        return bytes([2 + y % 2]) + x.to_bytes(32, "big")
-
-
-_SIGNERS: dict[str, type[_Coincurve] | type[_Ecdsa]] = {"coincurve": _Coincurve, "ecdsa": _Ecdsa}
-
-
-@lru_cache(maxsize=1)
-def _signer() -> _Signer:
-    """The library of this process, chosen once."""
-    wanted = os.environ.get("MPCHAN_SIGNER", "")
-    if wanted and wanted not in _SIGNERS:
-        raise UsageError(
-            "unknown-signer",
-            f"unknown signer in MPCHAN_SIGNER: {wanted!r:.80}",
-            hint="set it to coincurve or ecdsa, or leave it unset",
-        )
-    if wanted:
-        try:
-            return _SIGNERS[wanted]()
-        except ImportError:
-            raise UsageError(
-                "missing-signer",
-                f"MPCHAN_SIGNER asks for {wanted}, which is not installed",
-                hint="install mpchan[fast], or leave MPCHAN_SIGNER unset",
-            ) from None
-    try:
-        return _Coincurve()
-    except ImportError:
-        return _Ecdsa()
-
-
 @lru_cache(maxsize=256)
 def _point(sec: bytes) -> Any:
     """The parsed public key; a channel meets the same few keys again and again."""
-    return _signer().load_public(sec)
-
-
-def signer_name() -> str:
-    """The library in use and its version, such as ``coincurve 21.0.0``."""
-    from importlib.metadata import version
-
-    name = _signer().name
-    return f"{name} {version(name)}"
-
-
-def exposed_signatures() -> int:
-    """How many signatures this process has made with ``ecdsa``, whose timing tells of the key to who can measure it."""
-    if not _signer.cache_info().currsize:
-        return 0  # nothing was signed, and no signer need be loaded to say so
-    signer = _signer()
-    return signer.signatures if isinstance(signer, _Ecdsa) else 0
+    return signers.signer().load_public(sec)

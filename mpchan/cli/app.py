@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import click
 
 from mpchan.bitcoin.network import Network
-from mpchan.bitcoin.signature import exposed_signatures
+from mpchan.bitcoin.signers import exposed_signatures
 from mpchan.chain.base import Chain
 from mpchan.cli.files import AGAIN, STANDARD_STREAM, check_output, print_error, print_output, written
 from mpchan.cli.numbers import WholeNumber

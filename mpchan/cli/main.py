@@ -99,7 +99,7 @@ def _print_version(context: click.Context, parameter: click.Parameter, value: bo
     if not value or context.resilient_parsing:
         return
     from mpchan import __version__
-    from mpchan.bitcoin.signature import signer_name
+    from mpchan.bitcoin.signers import signer_name
     from mpchan.chain.embedded.kernel import engine_name
 
     try:

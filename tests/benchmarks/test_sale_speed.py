@@ -34,7 +34,7 @@ with open(sys.argv[1], "rb") as file, socket.create_connection(("127.0.0.1", int
 
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pytest.importorskip("pbk", reason="py-bitcoinkernel has no wheel for this Python")
+    pytest.importorskip("pbk", reason="the engine is not installed (mpchan engine install)")
     directory = tmp_path_factory.mktemp("bare") / "chain"
     with EmbeddedChain(directory) as chain:
         chain.tip()

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from mpchan.bitcoin import signature
+from mpchan.bitcoin import signature, signers
 from mpchan.bitcoin.address import address_to_script
 from mpchan.bitcoin.network import REGTEST
 from mpchan.bitcoin.psbt import Psbt
@@ -29,7 +29,7 @@ from mpchan.wallet.config import ChainConfig
 from mpchan.wallet.wallet import Wallet
 
 MPCHAN = Path(sys.executable).parent / "mpchan"
-SIGNERS = ["coincurve", "ecdsa"]
+SIGNERS = signers.installed()
 
 
 @pytest.fixture
@@ -45,10 +45,10 @@ def folder() -> Iterator[Path]:
 def signer(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Signatures by the named library for one benchmark."""
     monkeypatch.setenv("MPCHAN_SIGNER", request.param)
-    for cache in (signature._signer, signature._point):
+    for cache in (signers.signer, signature._point):
         cache.cache_clear()
     yield request.param
-    for cache in (signature._signer, signature._point):
+    for cache in (signers.signer, signature._point):
         cache.cache_clear()
 
 
@@ -114,16 +114,12 @@ def test_accept(benchmark: Any, signer: str, folder: Path, monkeypatch: pytest.M
 
 
 def run(channel: Channel, *command: str) -> None:
-    environment = {
-        **os.environ,
-        "MPCHAN_REGTEST": str(channel.folder / "chain"),
-        "MPCHAN_SIGNER": "coincurve",
-    }
+    environment = {**os.environ, "MPCHAN_REGTEST": str(channel.folder / "chain"), "MPCHAN_SIGNER": SIGNERS[0]}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
 
 
-@pytest.mark.benchmark(group="whole processes, with coincurve")
+@pytest.mark.benchmark(group="whole processes, with the fastest signer")
 @pytest.mark.parametrize("name", ["import click", "mpchan payer pay", "mpchan payee accept", "mpchan show"])
 def test_process(benchmark: Any, tmp_path: Path, name: str) -> None:
     channel = Channel(tmp_path)

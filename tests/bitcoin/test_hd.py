@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpchan.bitcoin import signature
+from mpchan.bitcoin import signers
 from mpchan.bitcoin.base58 import base58check_decode, base58check_encode
 from mpchan.bitcoin.hd import (
     HARDENED,
@@ -247,7 +247,7 @@ def test_hardened_derivation_multiplies_no_point(monkeypatch: pytest.MonkeyPatch
     def forbidden() -> None:
         raise AssertionError("a signer was asked")
 
-    monkeypatch.setattr(signature, "_signer", forbidden)
+    monkeypatch.setattr(signers, "signer", forbidden)
     key = ExtendedKey.from_seed(SEED).derive("m/84'/1'/0'")
     assert key.depth == 3
     with pytest.raises(AssertionError, match="a signer was asked"):

@@ -253,7 +253,7 @@ def unsigned(kind: str, *, whole: bool) -> Psbt:
 
 
 def core_accepts(tx: Transaction, output: TxOut) -> bool:
-    pbk = pytest.importorskip("pbk", reason="py-bitcoinkernel has no wheel for this Python")
+    pbk = pytest.importorskip("pbk", reason="the engine is not installed (mpchan engine install)")
     guard = pbk.ScriptPubkey(output.script_pubkey)
     spending = pbk.Transaction(tx.to_bytes())
     spent = pbk.TransactionOutput(guard, output.value.sat)

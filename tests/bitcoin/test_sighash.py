@@ -78,7 +78,7 @@ def test_core_accepts_what_is_signed(
     tx: Transaction, value: int, sighash_type: int, data: st.DataObject
 ) -> None:
     """Consensus allows any sighash byte in segwit version 0, so Bitcoin Core judges every one."""
-    pbk = pytest.importorskip("pbk", reason="py-bitcoinkernel has no wheel for this Python")
+    pbk = pytest.importorskip("pbk", reason="the engine is not installed (mpchan engine install)")
     index = data.draw(st.integers(0, len(tx.inputs) - 1))
     first, second = sorted(KEYS, key=lambda key: key.public_key.sec)
     script = two_of_two_script(first.public_key.sec, second.public_key.sec)

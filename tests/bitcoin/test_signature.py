@@ -1,10 +1,9 @@
-"""mpchan.bitcoin.signature: two signers, one behaviour; vectors from RFC 6979 circles and Bitcoin Core."""
+"""mpchan.bitcoin.signature: some signers, one behaviour; vectors from RFC 6979 circles and Bitcoin Core."""
 
 from __future__ import annotations
 
 import copy
 import hashlib
-import importlib.util
 import json
 import os
 import pickle
@@ -20,6 +19,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mpchan.bitcoin import signature as module
+from mpchan.bitcoin import signers
 from mpchan.bitcoin.signature import ORDER, PrivateKey, PublicKey, is_low_s, parse_der
 from mpchan.errors import ParseError
 
@@ -32,21 +32,20 @@ GENERATOR = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798"
 DIGEST = hashlib.sha256(b"a piece of the file").digest()
 SECRET = bytes.fromhex("12b004fff7f4b69ef8650e767f18f11ede158148b425660723b9f9a66e61f747")
 
-HAS_COINCURVE = importlib.util.find_spec("coincurve") is not None
-needs_coincurve = pytest.mark.skipif(not HAS_COINCURVE, reason="coincurve has no wheel for this Python")
-SIGNERS = [pytest.param("coincurve", marks=needs_coincurve), "ecdsa"]
+SIGNERS = signers.installed()
+"""All of them make the same bytes, so each test of one is a test of all that are here."""
 
 
 @contextmanager
 def using(name: str) -> Iterator[None]:
-    """Run a block with one of the two signers."""
-    chosen = module._SIGNERS[name]()
-    before, module._signer = module._signer, lambda: chosen  # type: ignore[assignment]
+    """Run a block with one of the signers."""
+    chosen = signers.load(name)
+    before, signers.signer = signers.signer, lambda: chosen  # type: ignore[assignment]
     module._point.cache_clear()
     try:
         yield
     finally:
-        module._signer = before
+        signers.signer = before
         module._point.cache_clear()
 
 
@@ -120,7 +119,7 @@ def test_low_s_ends_at_half_the_order() -> None:
 
 @pytest.mark.parametrize("vector", RFC6979["plain"], ids=range(len(RFC6979["plain"])))
 def test_rfc6979_vectors_without_grinding(signer: str, vector: dict[str, str]) -> None:
-    lib = module._signer()
+    lib = signers.signer()
     handle = lib.load_private(bytes.fromhex(vector["secret"]))
     assert lib.sign(handle, bytes.fromhex(vector["digest"]), None).hex() == vector["signature"]
 
@@ -151,7 +150,7 @@ def test_low_r_is_ground_with_a_little_endian_counter(signer: str) -> None:
     master.update(bytes(k ^ 0x36 for k in key) + b"\x01" * 32)
     seed = hashlib.sha512(bytes(k ^ 0x5C for k in key) + master.digest()).digest()
     private, digest = PrivateKey(seed[:32]), b"\x02" * 32
-    lib = module._signer()
+    lib = signers.signer()
     r, s = parse_der(lib.sign(lib.load_private(seed[:32]), digest, None))
     assert f"{r:064x}{s:064x}" == (
         "9636ee2fac31b795a308856b821ebe297dda7b28220fb46ea1fbbd7285977cc0"
@@ -189,7 +188,7 @@ def test_the_counter_goes_on_until_r_is_low(monkeypatch: pytest.MonkeyPatch) -> 
             asked.append(extra_entropy)
             return low if len(asked) == 258 else high
 
-    monkeypatch.setattr(module, "_signer", Stub)
+    monkeypatch.setattr(signers, "signer", Stub)
     assert PrivateKey(SECRET).sign(DIGEST) == low
     assert asked[:3] == [None, b"\x01" + bytes(31), b"\x02" + bytes(31)]
     assert asked[-1] == b"\x01\x01" + bytes(30)
@@ -205,30 +204,28 @@ def test_a_digest_has_32_bytes(signer: str, digest: object) -> None:
         key.public_key.verify(key.sign(DIGEST), digest)  # type: ignore[arg-type]
 
 
-# --- both signers make the same bytes -------------------------------------------------------------
+# --- all signers make the same bytes -------------------------------------------------------------
 
 secrets = st.integers(1, ORDER - 1).map(lambda number: number.to_bytes(32, "big"))
 digests = st.binary(min_size=32, max_size=32)
 
 
-@needs_coincurve
 @given(secrets, digests)
 @example((1).to_bytes(32, "big"), b"\xff" * 32)  # a digest over the order
 @example((ORDER - 1).to_bytes(32, "big"), ORDER.to_bytes(32, "big"))
 @example((ORDER // 2).to_bytes(32, "big"), bytes(32))
 def test_signers_make_the_same_bytes_and_verify_each_other(secret: bytes, digest: bytes) -> None:
     signatures, keys = [], []
-    for name in ("coincurve", "ecdsa"):
+    for name in SIGNERS:
         with using(name):
             key = PrivateKey(secret)
             keys.append(key.public_key.sec)
             signatures.append(key.sign(digest))
-    assert signatures[0] == signatures[1]
-    assert keys[0] == keys[1]
+    assert len(set(signatures)) == len(set(keys)) == 1
     r, s = parse_der(signatures[0])
     assert r < 2**255
     assert is_low_s(s)
-    for name in ("coincurve", "ecdsa"):
+    for name in SIGNERS:
         with using(name):
             public = PublicKey(keys[0])
             assert public.verify(signatures[0], digest)
@@ -236,11 +233,10 @@ def test_signers_make_the_same_bytes_and_verify_each_other(secret: bytes, digest
             assert not public.verify(signatures[0], bytes([digest[0] ^ 1]) + digest[1:])
 
 
-@needs_coincurve
 @given(secrets, secrets)
 def test_signers_tweak_alike(secret: bytes, tweak: bytes) -> None:
     sums = set()
-    for name in ("coincurve", "ecdsa"):
+    for name in SIGNERS:
         with using(name):
             key = PrivateKey(secret)
             if (int.from_bytes(secret, "big") + int.from_bytes(tweak, "big")) % ORDER == 0:
@@ -250,12 +246,11 @@ def test_signers_tweak_alike(secret: bytes, tweak: bytes) -> None:
     assert len(sums) <= 1
 
 
-@needs_coincurve
 @given(st.one_of(st.binary(max_size=80), st.binary(min_size=32, max_size=32).map(lambda x: b"\x02" + x)))
 @example(b"\x02" + (FIELD + 1).to_bytes(32, "big"))
 def test_signers_accept_the_same_public_keys(data: bytes) -> None:
     verdicts = set()
-    for name in ("coincurve", "ecdsa"):
+    for name in SIGNERS:
         with using(name):
             try:
                 verdicts.add(PublicKey.from_bytes(data).sec)
@@ -315,7 +310,7 @@ def test_the_rules_do_not_rest_on_the_signer(monkeypatch: pytest.MonkeyPatch) ->
         def verify(self, *anything: object) -> bool:
             return True
 
-    monkeypatch.setattr(module, "_signer", Yes)
+    monkeypatch.setattr(signers, "signer", Yes)
     module._point.cache_clear()
     try:
         public = PublicKey(bytes.fromhex(GENERATOR))
@@ -501,64 +496,76 @@ def test_tweaks_out_of_range_are_refused(signer: str) -> None:
 
 # --- the choice of the signer ---------------------------------------------------------------------
 
+PACKAGES = {"btclib": "btclib_secp256k1", "coincurve": "coincurve", "ecdsa": "ecdsa"}
+"""What each signer imports."""
 SCRIPT = """
 import json, sys
-if "hide" in sys.argv:
-    sys.modules["coincurve"] = None
-from mpchan.bitcoin.signature import PrivateKey, signer_name
+packages, hidden = json.loads(sys.argv[1]), sys.argv[2:]
+sys.modules.update({packages[name]: None for name in hidden})
+from mpchan.bitcoin.signature import PrivateKey
+from mpchan.bitcoin.signers import signer_name
 from mpchan.errors import UsageError
+def loaded():
+    return [name for name, package in packages.items() if sys.modules.get(package)]
 key = PrivateKey(bytes(31) + b"\\x01")
-early = sorted({"coincurve", "ecdsa"} & sys.modules.keys() - ({"coincurve"} if "hide" in sys.argv else set()))
+early = loaded()
 try:
     result = key.sign(bytes(32)).hex()
-    name = signer_name()
+    name, hint = signer_name(), None
 except UsageError as error:
-    result, name = error.slug, None
-late = sorted(m for m in ("coincurve", "ecdsa") if sys.modules.get(m))
-print(json.dumps({"early": early, "late": late, "result": result, "name": name}))
+    result, name, hint = error.slug, None, error.hint
+print(json.dumps({"early": early, "late": loaded(), "result": result, "name": name, "hint": hint}))
 """
 
 
-def run_choice(wanted: str | None, *flags: str) -> dict[str, object]:
+def run_choice(wanted: str | None, *hidden: str) -> dict[str, object]:
     env = {name: value for name, value in os.environ.items() if name != "MPCHAN_SIGNER"}
     if wanted is not None:
         env["MPCHAN_SIGNER"] = wanted
     root = str(Path(__file__).parents[2])
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, *flags], env=env, cwd=root, capture_output=True, text=True, check=True
-    )
+        [sys.executable, "-c", SCRIPT, json.dumps(PACKAGES), *hidden],
+        env=env, cwd=root, capture_output=True, text=True, check=True,
+    )  # fmt: skip
     answer: dict[str, object] = json.loads(done.stdout)
-    assert answer["early"] == []  # importing the module and holding a key loads neither
+    assert answer["early"] == []  # importing the module and holding a key loads none
     return answer
 
 
 @pytest.mark.parametrize(
-    ("wanted", "loaded"),
-    [
-        pytest.param("coincurve", "coincurve", marks=needs_coincurve),
-        ("ecdsa", "ecdsa"),
-        pytest.param(None, "coincurve", marks=needs_coincurve),
-        pytest.param("", "coincurve", marks=needs_coincurve),
-    ],
+    ("wanted", "loaded"), [(None, SIGNERS[0]), ("", SIGNERS[0]), *((name, name) for name in SIGNERS)]
 )
 def test_only_the_chosen_signer_is_imported(wanted: str | None, loaded: str) -> None:
     answer = run_choice(wanted)
     assert answer["late"] == [loaded]
-    assert str(answer["name"]).startswith(loaded + " ")
-    assert str(answer["name"]).split()[1][0].isdigit()
+    name, _, version = str(answer["name"]).partition(" ")
+    assert name.replace("-", "_") == PACKAGES[loaded]
+    assert version[0].isdigit()
     with using("ecdsa"):
         assert answer["result"] == PrivateKey(bytes(31) + b"\x01").sign(bytes(32)).hex()
 
 
-def test_without_coincurve_the_portable_signer_signs() -> None:
-    answer = run_choice(None, "hide")
-    assert answer["late"] == ["ecdsa"]
-    assert str(answer["name"]).startswith("ecdsa ")
+@pytest.mark.parametrize("place", range(1, len(SIGNERS)))
+def test_the_next_one_signs_where_the_faster_ones_are_missing(place: int) -> None:
+    assert run_choice(None, *SIGNERS[:place])["late"] == [SIGNERS[place]]
 
 
-def test_a_forced_signer_that_is_missing_is_an_error() -> None:
-    assert run_choice("coincurve", "hide")["result"] == "missing-signer"
+@pytest.mark.parametrize("name", SIGNERS[:-1])
+def test_a_forced_signer_that_is_missing_is_an_error(name: str) -> None:
+    """And the hint names those that are there."""
+    answer = run_choice(name, name)
+    assert answer["result"] == "missing-signer"
+    others = ", ".join(other for other in SIGNERS if other != name)
+    assert answer["hint"] == f"leave it unset, or set it to what is installed: {others}"
 
 
 def test_an_unknown_signer_is_an_error() -> None:
     assert run_choice("openssl")["result"] == "unknown-signer"
+
+
+def test_the_extra_fast_is_installed_where_nothing_may_be_skipped() -> None:
+    """Else the tests over all signers would be tests over fewer, and nobody would see it."""
+    fast = "btclib" if sys.version_info >= (3, 11) else "coincurve"
+    if SIGNERS[0] != fast:
+        pytest.skip("the extra fast is not installed")
+    assert SIGNERS[-1] == "ecdsa"

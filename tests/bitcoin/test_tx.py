@@ -14,7 +14,7 @@ from mpchan.bitcoin.tx import Transaction, TxIn, TxOut
 from mpchan.errors import ParseError
 from mpchan.units import MAX_MONEY_SAT, Amount, OutPoint, Txid
 
-pbk = pytest.importorskip("pbk", reason="py-bitcoinkernel has no wheel for this Python")
+pbk = pytest.importorskip("pbk", reason="the engine is not installed (mpchan engine install)")
 
 CORE = vectors("core_transactions.json")
 VALID = [case["tx"] for case in CORE["valid"]]

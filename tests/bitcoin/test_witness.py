@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from judge import ENGINE, Judge, Unjust
+from schnorr_tools import sign_schnorr
 
 from mpchan.bitcoin.script import key_to_p2wpkh_script, p2wpkh_script_code, script_to_p2wsh_script
 from mpchan.bitcoin.sighash import segwit_v0_sighash, taproot_key_sighash
@@ -17,7 +18,7 @@ KEYS = [PrivateKey(bytes([number]) * 32) for number in (1, 2, 3)]
 PUBLIC = [key.public_key.sec for key in KEYS]
 TWO_OF_THREE = b"\x52" + b"".join(b"\x21" + key for key in PUBLIC) + b"\x53\xae"
 
-needs_engine = pytest.mark.skipif(not ENGINE, reason="py-bitcoinkernel has no wheel for this Python")
+needs_engine = pytest.mark.skipif(not ENGINE, reason="the engine is not installed (mpchan engine install)")
 
 
 def spending(*scripts: bytes) -> tuple[Transaction, list[TxOut]]:
@@ -94,12 +95,10 @@ def test_taproot_commits_to_everything(kind: int, wrong: str | None) -> None:
         signed = Transaction(2, transaction.inputs, transaction.outputs, 78)
     elif wrong == "index":
         index = 1
-    import coincurve
-
-    signer = coincurve.PrivateKey(KEYS[0].to_bytes())
+    secret = KEYS[0].to_bytes()
     suffix = b"\x01" if kind else b""
-    first = signer.sign_schnorr(taproot_key_sighash(signed, index, told, kind)) + suffix
-    second = signer.sign_schnorr(taproot_key_sighash(transaction, 1, spent))
+    first = sign_schnorr(secret, taproot_key_sighash(signed, index, told, kind)) + suffix
+    second = sign_schnorr(secret, taproot_key_sighash(transaction, 1, spent))
     complete = transaction.with_witness(0, (first,)).with_witness(1, (second,))
     assert ours(complete, 0, spent) is the_engines(complete, spent) is (wrong is None)
     assert ours(complete, 1, spent) is True

@@ -16,7 +16,7 @@ from mpchan.bitcoin.tx import Transaction, TxIn, TxOut
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.units import Amount, OutPoint
 
-pbk = pytest.importorskip("pbk", reason="py-bitcoinkernel is not installed; it has no wheel for CPython 3.14")
+pbk = pytest.importorskip("pbk", reason="the engine is not installed (mpchan engine install)")
 
 OPEN_WITNESS_SCRIPT = b"\x52"  # OP_2: true for everybody, and not the miner's script
 OPEN_SCRIPT = b"\x00\x20" + hashlib.sha256(OPEN_WITNESS_SCRIPT).digest()

@@ -9,7 +9,7 @@ import pytest
 from transcript import Shell
 
 needs_engine = pytest.mark.skipif(
-    importlib.util.find_spec("pbk") is None, reason="py-bitcoinkernel has no wheel for this Python"
+    importlib.util.find_spec("pbk") is None, reason="the engine is not installed (mpchan engine install)"
 )
 
 
@@ -22,7 +22,7 @@ def bare(tmp_path: Path) -> Shell:
 @pytest.fixture(scope="session")
 def _wallets(tmp_path_factory: pytest.TempPathFactory) -> Shell:
     if importlib.util.find_spec("pbk") is None:
-        pytest.skip("py-bitcoinkernel has no wheel for this Python")
+        pytest.skip("the engine is not installed (mpchan engine install)")
     shell = Shell(tmp_path_factory.mktemp("wallets") / "folder")
     shell.ok("mpchan --wallet buyer init")
     shell.ok("mpchan --wallet seller init")

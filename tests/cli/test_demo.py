@@ -29,7 +29,7 @@ from mpchan.cli.main import main
 from mpchan.party import payer as party_payer
 
 pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("pbk") is None, reason="py-bitcoinkernel has no wheel for this Python"
+    importlib.util.find_spec("pbk") is None, reason="the engine is not installed (mpchan engine install)"
 )
 
 PROGRAM = [sys.executable, "-m", "mpchan"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import pytest
@@ -10,12 +9,15 @@ from test_mainnet import RichChain
 from transcript import Shell
 
 import mpchan.chain
+from mpchan.bitcoin import signers
 from mpchan.cli.main import main
 
 WARNING = """\
 mpchan: warning: signed with ecdsa, which is not hardened against side channels
 mpchan: hint: who can measure its timing may learn a key; mpchan[fast] signs in constant time
 """
+FAST = ("btclib_secp256k1", "coincurve")
+"""What is imported to sign in constant time."""
 TIP = "--tip 800001 --confirmations 6"
 SIGNING = (
     "--wallet seller payee sign-refund request.psbt -o signed.psbt --tip 800000",
@@ -62,8 +64,8 @@ def test_money(tmp_path: Path) -> Shell:
 
 
 def test_each_command_that_signs_says_so_once(mainnet: Shell) -> None:
-    """Where ``coincurve`` is not installed; the commands themselves are the same."""
-    mainnet.without("coincurve")
+    """Where libsecp256k1 is not installed; the commands themselves are the same."""
+    mainnet.without(*FAST)
     for command in SIGNING:
         done = mainnet.ok(f"mpchan {command}")
         assert done.err.endswith(WARNING), done
@@ -75,14 +77,14 @@ def test_each_command_that_signs_says_so_once(mainnet: Shell) -> None:
 @pytest.mark.parametrize("flag", ["-q", "--json"])
 def test_programs_are_told_nothing(mainnet: Shell, flag: str) -> None:
     """What they read on stderr is an error."""
-    mainnet.without("coincurve")
+    mainnet.without(*FAST)
     for command in SIGNING:
         assert mainnet.ok(f"mpchan {command} {flag}").err == "", command
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is Linux's")
 def test_a_command_that_signed_and_then_failed_says_so_too(mainnet: Shell) -> None:
-    mainnet.without("coincurve")
+    mainnet.without(*FAST)
     mainnet.ok(f"mpchan {SIGNING[0]}")
     (mainnet.folder / "full").symlink_to("/dev/full")
     done = mainnet.run(f"mpchan {SIGNING[0].replace('signed.psbt', 'full')}")
@@ -94,19 +96,17 @@ def test_a_command_that_signed_and_then_failed_says_so_too(mainnet: Shell) -> No
 
 
 def test_the_signer_that_was_asked_for(mainnet: Shell) -> None:
-    """Whether ``coincurve`` is missing or not wanted is all the same."""
+    """Whether libsecp256k1 is missing or not wanted is all the same."""
     assert mainnet.ok(f"mpchan {SIGNING[0]}", MPCHAN_SIGNER="ecdsa").err.endswith(WARNING)
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("coincurve") is None, reason="coincurve has no wheel for this Python"
-)
-def test_with_the_hardened_signer_there_is_nothing_to_say(mainnet: Shell) -> None:
+@pytest.mark.parametrize("signer", [name for name in signers.installed() if name != "ecdsa"])
+def test_with_a_hardened_signer_there_is_nothing_to_say(mainnet: Shell, signer: str) -> None:
     for command in SIGNING:
-        assert "warning" not in mainnet.ok(f"mpchan {command}").err, command
+        assert "warning" not in mainnet.ok(f"mpchan {command}", MPCHAN_SIGNER=signer).err, command
 
 
 def test_test_money_is_worth_no_warning(test_money: Shell) -> None:
-    test_money.without("coincurve")
+    test_money.without(*FAST)
     for command in SIGNING:
         assert "warning" not in test_money.ok(f"mpchan {command}").err, command

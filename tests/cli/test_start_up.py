@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,9 +11,12 @@ from encrypted_tools import encrypt
 from transcript import Shell
 
 import mpchan
+from mpchan.bitcoin import signers
 
 BUYER, SELLER = "mpchan --wallet buyer", "mpchan --wallet seller"
-FAST = importlib.util.find_spec("coincurve") is not None
+FAST = ("btclib_secp256k1", "coincurve")
+"""The packages of the extra ``fast``, the faster first."""
+SIGNER = signers.load(signers.installed()[0]).package
 
 HEAVY = (
     "rich",
@@ -76,8 +77,8 @@ def test_heavy_modules_are_left_alone(paid: Shell, arguments: str) -> None:
     assert "mpchan.cli.main" in modules
     assert not modules & set(HEAVY)
     assert not [name for name in modules if name.split(".")[0] in ("rich", "pbk", "mnemonic", "asyncio")]
-    if FAST:
-        assert "ecdsa" not in modules
+    used = {SIGNER.replace("-", "_")}
+    assert modules & {*FAST, "ecdsa"} <= used
 
 
 def test_a_single_payment_loads_nothing_of_a_stream(paid: Shell) -> None:
@@ -143,7 +144,7 @@ def test_a_payer_loads_nothing_of_the_payees_and_reverse(paid: Shell) -> None:
 
 
 def test_the_version_names_signer_and_engine(bare: Shell) -> None:
-    signer = r"coincurve [0-9.]+" if FAST else r"ecdsa [0-9.]+"
+    signer = rf"{SIGNER} [0-9.]+"
     done = bare.ok("mpchan --version")
     pattern = (
         rf"mpchan {re.escape(mpchan.__version__)}, signer {signer}, engine .*py-bitcoinkernel [0-9a-z.]+\n"
@@ -201,7 +202,7 @@ def test_without_the_engine(paid: Shell) -> None:
 def test_without_the_fast_signer(opened: Shell) -> None:
     """The portable signer makes the very same bytes."""
     twin = Shell(opened.folder.with_name("twin"), opened)
-    opened.without("coincurve")
+    opened.without(*FAST)
     assert re.fullmatch(r"mpchan .*, signer ecdsa [0-9.]+, engine .+\n", opened.ok("mpchan --version").out)
     steps = (
         f"{BUYER} pay 1000 -q -o one",
@@ -218,9 +219,8 @@ def test_without_the_fast_signer(opened: Shell) -> None:
         assert opened.text(name) == twin.text(name), name
 
 
-@pytest.mark.skipif(sys.version_info >= (3, 14), reason="py-bitcoinkernel has no wheel for this Python")
 def test_the_whole_story_without_the_fast_signer(wallets: Shell) -> None:
-    wallets.without("coincurve")
+    wallets.without(*FAST)
     wallets.ok(f"{SELLER} payee offer -o offer.toml")
     wallets.ok(f"{BUYER} open offer.toml 5000 -o request.psbt")
     wallets.ok(f"{SELLER} payee sign-refund request.psbt -o signed.psbt")

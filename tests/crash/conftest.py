@@ -16,7 +16,7 @@ from campaign import Forkserver
 def forkserver() -> Iterator[Forkserver]:
     """It runs commands, and kills them."""
     if importlib.util.find_spec("pbk") is None:
-        pytest.skip("py-bitcoinkernel has no wheel for this Python")
+        pytest.skip("the engine is not installed (mpchan engine install)")
     server = Forkserver()
     yield server
     server.close()

@@ -12,7 +12,7 @@ from mpchan.errors import MpchanError, StorageError
 from mpchan.units import OutPoint
 
 if not ENGINE:
-    pytest.skip("py-bitcoinkernel has no wheel for this Python", allow_module_level=True)
+    pytest.skip("the engine is not installed (mpchan engine install)", allow_module_level=True)
 
 from fuzz_files import envelope
 from fuzz_targets import TARGETS

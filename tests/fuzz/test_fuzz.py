@@ -18,7 +18,7 @@ from mpchan.bitcoin.message import MAX_MESSAGE_BYTES
 from mpchan.errors import ParseError
 
 if not ENGINE:
-    pytest.skip("py-bitcoinkernel has no wheel for this Python", allow_module_level=True)
+    pytest.skip("the engine is not installed (mpchan engine install)", allow_module_level=True)
 
 from fuzz_paths import PATHS, Took, accepted
 from fuzz_targets import TARGETS

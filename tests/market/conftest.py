@@ -17,7 +17,7 @@ from mpchan.chain.embedded import EmbeddedChain
 @pytest.fixture(scope="session")
 def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An embedded chain on which nothing has happened, to be copied."""
-    pytest.importorskip("pbk", reason="py-bitcoinkernel has no wheel for this Python")
+    pytest.importorskip("pbk", reason="the engine is not installed (mpchan engine install)")
     directory = tmp_path_factory.mktemp("bare") / "chain"
     with EmbeddedChain(directory) as chain:
         chain.tip()
@@ -45,7 +45,7 @@ def quick_path(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def chain(quick_path: Path) -> Iterator[EmbeddedChain]:
-    pytest.importorskip("pbk", reason="py-bitcoinkernel has no wheel for this Python")
+    pytest.importorskip("pbk", reason="the engine is not installed (mpchan engine install)")
     with EmbeddedChain(quick_path / "chain") as chain, chain.engine():
         yield chain
 

@@ -34,7 +34,7 @@ from mpchan.wallet.wallet import Wallet
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Many]:
-    pytest.importorskip("pbk", reason="py-bitcoinkernel has no wheel for this Python")
+    pytest.importorskip("pbk", reason="the engine is not installed (mpchan engine install)")
     made = Many(tmp_path_factory.mktemp("many"), 12)
     yield made
     made.chain.close()
