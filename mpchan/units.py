@@ -138,20 +138,47 @@ class FeeRate:
 
 
 @frozen
+class Lag:
+    """How the source of a tip is behind its network.
+
+    Attributes:
+        why: in words, lower case, no period.
+        height, median_time: where the network is by now at the least, as far as that can be told.
+        hint: what to do about it.
+    """
+
+    why: str
+    height: int
+    median_time: int
+    hint: str = "try again once it has caught up"
+
+
+@frozen
 class ChainTip:
     """Where a chain stands: the height of its last block and that block's median time past.
 
     Attributes:
         height: blocks above genesis.
         median_time: median of the last 11 block times in seconds since 1970 (BIP-0113).
+        lag: set where the network is known to be ahead of this tip. What is here was so once, and nothing new is
+            taken on the strength of it.
     """
 
     height: int
     median_time: int
+    lag: Lag | None = None
 
     def __post_init__(self) -> None:
         checked_int(self.height, 0, LOCK_TIME_THRESHOLD - 1, "tip height")
         checked_int(self.median_time, 0, MAX_LOCK_TIME, "median time")
+
+    @property
+    def of_network(self) -> ChainTip:
+        """Where the network is: this tip, or what is known to be ahead of it. Whoever must not be late goes by it."""
+        lag = self.lag
+        if lag is None:
+            return self
+        return ChainTip(max(self.height, lag.height), max(self.median_time, lag.median_time))
 
 
 @frozen_ordered

@@ -182,6 +182,8 @@ class Shell:
             "--stream" in done.command.split()
         ):  # what was answered before stands, and each refusal on its line
             return
+        if done.out and "watch" in done.command.split():  # an alarm is its answer, and what is due was sent
+            return
         if done.out and "fsck" in done.command.split():  # so is what is wrong with the files
             assert "--repair" in done.command.split() or self.changes(before) == [], done
             return

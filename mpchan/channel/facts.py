@@ -5,6 +5,8 @@ from __future__ import annotations
 from enum import Enum
 
 from mpchan.bitcoin.tx import Transaction, TxOut
+from mpchan.channel.rules import Check, Rule
+from mpchan.errors import ChainError
 from mpchan.units import ChainTip, LockTime, Txid
 from mpchan.values import frozen
 
@@ -60,6 +62,19 @@ def funding_status(facts: Facts, min_confirmations: int) -> Status:
     if facts.funding is None:
         return Status.OPENING
     return Status.OPEN if facts.confirmations >= min_confirmations else Status.FUNDING
+
+
+def current_rules(tip: ChainTip) -> Check[None]:
+    """The backend is up to date with its network.
+
+    Whoever takes something on the strength of what the chain shows, a payment, a refund request or a channel, demands
+    it. Whoever only sends what is held complete does not: a late look is a reason to send, not to wait.
+    """
+    lag = tip.lag
+    if lag is None:
+        yield Rule("node-behind", True, "the backend is up to date with its network", error=ChainError)
+    else:
+        yield Rule("node-behind", False, lag.why, error=ChainError, hint=lag.hint)
 
 
 def time_left(lock_time: LockTime, tip: ChainTip) -> str:

@@ -13,7 +13,7 @@ from typing import Union
 
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.bitcoin.tx import Transaction
-from mpchan.channel.facts import Facts, Status, funding_status, spend_status, time_left
+from mpchan.channel.facts import Facts, Status, current_rules, funding_status, spend_status, time_left
 from mpchan.channel.messages import (
     complete,
     envelope_rules,
@@ -338,6 +338,7 @@ def standing_rules(state: PayeeState, incoming: Incoming, facts: Facts) -> Check
         return duplicate
     active = yield from _phase_rules(state, facts, incoming)
     yield from _supersede_rules(active.best, incoming, terms.offer.min_increment)
+    yield from current_rules(facts.tip)
     yield from _funding_rules(terms, facts, first=active.best is None)
     if incoming.number:
         deadline = scheme_of(terms).deadline

@@ -16,7 +16,7 @@ from typing import Union
 
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.bitcoin.tx import Transaction, TxOut
-from mpchan.channel.facts import Facts, Status, funding_status, spend_status, time_left
+from mpchan.channel.facts import Facts, Status, current_rules, funding_status, spend_status, time_left
 from mpchan.channel.messages import (
     complete,
     envelope_rules,
@@ -306,6 +306,7 @@ def _phase_rules(state: PayerState, facts: Facts) -> Check[Funded]:
 def _payment_rules(state: PayerState, amount: Amount, facts: Facts) -> Check[Funded]:
     """A payment of ``amount``, be it by an update or inside the settlement."""
     funded = yield from _phase_rules(state, facts)
+    yield from current_rules(facts.tip)
     terms = funded.terms
     needed, found = terms.offer.min_confirmations, facts.confirmations
     yield Rule(

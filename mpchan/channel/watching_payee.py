@@ -130,7 +130,7 @@ def _spent(state: Active | Closing, held: list[Settlement | Update], facts: Fact
 def _overdue(terms: Terms, facts: Facts) -> NotPossible | None:
     """Half of the settle window is over. Once the refund is final, the payer can replace the close by it."""
     refund = terms.refund_lock_time
-    if refund.now(facts.tip) < refund.value - terms.offer.settle_window // 2:
+    if refund.now(facts.tip.of_network) < refund.value - terms.offer.settle_window // 2:
         return None
     return NotPossible(
         "close-unconfirmed",
@@ -207,6 +207,7 @@ def _why_claim(
     if isinstance(state, Closing):
         return "the close was sent before, and is gone from chain and mempool"
     deadline = scheme_of(terms_of(state)).deadline
+    tip = tip.of_network  # a backend that is behind does not know how late it is
     if deadline.now(tip) >= deadline.value - policy.near(deadline.unit):
         return (
             f"{deadline} is {'here' if deadline.reached(tip) else 'near'}, from where on no update is taken"
@@ -220,7 +221,7 @@ def _risk(terms: Terms, close: Settlement | Update, facts: Facts) -> NotPossible
     """What a person should know although the deed is right."""
     if not close.paid:
         return None
-    if terms.refund_lock_time.is_final(facts.tip):
+    if terms.refund_lock_time.is_final(facts.tip.of_network):
         return NotPossible(
             "claim-late",
             f"the refund has been final since {terms.refund_lock_time}, and {close.paid} that were paid "

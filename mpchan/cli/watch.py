@@ -150,5 +150,5 @@ def _follow(watcher: Watcher, end: Ending, teller: Teller, interval: float) -> N
         teller.round(done)
         if teller.failure is not None:
             raise teller.failure
-        failures = 0 if done.alarm is None else failures + 1
+        failures = 0 if done.whole else failures + 1
         end.wait(min(interval * 2 ** min(failures, 16), max(interval, LONGEST_PAUSE_SECONDS)))

@@ -19,7 +19,7 @@ from mpchan.errors import MpchanError, NotPossible, UsageError
 from mpchan.market.output import Progress, already_there
 from mpchan.market.standing import is_begun, live_channel, opened_for
 from mpchan.party import payer as party
-from mpchan.party.common import ENDED, Result, facts_if_any, tip_for
+from mpchan.party.common import ENDED, Result, current_tip, facts_if_any, tip_for
 from mpchan.party.fees import estimated_rate
 from mpchan.transport.base import new_session
 from mpchan.units import Amount, LockTime
@@ -98,7 +98,7 @@ def quote(
     enforce(offer_rules(published, wallet.network.name, limits, chain.min_fee_rate()))
     delay = enforce(default_delay_rules(published, limits))
     rate, _ = estimated_rate(chain, limits, "the funding")
-    tip = tip_for(chain, published.lock_time_unit)
+    tip = current_tip(chain, published.lock_time_unit)
     refund_at = refund_lock_time(published, tip, None, limits)
     _require_updates(published, refund_at, len(purchase.bought))
     return Quote(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.base import Chain
-from mpchan.channel.facts import Facts, Status
+from mpchan.channel.facts import Facts, Status, current_rules
 from mpchan.channel.messages import single_input_rules
 from mpchan.channel.offer import blocks_in_unit
 from mpchan.channel.rules import Check, Rule, enforce
@@ -87,6 +87,18 @@ def tip_for(chain: Chain, unit: str) -> ChainTip:
             "this channel counts seconds, so the command needs the chain's median time too",
             hint="add --tip HEIGHT:MEDIAN_TIME",
         )
+    return tip
+
+
+def current_tip(chain: Chain, unit: str) -> ChainTip:
+    """``tip_for`` for those who take something on the strength of it.
+
+    Raises:
+        ChainError: out of reach; ``node-behind``.
+        UsageError: ``tip-needed``.
+    """
+    tip = tip_for(chain, unit)
+    enforce(current_rules(tip))
     return tip
 
 

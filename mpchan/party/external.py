@@ -23,7 +23,7 @@ from mpchan.channel.opening import capacity_rules, offer_rules, refund_lock_time
 from mpchan.channel.rules import enforce
 from mpchan.channel.terms import Terms
 from mpchan.errors import NotPossible, Refused, TooEarly, UsageError
-from mpchan.party.common import Result, facts_if_any, tip_for, with_warnings
+from mpchan.party.common import Result, current_tip, facts_if_any, with_warnings
 from mpchan.party.fees import outside_warning
 from mpchan.party.funding import replaceable_warnings, signed_already_warning, warnings_about
 from mpchan.party.payer import offer_is_taken, opened, opened_so
@@ -139,7 +139,7 @@ def _opening(
     """The opening that this funding makes; one that was given up keeps its terms, which the payee may have signed."""
     limits, relay = wallet.config.limits, chain.min_fee_rate()
     enforce(offer_rules(plan.offer, wallet.network.name, limits, relay))
-    tip = tip_for(chain, plan.offer.lock_time_unit)
+    tip = current_tip(chain, plan.offer.lock_time_unit)
     seen = chain.output(outpoint, not_before=_back(tip))
     coins = _Coins(wallet, chain, message, tip)
     spent = coins.of_sent() if seen is not None else coins.of_unsent()

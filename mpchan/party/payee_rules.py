@@ -9,6 +9,7 @@ from mpchan.bitcoin.psbt import Psbt
 from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.base import Chain
 from mpchan.channel import payee
+from mpchan.channel.facts import current_rules
 from mpchan.channel.messages import envelope_rules
 from mpchan.channel.refund_request import refund_delay_rules, refund_request_rules, requested_keys_rules
 from mpchan.channel.rules import BROKEN, Check, Rule
@@ -49,6 +50,7 @@ def request_rules(wallet: Wallet, chain: Chain, psbt: Psbt) -> Check[Request]:
     terms = yield from refund_request_rules(psbt, own.offer)
     yield from _unused_rules(wallet, own, terms, psbt)
     tip = tip_for(chain, own.offer.lock_time_unit)
+    yield from current_rules(tip)
     yield from refund_delay_rules(terms, tip)
     yield from _free_rules(chain, terms, tip)
     return Request(own, terms, None)

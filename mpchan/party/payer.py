@@ -20,12 +20,12 @@ from mpchan.errors import NotPossible, UsageError
 from mpchan.party.common import (
     Result,
     broadcast,
+    current_tip,
     facts_if_any,
     from_now_on,
     gather_facts,
     named_by,
     still_going,
-    tip_for,
     to_give_up,
     with_warnings,
 )
@@ -91,7 +91,7 @@ def open_channel(
                 return answer
         enforce(new_offer_rules(wallet, chain, offer, [record.terms.name for record in earlier_ones]))
         rate, warnings = _funding_rate(chain, limits, funding_fee_rate)
-        tip = tip_for(chain, offer.lock_time_unit)
+        tip = current_tip(chain, offer.lock_time_unit)
         lock_time = refund_lock_time(offer, tip, refund_delay, limits)
         record = _prepare(wallet, chain, offer, capacity, lock_time, rate, asked)
         # nobody can have seen this outpoint: a backend that has to look through blocks learns where to begin

@@ -12,6 +12,7 @@ from mpchan.bitcoin.psbt import Psbt
 from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.base import Chain
 from mpchan.channel import payer
+from mpchan.channel.facts import current_rules
 from mpchan.channel.offer import Offer
 from mpchan.channel.opening import offer_rules
 from mpchan.channel.rules import BROKEN, Check, Rule
@@ -76,7 +77,9 @@ def reply_rules(chain: Chain, record: PayerRecord, psbt: Psbt) -> Check[Going]:
         record.has_external_funding or record.restored
     )  # it may have left without this wallet's knowing
     if isinstance(state, (payer.Opening, payer.Secured)) and not (elsewhere and is_sent(chain, terms)):
-        yield from payer.time_left_rules(terms, tip_for(chain, terms.refund_lock_time.unit))
+        tip = tip_for(chain, terms.refund_lock_time.unit)
+        yield from current_rules(tip)
+        yield from payer.time_left_rules(terms, tip)
         yield from _unspent_rules(chain, terms, state.funding)
     return state
 

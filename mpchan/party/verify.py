@@ -93,7 +93,8 @@ class _Question:
 
 def _verdict(question: _Question, rules: list[Rule], trouble: MpchanError | None) -> Result:
     broken = next((rule.failure() for rule in rules if not rule.ok), trouble)
-    undecided = isinstance(trouble, (ChainError, UsageError))  # not asked, or not told where the chain stands
+    # the chain cannot be asked, or is not up to date, or nobody told where it stands
+    undecided = isinstance(broken, ChainError) or isinstance(trouble, UsageError)
     accepted = None if undecided else broken is None
     return {
         "kind": question.kind,

@@ -125,7 +125,7 @@ class Round:
     Attributes:
         tip: None where the chain was out of reach.
         sights: of all channels that were looked at.
-        alarm: of the round as a whole: the chain is out of reach.
+        alarm: of the round as a whole: the chain is out of reach, or the backend is behind its network.
         whole: whether every channel was looked at.
     """
 
@@ -228,7 +228,7 @@ class Watcher:
                     return Round(tip, tuple(sights), blind, whole=False)
         for forgotten in self._over.keys() - set(names):
             del self._over[forgotten]
-        return Round(tip, tuple(sights))
+        return Round(tip, tuple(sights), _behind(tip))
 
     def _out_of_reach(self) -> ChainError | None:
         """Whether it is the chain as a whole that fails, and not one channel's questions."""
@@ -315,6 +315,12 @@ class Watcher:
         serious = self._once or rounds >= STUBBORN_ROUNDS
         alarm = sight.alarm or (error if serious else None)
         return replace(sight, why=f"put off: {error.message}", alarm=alarm)
+
+
+def _behind(tip: ChainTip) -> ChainError | None:
+    """What was seen may be long out of date: a person has to look, while what is held was sent all the same."""
+    lag = tip.lag
+    return None if lag is None else ChainError("node-behind", lag.why, hint=lag.hint)
 
 
 def _is_given_up(record: Record) -> bool:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +182,7 @@ class Play:
                 "headers": 200_000,
                 "bestblockhash": "00" * 32,
                 "mediantime": 1_700_000_000,
+                "time": int(time.time()) - 6 * 3600 + 300,
                 "initialblockdownload": False,
             },
         }
@@ -272,12 +275,46 @@ def test_a_node_that_is_starting(play: Play, question: str) -> None:
 def test_a_node_that_is_behind_its_network(play: Play) -> None:
     """Its tip would make every lock time look far away."""
     play.lines["getblockchaininfo"]["initialblockdownload"] = True
-    play.lines["getblockchaininfo"]["blocks"] = 150_000
     with play.chain() as chain:
-        for question in ("tip", "coins"):
-            error = error_of(lambda: QUESTIONS[question](chain))  # noqa: B023
+        lag = chain.tip().lag
+        assert lag is not None
+        assert "200000 of 200000" in lag.why
+        for call in (lambda: chain.coins([b"\x51"]), lambda: chain.used_scripts([b"\x51"])):
+            error = error_of(call)
             assert (error.slug, error.exit_code) == ("node-behind", 8)
-            assert "150000 of 200000" in error.message
+
+
+@pytest.mark.parametrize("status", ["headers-only", "invalid"])
+def test_headers_ahead_of_the_blocks(play: Play, status: str) -> None:
+    """A watcher learns how late it is by the last header that is not known to be bad."""
+    play.lines["getblockchaininfo"]["blocks"] = 150_000
+    play.lines["getchaintips"] = [{"height": 200_000, "hash": "11" * 32, "status": status}]
+    play.lines["getblockheader"] = {"mediantime": 1_710_000_000}
+    with play.chain() as chain:
+        lag = chain.tip().lag
+    assert lag is not None
+    assert "it has block 150000, and headers up to 200000" in lag.why
+    assert (lag.height, lag.median_time) == (200_000, 1_710_000_000 if status != "invalid" else 1_700_000_000)
+
+
+@pytest.mark.parametrize("network", [MAINNET, SIGNET, TESTNET4, REGTEST], ids=str)
+def test_a_node_that_stands_still(play: Play, network: Network) -> None:
+    """Its last block is of more than six hours ago; on regtest no clock counts."""
+    info = play.lines["getblockchaininfo"]
+    play.lines["getblockhash"] = network.genesis_hash
+    with play.chain(network) as chain:
+        assert chain.tip().lag is None, "not quite six hours"
+        info["time"] -= 2 * 3600 + 300
+        tip = chain.tip()
+        if network == REGTEST:
+            assert tip.lag is None
+            return
+        assert tip.lag is not None
+        for clock in (info["time"], time.time()):
+            assert datetime.fromtimestamp(clock, timezone.utc).strftime("%Y-%m-%d %H:") in tip.lag.why
+        assert tip.of_network.height == 200_000 + 8 * 6
+        assert 0 <= time.time() - 3600 - tip.of_network.median_time < 60
+        assert error_of(lambda: chain.used_scripts([b"\x51"])).slug == "node-behind"
 
 
 def test_an_older_node(play: Play) -> None:

@@ -197,7 +197,7 @@ def _node_seeds() -> list[bytes]:
         "getblockhash": REGTEST.genesis_hash,
         "getblockchaininfo": {
             **{"blocks": 119, "headers": 119, "bestblockhash": block, "mediantime": 1_600_000_000},
-            "initialblockdownload": False,
+            **{"initialblockdownload": False, "time": 1_600_000_000},
         },
         "getblockheader": {
             **{"height": 119, "hash": block, "confirmations": 1, "mediantime": 1_600_000_000},

@@ -11,14 +11,17 @@ from mpchan.chain.answer import Answer, Failure, words
 from mpchan.chain.base import COINBASE_MATURITY, ChainConfig, Coin, OutputStatus, Spend
 from mpchan.chain.bitcoind.coins import coins_of, used_scripts_of
 from mpchan.chain.bitcoind.endpoint import Credentials, Endpoint, usual_cookie
+from mpchan.chain.bitcoind.node import catching_up, lag_of
 from mpchan.chain.bitcoind.notes import Block, ConfirmedSpend, Note, Notes
 from mpchan.chain.bitcoind.package import is_unable, refusals
 from mpchan.chain.bitcoind.rpc import ANSWER_SECONDS, Rpc
 from mpchan.chain.bitcoind.spends import NOT_FOUND, Spends
+from mpchan.chain.lag import refuse
 from mpchan.chain.reasons import KNOWN_ALREADY, NO_INPUTS, NOT_YET, telling
 from mpchan.chain.steady import moved, steady
 from mpchan.errors import ChainError, TooEarly
 from mpchan.units import ChainTip, FeeRate, Height, LockTime, OutPoint, Txid, lock_time_from_int
+from mpchan.values import replace
 
 FALLBACK_RATE = FeeRate(5000)
 """Where the node has seen too few blocks to estimate any."""
@@ -100,9 +103,10 @@ class BitcoindChain:
     # --- the questions of every backend -----------------------------------------------------------
 
     def tip(self) -> ChainTip:
-        """The best block's height and median time past, both from one answer."""
+        """The best block's height and median time past, by one answer, and how the node is behind its network."""
         info = self._info()
-        return ChainTip(info["blocks"].height(), info["mediantime"].time())
+        tip = ChainTip(info["blocks"].height(), info["mediantime"].time())
+        return replace(tip, lag=lag_of(self._rpc, self._network, tip, info))
 
     def output(self, outpoint: OutPoint, *, not_before: LockTime | None = None) -> OutputStatus | None:
         """The output with its spender, spent or not; None when neither chain nor mempool holds it.
@@ -120,7 +124,7 @@ class BitcoindChain:
 
         The node looks through all its unspent outputs and its mempool, which may take it a minute on mainnet.
         """
-        self._info()
+        refuse(catching_up(self._network, self._info()))
         return steady(lambda: coins_of(self._rpc, scripts))
 
     def used_scripts(self, scripts: Collection[bytes]) -> set[bytes]:
@@ -129,7 +133,7 @@ class BitcoindChain:
         A node keeps no record of what was spent: a script whose every output a block has spent is not told.
         However many scripts are asked for, the node looks through its unspent outputs once.
         """
-        self._info()
+        refuse(self.tip().lag)  # a script that is taken for unused would be told to somebody a second time
         return used_scripts_of(self._rpc, scripts)
 
     def broadcast(self, transaction: Transaction) -> None:
@@ -223,18 +227,10 @@ class BitcoindChain:
         self._checked = True
 
     def _info(self) -> Answer:
-        """``getblockchaininfo`` of a node that is up to date."""
+        """``getblockchaininfo``."""
         self._check_network()
         info = self._rpc.call("getblockchaininfo")
         self._seen_tip = Block(info["blocks"].height(), info["bestblockhash"].block_hash())
-        # on regtest a node that was started with old blocks says so for ever
-        if info["initialblockdownload"].flag() and self._network.name != "regtest":
-            raise ChainError(
-                "node-behind",
-                f"the node is still catching up with its network: it has block {info['blocks'].height()} "
-                f"of {info['headers'].integer(-1, 1 << 30)}",
-                hint="try again when it is done",
-            )
         return info
 
     def _tip(self) -> Block:
