@@ -12,9 +12,9 @@ from node import needs_node, running
 
 from mpchan.bitcoin.tx import Transaction, TxIn
 from mpchan.chain.embedded import EmbeddedChain
+from mpchan.chain.embedded.admission import admit
 from mpchan.chain.embedded.blocks import MINER_SCRIPT, MINER_WITNESS_SCRIPT
 from mpchan.chain.embedded.index import Index
-from mpchan.chain.embedded.mining import admit
 from mpchan.errors import ChainError, TooEarly
 from mpchan.units import OutPoint, Txid
 from mpchan.values import replace
@@ -48,10 +48,10 @@ def chain(tmp_path: Path) -> Iterator[EmbeddedChain]:
 
 
 def hand_over(chain: EmbeddedChain, node: Call) -> None:
-    """Give the node all blocks of the chain."""
+    """Give the node all blocks of the chain that it lacks."""
     index = Index(chain.directory / "index.sqlite3")
     try:
-        for height in range(1, index.last_block().height + 1):
+        for height in range(node("getblockcount") + 1, index.last_block().height + 1):
             assert node("submitblock", index.raw_block(height).hex()) is None
     finally:
         index.close()

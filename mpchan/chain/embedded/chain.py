@@ -101,7 +101,7 @@ class EmbeddedChain:
         """
         if self.transaction(transaction.txid) is not None:
             return
-        from mpchan.chain.embedded.mining import admit
+        from mpchan.chain.embedded.admission import admit
 
         with self._writing() as index:
             # it may have come while this process was waiting
@@ -117,7 +117,7 @@ class EmbeddedChain:
             TooEarly: ``non-final``.
             ChainError: ``rejected``.
         """
-        from mpchan.chain.embedded.mining import admit_package
+        from mpchan.chain.embedded.admission import admit_package
 
         with self._writing() as index:
             admit_package(index, [tx for tx in transactions if index.transaction(tx.txid) is None])
@@ -178,8 +178,8 @@ class EmbeddedChain:
             ChainError: ``rejected`` for dust.
         """
         self._index()
+        from mpchan.chain.embedded.admission import admit
         from mpchan.chain.embedded.faucet import payment
-        from mpchan.chain.embedded.mining import admit
 
         with self._writing() as index:
             transaction = payment(index, script_pubkey, amount)

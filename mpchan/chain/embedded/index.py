@@ -168,6 +168,18 @@ class Index:
             self._connection.rollback()
             raise
 
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """Within ``writing``: what an error ends leaves no trace, and the rest counts all the same."""
+        self._run("SAVEPOINT attempt")
+        try:
+            yield
+        except BaseException:
+            self._run("ROLLBACK TO attempt")
+            raise
+        finally:
+            self._run("RELEASE attempt")
+
     # --- questions --------------------------------------------------------------------------------
 
     def last_block(self) -> BlockRecord:
@@ -277,14 +289,26 @@ class Index:
     def with_descendants(self, transaction: Transaction) -> list[Transaction]:
         """A transaction of the mempool and all that spend from it, some perhaps twice."""
         found = [transaction]
+        for child in self.children(transaction):
+            found += self.with_descendants(child)
+        return found
+
+    def parents(self, transaction: Transaction) -> list[Transaction]:
+        """The transactions of the mempool that one spends from, each once."""
+        found = []
+        for txid in dict.fromkeys(txin.outpoint.txid for txin in transaction.inputs):
+            rows = self._run("SELECT raw FROM transactions WHERE txid = ? AND height IS NULL", txid.wire)
+            found += [Transaction.from_bytes(raw) for (raw,) in rows]
+        return found
+
+    def children(self, transaction: Transaction) -> list[Transaction]:
+        """The transactions of the mempool that spend from one, each once."""
         rows = self._run(
             """SELECT DISTINCT s.raw FROM outputs o JOIN transactions s ON s.txid = o.spender
-            WHERE o.txid = ?""",
+            WHERE o.txid = ? AND s.height IS NULL""",
             transaction.txid.wire,
         )
-        for (raw,) in rows:
-            found += self.with_descendants(Transaction.from_bytes(raw))
-        return found
+        return [Transaction.from_bytes(raw) for (raw,) in rows]
 
     # --- changes, all within ``writing`` ----------------------------------------------------------
 

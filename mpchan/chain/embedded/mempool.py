@@ -20,9 +20,6 @@ from mpchan.values import frozen
 MIN_FEE_RATE = FeeRate(1000)
 """Nothing below it is relayed."""
 
-INCREMENTAL_FEE_RATE = FeeRate(1000)
-"""What a replacement pays on top of all that it replaces, for its own size."""
-
 _REPLACEABLE_BELOW = 0xFFFF_FFFE  # nSequence; BIP-0125
 
 MAX_WEIGHT = 400_000
@@ -31,7 +28,10 @@ MAX_WEIGHT = 400_000
 MIN_STRIPPED_SIZE = 65
 """Fewer bytes without witnesses are not relayed: at 64 one could pass for a node of the merkle tree."""
 
-MAX_VERSION = 3
+TRUC_VERSION = 3
+"""Transactions of this version have a topology of their own (BIP-0431)."""
+
+MAX_VERSION = TRUC_VERSION
 
 # BIP-0068, "Specification"
 _SEQUENCE_DISABLED = 1 << 31
@@ -48,12 +48,14 @@ class Candidate:
         spent: the outputs that it spends, in input order.
         fee: in satoshi.
         replaces: the transactions of the mempool that would have to leave, each with all that spend from it.
+        parents: the transactions of the mempool that it spends from.
     """
 
     transaction: Transaction
     spent: tuple[TxOut, ...]
     fee: int
     replaces: tuple[Transaction, ...]
+    parents: tuple[Transaction, ...]
 
 
 def check(transaction: Transaction, index: Index) -> Candidate:
@@ -77,47 +79,9 @@ def check(transaction: Transaction, index: Index) -> Candidate:
             reject(transaction, f"dust, an output of {output.value} where {limit} is the least")
     _check_final(transaction, index.last_block().tip)
     _check_relative_locks(transaction, records, index)
-    return Candidate(transaction, spent, fee, _conflicts(transaction, records, index))
-
-
-def pays_enough(*candidates: Candidate) -> bool:
-    """Whether these pay the least fee rate, taken together."""
-    return _total_fee(candidates) >= _least_fee(candidates)
-
-
-def require_fee(*candidates: Candidate) -> None:
-    """Candidates that come as a package pay the least fee rate together; one alone pays it alone.
-
-    Raises:
-        ChainError: ``rejected``, naming the last one.
-    """
-    if not pays_enough(*candidates):
-        fee, least = _total_fee(candidates), _least_fee(candidates)
-        reject(candidates[-1].transaction, f"min relay fee not met, {fee} < {least}")
-
-
-def require_better(candidate: Candidate, index: Index) -> None:
-    """What a candidate replaces, it replaces by the rules 3, 4 and 6 of BIP-0125, in Bitcoin Core's form of them.
-
-    Raises:
-        ChainError: ``rejected``.
-    """
-    transaction = candidate.transaction
-    fees = [(replaced, fee_of(replaced, index)) for replaced in candidate.replaces]
-    old = sum(fee for _, fee in fees)
-    least = old + INCREMENTAL_FEE_RATE.fee(transaction.vsize).sat if fees else 0
-    if candidate.fee < least:
-        reject(
-            transaction,
-            f"insufficient fee, rejecting replacement {transaction.txid}, {candidate.fee} < {least}",
-        )
-    spends = {txin.outpoint for txin in transaction.inputs}
-    for replaced, fee in fees:
-        direct = any(txin.outpoint in spends for txin in replaced.inputs)
-        if direct and candidate.fee * replaced.vsize <= fee * transaction.vsize:
-            reject(
-                transaction, f"insufficient fee, rejecting replacement {transaction.txid}, no higher fee rate"
-            )
+    return Candidate(
+        transaction, spent, fee, _conflicts(transaction, records, index), tuple(index.parents(transaction))
+    )
 
 
 def fee_of(transaction: Transaction, index: Index) -> int:
@@ -128,14 +92,6 @@ def fee_of(transaction: Transaction, index: Index) -> int:
 
 def _fee(transaction: Transaction, spent: Sequence[TxOut]) -> int:
     return sum(output.value.sat for output in spent) - sum(output.value.sat for output in transaction.outputs)
-
-
-def _total_fee(candidates: Sequence[Candidate]) -> int:
-    return sum(candidate.fee for candidate in candidates)
-
-
-def _least_fee(candidates: Sequence[Candidate]) -> int:
-    return MIN_FEE_RATE.fee(sum(candidate.transaction.vsize for candidate in candidates)).sat
 
 
 def reject(transaction: Transaction, reason: str) -> NoReturn:
@@ -197,8 +153,10 @@ def _check_inputs(transaction: Transaction, index: Index) -> list[OutputRecord]:
 
 
 def _signals(transaction: Transaction) -> bool:
-    """Whether a transaction says that it may be replaced (BIP-0125, "Summary")."""
-    return any(txin.sequence < _REPLACEABLE_BELOW for txin in transaction.inputs)
+    """Whether a transaction says that it may be replaced (BIP-0125, "Summary"); version 3 always does (BIP-0431)."""
+    return transaction.version == TRUC_VERSION or any(
+        txin.sequence < _REPLACEABLE_BELOW for txin in transaction.inputs
+    )
 
 
 def _conflicts(

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from os import urandom
 
 from mpchan.bitcoin.tx import Transaction
+from mpchan.chain.embedded.admission import readmit
 from mpchan.chain.embedded.blocks import (
     BLOCK_INTERVAL,
     MAX_BLOCK_WEIGHT,
@@ -16,16 +17,8 @@ from mpchan.chain.embedded.blocks import (
     build_block,
 )
 from mpchan.chain.embedded.index import BlockRecord, Index
-from mpchan.chain.embedded.kernel import Kernel, failing_input
-from mpchan.chain.embedded.mempool import (
-    Candidate,
-    check,
-    is_final,
-    pays_enough,
-    reject,
-    require_better,
-    require_fee,
-)
+from mpchan.chain.embedded.kernel import Kernel
+from mpchan.chain.embedded.mempool import is_final
 from mpchan.errors import ChainError, MpchanError, NotPossible
 from mpchan.units import MAX_MONEY_SAT, Amount, OutPoint
 
@@ -33,52 +26,6 @@ _RESERVED_WEIGHT = 8_000
 """Kept free for header and coinbase, as Bitcoin Core does."""
 
 _TIME_OFFSET = 68  # of a header: version (4), parent (32), merkle root (32)
-
-
-def admit(index: Index, transaction: Transaction) -> None:
-    """Put a transaction in the mempool once policy and the engine's script check allow it.
-
-    What it replaces leaves, with all that spend from it.
-
-    Raises:
-        TooEarly: ``non-final``.
-        ChainError: ``rejected``, ``engine-missing``.
-    """
-    candidate = check(transaction, index)
-    require_fee(candidate)
-    _enter(index, candidate)
-
-
-def admit_package(index: Index, transactions: Sequence[Transaction]) -> None:
-    """Put transactions in the mempool of which the last may pay for those before it, which it spends.
-
-    As in Bitcoin Core, one that pays enough alone counts alone; the others must pay the least fee rate together with
-    the last one.
-
-    Raises:
-        TooEarly: ``non-final``.
-        ChainError: ``rejected``, ``engine-missing``; the caller undoes what was put in by then.
-    """
-    short: list[Candidate] = []
-    for transaction in transactions:
-        candidate = check(transaction, index)
-        last = transaction == transactions[-1]
-        if last:
-            require_fee(*short, candidate)
-        elif not pays_enough(candidate):
-            short.append(candidate)
-        _enter(index, candidate)
-
-
-def _enter(index: Index, candidate: Candidate) -> None:
-    transaction = candidate.transaction
-    require_better(candidate, index)
-    failing = failing_input(transaction, candidate.spent)
-    if failing is not None:
-        reject(transaction, f"mandatory-script-verify-flag-failed, input {failing}")
-    for replaced in candidate.replaces:
-        index.evict(replaced.txid)
-    index.add(transaction)
 
 
 def append(index: Index, kernel: Kernel, transactions: Sequence[Transaction]) -> str | None:
@@ -271,7 +218,7 @@ def _try_to_admit(index: Index, transaction: Transaction) -> None:
     if index.transaction(transaction.txid) is not None:
         return
     try:
-        _enter(index, check(transaction, index))  # at any fee: a child that pays for it may come next
+        readmit(index, transaction)
     except MpchanError as error:
         # the new branch leaves no room for it; anything else is a failure of the chain itself
         if error.slug not in ("rejected", "non-final"):

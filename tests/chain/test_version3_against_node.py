@@ -1,0 +1,253 @@
+"""Version 3, clusters and what may replace what: the embedded mempool against a real Bitcoin Core node (31)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from embedded_tools import FINAL, LOCKABLE, fund, spend
+from node import needs_node, running
+from test_embedded_against_node import SYNONYMS, Call, hand_over
+
+from mpchan.bitcoin.tx import Transaction, TxOut
+from mpchan.chain.embedded import EmbeddedChain
+from mpchan.errors import ChainError, TooEarly
+from mpchan.units import Amount, OutPoint
+from mpchan.values import replace
+
+pytestmark = needs_node
+
+VALUE = 200_000
+TAKEN = "taken"
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Call]:
+    """One node for all tests here; each begins with a block of its own."""
+    options = ("-maxtipage=4000000000", "-minrelaytxfee=0.00001", "-incrementalrelayfee=0.00001")
+    with running(tmp_path_factory.mktemp("policy") / "node", *options, ripe=False) as started:
+        yield started.call
+
+
+@pytest.fixture(scope="module")
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedChain]:
+    with EmbeddedChain(tmp_path_factory.mktemp("chain") / "chain") as opened, opened.engine():
+        yield opened
+
+
+class Both:
+    """The same transactions to both, which must say the same and hold the same."""
+
+    def __init__(self, chain: EmbeddedChain, node: Call) -> None:
+        self.chain = chain
+        self._node = node
+        self.coins = iter(fund(chain, *[VALUE] * 40))
+        hand_over(chain, node)
+
+    def coin(self) -> OutPoint:
+        return next(self.coins)
+
+    def give(self, *transactions: Transaction) -> str:
+        """What both say: ``taken``, or the word of the refusal."""
+        one = len(transactions) == 1
+        theirs = self._theirs(transactions[0]) if one else self._theirs_together(transactions)
+        assert self._ours(*transactions) == theirs
+        assert {str(txid) for txid in self.chain.mempool()} == set(self._node("getrawmempool"))
+        return theirs
+
+    def would_give(self, transaction: Transaction) -> bool:
+        """Whether the node would take it."""
+        [verdict] = self._node("testmempoolaccept", [transaction.to_hex()], 0)
+        return bool(verdict["allowed"])
+
+    def least(self, build: Callable[[int], Transaction], high: int) -> int:
+        """The least fee at which the node takes such a transaction, found by halving."""
+        low = 0
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if self.would_give(build(middle)) else (middle, high)
+        return high
+
+    def _theirs(self, transaction: Transaction) -> str:
+        [verdict] = self._node("testmempoolaccept", [transaction.to_hex()], 0)
+        if not verdict["allowed"]:
+            return _word(verdict["reject-reason"])
+        self._node("sendrawtransaction", transaction.to_hex(), 0)
+        return TAKEN
+
+    def _theirs_together(self, transactions: tuple[Transaction, ...]) -> str:
+        answer = self._node("submitpackage", [each.to_hex() for each in transactions], 0)
+        return TAKEN if answer["package_msg"] == "success" else "refused"
+
+    def _ours(self, *transactions: Transaction) -> str:
+        try:
+            if len(transactions) > 1:
+                self.chain.broadcast_package(transactions)
+            else:
+                self.chain.broadcast(transactions[0])
+        except (ChainError, TooEarly) as error:
+            return _word(error.message.partition(": ")[2]) if len(transactions) == 1 else "refused"
+        return TAKEN
+
+
+@pytest.fixture
+def both(embedded: EmbeddedChain, node: Call) -> Both:
+    return Both(embedded, node)
+
+
+def _word(reason: str) -> str:
+    word = reason.partition(",")[0].partition(":")[0].partition(" (")[0]
+    return SYNONYMS.get(word, word)
+
+
+def sized(transaction: Transaction, vsize: int) -> Transaction:
+    """The same transaction with so many virtual bytes, by an output that carries nothing."""
+    for size in range(max(0, vsize - transaction.vsize - 20), vsize):
+        padding = TxOut(Amount(0), b"\x6a" + bytes(size))
+        larger = replace(transaction, outputs=(*transaction.outputs, padding))
+        if larger.vsize == vsize:
+            return larger
+    raise AssertionError(vsize)
+
+
+def child(parent: Transaction, fee: int, vout: int = 0, *, version: int = 3, size: int = 0) -> Transaction:
+    """A child with this fee, and this size where one is given."""
+    sequence = FINAL if version == 3 else LOCKABLE  # version 3 may be replaced whatever it says
+    made = spend(
+        OutPoint(parent.txid, vout), parent.outputs[vout].value.sat - fee, version=version, sequence=sequence
+    )
+    return sized(made, size) if size else made
+
+
+def parent(both: Both, fee: int = 500, version: int = 3) -> Transaction:
+    """A transaction with two outputs, one for each party."""
+    return spend(both.coin(), 150_000, VALUE - 150_000 - fee, version=version)
+
+
+def test_a_child_of_version_3_and_no_other(both: Both) -> None:
+    close = parent(both)
+    assert both.give(close) == TAKEN
+    assert both.give(child(close, 500, version=2)) == "TRUC-violation"
+    assert both.give(child(close, 5_000, size=1_001)) == "TRUC-violation"
+    taken = child(close, 5_000, size=1_000)
+    assert both.give(taken) == TAKEN
+    assert both.give(child(taken, 5_000)) == "TRUC-violation"
+    plain = parent(both, version=2)
+    assert both.give(plain) == TAKEN
+    assert both.give(child(plain, 500)) == "TRUC-violation"
+    assert both.give(child(plain, 500, version=2)) == TAKEN
+    others = [parent(both), parent(both)]
+    assert [both.give(each) for each in others] == [TAKEN, TAKEN]
+    outpoints = [OutPoint(each.txid, 0) for each in others]
+    assert both.give(spend(outpoints, 290_000, version=3)) == "TRUC-violation"
+    assert both.give(spend([*outpoints, both.coin()], 290_000, version=2)) == "TRUC-violation"
+
+
+def test_the_largest_of_version_3(both: Both) -> None:
+    large = spend(both.coin(), VALUE - 20_000, version=3)
+    assert both.give(sized(large, 10_001)) == "TRUC-violation"
+    assert both.give(sized(large, 10_000)) == TAKEN
+
+
+@pytest.mark.parametrize(
+    ("theirs", "size", "ours"),
+    [(8_700, 983, 0), (3_000, 0, 982), (500, 0, 0), (30_000, 400, 300), (450, 200, 900)],
+)
+def test_a_sibling_is_replaced_to_the_satoshi(both: Both, theirs: int, size: int, ours: int) -> None:
+    """What one party's child has to pay to take the place of the other's."""
+    close = parent(both, 336)
+    assert both.give(close) == TAKEN
+    assert both.give(child(close, theirs, size=size)) == TAKEN
+
+    def bid(fee: int) -> Transaction:
+        return child(close, fee, 1, size=ours)
+
+    least = both.least(bid, 49_000)
+    assert both.give(bid(least - 1)) == "insufficient fee"
+    assert both.give(bid(least)) == TAKEN
+    assert both.give(child(close, theirs, size=size)) == "insufficient fee"
+
+
+def test_close_and_refund_replace_each_other_with_their_children(both: Both) -> None:
+    """Together, to the satoshi: either is refused alone."""
+    coin = both.coin()
+    refund = spend(coin, VALUE - 100, version=3)
+    close = spend(coin, 150_000, VALUE - 150_140, version=3)
+    assert both.give(refund) == TAKEN
+    assert both.give(close) == "insufficient fee"
+
+    def bid(parent: Transaction, total: int) -> tuple[Transaction, Transaction]:
+        fee = VALUE - sum(output.value.sat for output in parent.outputs)
+        return parent, child(parent, total - fee)
+
+    size, other = (sum(each.vsize for each in bid(parent, 1_000)) for parent in (close, refund))
+    assert both.give(*bid(close, 100 + size - 1)) == "refused"
+    assert both.give(*bid(close, 100 + size)) == TAKEN
+    assert both.give(*bid(refund, 100 + size + other - 1)) == "refused"
+    assert both.give(*bid(refund, 100 + size + other)) == TAKEN
+    assert both.give(*bid(close, 2 * (100 + size + other))) == TAKEN
+
+
+def test_packages_of_version_3(both: Both) -> None:
+    free = parent(both, 0)
+    assert both.give(free) == "min relay fee not met"
+    assert both.give(free, child(free, 2_000, size=1_001)) == "refused"
+    assert both.give(free, child(free, 2_000, version=2)) == "refused"
+    assert both.give(free, child(free, 2_000)) == TAKEN
+    assert both.give(free, child(free, 3_000)) == TAKEN  # the parent is there, so this is a replacement
+    assert both.give(free, child(free, 5_000, 1)) == TAKEN
+    unconfirmed = parent(both, version=2)
+    assert both.give(unconfirmed) == TAKEN
+    later = child(unconfirmed, 0)
+    assert both.give(later, child(later, 5_000)) == "refused"
+
+
+def test_a_cluster_has_64_transactions_at_most(both: Both) -> None:
+    """The pin that version 3 ends: a chain of children on one output keeps every child of the other out."""
+    close = parent(both, version=2)
+    assert both.give(close) == TAKEN
+    last = child(close, 200, version=2)
+    for _ in range(62):
+        assert both.give(last) == TAKEN
+        last = child(last, 200, version=2)
+    assert both.give(child(close, 30_000, 1, version=2)) == TAKEN
+    assert both.give(last) == "too-large-cluster"
+    assert both.give(child(close, 31_000, 1, version=2)) == TAKEN  # a replacement makes it no larger
+
+
+def test_a_cluster_has_101_000_bytes_at_most(both: Both) -> None:
+    close = sized(spend(both.coin(), 90_000, VALUE - 90_000 - 60_000, version=2), 60_000)
+    assert both.give(close) == TAKEN
+    assert both.give(child(close, 45_000, version=2, size=41_002)) == "too-large-cluster"
+    assert both.give(child(close, 45_000, version=2, size=41_000)) == TAKEN
+    assert both.give(child(close, 30_000, 1, version=2)) == "too-large-cluster"
+
+
+def test_what_a_replacement_must_improve(both: Both) -> None:
+    """A parent whose child pays for it is worth more than its own rate says."""
+    coin = both.coin()
+    first = spend(coin, VALUE - 300, version=2)
+    assert both.give(first) == TAKEN
+    assert both.give(child(first, 9_000, version=2)) == TAKEN
+
+    def bid(fee: int) -> Transaction:
+        return sized(spend(coin, VALUE - fee, version=2), 700)
+
+    least = both.least(bid, 190_000)
+    assert both.give(bid(least - 1)) == "insufficient fee"
+    assert both.give(bid(least)) == TAKEN
+
+
+def test_both_stay_when_their_block_is_replaced(both: Both, node: Call) -> None:
+    """Neither knows the rules for version 3 when it puts back what was in a block."""
+    funding = spend(both.coin(), VALUE - 500, version=2)
+    assert both.give(funding) == TAKEN
+    both.chain.mine(1)
+    hand_over(both.chain, node)
+    close = child(funding, 500)
+    assert both.give(close) == TAKEN
+    node("invalidateblock", node("getbestblockhash"))
+    both.chain.reorganise(1)
+    theirs = set(node("getrawmempool"))
+    assert {str(funding.txid), str(close.txid)} <= theirs
+    assert {str(txid) for txid in both.chain.mempool()} >= {str(funding.txid), str(close.txid)}
