@@ -51,6 +51,18 @@ class NotPossible(MpchanError):
     exit_code = 5
 
 
+class SellerRefused(NotPossible):
+    """A seller refuses what a buyer asks (exit 5).
+
+    Attributes:
+        reason: the slug that it gives. It is the other party's word: nothing may rest on it but what is asked next.
+    """
+
+    def __init__(self, slug: str, message: str, *, reason: str, hint: str | None = None) -> None:
+        super().__init__(slug, message, hint=hint)
+        self.reason = reason
+
+
 class TooEarly(MpchanError):
     """The same request will succeed later: a lock time or confirmations are missing (exit 6)."""
 

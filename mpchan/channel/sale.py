@@ -332,6 +332,16 @@ def made_out_terms(published: Offer, buyer: str, sold: Sequence[int]) -> dict[st
     }
 
 
+def is_made_out_under(published: Offer, offer: Offer) -> bool:
+    """Whether an offer carries the voucher of this very published one."""
+    voucher = sale_of(offer).voucher
+    return voucher is not None and published.payee_key.verify(voucher, voucher_digest(offer))
+
+
+def _without_voucher(offer: Offer) -> dict[str, Any]:
+    return {key: value for key, value in (offer.sale or {}).items() if key != "voucher"}
+
+
 def voucher_digest(offer: Offer) -> bytes:
     """What a voucher signs: all of the offer but the voucher itself.
 
@@ -339,7 +349,7 @@ def voucher_digest(offer: Offer) -> bytes:
     with sorted keys and no spaces.
     """
     table = offer.to_dict()
-    table["sale"] = {key: value for key, value in (offer.sale or {}).items() if key != "voucher"}
+    table["sale"] = _without_voucher(offer)
     text = json.dumps(table, sort_keys=True, separators=(",", ":"))
     tag = sha256(_VOUCHER_TAG).digest()
     return sha256(tag + tag + text.encode()).digest()
@@ -352,7 +362,7 @@ def made_out_rules(published: Offer, offer: Offer, buyer: str, sold: Sequence[in
     """
     sale = sale_of(offer)
     expected, found = made_out_terms(published, buyer, sold), offer.to_dict()
-    found["sale"] = {key: value for key, value in found["sale"].items() if key != "voucher"}
+    found["sale"] = _without_voucher(offer)
     for key, value in expected.items():
         if key == "sale" and found[key] != value:
             differing = [name for name in value if found[key].get(name) != value[name]]
@@ -363,7 +373,6 @@ def made_out_rules(published: Offer, offer: Offer, buyer: str, sold: Sequence[in
         yield Rule("offer-differs", found[key] == value, f"{key} of the offer", value, found[key])
     fresh = offer.payee_key != published.payee_key and offer.offer_id != published.offer_id
     yield Rule("offer-differs", fresh, "the offer is the published one itself, not one for this buyer")
-    vouched = sale.voucher is not None and published.payee_key.verify(sale.voucher, voucher_digest(offer))
     text = "the offer is not signed by the key of the published one"
-    yield Rule("not-vouched", vouched, text, found=offer.offer_id)
+    yield Rule("not-vouched", is_made_out_under(published, offer), text, found=offer.offer_id)
     return sale

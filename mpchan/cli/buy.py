@@ -103,9 +103,8 @@ def buy(
             return quote(wallet, app.chain(wallet), published, place, pieces, progress or _unseen)
 
     agreed = None
-    if (
-        not yes and purchases.going(published, str(place)) is None
-    ):  # a question holds no lock, and a no leaves nothing
+    if not yes and not purchases.unfinished(sale.root, str(place)):
+        # a question holds no lock, and a no leaves nothing
         agreed = quoted()
         _agree(app, agreed, str(folder or connect or sale.address), asks=True)
     with purchases.lock(str(place)):
@@ -114,7 +113,7 @@ def buy(
             _agree(app, found, str(folder or connect or sale.address), asks=not yes)
         else:
             _require_same(agreed, found)
-        line = _line(found, folder, connect)
+        line = _line(found.purchase.session, sale, folder, connect)
         try:
             result = _buy(app, wallet, found, line, patience, refund_out)
         finally:
@@ -170,16 +169,19 @@ def _check_way(sale: Sale, mailbox: Path | None, connect: str | None) -> None:
         parse_address(address)
 
 
-def _line(found: Quote, mailbox: Path | None, connect: str | None) -> Line:
-    """The way to the seller, which was checked."""
-    session = found.purchase.session
+def _line(session: str, sale: Sale, mailbox: Path | None, connect: str | None) -> Line:
+    """The way to the seller, which was checked.
+
+    Args:
+        sale: of the offer that was given: it says where the seller is now, also where an older one was agreed to.
+    """
     if mailbox is not None:
         from mpchan.transport.mailbox import MailboxLine
 
         return MailboxLine(mailbox, session)
     from mpchan.transport.tcp import TcpLine, parse_address
 
-    address, certificate = connect or found.sale.address or "", found.sale.certificate or ""
+    address, certificate = connect or sale.address or "", sale.certificate or ""
     return TcpLine(parse_address(address), certificate, session)
 
 

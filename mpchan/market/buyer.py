@@ -21,11 +21,19 @@ from mpchan.channel.offer import Offer
 from mpchan.channel.rules import enforce
 from mpchan.channel.sale import Sale, made_out_rules, pieces_text, sale_of
 from mpchan.channel.scheme import scheme_of
-from mpchan.errors import MpchanError, NotPossible, ParseError, Refused, StorageError, TooEarly
+from mpchan.errors import (
+    MpchanError,
+    NotPossible,
+    ParseError,
+    Refused,
+    SellerRefused,
+    StorageError,
+    TooEarly,
+)
 from mpchan.market.output import Output
-from mpchan.market.refusal import Refusal, read_refusal
+from mpchan.market.refusal import ANOTHER_OFFER, Refusal, read_refusal
 from mpchan.market.stake import stake_text
-from mpchan.market.standing import live_channel
+from mpchan.market.standing import is_begun, live_channel
 from mpchan.party import payer as party
 from mpchan.party.common import Result, gather_facts, read_psbt, read_transaction
 from mpchan.party.funding import require_possible
@@ -207,9 +215,13 @@ class Buyer:
 
     def _own_offer(self) -> Offer:
         """The offer that the seller made out to this session, which must be the published one but for its keys."""
+        if self._purchase.own is not None:
+            return self._purchase.own
+        return self._take_offer(self._made_out())
+
+    def _made_out(self) -> Offer:
+        """What the seller makes out to this session now."""
         purchase = self._purchase
-        if purchase.own is not None:
-            return purchase.own
         wish = Wish(purchase.published.offer_id, purchase.session, pieces_text(purchase.bought))
         try:
             text = self._ask("offer", wish.to_bytes()).decode()
@@ -217,7 +229,11 @@ class Buyer:
             raise ParseError("not-utf8", "the seller's offer is not UTF-8 text") from None
         offer = Offer.from_toml(text)
         enforce(made_out_rules(purchase.published, offer, purchase.session, purchase.bought))
-        self._purchase = replace(purchase, own=offer)
+        return offer
+
+    def _take_offer(self, offer: Offer) -> Offer:
+        """It is on disk before anything is asked for under it."""
+        self._purchase = replace(self._purchase, own=offer)
         self._purchases.save(self._purchase)
         self._tell(Step("offer", text=offer.offer_id))
         return offer
@@ -233,7 +249,34 @@ class Buyer:
         return found if isinstance(found, PayerRecord) else None
 
     def _open(self) -> PayerRecord:
-        """The channel, funded; what was begun is gone on with."""
+        """The channel, funded.
+
+        What was begun is gone on with, unless nothing is locked yet and the seller will not have it any more: its
+        wallet was restored, or the offer's time is over. Then another offer is asked for, once.
+        """
+        try:
+            return self._funded()
+        except SellerRefused as refused:
+            if refused.reason not in ANOTHER_OFFER or not self._has_another():
+                raise
+        return self._funded()
+
+    def _has_another(self) -> bool:
+        """Whether the seller makes out another offer than the one that it refuses; the opening is given up then."""
+        purchase, record = self._purchase, self._record()
+        if purchase.own is None or is_begun(record) or (record is not None and record.restored):
+            return False
+        another = self._made_out()
+        if another == purchase.own:
+            return False
+        if record is not None:
+            party.abandon(self._wallet, self._chain, record.terms.name)
+        self._channel = None
+        self._take_offer(another)
+        return True
+
+    def _funded(self) -> PayerRecord:
+        """The channel under the offer of this session, funded."""
         offer = self._own_offer()
         record = self._record()
         if record is None or isinstance(record.state, (payer.Opening, payer.Secured)):

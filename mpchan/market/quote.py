@@ -72,9 +72,12 @@ class Quote:
 def quote(
     wallet: Wallet, chain: Chain, published: Offer, output: Path, pieces: str | None, progress: Progress
 ) -> Quote:
-    """The purchase that goes on under this offer into this file, or a new one, which is not saved yet.
+    """The purchase of this file into this place that goes on, or a new one, which is not saved yet.
+
+    A purchase whose channel is funded goes on under the terms that were agreed to then, whatever is published now.
 
     Args:
+        published: the seller's offer to everybody, as it stands now.
         output: absolute path.
         pieces: as ``pieces_from_text`` reads them; None for all, or for those of the purchase that goes on.
         progress: told of bytes that were read of what is there already.
@@ -86,10 +89,10 @@ def quote(
         UsageError: ``other-purchase``, ``output-exists``.
         StorageError: ``purchase-damaged``, ``output-failed``; the channel's own.
     """
-    sale = published_sale(published)
-    asked = None if pieces is None else pieces_from_text(pieces, sale.count)
+    asked = None if pieces is None else pieces_from_text(pieces, published_sale(published).count)
     purchase, held = _purchase(wallet, chain, published, output, asked, progress)
-    record = live_channel(wallet, purchase)
+    published = purchase.published
+    sale, record = published_sale(published), live_channel(wallet, purchase)
     capacity, reserve = sale.price_of(len(purchase.bought)), close_reserve(published, _ANY_SCRIPT)
     if record is not None and is_begun(record):  # what the chain costs now is no reason to leave it half-way
         known = str(record.terms.refund_lock_time)
@@ -140,7 +143,7 @@ def _purchase(
     """The purchase that goes on, or a new one; and which of its pieces are there already."""
     sale = published_sale(published)
     purchases = Purchases(wallet.directory)
-    going = purchases.going(published, str(output))
+    going = _going(wallet, purchases.unfinished(sale.root, str(output)))
     if going is not None:
         held = already_there(output, sale, going.wanted, progress)
         if not _is_over(wallet, chain, going, held):
@@ -150,12 +153,46 @@ def _purchase(
                     f"a purchase of the pieces {pieces_text(going.wanted)} into {output} is not finished yet",
                     hint="let it finish first: the same command without --pieces goes on with it",
                 )
-            return going, frozenset(held)
+            return _under(wallet, chain, purchases, going, published, held), frozenset(held)
         purchases.save(replace(going, done=True))
     wanted = asked or tuple(range(1, sale.count + 1))
     held = already_there(output, sale, wanted, progress)
+    return _new(published, str(output), wanted, held), frozenset(held)
+
+
+def _new(published: Offer, output: str, wanted: tuple[int, ...], held: set[int]) -> Purchase:
+    sale = published_sale(published)
     bought = tuple(number for number in wanted if number not in held and not sale.is_free(number))
-    return Purchase(new_session(), published, str(output), wanted, bought), frozenset(held)
+    return Purchase(new_session(), published, output, wanted, bought)
+
+
+def _going(wallet: Wallet, unfinished: list[Purchase]) -> Purchase | None:
+    """The purchase that goes on: of several the one that has a channel. Other versions began one for each offer."""
+    for purchase in unfinished:
+        if is_begun(live_channel(wallet, purchase)):
+            return purchase
+    return unfinished[0] if unfinished else None
+
+
+def _under(
+    wallet: Wallet, chain: Chain, purchases: Purchases, going: Purchase, published: Offer, held: set[int]
+) -> Purchase:
+    """The purchase that goes on, under what is published now where no money is locked yet.
+
+    The seller makes out another offer then. An opening of a restored wallet stays as it is: its funding may have left.
+    """
+    record = live_channel(wallet, going)
+    if going.published == published or is_begun(record) or (record is not None and record.restored):
+        return going
+    if record is not None:
+        party.abandon(wallet, chain, record.terms.name)
+    renewed = _new(published, going.output, going.wanted, held)
+    if renewed.bought == going.bought:
+        renewed = replace(going, published=published, own=None)
+    else:  # one session stands for one wish
+        purchases.save(replace(going, done=True))
+    purchases.save(renewed)
+    return renewed
 
 
 def _is_over(wallet: Wallet, chain: Chain, going: Purchase, held: set[int]) -> bool:

@@ -5,11 +5,22 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from mpchan.errors import NotPossible
+from mpchan.errors import SellerRefused
 from mpchan.values import frozen
 
 _PASSING = (6, 7, 8)
 """Exit codes of refusals that may pass by themselves: too early, a lock that is held, a chain out of reach."""
+
+
+ANOTHER_OFFER = (
+    "offer-expired",
+    "offer-used",
+    "offer-version",
+    "offer-void",
+    "unknown-offer",
+    "unknown-session",
+)
+"""Why a seller signs no refund under an offer that it made out, where it would under another."""
 
 
 @frozen
@@ -20,7 +31,7 @@ class Refusal:
         passes: whether the same request may get another answer later.
     """
 
-    error: NotPossible
+    error: SellerRefused
     passes: bool
 
 
@@ -29,8 +40,9 @@ def read_refusal(body: bytes) -> Refusal:
     try:
         table: Any = json.loads(body)
         slug, message, code = table["error"], table["message"], table["exit_code"]
-        said = f"({slug!s:.40}): {message!s:.200}"
+        said, reason = f"({slug!s:.40}): {message!s:.200}", str(slug)
     except (ValueError, TypeError, KeyError, RecursionError):
-        said, code = "(unreadable): no reason that can be read", 0
+        said, reason, code = "(unreadable): no reason that can be read", "", 0
     shown = "".join(mark if mark.isprintable() else "?" for mark in said)
-    return Refusal(NotPossible("seller-refused", f"the seller refuses {shown}"), passes=code in _PASSING)
+    error = SellerRefused("seller-refused", f"the seller refuses {shown}", reason=reason)
+    return Refusal(error, passes=code in _PASSING)

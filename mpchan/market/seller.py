@@ -25,13 +25,14 @@ from mpchan.channel.sale import Sale, sale_of
 from mpchan.channel.scheme import scheme_of
 from mpchan.errors import ChainError, MpchanError, NotPossible, ParseError, Refused, StorageError, TooEarly
 from mpchan.market.hashing import FileHashes, same_file
+from mpchan.market.sessions import Sessions
 from mpchan.party import payee as party
 from mpchan.party.common import Result, gather_facts, read_psbt, read_transaction
 from mpchan.party.payee_rules import own_channel_rules
 from mpchan.party.selling import Wish, answer_wish, made_out_offers, read_table
 from mpchan.transport.base import Answer, Message, Piece, Request, refusal
 from mpchan.units import Amount
-from mpchan.values import frozen, replace
+from mpchan.values import frozen
 from mpchan.wallet.payee_record import PayeeRecord
 from mpchan.wallet.wallet import OwnOffer, Wallet, channel_name
 
@@ -112,18 +113,13 @@ class Seller:
         self._hashes = hashes
         self._tell = tell
         self.sale: Sale = sale_of(published.offer)
-        self._known: dict[str, tuple[str, Sale]] = {}  # by session: the channel's name, and what it sells
-        self._offers: dict[str, str] = {}  # by session: the id of the offer that was made out to it
+        self._sessions = Sessions(wallet, self.sale)
+        self._offers: dict[str, list[str]] = {}  # by session: the ids of the offers that were made out to it
         self._clock = clock
         self._unused: dict[str, float] = {}  # sessions that have paid nothing yet, and since when
-        self._twice: set[str] = set()  # sessions with two offers: a disk failed when the first was written
-        for session, own in made_out_offers(wallet, published.offer):
-            if session in self._offers:
-                self._twice.add(session)
-                if own.used_by is None:
-                    continue
-            self._offers[session] = own.offer.offer_id
-            if not self._has_paid(own):
+        for session, own in made_out_offers(wallet, self.sale.root):
+            self._offers.setdefault(session, []).append(own.offer.offer_id)
+            if not own.void and not self._has_paid(own):
                 self._unused[session] = wallet.offer_made_at(own.offer.offer_id)
 
     # one request ----------------------------------------------------------------------------------
@@ -150,9 +146,8 @@ class Seller:
         return answer
 
     def _refused(self, request: Request, error: MpchanError) -> Answer:
-        known = self._known.get(request.session)
-        channel = None if known is None else known[0][:16]
-        self._tell(Event(request.kind, request.session, channel, error=error))
+        name = next(reversed(self._sessions.channels(request.session)), None)
+        self._tell(Event(request.kind, request.session, None if name is None else name[:16], error=error))
         return refusal(_for_the_buyer(error))
 
     # opening --------------------------------------------------------------------------------------
@@ -161,13 +156,13 @@ class Seller:
         wish = Wish.from_bytes(request.body)
         if wish.buyer != request.session:
             raise Refused("other-session", "the wish is of another session")
-        known = self._offers.get(request.session)
-        if known is None:
+        known = self._offers.get(request.session, [])
+        if not known:
             self._refuse_crowd()
         self._require_file()
-        own = answer_wish(self.wallet, self._published, wish, known)
-        if known is None:
-            self._offers[request.session] = own.offer.offer_id
+        own = answer_wish(self.wallet, self._published, wish, map(self.wallet.load_offer, known))
+        if own.offer.offer_id not in known:
+            self._offers[request.session] = [*known, own.offer.offer_id]
             self._unused[request.session] = self._clock()
         return Message(own.offer.to_toml().encode()), Event("offer", request.session)
 
@@ -189,21 +184,17 @@ class Seller:
         return Message(bytes.fromhex(result["hex"])), Event("refund", request.session, result["channel"])
 
     def _knows(self, session: str, keys: tuple[bytes, ...]) -> bool:
-        """Whether a session's offer has one of these keys. Of two without a channel the buyer says which it is."""
-        own = self._own_offer(session)
-        if own.offer.payee_key.sec in keys:
-            return True
-        if session in self._twice and own.used_by is None:
-            for buyer, other in made_out_offers(self.wallet, self._published.offer):
-                if buyer == session and other.offer.payee_key.sec in keys:
-                    self._offers[session] = other.offer.offer_id
-                    return True
-        return False
+        """Whether one of a session's offers, or of those that its channels were opened under, has one of these keys."""
+        offers = [self.wallet.load_channel(name).terms.offer for name in self._sessions.channels(session)]
+        offers += [self.wallet.load_offer(offer_id).offer for offer_id in self._offers.get(session, ())]
+        if not offers:
+            raise NotPossible("unknown-session", f"session {session} has asked for no offer here")
+        return any(offer.payee_key.sec in keys for offer in offers)
 
     def _funding(self, request: Request) -> tuple[Answer, Event]:
         transaction = read_transaction(request.body)
-        name, _ = self._channel(request.session)
-        if not name.startswith(str(transaction.txid)):
+        txid = str(transaction.txid)
+        if not self._sessions.find(request.session, lambda name: name.startswith(txid)):
             raise Refused(
                 "other-session", f"transaction {transaction.txid} does not fund this session's channel"
             )
@@ -262,9 +253,23 @@ class Seller:
         if self.sale.is_free(number):
             self._require_file()
             return self._part(number), Event("piece", request.session, piece=number)
-        name, sale = self._channel(request.session)
+        failure: MpchanError | None = None
+        for name, sale in self._sessions.find(request.session).items():
+            try:
+                paid = self._require_paid(name, sale, number)
+            except MpchanError as error:
+                failure = error
+                continue
+            self._require_file()
+            return self._part(number), Event("piece", request.session, name[:16], number, paid)
+        raise failure or TypeError("a session that is known has a channel")
+
+    def _require_paid(self, name: str, sale: Sale, number: int) -> Amount:
+        """A channel pays for a piece, or its offer gives it away; what was paid in it."""
         record = enforce(own_channel_rules(self.wallet, name))
         paid = payee.received_total(record.state)
+        if sale.is_free(number):
+            return paid
         if number not in sale.paid_pieces(paid):
             raise NotPossible("piece-unpaid", f"{paid} were paid, which does not pay for piece {number}")
         if number not in sale.paid_pieces(self._collectable(record)):
@@ -272,8 +277,7 @@ class Seller:
                 "settlement-unconfirmed",
                 f"piece {number} is paid for by a settlement that no block holds yet",
             )
-        self._require_file()
-        return self._part(number), Event("piece", request.session, name[:16], number, paid)
+        return paid
 
     def _collectable(self, record: PayeeRecord) -> Amount:
         """What nobody can take back.
@@ -304,23 +308,6 @@ class Seller:
 
     # whose is what --------------------------------------------------------------------------------
 
-    def _own_offer(self, session: str) -> OwnOffer:
-        offer_id = self._offers.get(session)
-        if offer_id is None:
-            raise NotPossible("unknown-session", f"session {session} has asked for no offer here")
-        return self.wallet.load_offer(offer_id)
-
-    def _channel(self, session: str) -> tuple[str, Sale]:
-        """The name of a session's channel, and what it sells."""
-        if session not in self._known:
-            own = self._own_offer(session)
-            if own.used_by is None or not self.wallet.has_channel(own.used_by):
-                raise NotPossible("unknown-session", f"session {session} has no channel yet")
-            # of the manifest, which may be large, one copy serves all
-            sale = replace(self.sale, buyer=session, sold=sale_of(own.offer).sold)
-            self._known[session] = channel_name(own.used_by), sale
-        return self._known[session]
-
     def _has_paid(self, own: OwnOffer) -> bool:
         """Whether an offer's channel holds a payment; one that cannot be read is taken for such a one."""
         if own.used_by is None or not self.wallet.has_channel(own.used_by):
@@ -331,19 +318,17 @@ class Seller:
             return True
 
     def _named(self, session: str, psbt: Psbt) -> tuple[str, Sale]:
-        """The same, where a message spends that channel's funding."""
+        """The channel of a session whose funding a message spends, and what it sells."""
         enforce(single_input_rules(psbt))
-        name, sale = self._channel(session)
-        if channel_name(psbt.tx.inputs[0].outpoint) != name:
+        name = channel_name(psbt.tx.inputs[0].outpoint)
+        sale = self._sessions.find(session, lambda known: known == name).get(name)
+        if sale is None:
             raise Refused("other-session", "the message belongs to another session's channel")
         return name, sale
 
     def session_of(self, name: str) -> str | None:
-        """The session of a channel that was served since the start; None where there is none."""
-        for session, (known, _) in self._known.items():
-            if known == name:
-                return session
-        return None
+        """The session that a channel serves; None for a channel of something else."""
+        return self._sessions.session_of(name)
 
     def _require_file(self) -> None:
         """The file is still the one that was hashed: else buyers would pay for what they must refuse."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from mpchan.bitcoin.script import dust_limit
@@ -12,12 +12,12 @@ from mpchan.chain.base import Chain
 from mpchan.channel.offer import Offer
 from mpchan.channel.sale import (
     Sale,
+    is_made_out_under,
     is_session,
     made_out_terms,
     pieces_from_text,
     published_sale,
     sale_of,
-    voucher_digest,
 )
 from mpchan.errors import NotPossible, ParseError, Refused, StorageError
 from mpchan.party.common import Result
@@ -154,16 +154,16 @@ def published_offers(wallet: Wallet) -> list[OwnOffer]:
     return [own for own, sale in _offers_of_sales(wallet) if sale.buyer is None]
 
 
-def made_out_offers(wallet: Wallet, published: Offer) -> Iterator[tuple[str, OwnOffer]]:
-    """The offers that were made out under a published one, each with the buyer's session.
+def made_out_offers(wallet: Wallet, root: bytes) -> Iterator[tuple[str, OwnOffer]]:
+    """The offers of one file that were made out, under whatever published one, each with the buyer's session.
 
     They come one at a time: each holds the whole manifest, and there may be a thousand.
+
+    Args:
+        root: the file's Merkle root.
     """
-    root = sale_of(published).root
     for own, sale in _offers_of_sales(wallet):
-        if sale.buyer is None or sale.root != root:
-            continue
-        if published.payee_key.verify(sale.voucher or b"", voucher_digest(own.offer)):
+        if sale.buyer is not None and sale.root == root:
             yield sale.buyer, own
 
 
@@ -206,15 +206,17 @@ def offer_for(wallet: Wallet, data: bytes) -> Result:
     """
     wish = Wish.from_bytes(data)
     own = wallet.load_offer(wish.offer_id)
-    known = {buyer: made.offer.offer_id for buyer, made in made_out_offers(wallet, own.offer)}
-    return offered(answer_wish(wallet, own, wish, known.get(wish.buyer)).offer)
+    made = (made for buyer, made in made_out_offers(wallet, sale_of(own.offer).root) if buyer == wish.buyer)
+    return offered(answer_wish(wallet, own, wish, made).offer)
 
 
-def answer_wish(wallet: Wallet, published: OwnOffer, wish: Wish, known: str | None) -> OwnOffer:
+def answer_wish(wallet: Wallet, published: OwnOffer, wish: Wish, made: Iterable[OwnOffer]) -> OwnOffer:
     """The offer for a buyer: the one that it has already, or a new one.
 
+    It has one already where that was made out under this published one, and is not void.
+
     Args:
-        known: the id of the offer that was made out to this session.
+        made: what was made out to this session, whatever was published then.
 
     Raises:
         ParseError: ``malformed-pieces``, ``malformed-sale``.
@@ -224,9 +226,10 @@ def answer_wish(wallet: Wallet, published: OwnOffer, wish: Wish, known: str | No
     if wish.offer_id != published.offer.offer_id:
         raise Refused("other-sale", f"offer {wish.offer_id!r:.40} is not on sale here")
     sold = pieces_from_text(wish.pieces, published_sale(published.offer).count)
-    if known is None:
-        return make_out(wallet, published, wish.buyer, sold)
-    own = wallet.load_offer(known)
-    if sale_of(own.offer).sold != sold:
-        raise Refused("wish-changed", f"another wish of session {wish.buyer} was answered already")
-    return own
+    same: OwnOffer | None = None
+    for own in made:
+        if sale_of(own.offer).sold != sold:
+            raise Refused("wish-changed", f"another wish of session {wish.buyer} was answered already")
+        if not own.void and is_made_out_under(published.offer, own.offer):
+            same = own if same is None or same.used_by is None else same
+    return make_out(wallet, published, wish.buyer, sold) if same is None else same

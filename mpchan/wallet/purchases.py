@@ -3,7 +3,8 @@
 A purchase keeps what no channel can: the session under which the seller knows this buyer, the published offer, the
 offer that the seller made out to it, and where the file goes. What was paid stands in the channel, what has arrived in
 the file itself. The session is on disk before the seller hears of it, so that whatever happens, the same command goes
-on with the same channel.
+on with the same channel. A purchase is known by the Merkle root of what is bought and by where it goes: the seller may
+publish another offer meanwhile, with another rate or under a restored wallet.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Purchase:
 
     Attributes:
         session: 32 hex digits, picked by this wallet.
-        published: the offer that tells everybody what is sold.
+        published: the offer that tells everybody what is sold, as it stood when this was agreed to.
         output: absolute path of the file.
         wanted: numbers of all pieces that are to be in the file in the end, rising.
         bought: those among them that are paid for.
@@ -77,24 +78,29 @@ class Purchases:
         envelope = f'{{"schema": {PURCHASE_SCHEMA}, "checksum": "{checksum(text)}", "purchase": {text}}}\n'
         write_durably(self._path(purchase.session), envelope.encode())
 
-    def going(self, published: Offer, output: str) -> Purchase | None:
-        """The unfinished purchase under an offer, into a file.
+    def unfinished(self, root: bytes, output: str) -> list[Purchase]:
+        """The purchases of a file into a place that are not done, under whatever offer they were begun.
+
+        Args:
+            root: the Merkle root of what is bought.
 
         Raises:
-            StorageError: ``purchase-damaged``, one cannot be read, and it may be this one.
+            StorageError: ``purchase-damaged``, there is none, but one cannot be read, and it may be this one.
         """
         unreadable: StorageError | None = None
+        found: list[Purchase] = []
         for path in self.files():
             try:
                 purchase = self.load(path)
             except StorageError as error:
                 unreadable = error
                 continue
-            if (purchase.published, purchase.output) == (published, output) and not purchase.done:
-                return purchase
-        if unreadable is not None:
+            same = (sale_of(purchase.published).root, purchase.output) == (root, output)
+            if same and not purchase.done:
+                found.append(purchase)
+        if not found and unreadable is not None:
             raise unreadable
-        return None
+        return found
 
     @contextmanager
     def lock(self, output: str) -> Iterator[None]:

@@ -62,25 +62,25 @@ def test_a_purchase_reads_back(purchases: Purchases, purchase: Purchase) -> None
     assert purchases.load(path_of(purchases)) == purchase
     assert path_of(purchases).stat().st_mode & 0o777 == 0o600
     assert path_of(purchases).parent.stat().st_mode & 0o777 == 0o700
-    found = purchases.going(purchase.published, purchase.output)
-    assert found == (None if purchase.done else purchase)
+    found = purchases.unfinished(SALE.root, purchase.output)
+    assert found == ([] if purchase.done else [purchase])
 
 
 def test_another_purchase_is_another(purchases: Purchases) -> None:
     purchases.save(PURCHASE)
     other = replace(PURCHASE, session=SESSION[::-1], output="/home/x/other")
     purchases.save(other)
-    assert purchases.going(OFFER, "/home/x/other") == other
-    assert purchases.going(OFFER, "/home/x/film") == PURCHASE
-    assert purchases.going(OFFER, "/home/x") is None
-    assert purchases.going(make_offer(sale=SALE.to_table(), memo="again"), "/home/x/film") is None
+    assert purchases.unfinished(SALE.root, "/home/x/other") == [other]
+    assert purchases.unfinished(SALE.root, "/home/x/film") == [PURCHASE]
+    assert purchases.unfinished(SALE.root, "/home/x") == []
+    assert purchases.unfinished(replace(SALE, hashes=SALE.hashes[::-1]).root, "/home/x/film") == []
 
 
 def damaged(purchases: Purchases, text: bytes) -> None:
     """A purchase in these words is told from a good one, named, and left as it is."""
     path = path_of(purchases)
     path.write_bytes(text)
-    for read in (lambda: purchases.load(path), lambda: purchases.going(OFFER, PURCHASE.output)):
+    for read in (lambda: purchases.load(path), lambda: purchases.unfinished(SALE.root, PURCHASE.output)):
         with pytest.raises(StorageError) as caught:
             read()
         assert (caught.value.slug, caught.value.exit_code) == ("purchase-damaged", 7)
@@ -154,9 +154,9 @@ def test_a_damaged_purchase_holds_up_no_other(purchases: Purchases) -> None:
     purchases.save(PURCHASE)
     purchases.save(replace(PURCHASE, session="0" * 32, output="/home/x/other"))
     (path_of_session(purchases, "0" * 32)).write_text("{}")
-    assert purchases.going(OFFER, "/home/x/film") == PURCHASE
+    assert purchases.unfinished(SALE.root, "/home/x/film") == [PURCHASE]
     with pytest.raises(StorageError):
-        purchases.going(OFFER, "/home/x/new")
+        purchases.unfinished(SALE.root, "/home/x/new")
 
 
 def path_of_session(purchases: Purchases, session: str) -> Path:
