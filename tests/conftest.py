@@ -12,7 +12,7 @@ import pytest
 from hypothesis import settings
 from judge import ENGINE, Judge
 
-from mpchan.channel import payee, payer
+from mpchan.channel import payee, payer, resigning
 from mpchan.party import payee_meter
 from mpchan.wallet.keys import Keys
 
@@ -84,6 +84,7 @@ def _session_judge() -> Iterator[Judge]:
         if ENGINE:
             patch.setattr(payer, "complete", judge.judged_complete(payer.complete))
             patch.setattr(payee, "complete", judge.judged_complete(payee.complete))
+            patch.setattr(resigning, "complete", judge.judged_complete(resigning.complete))
             patch.setattr(payee_meter, "complete", judge.judged_form(payee_meter.complete))
             patch.setattr(Keys, "sign_funding", judge.judged_funding(Keys.sign_funding))
             patch.setattr(Keys, "sign_spend", judge.judged_funding(Keys.sign_spend))

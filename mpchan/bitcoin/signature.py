@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any, NoReturn
 
 from mpchan.bitcoin import signers
-from mpchan.errors import ParseError
+from mpchan.errors import ParseError, StorageError
 from mpchan.values import frozen
 
 ORDER = 0xFFFFFFFF_FFFFFFFF_FFFFFFFF_FFFFFFFE_BAAEDCE6_AF48A03B_BFD25E8C_D0364141
@@ -127,6 +127,22 @@ class PublicKey:
             return False
         return signers.signer().verify(_point(self.sec), signature, r, s, digest)
 
+    def require_signed(self, signature: bytes, digest: bytes) -> None:
+        """Refuse a signature of our own that is not valid.
+
+        Args:
+            signature: strict DER, without a sighash byte.
+
+        Raises:
+            StorageError: ``own-signature``.
+        """
+        if not self.verify(signature, digest):
+            raise StorageError(
+                "own-signature",
+                f"the signature that {signers.signer_name()} has just made is not valid: nothing was kept of it",
+                hint="run the command again; if it fails again, this machine cannot be trusted with keys",
+            )
+
     def add_tweak(self, tweak: bytes) -> PublicKey:
         """The point plus ``tweak`` times the generator (BIP-0032, CKDpub).
 
@@ -198,6 +214,16 @@ class PrivateKey:
         while signature[3] > 32:  # the length of r: 33 bytes mean a high one
             counter += 1
             signature = signer.sign(handle, digest, counter.to_bytes(32, "little"))
+        return signature
+
+    def sign_checked(self, digest: bytes) -> bytes:
+        """As ``sign``, and verified before anybody gets it: a processor or a memory can fail.
+
+        Raises:
+            StorageError: ``own-signature``.
+        """
+        signature = self.sign(digest)
+        self.public_key.require_signed(signature, digest)
         return signature
 
     def add_tweak(self, tweak: bytes) -> PrivateKey:

@@ -14,10 +14,10 @@ from mpchan.bitcoin.psbt import Psbt
 from mpchan.bitcoin.sighash import SIGHASH_ALL
 from mpchan.bitcoin.signature import PublicKey, is_low_s, parse_der
 from mpchan.bitcoin.tx import Transaction
-from mpchan.channel.rules import Check, Rule
+from mpchan.channel.rules import Check, Rule, enforce
 from mpchan.channel.signing import channel_sighash
 from mpchan.channel.terms import Terms
-from mpchan.errors import ParseError, StorageError
+from mpchan.errors import ParseError, Refused, StorageError
 from mpchan.units import Amount
 
 
@@ -71,6 +71,22 @@ def complete_rules(terms: Terms, unsigned: Transaction, transaction: Transaction
     yield Rule("stored-witness", whole, text, error=StorageError)
     for signer in (terms.payer_key, terms.offer.payee_key):
         yield from signature_rules(terms, unsigned, signer, one_signature(terms, transaction, signer))
+
+
+def require_complete(terms: Terms, unsigned: Transaction, transaction: Transaction) -> None:
+    """Refuse to build on a stored transaction that no block could hold.
+
+    Raises:
+        StorageError: ``stored-transaction``, ``stored-witness``.
+    """
+    try:
+        enforce(complete_rules(terms, unsigned, transaction))
+    except (Refused, ParseError) as error:
+        raise StorageError(
+            "stored-witness",
+            f"the stored transaction {transaction.txid} lacks a good signature: {error.message}",
+            hint="`mpchan fsck --repair` signs it again, with this wallet's own keys.toml in its place",
+        ) from None
 
 
 def single_input_rules(psbt: Psbt) -> Check[None]:

@@ -19,6 +19,7 @@ from mpchan.channel.messages import (
     envelope_rules,
     one_signature,
     paid_in,
+    require_complete,
     same_transaction_rules,
     signature_rules,
     signed_message,
@@ -379,12 +380,14 @@ def accept(state: PayeeState, psbt: Psbt, facts: Facts, key: ChannelKey) -> tupl
 
 def payers_message(terms: Terms, held: Update | Settlement) -> Psbt:
     """The payer's message as it was taken: without our own signature, and without the fields that were ignored."""
-    scheme = scheme_of(terms)
-    unsigned = (
-        scheme.update(held.number, held.paid) if isinstance(held, Update) else scheme.settlement(held.paid)
-    )
     signature = one_signature(terms, held.transaction, terms.payer_key)
-    return signed_message(terms, unsigned, terms.payer_key, signature)
+    return signed_message(terms, unsigned_close(terms, held), terms.payer_key, signature)
+
+
+def unsigned_close(terms: Terms, held: Update | Settlement) -> Transaction:
+    """The transaction that an update or a settlement is, without its signatures."""
+    scheme = scheme_of(terms)
+    return scheme.update(held.number, held.paid) if isinstance(held, Update) else scheme.settlement(held.paid)
 
 
 # closing ------------------------------------------------------------------------------------------
@@ -399,6 +402,7 @@ def close(state: PayeeState, facts: Facts, *, contest: bool = False) -> tuple[Cl
     Raises:
         NotPossible: ``nothing-to-collect``, ``channel-…`` where another transaction spends the funding.
         TooEarly: ``update-locked``, saying when.
+        StorageError: ``stored-witness``.
     """
     if isinstance(state, Abandoned):
         raise NotPossible("channel-abandoned", "the channel was abandoned")
@@ -422,6 +426,7 @@ def close(state: PayeeState, facts: Facts, *, contest: bool = False) -> tuple[Cl
         _require_final(closing, facts.tip)
     if active.best is not None and facts.spent_by == active.best.transaction.txid:
         closing = active.best  # it is out already: a settlement would only conflict
+    require_complete(active.terms, unsigned_close(active.terms, closing), closing.transaction)
     return Closing(active, settlement), closing
 
 

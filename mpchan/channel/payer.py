@@ -21,6 +21,7 @@ from mpchan.channel.messages import (
     complete,
     envelope_rules,
     one_signature,
+    require_complete,
     same_transaction_rules,
     signature_rules,
     signed_message,
@@ -248,7 +249,12 @@ def fund(state: Secured, signed_funding: Transaction, *, sends: bool) -> Funded:
 
     Args:
         sends: whether this wallet is about to broadcast it.
+
+    Raises:
+        NotPossible: ``funding-changed``.
+        StorageError: ``stored-witness``, the stored refund is no way back.
     """
+    require_complete(state.terms, scheme_of(state.terms).refund(), state.refund)
     if signed_funding.txid != state.funding.txid or signed_funding.txid != state.terms.outpoint.txid:
         raise NotPossible("funding-changed", f"the signed funding has another txid: {signed_funding.txid}")
     return Funded(state.terms, signed_funding, state.spent, state.refund, sends, external=state.external)
@@ -442,6 +448,7 @@ def take_refund(state: PayerState, facts: Facts) -> Refunding:
     Raises:
         TooEarly: ``refund-locked``, saying when.
         NotPossible: ``not-funded``; ``channel-closed`` and the like where another transaction spends the funding.
+        StorageError: ``stored-witness``.
     """
     state = revived(state, facts)
     if isinstance(state, (Opening, Secured, Abandoned)):
@@ -460,6 +467,7 @@ def take_refund(state: PayerState, facts: Facts) -> Refunding:
             f"the refund is locked until {refund_time}, the chain stands at {refund_time.now(facts.tip)}",
             hint=f"{time_left(refund_time, facts.tip)} to go",
         )
+    require_complete(terms_of(state), scheme_of(terms_of(state)).refund(), funded_of(state).refund)
     if isinstance(state, Refunding):
         return state
     return Refunding(funded_of(state), state.total if isinstance(state, Settling) else None)

@@ -35,7 +35,7 @@ class ChannelKey:
         return self._private_key.public_key
 
     def _sign(self, terms: Terms, transaction: Transaction) -> bytes:
-        return self._private_key.sign(channel_sighash(terms, transaction)) + bytes([SIGHASH_ALL])
+        return self._private_key.sign_checked(channel_sighash(terms, transaction)) + bytes([SIGHASH_ALL])
 
     def sign_refund(self, terms: Terms) -> bytes:
         """Sign the one refund that the terms allow."""
@@ -46,8 +46,19 @@ class ChannelKey:
         return self._sign(terms, scheme_of(terms).update(number, paid))
 
     def sign_update_in(self, form: UpdateForm, number: int, paid_sat: int) -> bytes:
-        """The same signature as ``sign_update``, of the update that a channel's form builds."""
+        """The same signature as ``sign_update``, of the update that a channel's form builds.
+
+        It is not verified here: of many that become durable together one is, by ``require_update_in``.
+        """
         return self._private_key.sign(form.sighash(number, paid_sat)) + bytes([SIGHASH_ALL])
+
+    def require_update_in(self, form: UpdateForm, number: int, paid_sat: int, signature: bytes) -> None:
+        """Verify a signature that ``sign_update_in`` has made.
+
+        Raises:
+            StorageError: ``own-signature``.
+        """
+        self.public_key.require_signed(signature[:-1], form.sighash(number, paid_sat))
 
     def sign_settlement(self, terms: Terms, paid: Amount) -> bytes:
         """Sign the settlement with ``paid`` in all for the payee."""
@@ -60,4 +71,4 @@ class ChannelKey:
         """
         from mpchan.channel.sale import voucher_digest
 
-        return self._private_key.sign(voucher_digest(offer))
+        return self._private_key.sign_checked(voucher_digest(offer))

@@ -13,7 +13,7 @@ from mpchan.channel import payer
 from mpchan.channel.rules import Check, Rule, explain
 from mpchan.errors import MpchanError, StorageError
 from mpchan.party.common import Result
-from mpchan.party.fsck_rules import Lines, record_rules
+from mpchan.party.fsck_rules import RESIGNED, Lines, record_rules
 from mpchan.values import frozen, replace
 from mpchan.wallet.payer_record import PayerRecord
 from mpchan.wallet.records import body_of, record_of
@@ -188,6 +188,11 @@ def _channel(wallet: Wallet, name: str, has_keys: bool, repair: bool) -> Subject
                 repaired, warnings = _mend(wallet, name, found)
                 if repaired:
                     found, lines = _examined(wallet, name)
+            if repair and has_keys and found.sound and found.body is not None:
+                signed = _sign_again(wallet, name, lines)
+                if signed:
+                    repaired += signed
+                    found, lines = _examined(wallet, name)
             rules = [*_file_rules(found, lines), *_record_checks(wallet, name, found, has_keys)]
     except MpchanError as error:
         return Subject("channel", name, (Rule(error.slug, False, error.message, error=StorageError),))
@@ -227,10 +232,34 @@ def _record_checks(wallet: Wallet, name: str, found: Examination, has_keys: bool
             "other-channel", same, f"the files are those of channel {record.terms.name}", error=StorageError
         )
         if same and has_keys:
-            check: Check[None] = record_rules(record, wallet.keys)
+            check: Check[None] = record_rules(record, wallet)
             yield from explain(check)
     except MpchanError as error:
         yield Rule(error.slug, False, error.message, error=StorageError)
+
+
+def _sign_again(wallet: Wallet, name: str, lines: Lines) -> list[str]:
+    """Make own signatures again that the keys of another wallet have made; what was done."""
+    try:
+        record = wallet.load_channel(name)
+        key = wallet.channel_key_of(record)
+    except MpchanError:
+        return []  # the rules say what is wrong
+    from mpchan.channel.resigning import resigned_payee, resigned_payer
+
+    after: Record
+    message = None
+    if isinstance(record, PayerRecord):
+        after = replace(record, state=resigned_payer(record.state, key, lines.received()))
+        funded = payer.ever_funded(after.state)
+        if lines.unsigned and funded is not None and funded.number:
+            message = payer.update_message(funded, key).to_hex()
+    else:
+        after = replace(record, state=resigned_payee(record.state, key, lines.received()))
+    if after == record and message is None:
+        return []
+    wallet.save_channel(after, RESIGNED, message)
+    return ["signed again what the keys of another wallet had signed"]
 
 
 def _mend(wallet: Wallet, name: str, found: Examination) -> tuple[list[str], list[str]]:

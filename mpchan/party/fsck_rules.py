@@ -14,17 +14,25 @@ from mpchan.channel.rules import Check, Rule, enforce
 from mpchan.channel.scheme import scheme_of
 from mpchan.channel.terms import Terms
 from mpchan.errors import MpchanError, StorageError
+from mpchan.units import Txid
 from mpchan.wallet.journal import Body, Entry, fold
 from mpchan.wallet.keys import Keys
 from mpchan.wallet.payee_record import PayeeRecord
 from mpchan.wallet.payer_record import PayerRecord
 from mpchan.wallet.records import record_of
+from mpchan.wallet.wallet import Wallet
+
+RESIGNED = "re-signed"
+"""The event of a channel whose own signatures were made again; its message is the payer's latest update."""
 
 
-def record_rules(record: PayerRecord | PayeeRecord, keys: Keys) -> Check[None]:
-    """The stored transactions are those that the terms allow, and the signatures in them are good."""
-    terms = record.terms
-    own = terms.payer_key if record.role == "payer" else terms.offer.payee_key
+def record_rules(record: PayerRecord | PayeeRecord, wallet: Wallet) -> Check[None]:
+    """The stored transactions are those that the terms allow, and the signatures in them are good.
+
+    Raises:
+        StorageError: ``wrong-keys``.
+    """
+    keys = wallet.keys
     yield Rule(
         "key-index",
         record.key_index < keys.next_index("channel"),
@@ -33,10 +41,8 @@ def record_rules(record: PayerRecord | PayeeRecord, keys: Keys) -> Check[None]:
         record.key_index,
         error=StorageError,
     )
-    derived = keys.channel_key(record.key_index).public_key
-    yield Rule(
-        "channel-key", derived == own, "the channel key of this wallet", own, derived, error=StorageError
-    )
+    wallet.channel_key_of(record)
+    yield Rule("wrong-keys", True, "", error=StorageError)
     if isinstance(record, PayerRecord):
         yield from _payer_rules(record, keys)
     else:
@@ -113,10 +119,13 @@ class Lines:
 
     Attributes:
         broken: the first rule that a line breaks, or None.
+        unsigned: whether that is the own signature under a payment, as the keys of another wallet make it.
     """
 
     def __init__(self) -> None:
         self.broken: Rule | None = None
+        self.unsigned = False
+        self._received: dict[str, str] = {}  # the last message of each kind that the other party signed
         self._body: Body = {}
         self._terms: Terms | None = None
         self._number = 0
@@ -125,15 +134,21 @@ class Lines:
     def see(self, entry: Entry) -> None:
         """Take the next line."""
         self._body = fold(self._body, entry)
-        if self.broken is not None:
+        if entry.message is not None and entry.event in ("accepted", "settlement", "secured"):
+            self._received[entry.event] = entry.message
+        mended = self.unsigned and entry.event == RESIGNED
+        if self.broken is not None and not mended:
             return
         try:
             if self._terms is None:
                 self._terms = record_of(self._body).terms
-            for rule in (*self._number_rules(entry), *_message_rules(self._terms, entry)):
+            for rule in (*self._number_rules(entry), *_message_rules(self._terms, entry, self._body)):
                 if not rule.ok:
                     self.broken = rule
+            if mended:
+                self.broken, self.unsigned = None, False
         except MpchanError as error:
+            self.unsigned = (entry.event, error.slug) == ("paid", "signature")
             self.broken = Rule(
                 "journal-message",
                 False,
@@ -142,6 +157,18 @@ class Lines:
                 error.message,
                 error=StorageError,
             )
+
+    def received(self) -> dict[Txid, Psbt]:
+        """The newest messages that the other party has signed, as far as they can be read, by their txids."""
+        messages = {}
+        for text in self._received.values():
+            try:
+                message = decode_message(text.encode())
+            except MpchanError:
+                continue
+            if isinstance(message, Psbt):
+                messages[message.tx.txid] = message
+        return messages
 
     def _number_rules(self, entry: Entry) -> list[Rule]:
         update = entry.changes.get("update")
@@ -161,9 +188,17 @@ class Lines:
         return [rule]
 
 
-def _message_rules(terms: Terms, entry: Entry) -> list[Rule]:
-    """The message of a line is a good one, and the one that the line speaks of."""
-    if entry.message is None or entry.event not in ("opened", "refund-signed", "secured", "paid", "accepted"):
+_SPEAKING = ("opened", "refund-signed", "secured", "paid", "accepted", RESIGNED)
+"""Events whose message is judged."""
+
+
+def _message_rules(terms: Terms, entry: Entry, body: Body) -> list[Rule]:
+    """The message of a line is a good one, and the one that the line speaks of.
+
+    Args:
+        body: the channel after the line.
+    """
+    if entry.message is None or entry.event not in _SPEAKING:
         return []
     psbt = decode_message(entry.message.encode())
     if not isinstance(psbt, Psbt):
@@ -177,7 +212,7 @@ def _message_rules(terms: Terms, entry: Entry) -> list[Rule]:
         enforce(payer.refund_reply_rules(terms, psbt))
         return []
     incoming = enforce(payee.incoming_rules(psbt, terms))
-    update = entry.changes["update"]
+    update = body["update"]
     same = (incoming.number, incoming.paid.sat) == (update["number"], update["paid_sat"])
     return [
         Rule(

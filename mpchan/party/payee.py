@@ -198,13 +198,15 @@ def sign_refund(wallet: Wallet, chain: Chain, psbt: Psbt) -> Result:
     with wallet.lock():
         request = enforce(request_rules(wallet, chain, psbt))
         terms = request.terms
-        index = request.own.key_index if request.known is None else request.known.key_index
-        if request.known is None:
+        known = request.known
+        key = wallet.offer_key_of(request.own) if known is None else wallet.channel_key_of(known)
+        if known is None:
             used = replace(request.own, used_by=terms.outpoint, refund_txid=str(psbt.tx.txid))
             wallet.save_offer(used)
-        reply = payee.signed_refund(terms, wallet.keys.channel_key(index)).to_hex()
-        if request.known is None:
-            wallet.save_channel(PayeeRecord(index, payee.Active(terms)), "refund-signed", reply)
+        reply = payee.signed_refund(terms, key).to_hex()
+        if known is None:
+            record = PayeeRecord(request.own.key_index, payee.Active(terms))
+            wallet.save_channel(record, "refund-signed", reply)
         wallet.make_sure(terms.name)
     return {
         "channel": terms.channel_id,
@@ -274,7 +276,7 @@ def accept(wallet: Wallet, chain: Chain, psbt: Psbt) -> Result:
     with wallet.channel_lock(name):
         record = enforce(own_channel_rules(wallet, name))
         terms = record.terms
-        key = wallet.keys.channel_key(record.key_index)
+        key = wallet.channel_key_of(record)
         state, receipt = payee.accept(record.state, psbt, gather_facts(chain, terms), key)
         if not receipt.duplicate:
             wallet.save_channel(replace(record, state=state), *taken(state))
@@ -325,7 +327,7 @@ def settle(
         facts = gather_facts(chain, record.terms)
         state = record.state
         if psbt is not None:
-            state, _ = payee.accept(state, psbt, facts, wallet.keys.channel_key(record.key_index))
+            state, _ = payee.accept(state, psbt, facts, wallet.channel_key_of(record))
         state, closing = payee.close(state, facts, contest=contest)
         if state != record.state:
             event = taken(state) if psbt is not None else ("claimed", None)

@@ -272,7 +272,7 @@ class _Run:
         self._record = record = till.record
         self._terms = terms = record.terms
         self._files = meter.wallet.channel_files
-        self._key = meter.wallet.keys.channel_key(record.key_index)
+        self._key = meter.wallet.channel_key_of(record)
         self._batch = self._files.batch(terms.name)
         self._state: payee.PayeeState = record.state
         self._hold(record.state)
@@ -281,6 +281,7 @@ class _Run:
         self._least = terms.offer.min_increment.sat
         self._prepare = Once(self._look)
         self._free = False
+        self._signed: tuple[int, int, bytes] | None = None
 
     def _hold(self, state: payee.PayeeState) -> None:
         best = payee.best_of(state)
@@ -382,6 +383,7 @@ class _Run:
         if signature[-1:] != _ALL or not key.verify(signature[:-1], digest):
             return self._take_plainly(read(message), superseded)
         ours = self._key.sign_update_in(form, number, paid)
+        self._signed = number, paid, ours
         self._complete = whole = complete(form, found, ours).hex()
         self._batch.add_update(
             "accepted",
@@ -436,7 +438,9 @@ class _Run:
         return self._state
 
     def commit(self) -> None:
-        """Make the batch durable."""
+        """Make the batch durable, once the newest of our own signatures in it has proved good."""
+        if self._signed is not None and self._form is not None:
+            self._key.require_update_in(self._form, *self._signed)
         record = replace(self._record, state=self._now())
         self._files.commit(self._terms.name, self._batch, record, snapshot_every=SNAPSHOT_SELDOM)
 

@@ -249,7 +249,7 @@ def fund(
         if isinstance(state, (payer.Opening, payer.Secured)) and confirm is not None:
             confirm(terms)
         if isinstance(state, payer.Opening):
-            state = payer.secure(state, psbt, wallet.keys.channel_key(record.key_index))
+            state = payer.secure(state, psbt, wallet.channel_key_of(record))
             wallet.save_channel(replace(record, state=state), "secured", payer.refund_reply(state).to_hex())
         refund = state.refund if isinstance(state, payer.Secured) else payer.funded_of(state).refund
         if refund_out is not None:
@@ -258,6 +258,8 @@ def fund(
         sends = send and chain.sends
         before = state
         if isinstance(state, payer.Secured):
+            if elsewhere is None:
+                wallet.channel_key_of(record)  # the coins' keys are of the same seed
             complete = elsewhere or wallet.keys.sign_funding(state.funding, state.spent)
             state = payer.fund(state, complete, sends=sends)
         elif isinstance(state, payer.Funded):
@@ -412,7 +414,7 @@ def require_synced(record: PayerRecord) -> None:
 
 
 def _paid(wallet: Wallet, record: PayerRecord, state: payer.Funded, amount: Amount) -> Result:
-    key = wallet.keys.channel_key(record.key_index)
+    key = wallet.channel_key_of(record)
     terms = state.terms
     return {
         "channel": terms.channel_id,
@@ -435,7 +437,7 @@ def settle(wallet: Wallet, chain: Chain, prefix: str | None, total: Amount | Non
         record = load(wallet, name)
         require_synced(record)
         state = payer.settle(record.state, total, facts_of(chain, record))
-        message = payer.settlement_message(state, wallet.keys.channel_key(record.key_index)).to_hex()
+        message = payer.settlement_message(state, wallet.channel_key_of(record)).to_hex()
         if state != record.state:
             wallet.save_channel(replace(record, state=state), "settlement", message)
         return {

@@ -218,7 +218,7 @@ class _Run:
         self._files = meter._wallet.channel_files
         self._sight = meter._sight
         self._form = meter._form
-        self._key = meter._wallet.keys.channel_key(record.key_index)
+        self._key = meter._wallet.channel_key_of(record)
         self._record = record
         self._terms = record.terms
         self._batch = self._files.batch(meter.name)
@@ -230,6 +230,7 @@ class _Run:
         self._least = max(1, self._terms.offer.min_increment.sat)
         self._prepare = Once(self._look)
         self._free = False
+        self._signed: tuple[int, int, bytes] | None = None
 
     def _look(self) -> None:
         """Ask the chain, and whether any payment would pass now."""
@@ -257,7 +258,8 @@ class _Run:
         ):
             return self._pay_plainly(Amount(wanted), totals)
         number = self._number + 1
-        message = form.message(number, total, self._key.sign_update_in(form, number, total)).hex()
+        signature = self._key.sign_update_in(form, number, total)
+        message = form.message(number, total, signature).hex()
         self._batch.add_update(
             "paid",
             {"number": number, "paid_sat": total},
@@ -265,6 +267,7 @@ class _Run:
             message,
         )
         self._number, self._paid = number, total
+        self._signed = number, total, signature
         left = self._capacity - total
         return Payment(self._channel, number, amount, total, left, form.lock_time(number), message)
 
@@ -296,7 +299,9 @@ class _Run:
         return self._state
 
     def commit(self) -> None:
-        """Make the batch durable."""
+        """Make the batch durable, once the newest of our own signatures in it has proved good."""
+        if self._signed is not None and self._form is not None:
+            self._key.require_update_in(self._form, *self._signed)
         record = replace(self._record, state=self._now())
         self._files.commit(self._terms.name, self._batch, record, snapshot_every=SNAPSHOT_SELDOM)
 

@@ -185,7 +185,7 @@ def make_out(wallet: Wallet, published: OwnOffer, buyer: str, sold: tuple[int, .
         ParseError: ``malformed-sale``, such pieces are not sold.
     """
     terms = made_out_terms(published.offer, buyer, sold)
-    key = wallet.keys.channel_key(published.key_index)
+    key = wallet.offer_key_of(published)
 
     def vouch(offer: Offer) -> Offer:
         voucher = key.sign_voucher(offer)

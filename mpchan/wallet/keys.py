@@ -360,11 +360,13 @@ class Keys:
         signed = transaction
         for index, output in enumerate(spent):
             if output.script_pubkey not in scripts:
-                raise StorageError("foreign-coin", f"input {index} spends no coin of this wallet")
+                raise StorageError(
+                    "foreign-coin", f"input {index} spends no coin of the keys in {self._path}"
+                )
             key = self._coin_key(*scripts[output.script_pubkey])
             code = p2wpkh_script_code(output.script_pubkey)
             digest = segwit_v0_sighash(transaction, index, code, output.value, SIGHASH_ALL)
-            signature = key.sign(digest) + bytes([SIGHASH_ALL])
+            signature = key.sign_checked(digest) + bytes([SIGHASH_ALL])
             signed = signed.with_witness(index, (signature, key.public_key.sec))
         return signed
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from mpchan.bitcoin.signature import PublicKey
 from mpchan.bitcoin.tx import Transaction
 from mpchan.channel import payee
 from mpchan.channel.facts import Facts, Status
@@ -28,6 +29,11 @@ class PayeeRecord:
     def terms(self) -> Terms:
         """The channel's terms."""
         return payee.terms_of(self.state)
+
+    @property
+    def own_key(self) -> PublicKey:
+        """The key of this wallet in the channel's script."""
+        return self.terms.offer.payee_key
 
     @property
     def is_going(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from mpchan.bitcoin.signature import PublicKey
 from mpchan.bitcoin.tx import Transaction, TxOut
 from mpchan.channel import payer
 from mpchan.channel.facts import Facts, Status
@@ -43,6 +44,11 @@ class PayerRecord:
     def terms(self) -> Terms:
         """The channel's terms."""
         return payer.terms_of(self.state)
+
+    @property
+    def own_key(self) -> PublicKey:
+        """The key of this wallet in the channel's script."""
+        return self.terms.payer_key
 
     @property
     def funding(self) -> Transaction | None:

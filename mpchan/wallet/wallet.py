@@ -45,6 +45,8 @@ from mpchan.wallet.storage import (
 )
 
 if TYPE_CHECKING:
+    from mpchan.bitcoin.signature import PublicKey
+    from mpchan.channel.signing import ChannelKey
     from mpchan.wallet.plans import Plans
     from mpchan.wallet.records import Record
     from mpchan.wallet.sent import SentTransactions
@@ -208,6 +210,31 @@ class Wallet:
         from mpchan.wallet.plans import Plans
 
         return Plans(self.directory)
+
+    # whose keys these are -------------------------------------------------------------------------
+
+    def channel_key_of(self, record: Record) -> ChannelKey:
+        """The key that signs for this wallet in a channel: the one that stands in the channel's script.
+
+        Raises:
+            StorageError: ``wrong-keys``, keys.toml holds those of another wallet; as ``keys`` has it.
+        """
+        return self._own_key(record.key_index, record.own_key, f"channel {record.terms.channel_id}")
+
+    def offer_key_of(self, own: OwnOffer) -> ChannelKey:
+        """The key of an offer of this wallet; errors as ``channel_key_of``."""
+        return self._own_key(own.key_index, own.offer.payee_key, f"offer {own.offer.offer_id}")
+
+    def _own_key(self, index: int, stated: PublicKey, what: str) -> ChannelKey:
+        key = self.keys.channel_key(index)
+        if key.public_key != stated:
+            raise StorageError(
+                "wrong-keys",
+                f"{self.directory / 'keys.toml'}: these are not the keys of {what}, number {index} of them is "
+                f"{key.public_key}, not {stated}",
+                hint="put this wallet's own keys.toml back; nothing was signed",
+            )
+        return key
 
     # channels -------------------------------------------------------------------------------------
 
@@ -430,7 +457,7 @@ class Wallet:
 
         Raises:
             NotPossible: ``unknown-offer``.
-            StorageError: ``offer-damaged``.
+            StorageError: ``offer-damaged``, ``wrong-keys``.
         """
         path = self._offer_path(offer_id)
         if not offer_id.isalnum() or not path.exists():
@@ -444,11 +471,9 @@ class Wallet:
             own = OwnOffer(offer, index, used_by, refund_txid, bool(state.get("void")))
         except (ParseError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise StorageError("offer-damaged", f"{path}: {error!s:.200}") from None
-        if (
-            own.offer.offer_id != offer_id
-            or self.keys.channel_key(own.key_index).public_key != offer.payee_key
-        ):
-            raise StorageError("offer-damaged", f"{path}: does not fit its key")
+        if own.offer.offer_id != offer_id:
+            raise StorageError("offer-damaged", f"{path}: holds another offer, {own.offer.offer_id!r:.40}")
+        self.offer_key_of(own)
         return own
 
     def void_unused_offers(self) -> int:
@@ -473,7 +498,7 @@ class Wallet:
         """The own offer whose key is one of ``keys`` (compressed), or None.
 
         Raises:
-            StorageError: ``offer-damaged``.
+            StorageError: ``offer-damaged``, ``wrong-keys``.
         """
         wanted = [key.hex() for key in keys]
         for path in self._files("offers", ".toml"):
