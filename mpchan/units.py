@@ -55,6 +55,15 @@ def checked_key_index(value: object) -> int:
     return checked_int(value, 0, (1 << 31) - 1, "key index")
 
 
+def key_index_or_none(value: object) -> int | None:
+    """As ``checked_key_index``; None where the key is not counted but follows from the terms of its channel.
+
+    Raises:
+        ParseError: ``malformed-number``.
+    """
+    return None if value is None else checked_key_index(value)
+
+
 @frozen_ordered
 class Amount:
     """An amount of money: integer satoshi, 0 to 21e14.

@@ -165,12 +165,12 @@ class Pair:
 
     def payer_secret(self, name: str) -> PrivateKey:
         """The payer's channel key, as a payer that forges messages has it."""
-        key: PrivateKey = self.payer.keys.channel_key(self.payer_record(name).key_index)._private_key
+        key: PrivateKey = self.payer.channel_key_of(self.payer_record(name))._private_key
         return key
 
     def payee_secret(self, name: str) -> PrivateKey:
         """The payee's."""
-        key: PrivateKey = self.payee.keys.channel_key(self.payee_record(name).key_index)._private_key
+        key: PrivateKey = self.payee.channel_key_of(self.payee_record(name))._private_key
         return key
 
 

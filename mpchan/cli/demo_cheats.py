@@ -236,7 +236,7 @@ def _held(case: Case) -> Transaction:
 def _signed_anew(case: Case) -> Transaction:
     """A settlement of everything, with the payee's own good signature and the payer's of the honest one."""
     record, terms = case.record(PAYEE), case.terms
-    key = case.wallet(PAYEE).keys.channel_key(record.key_index)
+    key = case.wallet(PAYEE).channel_key_of(record)
     everything = Amount(CAPACITY_SAT)
     honest = case.stage.message(case.folder / "settlement.psbt")
     if isinstance(honest, Transaction):

@@ -168,8 +168,8 @@ def to_give_up(
     wallet: Wallet, suitable: Callable[[Record], bool], given_up: Callable[[Record], bool]
 ) -> Callable[[Record], bool]:
     """What an ``abandon`` that names no channel can mean: an opening, or the newest channel given up already."""
-    newest = max((record.key_index for record in wallet.channels()), default=None)
-    return lambda record: suitable(record) or (given_up(record) and record.key_index == newest)
+    newest = wallet.channels_oldest_first()[-1:]
+    return lambda record: suitable(record) or (given_up(record) and record.terms.name in newest)
 
 
 def broadcast(wallet: Wallet, chain: Chain, transaction: Transaction, facts: Facts) -> bool:

@@ -59,15 +59,22 @@ def plan_channel(
 
 
 def _new_plan(wallet: Wallet, offer: Offer, capacity: Amount, address: str | None) -> Plan:
+    """A plan, which takes the place of an earlier one under this offer: both have one key, and so one address."""
     keys = wallet.fresh_keys()
-    index = keys.next_index("channel")
-    if address is None:
+    payer_key = keys.payer_key(offer.payee_key).public_key
+    earlier = next((plan for plan in wallet.plans if plan.payer_key == payer_key), None)
+    fresh = address is None and (earlier is None or earlier.address is not None)
+    if address is not None:
+        script = address_to_script(address, wallet.network)
+    elif earlier is None or fresh:
         script = keys.script("receive", keys.next_index("receive"))
     else:
-        script = address_to_script(address, wallet.network)
+        script = earlier.payer_script
     enforce(capacity_rules(offer, capacity, script))
-    plan = Plan(offer, capacity, index, keys.channel_key(index).public_key, script, address)
-    keys.allocate(*(["channel", "receive"] if address is None else ["channel"]))
+    restored = earlier is not None and earlier.restored
+    plan = Plan(offer, capacity, None, payer_key, script, address, restored)
+    if fresh:
+        keys.allocate("receive")
     wallet.plans.save(plan)
     return plan
 

@@ -13,7 +13,7 @@ from mpchan.channel import payer
 from mpchan.channel.rules import Check, Rule, explain
 from mpchan.errors import MpchanError, StorageError
 from mpchan.party.common import Result
-from mpchan.party.fsck_rules import RESIGNED, Lines, record_rules
+from mpchan.party.fsck_rules import RESIGNED, Lines, index_rules, record_rules
 from mpchan.values import frozen, replace
 from mpchan.wallet.payer_record import PayerRecord
 from mpchan.wallet.records import body_of, record_of
@@ -80,7 +80,7 @@ def fsck(wallet: Wallet, prefix: str | None = None, *, repair: bool = False) -> 
         subjects = [
             Subject("keys", "keys.toml", (keys_rule,)),
             *_offers(wallet),
-            *_plans(wallet),
+            *_plans(wallet, has_keys),
             *_sent(wallet),
         ]
     else:
@@ -112,15 +112,17 @@ def _offers(wallet: Wallet) -> Iterator[Subject]:
     for offer_id in wallet.offer_ids():
         rules = [_of("offer", lambda offer_id=offer_id: wallet.load_offer(offer_id))]  # type: ignore[misc]
         if rules[0].ok:
-            rules.append(_index_rule(wallet, wallet.load_offer(offer_id).key_index))
+            rules += index_rules(wallet.load_offer(offer_id).key_index, wallet.keys)
         yield Subject("offer", offer_id, tuple(rules))
 
 
-def _plans(wallet: Wallet) -> Iterator[Subject]:
+def _plans(wallet: Wallet, has_keys: bool) -> Iterator[Subject]:
     for path in wallet.plans.files():
         rules = [_of("plan", lambda path=path: wallet.plans.load(path))]  # type: ignore[misc]
-        if rules[0].ok:
-            rules.append(_index_rule(wallet, wallet.plans.load(path).key_index))
+        if rules[0].ok and has_keys:
+            plan = wallet.plans.load(path)
+            rules += index_rules(plan.key_index, wallet.keys)
+            rules.append(_of("wrong-keys", lambda plan=plan: wallet.plan_key_of(plan)))  # type: ignore[misc]
         yield Subject("plan", path.stem, tuple(rules))
 
 
@@ -129,32 +131,26 @@ def _sent(wallet: Wallet) -> Iterator[Subject]:
         yield Subject("sent", txid, (_of("sent", lambda txid=txid: wallet.sent.find(txid)),))  # type: ignore[misc]
 
 
-def _index_rule(wallet: Wallet, index: int) -> Rule:
-    following = wallet.keys.next_index("channel")
-    text = "index of the channel key"
-    return Rule("key-index", index < following, text, f"below {following}", index, error=StorageError)
-
-
 def _key_rules(wallet: Wallet) -> Iterator[Rule]:
     """No two channels or offers of this wallet have one key.
 
-    A plan, and every channel that was opened with the funding of another wallet under it, are one opening: the payee
-    signs for one of them.
+    A plan, and all channels of a payer under one offer whose keys are the same, are one opening: the payee signs for
+    one of them.
     """
-    owners: dict[int, tuple[str, str]] = {}
+    owners: dict[bytes, tuple[str, str]] = {}
     served: set[str] = set()
     offers = [wallet.load_offer(offer_id) for offer_id in wallet.offer_ids() if _readable(wallet, offer_id)]
-    claims = [(own.key_index, "offer", own.offer.offer_id) for own in offers]
-    claims += [(plan.key_index, "plan", plan.offer.offer_id) for plan in wallet.plans]
+    claims = [(own.offer.payee_key, "offer", own.offer.offer_id) for own in offers]
+    claims += [(plan.payer_key, "plan", plan.offer.offer_id) for plan in wallet.plans]
     records = list(wallet.channels())
-    claims += [(record.key_index, _opening(record), record.terms.offer.offer_id) for record in records]
-    for index, kind, offer_id in claims:
-        first = owners.setdefault(index, (kind, offer_id))
+    claims += [(record.own_key, _opening(record), record.terms.offer.offer_id) for record in records]
+    for key, kind, offer_id in claims:
+        first = owners.setdefault(key.sec, (kind, offer_id))
         # an offer and the channel that the payee has under it share the key; so do a plan and its channels
         yield Rule(
             "key-twice",
             first == (kind, offer_id) or first == (kind.removesuffix(" channel"), offer_id),
-            f"channel key {index} serves {first[0]} {first[1]} and {kind} {offer_id}",
+            f"channel key {key} serves {first[0]} {first[1]} and {kind} {offer_id}",
             error=StorageError,
         )
     for record in records:
@@ -168,7 +164,8 @@ def _key_rules(wallet: Wallet) -> Iterator[Rule]:
 def _opening(record: Record) -> str:
     if not isinstance(record, PayerRecord):
         return "offer channel"
-    return "plan channel" if record.has_external_funding else f"channel {record.terms.channel_id}"
+    together = record.key_index is None or record.has_external_funding
+    return "plan channel" if together else f"channel {record.terms.channel_id}"
 
 
 def _readable(wallet: Wallet, offer_id: str) -> bool:

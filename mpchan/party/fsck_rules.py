@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from mpchan.bitcoin.message import decode_message
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.bitcoin.script import key_to_p2wpkh_script, p2wpkh_script_code
@@ -33,20 +35,20 @@ def record_rules(record: PayerRecord | PayeeRecord, wallet: Wallet) -> Check[Non
         StorageError: ``wrong-keys``.
     """
     keys = wallet.keys
-    yield Rule(
-        "key-index",
-        record.key_index < keys.next_index("channel"),
-        "index of the channel key",
-        f"below {keys.next_index('channel')}",
-        record.key_index,
-        error=StorageError,
-    )
+    yield from index_rules(record.key_index, keys)
     wallet.channel_key_of(record)
     yield Rule("wrong-keys", True, "", error=StorageError)
     if isinstance(record, PayerRecord):
         yield from _payer_rules(record, keys)
     else:
         yield from _payee_rules(record.state)
+
+
+def index_rules(index: int | None, keys: Keys) -> Iterator[Rule]:
+    """A channel key that is counted was handed out; one that follows from the terms is no matter of counting."""
+    if index is not None:
+        following, text = keys.next_index("channel"), "index of the channel key"
+        yield Rule("key-index", index < following, text, f"below {following}", index, error=StorageError)
 
 
 def _payer_rules(record: PayerRecord, keys: Keys) -> Check[None]:

@@ -120,15 +120,14 @@ def _prepare(
 
     keys = wallet.fresh_keys()
     address = asked.address
-    kinds = ["channel", "change"] if address is not None else ["channel", "change", "receive"]
-    index = keys.next_index("channel")
+    kinds = ["change"] if address is not None else ["change", "receive"]
     payer_script = (
         keys.script("receive", keys.next_index("receive"))
         if address is None
         else address_to_script(address, wallet.network)
     )
     enforce(capacity_rules(offer, capacity, payer_script))
-    payer_key = keys.channel_key(index).public_key
+    payer_key = keys.payer_key(offer.payee_key).public_key
     output = funding_output(offer, capacity, payer_key, payer_script)
     change_script = keys.script("change", keys.next_index("change"))
     held = holdings(wallet, chain, keys)
@@ -139,7 +138,7 @@ def _prepare(
         raise held.not_enough(error, held.confirmed) from None
     terms = Terms(offer, OutPoint(funding.txid, 0), output.value, payer_key, payer_script, lock_time)
     keys.allocate(*kinds)
-    return PayerRecord(index, payer.Opening(terms, funding, spent), asked)
+    return PayerRecord(None, payer.Opening(terms, funding, spent), asked)
 
 
 def _funding_rate(chain: Chain, limits: PayerLimits, given: FeeRate | None) -> tuple[FeeRate, list[str]]:

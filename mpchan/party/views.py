@@ -126,20 +126,18 @@ def list_channels(wallet: Wallet, chain: Chain, damaged: Callable[[str, MpchanEr
     from mpchan.party.briefs import Briefs
 
     briefs = Briefs(wallet.network.name, chain)
-    views: list[tuple[int, Result]] = []
-    for name in wallet.channel_names():
+    views: list[Result] = []
+    for name in wallet.channels_oldest_first():
         try:
-            body = wallet.channel_body(name)
-            view = briefs.view(name, body)
-            if view is not None:
-                views.append((body["key_index"], view))
-                continue
-            record = wallet.load_channel(name)
+            view = briefs.view(name, wallet.channel_body(name))
+            if view is None:
+                record = wallet.load_channel(name)
+                view = short_view(record, facts_if_any(chain, record.terms))
         except StorageError as error:
             damaged(name, error)
         else:
-            views.append((record.key_index, short_view(record, facts_if_any(chain, record.terms))))
-    return {"channels": [view for _, view in sorted(views, key=lambda each: each[0])]}
+            views.append(view)
+    return {"channels": views}
 
 
 def fresh_address(wallet: Wallet) -> Result:

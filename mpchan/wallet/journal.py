@@ -233,7 +233,7 @@ def _place(file: BinaryIO, after: Position) -> Position:
 def _continues(file: BinaryIO) -> Position | None:
     """Behind which line a file goes on whose first line says so; None for any other."""
     raw = file.readline(MAX_FILE_BYTES)
-    if not raw.startswith(_CONTINUES, _LINE_START) or raw[-1:] != b"\n":
+    if not continues_another(raw) or raw[-1:] != b"\n":
         return None
     try:
         line = json.loads(raw[_LINE_START : -len(_TAIL)])
@@ -243,6 +243,11 @@ def _continues(file: BinaryIO) -> Position | None:
     if type(sequence) is not int or sequence < 2 or not isinstance(before, str):
         return None
     return Position(sequence - 1, before, 0, 0)
+
+
+def continues_another(line: bytes) -> bool:
+    """Whether a journal's first line says that the file goes on where another one ends."""
+    return line.startswith(_CONTINUES, _LINE_START)
 
 
 def continues(path: Path) -> Position | None:

@@ -1,7 +1,7 @@
 """The wallet's keys: derived from the seed in ``keys.toml``, which also counts how many of each kind are in use.
 
-Coins stand on the BIP-0084 paths, channel keys on ``m/7420'/coin'/0'/i'``. An index is on disk before
-its key is first used, so no crash ever hands out one key twice.
+Coins stand on the BIP-0084 paths, channel keys where ``channel.key_paths`` says. An index is on disk before its key is
+first used, so no crash ever hands out one key twice; keys that follow from what both parties know need none.
 
 Where the file is encrypted, the public key of the BIP-0084 account makes addresses and finds coins. The passphrase is
 asked for when the first key is needed to sign, and not again in this process. Python cannot wipe memory: secrets stay
@@ -21,8 +21,9 @@ from mpchan.bitcoin.hd import ExtendedKey, ExtendedPublicKey
 from mpchan.bitcoin.network import Network
 from mpchan.bitcoin.script import key_to_p2wpkh_script, p2wpkh_script_code
 from mpchan.bitcoin.sighash import SIGHASH_ALL, segwit_v0_sighash
-from mpchan.bitcoin.signature import PrivateKey
+from mpchan.bitcoin.signature import PrivateKey, PublicKey
 from mpchan.bitcoin.tx import Transaction, TxOut
+from mpchan.channel.key_paths import counted_path, payee_path, payer_path
 from mpchan.channel.signing import ChannelKey
 from mpchan.errors import ParseError, StorageError
 from mpchan.wallet.keys_file import (
@@ -38,10 +39,10 @@ from mpchan.wallet.keys_file import (
 from mpchan.wallet.storage import discard_leftovers, read_text, write_durably
 
 if TYPE_CHECKING:
+    from mpchan.wallet.records import Record
     from mpchan.wallet.sealing import Cost
 
 ENTROPY_BYTES = 16
-_PURPOSE_CHANNEL = 7420
 _HARDENED = 1 << 31
 RESTORE_STEP = 1_000
 """The channel keys of a restored wallet begin at a multiple of this."""
@@ -84,7 +85,7 @@ class Keys:
         self._public_branches: dict[str, ExtendedPublicKey] = {}
         self._scripts: dict[bytes, tuple[str, int]] = {}
         self._scanned = {"receive": 0, "change": 0}
-        self._channel_keys: dict[int, ChannelKey] = {}
+        self._channel_keys: dict[tuple[int, ...], ChannelKey] = {}
 
     def __repr__(self) -> str:
         return f"Keys({str(self._path)!r})"
@@ -294,12 +295,27 @@ class Keys:
     # keys -----------------------------------------------------------------------------------------
 
     def channel_key(self, index: int) -> ChannelKey:
-        """The channel key ``m/7420'/coin'/0'/index'``."""
-        if index not in self._channel_keys:
-            path = (_PURPOSE_CHANNEL, self._network.coin_type, 0, index)
-            private_key = self._root().derive([step + _HARDENED for step in path]).private_key
-            self._channel_keys[index] = ChannelKey(private_key)
-        return self._channel_keys[index]
+        """The channel key number ``index`` of older channels."""
+        return self._channel_key(counted_path(self._network, index))
+
+    def payee_key(self, generation: bytes, name: bytes) -> ChannelKey:
+        """The key of an offer of this wallet; arguments as those of ``key_paths.payee_path``."""
+        return self._channel_key(payee_path(self._network, generation, name))
+
+    def payer_key(self, payee_key: PublicKey) -> ChannelKey:
+        """The key with which this wallet pays in a channel with this key of the payee."""
+        return self._channel_key(payer_path(self._network, payee_key))
+
+    def key_of(self, record: Record) -> ChannelKey:
+        """The key that this wallet has for a channel; whether it fits, ``Wallet.channel_key_of`` says."""
+        if record.key_index is not None:
+            return self.channel_key(record.key_index)
+        return self.payer_key(record.terms.offer.payee_key)
+
+    def _channel_key(self, path: tuple[int, ...]) -> ChannelKey:
+        if path not in self._channel_keys:
+            self._channel_keys[path] = ChannelKey(self._root().derive(path).private_key)
+        return self._channel_keys[path]
 
     def _root(self) -> ExtendedKey:
         if self._master is None:

@@ -58,6 +58,10 @@ class Names:
                 break
         return sorted(found)
 
+    def in_order(self) -> list[str]:
+        """All names, each behind those that were there when it was added."""
+        return self._data().decode("ascii", "replace").split("\n")[:-1]
+
     def _data(self) -> bytes:
         """The whole file; nothing where it is not there or cannot be read: it can always be made again."""
         try:

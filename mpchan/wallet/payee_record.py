@@ -9,7 +9,7 @@ from mpchan.bitcoin.tx import Transaction
 from mpchan.channel import payee
 from mpchan.channel.facts import Facts, Status
 from mpchan.channel.terms import Terms
-from mpchan.units import MAX_LOCK_TIME, Amount, checked_int, checked_key_index
+from mpchan.units import MAX_LOCK_TIME, Amount, checked_int, key_index_or_none
 from mpchan.values import frozen
 
 
@@ -18,10 +18,10 @@ class PayeeRecord:
     """A channel in which this wallet is paid.
 
     Attributes:
-        key_index: of the channel key.
+        key_index: of the channel key; None where that follows from the terms (``channel.key_paths``).
     """
 
-    key_index: int
+    key_index: int | None
     state: payee.PayeeState
     role = "payee"
 
@@ -79,7 +79,7 @@ class PayeeRecord:
     @classmethod
     def from_fields(cls, terms: Terms, body: dict[str, Any]) -> PayeeRecord:
         """Read ``fields`` back; KeyError, TypeError, ValueError or ParseError where they make no state."""
-        return cls(checked_key_index(body["key_index"]), _state(terms, body))
+        return cls(key_index_or_none(body["key_index"]), _state(terms, body))
 
 
 def _fields(state: payee.PayeeState) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from mpchan.channel import payer
 from mpchan.channel.facts import Facts, Status
 from mpchan.channel.scheme import scheme_of
 from mpchan.channel.terms import Terms
-from mpchan.units import MAX_LOCK_TIME, Amount, FeeRate, checked_int, checked_key_index
+from mpchan.units import MAX_LOCK_TIME, Amount, FeeRate, checked_int, key_index_or_none
 from mpchan.values import frozen
 
 
@@ -29,12 +29,12 @@ class PayerRecord:
     """A channel in which this wallet pays.
 
     Attributes:
-        key_index: of the channel key.
+        key_index: of the channel key; None where that follows from the terms (``channel.key_paths``).
         asked: by the command that opened it, so that the same command again is told from another one.
         restored: whether it comes from a backup, so that the lost wallet may have signed more than this one knows of.
     """
 
-    key_index: int
+    key_index: int | None
     state: payer.PayerState
     asked: Asked = Asked()
     restored: bool = False
@@ -124,7 +124,7 @@ class PayerRecord:
         rate = asked["funding_fee_rate_sat_per_kvb"]
         opened = Asked(asked["refund_delay"], None if rate is None else FeeRate(rate), asked["address"])
         restored = "restored" in body and _flag(body, "restored")
-        return cls(checked_key_index(body["key_index"]), _state(terms, body), opened, restored)
+        return cls(key_index_or_none(body["key_index"]), _state(terms, body), opened, restored)
 
 
 def _fields(state: payer.PayerState) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 Before that wallet has made its transaction there is no funding outpoint, so no channel. A plan keeps what its address
 is made of. It reserves nothing and binds nobody; a plan that is never funded does no harm. Its file is named by the
-witness program of the channel's output, in which this wallet's own fresh key stands: no two plans ever share it.
+witness program of the channel's output. This wallet's key in there follows from the offer's, so a later plan under one
+offer takes the place of the one before, whose address is the same.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from mpchan.bitcoin.script import is_p2wsh
 from mpchan.bitcoin.signature import PublicKey
@@ -17,12 +19,15 @@ from mpchan.bitcoin.tx import TxOut
 from mpchan.channel.offer import Offer
 from mpchan.channel.terms import funding_output
 from mpchan.errors import ParseError, StorageError
-from mpchan.units import Amount, checked_key_index
+from mpchan.units import Amount, key_index_or_none
 from mpchan.values import frozen
 from mpchan.wallet.records import canonical, checksum
 from mpchan.wallet.storage import make_directory, read_text, storage_error, write_durably
 
-PLAN_SCHEMA = 1
+PLAN_SCHEMA = 2
+"""Of a plan without a key index; it is 1 of one that has an index, as older plans have."""
+
+_COUNTED_SCHEMA = 1
 
 
 @frozen
@@ -30,7 +35,7 @@ class Plan:
     """A channel that lacks nothing but its funding.
 
     Attributes:
-        key_index: of the channel key.
+        key_index: of the channel key; None where that follows from the offer (``channel.key_paths``).
         payer_script: scriptPubKey that gets the payer's share.
         address: where that goes, if it is not this wallet's; None for one of its own.
         restored: whether it comes from a backup, so that the lost wallet may have opened its channel since.
@@ -38,7 +43,7 @@ class Plan:
 
     offer: Offer
     capacity: Amount
-    key_index: int
+    key_index: int | None
     payer_key: PublicKey
     payer_script: bytes
     address: str | None
@@ -78,7 +83,8 @@ class Plans:
         }
         text = canonical(body)
         make_directory(self._directory)
-        envelope = f'{{"schema": {PLAN_SCHEMA}, "checksum": "{checksum(text)}", "plan": {text}}}\n'
+        schema = _schema_of(body)
+        envelope = f'{{"schema": {schema}, "checksum": "{checksum(text)}", "plan": {text}}}\n'
         write_durably(self._path(plan.name), envelope.encode())
 
     def find(self, script_pubkey: bytes) -> Plan | None:
@@ -120,12 +126,12 @@ class Plans:
         try:
             envelope = json.loads(read_text(path))
             body = envelope["plan"]
-            if envelope["schema"] != PLAN_SCHEMA or envelope["checksum"] != checksum(canonical(body)):
+            if envelope["schema"] != _schema_of(body) or envelope["checksum"] != checksum(canonical(body)):
                 raise ValueError("checksum or schema does not fit")
             plan = Plan(
                 Offer.from_dict(body["offer"]),
                 Amount(body["capacity_sat"]),
-                checked_key_index(body["key_index"]),
+                key_index_or_none(body["key_index"]),
                 PublicKey.from_hex(body["payer_pubkey"]),
                 bytes.fromhex(body["payer_script"]),
                 _text(body["address"]),
@@ -136,6 +142,10 @@ class Plans:
         except (ParseError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise StorageError("plan-damaged", f"{path}: {error!s:.200}") from None
         return plan
+
+
+def _schema_of(body: dict[str, Any]) -> int:
+    return PLAN_SCHEMA if body["key_index"] is None else _COUNTED_SCHEMA
 
 
 def _name(script_pubkey: bytes) -> str:

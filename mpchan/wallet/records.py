@@ -1,10 +1,11 @@
 """A channel's state as a JSON text, with a schema number and a checksum.
 
-    {"schema": 1, "checksum": "<sha256 of the rest, canonical>", "channel": {…}, "journal": {…}}
+    {"schema": 2, "checksum": "<sha256 of the rest, canonical>", "channel": {…}, "journal": {…}}
 
 ``channel`` is the state after the line of the channel's journal at which ``journal`` points: what the journal holds
 behind it is yet to be folded in. The canonical form is JSON with sorted keys and no spaces. Transactions stand as raw
-hex, amounts as integer satoshi, keys and scripts as hex.
+hex, amounts as integer satoshi, keys and scripts as hex. The schema is 1 where the channel's key has an index, as those
+of older channels have, and 2 where ``key_index`` is null: an older program, which would look for one, then says so.
 """
 
 from __future__ import annotations
@@ -26,14 +27,13 @@ if TYPE_CHECKING:
 
     Record = Union[PayerRecord, PayeeRecord]
 
-SCHEMA = 1
+SCHEMA = 2
+"""The newest that is read."""
 
-_HEAD, _CHANNEL, _JOURNAL, _TAIL = (
-    f'{{"schema": {SCHEMA}, "checksum": "',
-    '", "channel": ',
-    ', "journal": ',
-    "}\n",
-)
+_COUNTED_SCHEMA = 1
+_HEADS = {schema: f'{{"schema": {schema}, "checksum": "' for schema in (_COUNTED_SCHEMA, SCHEMA)}
+_HEAD_LENGTH = len(_HEADS[SCHEMA])
+_CHANNEL, _JOURNAL, _TAIL = '", "channel": ', ', "journal": ', "}\n"
 
 
 def body_of(record: Record) -> Body:
@@ -73,7 +73,11 @@ def dump(body: Body, position: Position) -> str:
     }
     channel, place = canonical(body), canonical(journal)
     total = checksum(_covered(channel, place))
-    return f"{_HEAD}{total}{_CHANNEL}{channel}{_JOURNAL}{place}{_TAIL}"
+    return f"{_HEADS[_schema_of(body)]}{total}{_CHANNEL}{channel}{_JOURNAL}{place}{_TAIL}"
+
+
+def _schema_of(body: Body) -> int:
+    return SCHEMA if body.get("key_index") is None else _COUNTED_SCHEMA
 
 
 def load(text: str) -> tuple[Body, Position]:
@@ -84,7 +88,7 @@ def load(text: str) -> tuple[Body, Position]:
     """
     quick = _as_dumped(text)
     if quick is not None:
-        body, journal = quick
+        schema, body, journal = quick
     else:
         try:
             envelope = json.loads(text)
@@ -96,31 +100,32 @@ def load(text: str) -> tuple[Body, Position]:
                 "channel-schema", f"written by a newer mpchan (schema {schema}, this one reads {SCHEMA})"
             )
         total = checksum(_covered(canonical(body), canonical(journal)))
-        if schema != SCHEMA or envelope.get("checksum") != total:
+        if envelope.get("checksum") != total:
             raise ParseError("channel-damaged", "checksum does not fit")
     try:
-        if not isinstance(body, dict):
-            raise TypeError("no channel")
+        if not isinstance(body, dict) or type(schema) is not int or schema != _schema_of(body):
+            raise TypeError("no channel of this schema")
         position = _position(journal)
     except (KeyError, TypeError, ValueError) as error:
         raise ParseError("channel-damaged", f"not a channel file: {error!s:.200}") from None
     return body, position
 
 
-def _as_dumped(text: str) -> tuple[Any, Any] | None:
-    """What stands in a text that ``dump`` has made, where the checksum fits its parts as they are; else None."""
-    start = len(_HEAD) + 64 + len(_CHANNEL)
+def _as_dumped(text: str) -> tuple[int, Any, Any] | None:
+    """Schema and parts of a text that ``dump`` has made, where the checksum fits the parts as they are; else None."""
+    schema = next((schema for schema, head in _HEADS.items() if text.startswith(head)), None)
+    start = _HEAD_LENGTH + 64 + len(_CHANNEL)
     middle = text.rfind(_JOURNAL)
-    if not text.startswith(_HEAD) or not text.startswith(_CHANNEL, len(_HEAD) + 64) or middle < start:
+    if schema is None or not text.startswith(_CHANNEL, _HEAD_LENGTH + 64) or middle < start:
         return None
     channel, journal = text[start:middle], text[middle + len(_JOURNAL) : -len(_TAIL)]
     if (
         text[-len(_TAIL) :] != _TAIL
-        or checksum(_covered(channel, journal)) != text[len(_HEAD) : len(_HEAD) + 64]
+        or checksum(_covered(channel, journal)) != text[_HEAD_LENGTH : _HEAD_LENGTH + 64]
     ):
         return None
     try:
-        return json.loads(channel), json.loads(journal)
+        return schema, json.loads(channel), json.loads(journal)
     except (ValueError, RecursionError):
         return None
 

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpchan.bitcoin.network import Network
 from mpchan.channel.offer import Offer
+from mpchan.channel.signing import ChannelKey
 from mpchan.errors import MpchanError, NotPossible, ParseError, StorageError, UsageError
 from mpchan.units import OutPoint, Txid, checked_key_index
 from mpchan.values import frozen
@@ -47,7 +48,7 @@ from mpchan.wallet.storage import (
 if TYPE_CHECKING:
     from mpchan.bitcoin.signature import PublicKey
     from mpchan.channel.signing import ChannelKey
-    from mpchan.wallet.plans import Plans
+    from mpchan.wallet.plans import Plan, Plans
     from mpchan.wallet.records import Record
     from mpchan.wallet.sent import SentTransactions
 
@@ -219,18 +220,25 @@ class Wallet:
         Raises:
             StorageError: ``wrong-keys``, keys.toml holds those of another wallet; as ``keys`` has it.
         """
-        return self._own_key(record.key_index, record.own_key, f"channel {record.terms.channel_id}")
+        key = self.keys.key_of(record)
+        return self._own_key(key, record.own_key, f"channel {record.terms.channel_id}")
 
     def offer_key_of(self, own: OwnOffer) -> ChannelKey:
         """The key of an offer of this wallet; errors as ``channel_key_of``."""
-        return self._own_key(own.key_index, own.offer.payee_key, f"offer {own.offer.offer_id}")
+        key = self.keys.channel_key(own.key_index)
+        return self._own_key(key, own.offer.payee_key, f"offer {own.offer.offer_id}")
 
-    def _own_key(self, index: int, stated: PublicKey, what: str) -> ChannelKey:
-        key = self.keys.channel_key(index)
+    def plan_key_of(self, plan: Plan) -> ChannelKey:
+        """The key of a plan of this wallet; errors as ``channel_key_of``."""
+        index, payee_key = plan.key_index, plan.offer.payee_key
+        key = self.keys.payer_key(payee_key) if index is None else self.keys.channel_key(index)
+        return self._own_key(key, plan.payer_key, f"plan {plan.name}")
+
+    def _own_key(self, key: ChannelKey, stated: PublicKey, what: str) -> ChannelKey:
         if key.public_key != stated:
             raise StorageError(
                 "wrong-keys",
-                f"{self.directory / 'keys.toml'}: these are not the keys of {what}, number {index} of them is "
+                f"{self.directory / 'keys.toml'}: these are not the keys of {what}, its key would be "
                 f"{key.public_key}, not {stated}",
                 hint="put this wallet's own keys.toml back; nothing was signed",
             )
@@ -262,6 +270,12 @@ class Wallet:
     def channel_names(self) -> list[str]:
         """The names of all channels, sorted."""
         return self.channel_files.names()
+
+    def channels_oldest_first(self) -> list[str]:
+        """The names of all channels, in the order in which they began."""
+        from mpchan.wallet.ages import oldest_first
+
+        return oldest_first(self.channel_files)
 
     def _files(self, folder: str, suffix: str) -> list[Path]:
         """The files of a folder, sorted; none where it is missing."""

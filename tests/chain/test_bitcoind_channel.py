@@ -331,11 +331,11 @@ def test_bitcoin_core_makes_the_same_transactions_of_our_messages(
     request = pair.request(**terms)
     name = f"{request['funding_txid']}-{request['funding_vout']}"
     agreed = pair.payer_record(name).terms
-    payer_key = pair.payer.keys.channel_key(pair.payer_record(name).key_index)
+    payer_key = pair.payer.channel_key_of(pair.payer_record(name))
     signed = pair.sign_refund(request["hex"])
     pair.fund(signed)
     pair.chain.mine(1)
-    payee_key = pair.payee.keys.channel_key(pair.payee_record(name).key_index)
+    payee_key = pair.payee.channel_key_of(pair.payee_record(name))
     scheme = scheme_of(agreed)
 
     own_refund = signed_message(agreed, scheme.refund(), agreed.payer_key, payer_key.sign_refund(agreed))

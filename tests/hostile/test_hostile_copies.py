@@ -322,9 +322,7 @@ def test_61_a_restored_payer_whose_funding_left_since(desk: Desk, phase: str) ->
         name = f"{request['funding_txid']}-0"
         record = pair.payer_record(name)
         assert isinstance(record.state, payer.Opening)
-        secured = payer.secure(
-            record.state, read_psbt(reply.encode()), pair.payer.keys.channel_key(record.key_index)
-        )
+        secured = payer.secure(record.state, read_psbt(reply.encode()), pair.payer.channel_key_of(record))
         pair.payer.save_channel(replace(record, state=secured), "secured")
     backup = kept(desk, desk.payer)
     pair.fund(reply)
@@ -374,7 +372,7 @@ def test_61_a_restored_opening_that_was_given_up_keeps_its_refund(desk: Desk) ->
     reply = pair.sign_refund(request["hex"])
     record = pair.payer_record(name)
     assert isinstance(record.state, payer.Opening)
-    key = pair.payer.keys.channel_key(record.key_index)
+    key = pair.payer.channel_key_of(record)
     secured = payer.secure(record.state, read_psbt(reply.encode()), key)
     pair.payer.save_channel(replace(record, state=secured), "secured")
     wallet = restored(desk, kept(desk, desk.payer))

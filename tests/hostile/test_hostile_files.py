@@ -9,6 +9,7 @@ import base64
 import contextlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import threading
@@ -342,7 +343,7 @@ def rewritten(path: Path, change: Callable[[dict], object]) -> None:  # type: ig
 
 CHANNELS: dict[str, tuple[Callable[[Path], object], str]] = {
     "57 a newer schema": (
-        lambda path: path.write_text(path.read_text().replace('"schema": 1', '"schema": 2')),
+        lambda path: path.write_text(re.sub('"schema": [12]', '"schema": 3', path.read_text())),
         "channel-schema",
     ),
     "57 one digit changed": (

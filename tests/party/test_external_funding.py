@@ -52,10 +52,14 @@ def test_the_same_plan_again(pair: External) -> None:
     assert pair.files() == before
 
 
-def test_another_amount_is_another_plan_with_a_key_of_its_own(pair: External) -> None:
+def test_another_amount_takes_the_place_of_the_first(pair: External) -> None:
+    """The payer's key follows from the offer's: the address is the same, and what it is to be paid is another sum."""
     first, second = pair.plan(), pair.plan(CAPACITY + 1)
-    assert first["payer_pubkey"] != second["payer_pubkey"]
-    assert first["payer_address"] != second["payer_address"]
+    assert (first["amount_sat"], second["amount_sat"]) == (CAPACITY + 338, CAPACITY + 339)
+    for key in ("address", "payer_pubkey", "payer_address"):
+        assert first[key] == second[key]
+    assert len(pair.payer.plans.files()) == 1
+    assert pair.payer.keys.next_index("receive") == 1
     assert pair.plan() == first
 
 
@@ -72,9 +76,9 @@ def test_the_key_is_on_disk_before_the_address_is_told(
         with pytest.raises(KeyboardInterrupt):
             pair.plan()
     pair.restart()
-    assert pair.payer.keys.next_index("channel") == 1
+    assert pair.payer.keys.next_index("receive") == 1
     pair.plan()
-    assert pair.payer.keys.next_index("channel") == 2
+    assert pair.payer.keys.next_index("receive") == 2
 
 
 def test_a_payout_elsewhere(pair: External) -> None:

@@ -315,7 +315,7 @@ def _with_signature_of(message: str, other: str) -> str:
 def signed(twins: Twins, number: int, paid: int) -> str:
     """Any update, signed by the payer without fault."""
     record = twins.plain_payer.load_channel(twins.name)
-    terms, key, amount = record.terms, twins.plain_payer.keys.channel_key(record.key_index), Amount(paid)
+    terms, key, amount = record.terms, twins.plain_payer.channel_key_of(record), Amount(paid)
     signature = key.sign_update(terms, number, amount)
     update = scheme_of(terms).update(number, amount)
     return signed_message(terms, update, terms.payer_key, signature).to_hex()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -393,7 +394,7 @@ def test_a_bad_file_stops_no_other_channel(pair: Pair, harm: str) -> None:
     if harm == "damaged":
         path.write_text(text.replace("2000", "3000"))
     elif harm == "newer":
-        path.write_text(text.replace('"schema": 1', '"schema": 2'))
+        path.write_text(re.sub('"schema": [12]', '"schema": 3', text))
     else:
         path.unlink()
         if harm == "directory":

@@ -185,7 +185,7 @@ def trusting() -> Iterator[Callable[[], None]]:
 
 
 def _any_key(wallet: Wallet, record: Any) -> ChannelKey:
-    return wallet.keys.channel_key(record.key_index)
+    return wallet.keys.key_of(record)
 
 
 @pytest.mark.parametrize("kind", ["update", "settlement"])

@@ -122,7 +122,7 @@ def refused(text: str) -> ParseError:
 
 @pytest.mark.parametrize("schema", [SCHEMA + 1, 99, 10**30])
 def test_a_newer_schema_is_named(schema: int) -> None:
-    text = dump(RECORDS["paid"]).replace(f'"schema": {SCHEMA}', f'"schema": {schema}')
+    text = dump(RECORDS["paid"]).replace('"schema": 1', f'"schema": {schema}')
     error = refused(text)
     assert error.slug == "channel-schema"
     assert str(schema) in error.message
@@ -130,7 +130,22 @@ def test_a_newer_schema_is_named(schema: int) -> None:
     assert refused(json.dumps({"schema": schema, "channel": None})).slug == "channel-schema"
 
 
-@pytest.mark.parametrize("schema", [0, -1, 1.5, "1", None])
+@pytest.mark.parametrize("name", RECORDS)
+def test_the_schema_says_whether_the_key_has_an_index(name: str) -> None:
+    """An older program reads what it can go on with, and says of all else that it is too new for it."""
+    counted, derived = dump(RECORDS[name]), dump(replace(RECORDS[name], key_index=None))
+    assert counted.startswith('{"schema": 1, ')
+    assert derived.startswith('{"schema": 2, ')
+    assert load(derived) == replace(RECORDS[name], key_index=None)
+    assert dump(load(derived)) == derived
+    spaced = json.dumps(json.loads(derived), indent=1)  # not as it was written, but the same
+    assert load(spaced) == load(derived)
+    for text, schema in ((counted, 2), (derived, 1)):
+        assert refused(f'{{"schema": {schema}{text[len(counted.split(",")[0]) :]}').slug == "channel-damaged"
+        assert refused(json.dumps({**json.loads(text), "schema": schema})).slug == "channel-damaged"
+
+
+@pytest.mark.parametrize("schema", [0, -1, 1.5, "1", None, True])
 def test_an_unknown_schema_is_damage(schema: object) -> None:
     envelope = {**json.loads(dump(RECORDS["paid"])), "schema": schema}
     assert refused(json.dumps(envelope)).slug == "channel-damaged"
