@@ -7,7 +7,7 @@ from enum import Enum
 from mpchan.bitcoin.tx import Transaction, TxOut
 from mpchan.channel.rules import Check, Rule
 from mpchan.errors import ChainError
-from mpchan.units import ChainTip, LockTime, Txid
+from mpchan.units import Amount, ChainTip, LockTime, Txid
 from mpchan.values import frozen
 
 
@@ -45,6 +45,14 @@ class Facts:
     spend_confirmations: int = 0
     mature: bool = True
     spending: Transaction | None = None
+
+    def paid_to(self, script_pubkey: bytes) -> Amount | None:
+        """What the spend pays to a script; None where there is none, or the backend cannot show it."""
+        if self.spending is None:
+            return None
+        return Amount(
+            sum(out.value.sat for out in self.spending.outputs if out.script_pubkey == script_pubkey)
+        )
 
 
 def spend_status(facts: Facts, refund_txid: Txid) -> Status | None:

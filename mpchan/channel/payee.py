@@ -397,7 +397,7 @@ def close(state: PayeeState, facts: Facts, *, contest: bool = False) -> tuple[Cl
     """What the payee sends to the chain: a settlement that it holds, else its best update.
 
     Args:
-        contest: also while the refund waits in the mempool, of which a miner may know nothing yet.
+        contest: also while another spend waits in the mempool, of which a miner may know nothing yet.
 
     Raises:
         NotPossible: ``nothing-to-collect``, ``channel-…`` where another transaction spends the funding.
@@ -417,12 +417,13 @@ def close(state: PayeeState, facts: Facts, *, contest: bool = False) -> tuple[Cl
         )
     ours = {held.transaction.txid for held in (settlement, active.best) if held is not None}
     now = status(state, facts)
-    against_refund = contest and now is Status.REFUNDING
-    if facts.spent_by is not None and facts.spent_by not in ours and not against_refund:
+    foreign = facts.spent_by is not None and facts.spent_by not in ours
+    contests = contest and foreign and not facts.spend_confirmations
+    if foreign and not contests:
         raise NotPossible(
             f"channel-{now.value}", f"the funding is spent by {facts.spent_by}, the channel is {now.value}"
         )
-    if isinstance(closing, Update) and (facts.spent_by is None or against_refund):
+    if isinstance(closing, Update) and (facts.spent_by is None or contests):
         _require_final(closing, facts.tip)
     if active.best is not None and facts.spent_by == active.best.transaction.txid:
         closing = active.best  # it is out already: a settlement would only conflict

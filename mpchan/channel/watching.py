@@ -40,7 +40,7 @@ class Decision:
     Attributes:
         why: in words, for people.
         alarm: why a person is needed; None where nobody is.
-        contest: the deed goes against a refund that waits in the mempool.
+        contest: the deed goes against another spend that waits in the mempool.
         over: the channel has ended for good; nothing needs to be asked about it any more.
     """
 

@@ -87,7 +87,7 @@ def _nothing_held(active: Active, facts: Facts) -> Decision:
     if facts.funding is not None and facts.funding != terms.funding_txout:
         return Decision(Deed.NOTHING, "the chain holds another output than the channel's; nothing was paid")
     if facts.spent_by is not None:
-        return _foreign(facts)
+        return _foreign([], terms, facts)
     late = scheme_of(terms).deadline.reached(facts.tip)
     if facts.funding is None:
         why = "the funding was not seen"
@@ -124,7 +124,7 @@ def _spent(state: Active | Closing, held: list[Settlement | Update], facts: Fact
         )
         over = is_forgotten(facts)
         return Decision(Deed.NOTHING, "refunded", None if over else alarm, over=over)
-    return _foreign(facts)
+    return _foreign(held, terms, facts)
 
 
 def _overdue(terms: Terms, facts: Facts) -> NotPossible | None:
@@ -155,15 +155,21 @@ def _deed(close: Settlement | Update, tip: ChainTip) -> Deed:
     return Deed.UPDATE if _lock_time(close).is_final(tip) else Deed.NOTHING
 
 
-def _foreign(facts: Facts) -> Decision:
-    """Only this wallet's key makes any spend but the refund possible: somebody else has it, or an old copy ran."""
+def _foreign(held: list[Settlement | Update], terms: Terms, facts: Facts) -> Decision:
+    """Only this wallet's key makes any spend but the refund possible: somebody else has it, or an old copy ran.
+
+    Until a block holds it, what is held goes out against it where that pays more.
+    """
     alarm = NotPossible(
         "foreign-spend",
         f"transaction {facts.spent_by}, which this wallet does not know, spends the funding",
         hint="does another copy of this wallet run, or is it restored from a backup?",
     )
-    over = is_forgotten(facts)
-    return Decision(Deed.NOTHING, "spent by an unknown transaction", None if over else alarm, over=over)
+    over, why = is_forgotten(facts), "spent by an unknown transaction"
+    received = facts.paid_to(terms.offer.payee_script)
+    if held and received is not None and received < held[0].paid and not facts.spend_confirmations:
+        return Decision(_deed(held[0], facts.tip), why, alarm, contest=True)
+    return Decision(Deed.NOTHING, why, None if over else alarm, over=over)
 
 
 def _funding_gone(active: Active, paid: Amount) -> Decision:

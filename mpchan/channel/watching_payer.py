@@ -30,7 +30,6 @@ from mpchan.channel.watching import (
     is_forgotten,
 )
 from mpchan.errors import NotPossible
-from mpchan.units import Amount
 
 
 def payer_deadlines(state: PayerState) -> tuple[Deadline, ...]:
@@ -110,7 +109,7 @@ def _spent(state: Funded | Settling | Refunding, facts: Facts) -> Decision:
         return Decision(Deed.NOTHING, "the refund waits for a block")
     if now is Status.REFUNDED:
         return Decision(Deed.NOTHING, "refunded", over=is_buried(facts))
-    received = _to_payee(state, facts)
+    received = facts.paid_to(terms_of(state).offer.payee_script)
     if received is not None and received > paid_total(state):
         alarm = NotPossible(
             "unknown-close",
@@ -123,18 +122,6 @@ def _spent(state: Funded | Settling | Refunding, facts: Facts) -> Decision:
     if facts.spend_confirmations:
         return Decision(Deed.NOTHING, f"closed by the payee{share}", over=is_buried(facts))
     return Decision(Deed.NOTHING, f"the payee closes the channel{share}")
-
-
-def _to_payee(state: Funded | Settling | Refunding, facts: Facts) -> Amount | None:
-    """What a close gives to the payee; None where the backend cannot show it."""
-    if facts.spending is None:
-        return None
-    script = terms_of(state).offer.payee_script
-    total = Amount(0)
-    for output in facts.spending.outputs:
-        if output.script_pubkey == script:
-            total += output.value
-    return total
 
 
 def _funding_unseen(state: Funded | Settling | Refunding, facts: Facts, conflict: str | None) -> Decision:

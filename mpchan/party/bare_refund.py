@@ -13,7 +13,7 @@ from mpchan.chain.base import Chain
 from mpchan.channel import payer
 from mpchan.channel.facts import time_left
 from mpchan.errors import NotPossible, ParseError, TooEarly, UsageError
-from mpchan.party.common import Result, tip_for, with_warnings
+from mpchan.party.common import Result, counted_spend, tip_for, with_warnings
 from mpchan.party.payer import refund
 from mpchan.party.sending import hand_over
 from mpchan.units import ChainTip, lock_time_from_int
@@ -51,7 +51,7 @@ def refund_from_file(wallet: Wallet | None, chain: Chain, transaction: Transacti
     if not chain.sends:
         _require_final(transaction, tip)
         return with_warnings(result, [_UNCHECKED])
-    if not _is_there(chain, transaction):
+    if not _is_there(chain, transaction, tip):
         _require_final(transaction, tip)
         hand_over(wallet, chain, transaction)
     return result
@@ -99,7 +99,7 @@ def _known(wallet: Wallet, transaction: Transaction) -> str | None:
     return name
 
 
-def _is_there(chain: Chain, transaction: Transaction) -> bool:
+def _is_there(chain: Chain, transaction: Transaction, tip: ChainTip) -> bool:
     """Whether chain or mempool hold the refund; where not, it can spend the funding that the chain shows."""
     outpoint = transaction.inputs[0].outpoint
     seen = chain.output(outpoint)
@@ -109,14 +109,15 @@ def _is_there(chain: Chain, transaction: Transaction) -> bool:
             f"the chain does not show the funding {outpoint}",
             hint="is this wallet on the refund's own network?",
         )
-    if seen.spend is not None and seen.spend.txid != transaction.txid:
-        now = "closed" if seen.spend.confirmations else "settling"
+    spend = counted_spend(outpoint, seen, tip)
+    if spend is not None and spend.txid != transaction.txid:
+        now = "closed" if spend.confirmations else "settling"
         raise NotPossible(
             f"channel-{now}",
-            f"the funding is spent by {seen.spend.txid}, not by the refund: the payee closed the channel",
+            f"the funding is spent by {spend.txid}, not by the refund: the payee closed the channel",
         )
     check_witness(transaction, 0, [seen.output])
-    return seen.spend is not None
+    return spend is not None
 
 
 def _require_final(transaction: Transaction, tip: ChainTip) -> None:

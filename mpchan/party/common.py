@@ -6,15 +6,16 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mpchan.bitcoin.psbt import Psbt
+from mpchan.bitcoin.spend import may_be_mined
 from mpchan.bitcoin.tx import Transaction
-from mpchan.chain.base import Chain
+from mpchan.chain.base import Chain, OutputStatus, Spend
 from mpchan.channel.facts import Facts, Status, current_rules
 from mpchan.channel.messages import single_input_rules
 from mpchan.channel.offer import blocks_in_unit
 from mpchan.channel.rules import Check, Rule, enforce
 from mpchan.channel.terms import Terms
 from mpchan.errors import ParseError, UsageError
-from mpchan.units import ChainTip, Height, LockTime, MedianTime
+from mpchan.units import ChainTip, Height, LockTime, MedianTime, OutPoint
 from mpchan.wallet.wallet import Wallet, channel_name
 
 if TYPE_CHECKING:
@@ -139,12 +140,25 @@ def gather_facts(chain: Chain, terms: Terms, tip: ChainTip | None = None) -> Fac
     seen = chain.output(terms.outpoint, not_before=earliest_spend(terms))
     if seen is None:
         return Facts(tip)
-    if seen.spend is None:
+    spend = counted_spend(terms.outpoint, seen, tip)
+    if spend is None:
         return Facts(tip, seen.output, seen.confirmations, mature=seen.mature)
-    spend = seen.spend
     return Facts(
         tip, seen.output, seen.confirmations, spend.txid, spend.confirmations, spending=spend.transaction
     )
+
+
+def counted_spend(outpoint: OutPoint, seen: OutputStatus, tip: ChainTip) -> Spend | None:
+    """The spend of an output as far as it counts: in a block, or such that the next block could hold it.
+
+    A spend that only waits, with a witness that the lock does not take or before its lock time, is one server's
+    invention, or the payer's refund shown early: it is as if nothing were shown.
+    """
+    spend = seen.spend
+    if spend is None or spend.confirmations:
+        return spend
+    known = spend.transaction
+    return spend if known is not None and may_be_mined(known, outpoint, seen.output, tip) else None
 
 
 def facts_if_any(chain: Chain, terms: Terms) -> Facts | None:

@@ -13,7 +13,7 @@ from mpchan.chain.base import Chain
 from mpchan.channel.facts import Facts, Status
 from mpchan.channel.terms import Terms
 from mpchan.errors import NotPossible, TooEarly
-from mpchan.party.common import earliest_spend
+from mpchan.party.common import counted_spend, earliest_spend
 from mpchan.units import Amount, Txid
 from mpchan.values import frozen
 
@@ -51,11 +51,16 @@ def is_sent(chain: Chain, terms: Terms) -> bool:
 
 
 def find_conflict(chain: Chain, terms: Terms, funding: Transaction) -> Conflict | None:
-    """What spends a coin of ``funding`` in its stead: what a block holds before what the mempool does."""
+    """What spends a coin of ``funding`` in its stead: what a block holds before what the mempool does.
+
+    What waits in the mempool counts as ``counted_spend`` says.
+    """
     found: Conflict | None = None
     for source in funding.inputs:
         seen = chain.output(source.outpoint, not_before=earliest_spend(terms))
         spend = None if seen is None else seen.spend
+        if seen is not None and spend is not None and not spend.confirmations:
+            spend = counted_spend(source.outpoint, seen, chain.tip())
         if spend is None or spend.txid == funding.txid:
             continue
         outputs = () if spend.transaction is None else spend.transaction.outputs

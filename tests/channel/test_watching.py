@@ -250,6 +250,20 @@ def drawn_facts(data: st.DataObject, unit: str, close: Txid) -> Facts:
 
 
 @UNITS
+def test_a_lower_close_of_another_copy_is_contested_until_a_block_holds_it(unit: str) -> None:
+    """An older copy of the wallet sent less than what is held here; what pays no less is left alone."""
+    terms, state = TERMS[unit], settled(HELD[unit], 5000)
+    for paid, deep, contested in ((4999, 0, True), (5000, 0, False), (5001, 0, False), (4999, 1, False)):
+        theirs = scheme(terms).settlement(Amount(paid)).with_witness(0, (b"theirs",))
+        facts = facts_of(terms, 3 + deep, spent_by=STRANGE, spend_confirmations=deep, spending=theirs)
+        decision = payee_decision(state, facts, POLICY, 0)
+        assert alarm_of(decision) == "foreign-spend"
+        assert (decision.deed, decision.contest) == (
+            (Deed.SETTLEMENT, True) if contested else (Deed.NOTHING, False)
+        )
+
+
+@UNITS
 @given(data=st.data())
 def test_the_payees_deeds_are_possible_and_never_too_early(unit: str, data: st.DataObject) -> None:
     """Whatever is sent, the protocol allows; what is spent by ourselves or buried is left alone."""

@@ -6,7 +6,8 @@ alter a transaction, nor make up a confirmation, nor make one deeper than it is.
 
 What has to be believed: that nothing is left out. A server can hide a transaction, a spend or a coin, hold back what
 it should broadcast, or show as waiting in the mempool what nobody ever sent; all of these look like a network that
-has not seen something yet.
+has not seen something yet. Against the first the other servers are asked about outputs too (``Company``); of the last
+only what a block could hold counts as a spend.
 """
 
 from __future__ import annotations
@@ -16,14 +17,15 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Generic, TypeVar
 
 from mpchan.bitcoin.merkle import is_ambiguous, merkle_root
-from mpchan.bitcoin.tx import Transaction
+from mpchan.bitcoin.spend import may_be_mined
+from mpchan.bitcoin.tx import Transaction, TxOut
 from mpchan.chain.base import COINBASE_MATURITY, Coin, OutputStatus, Spend
 from mpchan.chain.electrum.following import reach
 from mpchan.chain.electrum.headers import HeaderChain
 from mpchan.chain.electrum.questions import Branch, Claim, Questions, UnspentClaim
 from mpchan.chain.steady import moved
 from mpchan.errors import ChainError, ParseError
-from mpchan.units import Amount, OutPoint, Txid
+from mpchan.units import Amount, ChainTip, OutPoint, Txid
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -154,7 +156,7 @@ class View:
             if not self._seen.was_just_sent(outpoint.txid):
                 return None  # its node may still remember it, from a block that was replaced
             own = Claim(outpoint.txid, 0)
-        found = self._spender(outpoint, own, claims)
+        found = self._spender(outpoint, output, own, claims)
         if found is None:
             [confirmations] = self._confirmations([(own, transaction)])
             mature = not _is_coinbase(transaction) or confirmations > COINBASE_MATURITY
@@ -166,18 +168,24 @@ class View:
         return OutputStatus(output, confirmations, Spend(claim.txid, of_spend, spender))
 
     def _spender(
-        self, outpoint: OutPoint, own: Claim, claims: dict[Txid, Claim]
+        self, outpoint: OutPoint, output: TxOut, own: Claim, claims: dict[Txid, Claim]
     ) -> tuple[Claim, Transaction] | None:
-        """The transaction among these that spends an output."""
+        """The transaction among these that spends an output.
+
+        What waits in the mempool is shown on the server's word alone, and its witness too: one that no block could
+        hold is passed over, whatever it hides behind.
+        """
+        tip = ChainTip(self._chain.height, self._chain.median_time())
         known = self._seen.spenders.get(outpoint)
         possible = [claim for claim in claims.values() if claim.height <= 0 or claim.height >= own.height]
-        possible.sort(
-            key=lambda claim: claim.txid != known
-        )  # the one that did when it was last looked up comes first
+        # what a block holds comes first, and the one that spent it when it was last looked up
+        possible.sort(key=lambda claim: (claim.height <= 0, claim.txid != known))
         for start in range(0, len(possible), _TRANSACTIONS_AT_ONCE):
             part = possible[start : start + _TRANSACTIONS_AT_ONCE]
             for claim, transaction in zip(part, self._transactions(part), strict=True):
                 if any(txin.outpoint == outpoint for txin in transaction.inputs):
+                    if claim.height <= 0 and not may_be_mined(transaction, outpoint, output, tip):
+                        continue
                     self._seen.transactions.put(claim.txid, transaction)
                     self._seen.spenders.put(outpoint, claim.txid)
                     return claim, transaction
@@ -240,8 +248,11 @@ class View:
         return transaction
 
     def _transactions(self, claims: Sequence[Claim]) -> list[Transaction]:
-        """The transactions that the server has just named."""
-        known = {claim.txid: self._seen.transactions.get(claim.txid) for claim in claims}
+        """The transactions that the server has just named; those that wait as it shows them now, witness and all."""
+        known = {
+            claim.txid: self._seen.transactions.get(claim.txid) if claim.height > 0 else None
+            for claim in claims
+        }
         missing = [txid for txid, transaction in known.items() if transaction is None]
         known.update(zip(missing, self._server.transactions(missing), strict=True))
         found = []
