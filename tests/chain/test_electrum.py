@@ -310,10 +310,10 @@ def test_protocol_1_4(electrum: ElectrumServer, old: ElectrumChain) -> None:
     funding = node.pay(script, 100_000)
     node.mine(2)
     electrum.settle()
-    assert old._pool._servers[0].connection.protocol == ()
+    assert next(iter(old._pool._servers.values())).connection.protocol == ()
     with node.chain() as other:
         assert old.tip() == other.tip()
-        assert old._pool._servers[0].connection.protocol == (1, 4)
+        assert next(iter(old._pool._servers.values())).connection.protocol == (1, 4)
         assert old.min_fee_rate() == FeeRate(100)
         assert old.fee_rate() >= FeeRate(100)
         assert old.coins([script]) == other.coins([script])

@@ -21,7 +21,7 @@ from mpchan.chain.electrum import ElectrumChain, connection, pool
 from mpchan.chain.electrum.address import Server
 from mpchan.chain.electrum.rules import RULES
 from mpchan.errors import ChainError
-from mpchan.units import FeeRate, OutPoint
+from mpchan.units import ChainTip, FeeRate, OutPoint
 
 GET = "blockchain.transaction.get"
 MERKLE = "blockchain.transaction.get_merkle"
@@ -332,8 +332,15 @@ def test_a_header_that_does_not_follow(liar: Liar, electrum: ElectrumServer) -> 
         assert "does not follow" in error.message
 
 
+def behind(tip: ChainTip, seen: ChainTip) -> str:
+    """Why a tip is out of date, which is the one that was seen before."""
+    assert (tip.height, tip.median_time) == (seen.height, seen.median_time)
+    assert tip.lag is not None
+    return tip.lag.why
+
+
 def test_a_chain_with_too_little_work(liar: Liar, electrum: ElectrumServer, tmp_path: Path) -> None:
-    """Forged from a few blocks back, and shorter than the one that was seen: its claims are not even asked for."""
+    """Forged from a few blocks back, and shorter than the one that was seen, which counts: the server is behind."""
     with electrum.chain(tmp_path) as honest:
         tip = honest.tip()
     headers: dict[int, bytes] = {}
@@ -342,7 +349,7 @@ def test_a_chain_with_too_little_work(liar: Liar, electrum: ElectrumServer, tmp_
         headers[height] = parent = ground(parent, struct.unpack_from("<I", parent, 68)[0] + 700)
     shown(liar, headers, tip.height - 1)
     with liar.chain(directory=tmp_path) as chain:
-        assert refusal(chain.tip).slug == "server-behind"
+        assert behind(chain.tip(), tip)
     with electrum.chain(tmp_path) as honest:
         assert honest.tip() == tip
 
@@ -355,9 +362,11 @@ def test_a_server_that_holds_back_the_last_block(
     height = tip.height - 1
     shown(liar, {height: true_header(electrum, height)}, height)
     with liar.chain(directory=tmp_path) as chain:
-        error = refusal(chain.tip)
-    assert error.slug == "server-behind"
-    assert str(height) in error.message
+        late = chain.tip()
+        assert f"stands at block {height}" in behind(late, tip)
+        assert refusal(lambda: chain.used_scripts([fresh_script()])).slug == "node-behind"
+        liar.lies.clear()
+        assert chain.tip() == tip, "it has caught up"
     with liar.chain(electrum.name) as chain:
         assert chain.tip() == tip, "and of two servers the one with more work is asked"
 

@@ -17,6 +17,7 @@ from mpchan.chain.electrum.pool import Pool
 from mpchan.chain.electrum.questions import Questions
 from mpchan.chain.electrum.sending import broadcast, broadcast_package
 from mpchan.chain.electrum.view import View
+from mpchan.chain.lag import refuse
 from mpchan.errors import ChainError
 from mpchan.units import ChainTip, FeeRate, LockTime, OutPoint
 
@@ -46,8 +47,7 @@ class ElectrumChain:
 
     Raises:
         ChainError: any method: ``unreachable``, ``certificate-changed``, ``wrong-network``, ``proxy-missing``,
-            ``malformed-answer``, ``rpc-error``, ``headers-refused``, ``server-behind``, ``proof-refused``,
-            ``chain-moving``.
+            ``malformed-answer``, ``rpc-error``, ``headers-refused``, ``proof-refused``, ``chain-moving``.
     """
 
     sends = True
@@ -94,18 +94,18 @@ class ElectrumChain:
     # --- the questions of every backend -----------------------------------------------------------
 
     def tip(self) -> ChainTip:
-        """Height and median time past of the last block whose header was checked here."""
-        self._pool.seen.round.begin()
-        return self._pool.ask(lambda chain, server, view: ChainTip(chain.height, chain.median_time()))
+        """Height and median time past of the last block whose header was checked here, and how servers are behind."""
+        return self._pool.tip()
 
     def output(self, outpoint: OutPoint, *, not_before: LockTime | None = None) -> OutputStatus | None:
-        """The output with its spender, each confirmation proven; None where the server knows no such output.
+        """The output with its spender, each confirmation proven; None where no server knows such an output.
+
+        Of what waits in the mempool only that counts as a spend which the next block could hold.
 
         Args:
             not_before: not needed, a server has an index of spends.
         """
-        prepared = self._pool.seen.is_prepared(outpoint)
-        return self._pool.ask(lambda chain, server, view: view.output(outpoint), follow=not prepared)
+        return self._pool.output(outpoint)
 
     def coins(self, scripts: Collection[bytes]) -> list[Coin]:
         """The outputs of these scripts that neither chain nor mempool spends, in outpoint order, their depth proven."""
@@ -113,6 +113,7 @@ class ElectrumChain:
 
     def used_scripts(self, scripts: Collection[bytes]) -> set[bytes]:
         """Those that any output on the chain or in the mempool ever paid to, on the server's word."""
+        refuse(self.tip().lag)  # a script that is taken for unused would be told to somebody a second time
         return self._pool.ask(lambda chain, server, view: view.used_scripts(scripts))
 
     def broadcast(self, transaction: Transaction) -> None:

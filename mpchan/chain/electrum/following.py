@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import threading
 
 from mpchan.bitcoin.header import HEADER_SIZE, Header
 from mpchan.bitcoin.network import Network
@@ -13,8 +13,14 @@ from mpchan.chain.steady import moved
 from mpchan.errors import ChainError, ParseError
 
 _FIRST_LOOK_BACK = 8
-_MAX_AGE_SECONDS = 24 * 60 * 60
-"""A tip older than that means that its server stands still: as long as Bitcoin Core takes itself for catching up."""
+
+
+_REACHING = threading.Lock()
+"""Several servers may be asked at once, and all of them prove what they say against one chain."""
+
+
+class Behind(ChainError):
+    """A server whose chain has less work in it than one that was seen before (``node-behind``)."""
 
 
 def begin(network: Network, server: Questions) -> HeaderChain:
@@ -36,20 +42,15 @@ def follow(chain: HeaderChain, server: Questions) -> HeaderChain:
     """The chain that ends with the server's tip, every header checked; ``chain`` itself where that is its tip.
 
     Raises:
-        ChainError: ``headers-refused``: a header breaks a rule; ``server-behind``: the server's chain has less work in
-            it than ``chain``, or stands still; ``chain-moving``: it changed meanwhile; as ``Questions``.
+        Behind: the server's chain has less work in it than ``chain``.
+        ChainError: ``headers-refused``: a header breaks a rule; ``chain-moving``: it changed meanwhile; as
+            ``Questions``.
     """
     height, header = server.tip()
     if height < chain.checkpoint:
         raise _behind(chain, server, height)
     if height != chain.height or header != chain.raw(height):
-        chain = _grown(chain, server, height, header)
-    if chain.rules.ahead and chain.tip.time < time.time() - _MAX_AGE_SECONDS:
-        raise ChainError(
-            "server-behind",
-            f"the last block of the server {server.name}, {chain.height}, is more than a day old",
-            hint="it stands still, or the clock of this machine is wrong",
-        )
+        return _grown(chain, server, height, header)
     return chain
 
 
@@ -59,12 +60,13 @@ def reach(chain: HeaderChain, server: Questions, height: int) -> None:
     Raises:
         ChainError: ``headers-refused``; as ``Questions``.
     """
-    while chain.base > height:
-        raw = _fetch(server, max(0, chain.base - MAX_HEADERS), chain.base - 1)
-        try:
-            chain.prepend(raw)
-        except ParseError as error:
-            raise _refused(server, error) from None
+    with _REACHING:
+        while chain.base > height:
+            raw = _fetch(server, max(0, chain.base - MAX_HEADERS), chain.base - 1)
+            try:
+                chain.prepend(raw)
+            except ParseError as error:
+                raise _refused(server, error) from None
 
 
 def _grown(chain: HeaderChain, server: Questions, height: int, header: bytes) -> HeaderChain:
@@ -118,12 +120,12 @@ def _refused(server: Questions, error: ParseError) -> ChainError:
     )
 
 
-def _behind(chain: HeaderChain, server: Questions, height: int) -> ChainError:
+def _behind(chain: HeaderChain, server: Questions, height: int) -> Behind:
     hint = "it may catch up; name another server too in chain.electrum of wallet.toml"
     if not chain.rules.ahead:
         hint += "; where the chain was started anew, delete seen/headers in the wallet"
-    return ChainError(
-        "server-behind",
+    return Behind(
+        "node-behind",
         f"the server {server.name} stands at block {height} of a chain with less work than the one seen before, "
         f"which ends at {chain.height}",
         hint=hint,

@@ -3,7 +3,8 @@
 When the first question comes, all of them are asked where their chain stands. The most work wins; among equals the
 one that wallet.toml names first. So one honest server among them is enough to show that the others hold back blocks.
 The one that is chosen answers until it fails or is caught lying; then the same question goes to the next. From time
-to time all are asked again. What is broadcast goes to all of them.
+to time all are asked again. Where none is up to date with what was seen before, the first of those that are behind
+answers, and the tip says so. What is broadcast goes to all of them.
 """
 
 from __future__ import annotations
@@ -17,14 +18,20 @@ from typing import TypeVar
 
 from mpchan.bitcoin.header import Header
 from mpchan.bitcoin.network import Network
+from mpchan.chain.base import OutputStatus
 from mpchan.chain.electrum.address import Server
+from mpchan.chain.electrum.company import Company
 from mpchan.chain.electrum.connection import Connection
-from mpchan.chain.electrum.following import begin, follow
+from mpchan.chain.electrum.following import Behind, begin, follow
 from mpchan.chain.electrum.headers import HeaderChain
 from mpchan.chain.electrum.questions import Questions
 from mpchan.chain.electrum.rules import RULES
 from mpchan.chain.electrum.view import Seen, View
+from mpchan.chain.lag import by_clock
+from mpchan.chain.steady import moved
 from mpchan.errors import ChainError, MpchanError
+from mpchan.units import ChainTip, Lag, OutPoint
+from mpchan.values import replace
 
 T = TypeVar("T")
 
@@ -38,7 +45,7 @@ _FATAL = ("certificate-changed", "wrong-network", "proxy-missing")
 """What another server does not mend, or must not hide. Errors about a transaction are no errors of a server either."""
 
 _OF_A_SERVER = (
-    "unreachable", "malformed-answer", "rpc-error", "headers-refused", "server-behind", "proof-refused", "chain-moving",
+    "unreachable", "malformed-answer", "rpc-error", "headers-refused", "node-behind", "proof-refused", "chain-moving",
 )  # fmt: skip
 
 
@@ -60,18 +67,55 @@ class Pool:
     ) -> None:
         self._network = network
         self._connect = connect
-        self._servers = [Questions(connect(server)) for server in servers]
+        self._servers = {server: Questions(connect(server)) for server in servers}
         self._file = headers
         self._chain: HeaderChain | None = None
-        self._current: Questions | None = None
+        self._current: Server | None = None
+        self._behind: Behind | None = None  # how the current one is, where no other is better
+        self._company = Company()
         self._chosen_at = 0.0
+        self._is_late = False
         self.seen = Seen()
 
     def close(self) -> None:
         """Close all connections; the next question opens what it needs."""
         self._current = None
-        for server in self._servers:
+        self._company.close()
+        for server in self._servers.values():
             server.close()
+
+    def tip(self) -> ChainTip:
+        """The last block of the chain of headers, and how the servers are behind; a new round begins.
+
+        Raises:
+            ChainError: why no server can be used.
+        """
+        self.seen.round.begin()
+        self._company.begin()
+        if self._is_late or self._company.is_ahead:
+            self._current = None  # another one may know more by now
+        tip = self.ask(self._tip)
+        self._is_late = tip.lag is not None
+        return tip
+
+    def _tip(self, chain: HeaderChain, server: Questions, view: View) -> ChainTip:
+        tip = ChainTip(chain.height, chain.median_time())
+        if self._behind is not None:
+            hint = self._behind.hint or ""
+            return replace(tip, lag=Lag(self._behind.message, tip.height, tip.median_time, hint))
+        return replace(tip, lag=by_clock(f"the server {server.name}", self._network, tip, chain.tip.time))
+
+    def output(self, outpoint: OutPoint) -> OutputStatus | None:
+        """What is known of an output: by the server that is asked, and by the others where it shows no more.
+
+        Raises:
+            ChainError: why no server can be used.
+        """
+
+        def look(chain: HeaderChain, server: Questions, view: View) -> OutputStatus | None:
+            return self._company.add_to(view.output(outpoint), chain, outpoint)
+
+        return self.ask(look, follow=not self.seen.is_prepared(outpoint))
 
     def ask(self, look: Callable[[HeaderChain, Questions, View], T], *, follow: bool = True) -> T:
         """What ``look`` finds with the chain and a server that is up to date with it.
@@ -82,17 +126,17 @@ class Pool:
         Raises:
             ChainError: what ``look`` raises, or why no server can be used.
         """
-        errors: dict[Questions, ChainError] = {}
+        errors: dict[Server, ChainError] = {}
         if len(self._servers) > 1 and time.monotonic() - self._chosen_at > _ASK_ALL_AFTER_SECONDS:
             self._current = None
         while True:
             server = self._current or self._choose(errors)
             try:
-                return self._steadily(server, look, follow)
+                return self._steadily(self._servers[server], look, follow)
             except ChainError as error:
                 self._current = None
                 self.seen.round.drop()
-                server.close()
+                self._servers[server].close()
                 if error.slug not in _OF_A_SERVER:
                     raise
                 errors[server] = error
@@ -104,7 +148,7 @@ class Pool:
 
         def once() -> T:
             nonlocal follow
-            chain = self._follow(server) if follow or self._chain is None else self._chain
+            chain = self._follow_current(server) if follow or self._chain is None else self._chain
             follow = True
             return look(chain, server, View(chain, server, self.seen))
 
@@ -115,7 +159,7 @@ class Pool:
 
         So that one server cannot hold back a transaction. It takes a limited time, on connections of their own.
         """
-        others = [server.connection.server for server in self._servers if server is not self._current]
+        others = [server for server in self._servers if server != self._current]
 
         def tell(server: Server) -> None:
             questions = Questions(self._connect(server))
@@ -136,39 +180,50 @@ class Pool:
 
     # choosing -------------------------------------------------------------------------------------
 
-    def _choose(self, errors: dict[Questions, ChainError]) -> Questions:
+    def _choose(self, errors: dict[Server, ChainError]) -> Server:
         """The server whose chain has the most work, of those without an error so far; adds the errors of others."""
         asked = [server for server in self._servers if server not in errors]
         errors.update(self._open(asked))
-        tips: dict[Questions, Header] = {}
+        tips: dict[Server, Header] = {}
         for server in reversed(asked):  # of chains with equal work that of the first one named is kept
             if server not in errors:
                 try:
-                    tips[server] = _patiently(partial(self._follow, server)).tip
+                    tips[server] = _patiently(partial(self._follow, self._servers[server])).tip
                 except ChainError as error:
                     errors[server] = error
         for found in errors.values():
             if found.slug in _FATAL:
                 raise found
-        chosen = None
-        for server in asked:
-            if chosen is None and self._chain is not None and tips.get(server) == self._chain.tip:
-                chosen = server
-            else:
-                server.close()
-        if chosen is None:
+        behind = {server: error for server, error in errors.items() if isinstance(error, Behind)}
+        best = [server for server in asked if self._chain is not None and tips.get(server) == self._chain.tip]
+        left = best or [server for server in self._servers if server in behind]
+        if not left:
             raise _together(list(errors.values()))
-        self._current, self._chosen_at = chosen, time.monotonic()
-        return chosen
+        self._current, self._chosen_at = left[0], time.monotonic()
+        self._behind = None if best else behind[left[0]]
+        self._take_others([server for server in self._servers if server in tips or server in behind])
+        return left[0]
 
-    def _open(self, servers: Sequence[Questions]) -> dict[Questions, ChainError]:
+    def _take_others(self, usable: Sequence[Server]) -> None:
+        """Those that can be used, but for the current one, are asked besides it, on the connections that are open."""
+        self._company.close()
+        others = []
+        for server, questions in self._servers.items():
+            if server != self._current and server in usable:
+                others.append(questions)
+                self._servers[server] = Questions(self._connect(server))
+            elif server != self._current:
+                questions.close()
+        self._company = Company(others)
+
+    def _open(self, servers: Sequence[Server]) -> dict[Server, ChainError]:
         """Connect to all of them at once, and see that they are of this network; the errors."""
-        errors: dict[Questions, ChainError] = {}
+        errors: dict[Server, ChainError] = {}
         others: list[MpchanError] = []
 
-        def check(server: Questions) -> None:
+        def check(server: Server) -> None:
             try:
-                self._check_network(server)
+                self._check_network(self._servers[server])
             except ChainError as error:
                 errors[server] = error
             except MpchanError as error:
@@ -195,6 +250,18 @@ class Pool:
                 hint="set chain.electrum in wallet.toml to servers of the wallet's network",
             )
 
+    def _follow_current(self, server: Questions) -> HeaderChain:
+        """As ``_follow``; where the server was chosen although it is behind, the chain that was seen before."""
+        try:
+            chain = self._follow(server)
+        except Behind as error:
+            if self._behind is None or self._chain is None:
+                raise
+            self._behind = error
+            return self._chain
+        self._behind = None
+        return chain
+
     def _follow(self, server: Questions) -> HeaderChain:
         """The chain of headers, up to the server's tip."""
         before = self._chain
@@ -205,6 +272,7 @@ class Pool:
         self._chain = follow(self._chain, server)
         if self._chain is not before:
             self.seen.round.drop()
+            self._company.drop()
             if self._file is not None:
                 self._chain.save(self._file)
         return self._chain
@@ -225,9 +293,7 @@ def _patiently(look: Callable[[], T]) -> T:
 def _together(errors: Sequence[ChainError]) -> ChainError:
     """Why none of the servers can be used, as one error."""
     if not errors:
-        return ChainError(
-            "server-behind", "each server's chain changes while the others are asked", hint="try again"
-        )
+        return moved()
     telling = [error for error in errors if error.slug != "unreachable"] or list(errors)
     message = "; ".join(error.message for error in errors)
     return ChainError(telling[0].slug, message, hint=telling[0].hint)

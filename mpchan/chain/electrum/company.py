@@ -1,0 +1,101 @@
+"""What the servers that are not asked now say of an output: one server's silence is not believed.
+
+Only an account that shows more than another one counts for more, and a confirmation in it is proven. So a server that
+hides a funding or a spend, or does not know of its block, is outvoted by any other one; and one that cannot be reached,
+or lies, adds nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+
+from mpchan.chain.base import OutputStatus
+from mpchan.chain.electrum.headers import HeaderChain
+from mpchan.chain.electrum.questions import Questions
+from mpchan.chain.electrum.view import Seen, View
+from mpchan.errors import MpchanError
+from mpchan.units import OutPoint
+from mpchan.values import replace
+
+ASK_SECONDS = 10.0
+"""The others have so long to answer, all of them at once; who does not is left out until all are chosen from again."""
+
+
+class Company:
+    """The servers that stand beside the one that is asked.
+
+    Args:
+        servers: each with a connection that nobody else uses.
+
+    Attributes:
+        is_ahead: whether one of them spoke of a block that the chain of headers does not have yet.
+    """
+
+    def __init__(self, servers: Iterable[Questions] = ()) -> None:
+        self._servers = {server: Seen() for server in servers}
+        self.is_ahead = False
+
+    def close(self) -> None:
+        """Close the connections; nobody is asked any more."""
+        for server in self._servers:
+            server.close()
+        self._servers = {}
+
+    def begin(self) -> None:
+        """A new round begins."""
+        for seen in self._servers.values():
+            seen.round.begin()
+
+    def drop(self) -> None:
+        """What was fetched for the round may be outdated."""
+        for seen in self._servers.values():
+            seen.round.drop()
+
+    def add_to(self, own: OutputStatus | None, chain: HeaderChain, outpoint: OutPoint) -> OutputStatus | None:
+        """One server's account of an output with what the others know besides."""
+        if not self._servers or (own is not None and own.spend is not None and own.spend.confirmations):
+            return own  # proven to have been spent: nothing can be added to that
+        return agreed([own, *self._accounts(lambda view: view.output(outpoint), chain)])
+
+    def _accounts(
+        self, look: Callable[[View], OutputStatus | None], chain: HeaderChain
+    ) -> list[OutputStatus | None]:
+        """What each of the others says; those that fail are asked no more."""
+        found: dict[Questions, OutputStatus | None] = {}
+
+        def ask(server: Questions, seen: Seen) -> None:
+            try:
+                found[server] = look(View(chain, server, seen))
+            except MpchanError as error:
+                if error.slug == "chain-moving":
+                    self.is_ahead, found[server] = True, None
+                else:
+                    server.close()
+
+        threads = [
+            threading.Thread(target=ask, args=(server, seen), daemon=True)
+            for server, seen in self._servers.items()
+        ]
+        for thread in threads:
+            thread.start()
+        limit = time.monotonic() + ASK_SECONDS
+        for thread in threads:
+            thread.join(max(0.0, limit - time.monotonic()))
+        accounts = dict(found)
+        self._servers = {server: seen for server, seen in self._servers.items() if server in accounts}
+        return list(accounts.values())
+
+
+def agreed(accounts: Iterable[OutputStatus | None]) -> OutputStatus | None:
+    """Several servers' accounts of one output as one: the deepest confirmation, and the spend that is surest.
+
+    All of them are of one transaction, whose id is the hash of what each has shown, so they differ in nothing else.
+    """
+    known = [account for account in accounts if account is not None]
+    if not known:
+        return None
+    deepest = max(known, key=lambda account: account.confirmations)
+    spends = [account.spend for account in known if account.spend is not None]
+    return replace(deepest, spend=max(spends, key=lambda spend: spend.confirmations, default=None))

@@ -1,0 +1,259 @@
+"""What a server shows of a funding's spend, or hides: rubbish counts for nothing, and one server's silence neither."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from electrum_server import ElectrumServer, eventually
+from grounds import ElectrumGround, Traders
+from lying import Liar, Refuse, lying
+from story import BUYER, CLAIMING, FUNDING, OFFER, OPENING, PAYING, REFUNDING, SELLER, ripen
+
+from mpchan.bitcoin.script import sha256
+from mpchan.bitcoin.tx import Transaction, TxOut
+from mpchan.channel import payee, payer
+from mpchan.channel.messages import complete
+from mpchan.channel.scheme import scheme_of
+from mpchan.units import Amount
+from mpchan.values import replace
+from mpchan.wallet.wallet import Wallet
+
+HISTORY, GET = "blockchain.scripthash.get_history", "blockchain.transaction.get"
+
+
+class Scene:
+    """Two wallets whose first server lies, in a channel that is open and was paid in.
+
+    Args:
+        alone: whether the one that lies is the only one that is asked.
+    """
+
+    def __init__(self, folder: Path, electrum: ElectrumServer, liar: Liar, *, alone: bool) -> None:
+        ground = ElectrumGround(electrum)
+        others = "" if alone else f" --electrum {electrum.name}"
+        ground.init = f"--chain electrum --electrum {liar.name}{others}"
+        self.electrum, self.liar, self.ground = electrum, liar, ground
+        self.shell = Traders(folder, ground, in_process=True)
+        self.shell.init()
+        self.run(OFFER, *OPENING, *FUNDING)
+        self.mine(1)
+        self.run(*PAYING)
+
+    def run(self, *commands: str) -> None:
+        """Commands that work."""
+        for command in commands:
+            self.shell.ok(command)
+
+    def mine(self, count: int) -> None:
+        self.ground.mine(count)
+        self.ground.settle_down()
+
+    def record(self, who: str) -> Any:
+        """The channel as one of the wallets keeps it."""
+        wallet = Wallet.open(self.shell.folder / who)
+        return wallet.load_channel(wallet.channel_names()[0])
+
+    def shown(self) -> tuple[str, str]:
+        return self.shell.statuses()
+
+    def watched(self, who: str) -> tuple[int, dict[str, Any]]:
+        """One round of a watcher: its exit code and what it says of the channel."""
+        done = self.shell.run(f"mpchan --wallet {who} watch --once --json")
+        return done.code, json.loads(done.out.splitlines()[0])
+
+    def show(self, *rubbish: Transaction, script: bytes | None = None) -> None:
+        """From here on the liar's histories of the funding, or of another script, begin with these transactions."""
+        script = self.record("buyer").terms.funding_txout.script_pubkey if script is None else script
+        named, known = sha256(script)[::-1].hex(), {str(tx.txid): tx.to_hex() for tx in rubbish}
+
+        def history(parameters: list[Any], true: list[Any]) -> list[Any]:
+            extra = [{"tx_hash": txid, "height": 0, "fee": 500} for txid in known]
+            told = [item for item in true if item["tx_hash"] not in known or item["height"] > 0]
+            return [*extra, *told] if parameters == [named] else true
+
+        def get(parameters: list[Any]) -> Any:
+            if parameters[0] in known:
+                return known[parameters[0]]
+            try:
+                return self.electrum.ask(GET, *parameters)
+            except AssertionError:
+                raise Refuse("missing transaction") from None
+
+        self.liar.lies[HISTORY] = history
+        self.liar.swallowed[GET] = get
+
+    def hide(self, txid: str, *, confirmed: bool = False) -> None:
+        """From here on the liar knows nothing of a transaction, or only nothing of its block."""
+
+        def history(parameters: list[Any], true: list[Any]) -> list[Any]:
+            if confirmed:
+                return [{**item, "height": 0} if item["tx_hash"] == txid else item for item in true]
+            return [item for item in true if item["tx_hash"] != txid]
+
+        self.liar.lies[HISTORY] = history
+
+
+@pytest.fixture
+def liar(electrum: ElectrumServer) -> Iterator[Liar]:
+    with lying(electrum.port) as server:
+        yield server
+
+
+@pytest.fixture
+def alone(tmp_path: Path, electrum: ElectrumServer, liar: Liar) -> Scene:
+    return Scene(tmp_path / "folder", electrum, liar, alone=True)
+
+
+@pytest.fixture
+def pair(tmp_path: Path, electrum: ElectrumServer, liar: Liar) -> Scene:
+    return Scene(tmp_path / "folder", electrum, liar, alone=False)
+
+
+# rubbish ------------------------------------------------------------------------------------------
+
+
+def rubbish(scene: Scene) -> dict[str, Transaction]:
+    """Spends of the funding that nobody could mine, and that a server can make up or get from the other party."""
+    buyer, seller = scene.record("buyer"), scene.record("seller")
+    terms = buyer.terms
+    refund = payer.funded_of(buyer.state).refund
+    best = payee.best_of(seller.state)
+    assert best is not None
+    settlement = scheme_of(terms).settlement(Amount(50_000))
+    half = payee.payers_message(terms, best).inputs[0].partial_sigs[terms.payer_key.sec]
+    stolen = replace(refund.without_witness(), outputs=(TxOut(Amount(90_000), b"\x00\x14" + bytes(20)),))
+    bare = refund.inputs[0].witness
+    return {
+        "the refund, early": refund,
+        "the refund without a witness": refund.without_witness(),
+        "the refund with a witness of nothing": refund.with_witness(0, (b"", bytes(71), bytes(71), bare[3])),
+        "a settlement with one side's signature twice": complete(terms, settlement, half, half),
+        "a settlement with the refund's signatures": settlement.with_witness(0, bare),
+        "a theft with the refund's signatures": replace(stolen, lock_time=0).with_witness(0, bare),
+    }
+
+
+def test_rubbish_is_as_if_nothing_were_shown(alone: Scene) -> None:
+    """Neither party stops: payments go on, no alarm, and the close is accepted by everybody as what it is."""
+    for number, transaction in enumerate(rubbish(alone).values()):
+        alone.show(transaction)
+        assert alone.shown() == ("open", "open")
+        for who in ("buyer", "seller"):
+            code, line = alone.watched(who)
+            assert (code, line["action"], line["alarm"]) == (0, "wait", None)
+        total = 5000 + number * 1000
+        alone.run(f"{BUYER} pay --total {total} -o update.psbt --json", f"{SELLER} payee accept update.psbt")
+    alone.show(*rubbish(alone).values())
+    ripen(alone.shell, "update")
+    alone.run(*CLAIMING)
+    assert alone.shown() == ("settling", "settling"), "the true one stands behind the rubbish"
+    alone.mine(1)
+    assert alone.shown() == ("closed", "closed")
+
+
+def test_rubbish_holds_up_no_refund(alone: Scene) -> None:
+    """The payer, who would lose most, sends it; and so does its watcher."""
+    ripen(alone.shell, "refund")
+    refund = payer.funded_of(alone.record("buyer").state).refund
+    alone.show(*(tx for name, tx in rubbish(alone).items() if name != "the refund, early"))
+    code, line = alone.watched("buyer")
+    assert (code, line["action"]) == (0, "refund")
+    alone.run(*REFUNDING)
+    assert str(refund.txid) in alone.ground.mempool()
+    alone.show(*(tx for tx in rubbish(alone).values() if tx.txid != refund.txid))
+    code, line = alone.watched("seller")  # the true one behind it counts
+    assert line["alarm"] == "refund-seen"
+
+
+def test_a_first_update_is_taken_beside_rubbish(tmp_path: Path, electrum: ElectrumServer, liar: Liar) -> None:
+    """Before the first update any spend of the funding is a reason to refuse, so none must be made up."""
+    scene = Scene(tmp_path / "folder", electrum, liar, alone=True)
+    state = replace(scene.record("seller").state, best=None)
+    terms = state.terms
+    empty = scheme_of(terms).settlement(Amount(50_000))
+    scene.show(empty)
+    from mpchan.channel.rules import enforce
+    from mpchan.party.common import gather_facts
+
+    with liar.chain() as chain:
+        facts = gather_facts(chain, terms)
+        assert facts.spent_by is None
+        enforce(payee._funding_rules(terms, facts, first=True))
+
+
+def test_a_coin_of_the_funding_that_rubbish_spends(
+    tmp_path: Path, electrum: ElectrumServer, liar: Liar
+) -> None:
+    """An opening is funded all the same, and a funding that is nowhere is sent again."""
+    ground = ElectrumGround(electrum)
+    ground.init = f"--chain electrum --electrum {liar.name}"
+    shell = Traders(tmp_path / "other", ground, in_process=True)
+    shell.init()
+    for command in (OFFER, *OPENING):
+        shell.ok(command)
+    wallet = Wallet.open(tmp_path / "other" / "buyer")
+    record: Any = wallet.load_channel(wallet.channel_names()[0])
+    funding, spent = record.state.funding, record.state.spent
+    thief = replace(funding, outputs=(TxOut(Amount(900_000), b"\x00\x14" + bytes(20)),))
+    scene = object.__new__(Scene)
+    scene.shell, scene.electrum, scene.liar = shell, electrum, liar
+    scene.show(thief.with_witness(0, (bytes(72), bytes(33))), script=spent[0].script_pubkey)
+    shell.ok(f"{FUNDING[0]} --no-broadcast")
+    code, line = scene.watched("buyer")
+    assert (code, line["alarm"]) == (0, None)
+    shell.ok(FUNDING[0])
+    assert str(funding.txid) in ground.mempool()
+
+
+# what one server hides ----------------------------------------------------------------------------
+
+
+def test_a_spend_that_one_server_hides(pair: Scene) -> None:
+    """The other one shows it, waiting and in a block: the payer pays no more, and knows how it ended."""
+    ripen(pair.shell, "update")
+    close = pair.shell.json(CLAIMING[0])["txid"]
+    pair.hide(close)
+    assert pair.shown() == ("settling", "settling")
+    pair.shell.fails(f"{BUYER} pay 1000 -o more.psbt", 5, "channel-settling")
+    pair.mine(1)
+    assert pair.shown() == ("closed", "closed")
+    code, line = pair.watched("buyer")
+    assert (code, line["status"]) == (0, "closed")
+
+
+def test_a_refund_that_one_server_hides(pair: Scene) -> None:
+    """The payee's watcher learns of it from the other one, and calls for help."""
+    ripen(pair.shell, "refund")
+    refund = pair.shell.json(REFUNDING[0])["txid"]
+    pair.hide(refund)
+    code, line = pair.watched("seller")
+    assert line["alarm"] == "refund-seen"
+    assert code >= 5
+
+
+def test_servers_that_disagree_about_a_confirmation(pair: Scene) -> None:
+    """One says that the close still waits; the other proves its block."""
+    ripen(pair.shell, "update")
+    close = pair.shell.json(CLAIMING[0])["txid"]
+    pair.mine(1)
+    pair.hide(close, confirmed=True)
+    assert pair.shown() == ("closed", "closed")
+
+
+def test_a_funding_that_one_server_hides(pair: Scene) -> None:
+    funding = pair.shell.json(f"{BUYER} show")["funding"]
+    pair.hide(funding["txid"])
+    assert pair.shell.json(f"{BUYER} show")["funding"] == funding
+    pair.hide(funding["txid"], confirmed=True)
+    assert pair.shell.json(f"{BUYER} show")["funding"] == funding
+
+
+def test_a_server_that_is_gone_holds_up_nothing(pair: Scene) -> None:
+    """It fell silent after it was asked for its tip."""
+    pair.electrum.settle()
+    pair.liar.close()
+    eventually(pair.shown, ("open", "open"))
