@@ -57,6 +57,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "click": ("cli/", "__main__.py", "chain/__init__.py"),
     "mnemonic": ("bitcoin/seed_words.py",),
     "segno": ("cli/request.py",),
+    "subprocess": ("chain/embedded/installing.py",),
     "cryptography": ("wallet/sealing.py", "transport/tls.py"),
 }
 """The only modules (or beginnings of their paths) that may import a package."""
@@ -141,6 +142,17 @@ def test_one_module_knows_a_construction() -> None:
     assert set(users) == {"channel/scheme.py"}
 
 
+def test_one_command_fetches_anything() -> None:
+    """No other can come to run pip: what does is imported nowhere else."""
+    users = [
+        path
+        for path in MODULES
+        for name, _ in imported(ast.parse((ROOT / path).read_text()), "mpchan")
+        if name.startswith("mpchan.chain.embedded.installing")
+    ]
+    assert users == ["cli/engine.py"]
+
+
 @pytest.mark.parametrize(
     ("path", "source"),
     [
@@ -176,6 +188,7 @@ def test_one_module_knows_a_construction() -> None:
         ("cli/app.py", "from rich.table import Table"),
         ("party/views.py", "import click"),
         ("chain/base.py", "import sqlite3"),
+        ("cli/demo.py", "from subprocess import run"),
     ],
 )
 def test_the_checker_catches_a_planted_violation(path: str, source: str) -> None:

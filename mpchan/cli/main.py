@@ -49,7 +49,7 @@ class LazyGroup(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the group's own options; nothing at all is a usage error with help."""
-        if not args and not ctx.resilient_parsing:
+        if not args and not self.invoke_without_command and not ctx.resilient_parsing:
             raise NoCommand("missing command", ctx)
         return super().parse_args(ctx, args)
 
@@ -143,6 +143,7 @@ def _print_version(context: click.Context, parameter: click.Parameter, value: bo
         "refund": "payer:refund",
         "bump": "bump:bump",
         "regtest": "main:regtest",
+        "engine": "main:engine",
         "demo": "demo:demo",
     },
 )
@@ -225,6 +226,22 @@ def passphrase() -> None:
 @common_options
 def regtest() -> None:
     """The embedded chain: play money, Bitcoin Core's engine."""
+
+
+@click.group(
+    cls=LazyGroup,
+    lazy={"install": "engine:install"},
+    invoke_without_command=True,
+    subcommand_metavar="[install]",
+)
+@common_options
+@click.pass_context
+def engine(context: click.Context) -> None:
+    """Which engine the embedded chain uses, and `install`."""
+    if context.invoked_subcommand is None:
+        from mpchan.cli.engine import show
+
+        show(context.ensure_object(App))
 
 
 def main(arguments: Sequence[str]) -> int:

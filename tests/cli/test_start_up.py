@@ -29,6 +29,7 @@ HEAVY = (
     "socket",
     "email",
     "urllib.request",
+    "subprocess",
     "logging",
     "decimal",
 )
@@ -191,7 +192,7 @@ def test_without_the_engine(paid: Shell) -> None:
     paid.ok(f"{BUYER} pay 1000 -o second.psbt")
     assert paid.json(f"{SELLER} payee accept second.psbt")["paid_sat"] == 2000
     error = paid.fails("mpchan regtest mine 1", 8, "engine-missing")
-    assert error["hint"] == "install mpchan[regtest] on CPython 3.10 to 3.13, or use another chain backend"
+    assert error["hint"] == "`mpchan engine install` fetches it; or use another chain backend"
     paid.ok(f"{BUYER} settle -o settlement.psbt")
     paid.fails(f"{SELLER} settle settlement.psbt", 8, "engine-missing")
     paid.fails("mpchan demo", 8, "engine-missing")

@@ -33,7 +33,7 @@ def load_engine() -> Any:
         raise ChainError(
             "engine-missing",
             f"the embedded chain needs {PACKAGE}, which cannot be loaded: {error!s:.80}",
-            hint="install mpchan[regtest] on CPython 3.10 to 3.13, or use another chain backend",
+            hint="`mpchan engine install` fetches it; or use another chain backend",
         ) from error
     return pbk
 

@@ -1,0 +1,55 @@
+"""``mpchan engine``: which consensus engine the embedded chain uses, and how it comes into this environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from mpchan.chain.embedded.kernel import engine_name, load_engine
+from mpchan.cli.app import App, common_options, example, pass_app
+from mpchan.cli.files import confirmed
+from mpchan.errors import ChainError, NotPossible
+from mpchan.party.common import Result
+
+
+def show(app: App) -> None:
+    """Say which engine is in use; ``engine-missing`` where there is none."""
+    app.answer(_engine(), "{engine}, in {directory}".format_map)
+
+
+@click.command(epilog=example("mpchan engine install"))
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@common_options
+@pass_app
+def install(app: App, yes: bool) -> None:
+    """Fetch the engine, where it is not there yet.
+
+    pip downloads py-bitcoinkernel (2.6 MB) from the index that it is configured for, for this platform and whatever
+    Python this is, and puts it beside mpchan. A file whose SHA-256 is not the one that mpchan names is refused.
+    No other command of mpchan asks a package index for anything.
+    """
+    try:
+        here = _engine()
+    except ChainError:
+        app.report(_installed(app, yes), "installed {engine}, in {directory}".format_map)
+    else:
+        app.report({**here, "installed": False}, "{engine} is there already, in {directory}".format_map)
+
+
+def _installed(app: App, yes: bool) -> Result:
+    from mpchan.chain.embedded import installing
+
+    directory = installing.target_directory()
+    installing.need_pip()
+    question = f"download Bitcoin Core's engine (2.6 MB) from pip's package index into {directory}?"
+    if not yes and (app.json or not confirmed(question)):
+        raise NotPossible(
+            "not-confirmed", "the installation was not confirmed", hint="answer y, or add --yes"
+        )
+    installing.install(directory)
+    return {**_engine(), "installed": True}
+
+
+def _engine() -> Result:
+    return {"engine": engine_name(), "directory": str(Path(load_engine().__file__).parents[1])}

@@ -1,0 +1,41 @@
+"""All that mpchan requires can be installed without a compiler, on every CPython and platform that it is for."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import wheels
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.registry
+@pytest.mark.parametrize("platform", wheels.PLATFORMS, ids=lambda platform: platform.name)
+@pytest.mark.parametrize("python", wheels.PYTHONS)
+def test_all_have_wheels(python: str, platform: wheels.Platform) -> None:
+    found, missing = wheels.resolve(python, platform, list(wheels.PROJECT["optional-dependencies"]))
+    assert {"click", "ecdsa", "cryptography"} <= set(found)
+    assert missing == set()
+
+
+def test_what_is_said_of_pythons_agrees() -> None:
+    """The classifiers, the oldest one, the first sentence of the README, and the versions that are asked for."""
+    named = re.findall(r"Python :: (3\.\d+)$", "\n".join(wheels.PROJECT["classifiers"]), re.MULTILINE)
+    assert named == list(wheels.PYTHONS)
+    assert wheels.PROJECT["requires-python"] == f">={wheels.PYTHONS[0]}"
+    readme = (ROOT / "README.md").read_text()
+    assert f"with CPython {wheels.PYTHONS[0]} to {wheels.PYTHONS[-1]} " in readme
+
+
+@pytest.mark.parametrize("python", wheels.PYTHONS)
+def test_each_python_has_one_fast_signer(python: str) -> None:
+    environment = wheels.PLATFORMS[0].environment(python)
+    fast = [
+        requirement.name
+        for requirement in map(Requirement, wheels.PROJECT["optional-dependencies"]["fast"])
+        if requirement.marker is None or requirement.marker.evaluate(environment)
+    ]
+    assert fast == ["coincurve" if python == "3.10" else "btclib-secp256k1"]
