@@ -17,6 +17,7 @@ from mpchan.bitcoin.witness import check_sighash_types, check_witness, is_native
 from mpchan.channel.rules import Check, Rule
 from mpchan.errors import NotPossible, TooEarly
 from mpchan.units import ChainTip, FeeRate, Height, lock_time_from_int
+from mpchan.values import frozen
 
 Message = Union[Psbt, Transaction]
 """What a wallet hands out: a PSBT signed or not, or a raw transaction."""
@@ -27,6 +28,22 @@ _SEQUENCE_IN_TIME = 1 << 22
 _SEQUENCE_MASK = 0xFFFF
 
 _LEAST_WITNESS = 1 + 1 + 64  # number of items, length, a Schnorr signature: no input needs less
+
+_MOST_WITNESS_VSIZE = 110
+"""Of an input that is not signed yet, in virtual bytes; a multisignature of three out of five keys needs 99."""
+
+
+@frozen
+class Rates:
+    """What a funding may pay.
+
+    Attributes:
+        relay: the least that nodes pass on.
+        limit: the most that this wallet allows, whoever made the funding.
+    """
+
+    relay: FeeRate
+    limit: FeeRate
 
 
 def unsigned_rules(message: Message) -> Check[Transaction]:
@@ -71,8 +88,8 @@ def channel_output_rules(transaction: Transaction, wanted: TxOut) -> Check[int]:
     return found[0]
 
 
-def spent_rules(message: Message, spent: Sequence[TxOut], relay: FeeRate) -> Check[None]:
-    """What the inputs spend, how they are signed or will be, and that something is left for the fee."""
+def spent_rules(message: Message, spent: Sequence[TxOut]) -> Check[None]:
+    """What the inputs spend, and how they are signed or will be."""
     transaction = message.tx if isinstance(message, Psbt) else message
     yield from script_sig_rules(message)
     for index, output in enumerate(spent):
@@ -91,15 +108,32 @@ def spent_rules(message: Message, spent: Sequence[TxOut], relay: FeeRate) -> Che
                 check_witness(transaction.with_witness(index, witness), index, spent)
         elif transaction.inputs[index].witness:
             check_witness(transaction, index, spent)
-    bare = len(transaction.to_bytes(include_witness=False))
-    least = -(-(4 * bare + 2 + _LEAST_WITNESS * len(spent)) // 4)  # marker and flag, witnesses
-    yield from fee_rules(transaction, spent, least, relay)
 
 
-def fee_rules(transaction: Transaction, spent: Sequence[TxOut], vsize: int, relay: FeeRate) -> Check[None]:
-    """The fee is one that nodes relay."""
+def unsigned_fee_rules(message: Message, spent: Sequence[TxOut], rates: Rates) -> Check[None]:
+    """The fee is within bounds, as far as that can be told while signatures are missing."""
+    transaction = message.tx if isinstance(message, Psbt) else message
+    if is_complete(message):
+        if isinstance(message, Psbt):
+            transaction = message.extract()
+        least = most = transaction.vsize
+    else:
+        bare = len(transaction.to_bytes(include_witness=False))
+        least = -(-(4 * bare + 2 + _LEAST_WITNESS * len(spent)) // 4)  # marker and flag, witnesses
+        most = bare + _MOST_WITNESS_VSIZE * len(spent)
+    yield from _fee_rules(transaction, spent, least, most, rates)
+
+
+def _fee_rules(
+    transaction: Transaction, spent: Sequence[TxOut], least_vsize: int, most_vsize: int, rates: Rates
+) -> Check[None]:
+    """The fee is one that nodes relay, and no more than this wallet allows.
+
+    Args:
+        least_vsize, most_vsize: bounds of the signed transaction's size, in virtual bytes.
+    """
     fee = sum(output.value.sat for output in spent) - sum(output.value.sat for output in transaction.outputs)
-    least = relay.fee(vsize).sat
+    least, most = rates.relay.fee(least_vsize).sat, rates.limit.fee(most_vsize).sat
     yield Rule(
         "funding-fee",
         fee >= least,
@@ -107,6 +141,14 @@ def fee_rules(transaction: Transaction, spent: Sequence[TxOut], vsize: int, rela
         f"at least {least}",
         fee,
         hint="make it again with a higher fee: it cannot be raised later",
+    )
+    yield Rule(
+        "funding-fee-high",
+        fee <= most,
+        "fee of the funding in sat",
+        f"at most {most}, which is {rates.limit}",
+        fee,
+        hint="is its change missing? make it again; or raise max_fee_rate in wallet.toml, if it is meant so",
     )
 
 
@@ -136,7 +178,7 @@ def final_rules(transaction: Transaction, tip: ChainTip, depths: Sequence[int]) 
 
 
 def signed_rules(
-    message: Message, funding: Transaction, spent: Sequence[TxOut], relay: FeeRate
+    message: Message, funding: Transaction, spent: Sequence[TxOut], rates: Rates
 ) -> Check[Transaction]:
     """The same funding with all its signatures. Establishes the complete transaction.
 
@@ -157,7 +199,7 @@ def signed_rules(
     transaction = _completed(message, spent) if isinstance(message, Psbt) else message
     for index in range(len(spent)):
         check_witness(transaction, index, spent)
-    yield from fee_rules(transaction, spent, transaction.vsize, relay)
+    yield from _fee_rules(transaction, spent, transaction.vsize, transaction.vsize, rates)
     return transaction
 
 

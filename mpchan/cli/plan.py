@@ -30,7 +30,7 @@ from mpchan.cli.sizes import SIZE
 from mpchan.errors import ChainError, ParseError, UsageError
 from mpchan.party.common import Result, tip_for
 from mpchan.party.fees import estimated_rate, relay_warnings, require_within
-from mpchan.party.payee import MIN_SECONDS_WINDOW
+from mpchan.party.payee import short_window
 from mpchan.units import Amount, ChainTip, FeeRate
 from mpchan.wallet.coins import spend_vsize
 from mpchan.wallet.config import ChainConfig, Config, offer_defaults
@@ -216,11 +216,9 @@ def _planned(
     notes += _set_rate(terms, chain, config.limits)
     offer = _offer(terms, config, cut, price)
     require_within(offer.fee_rate, config.limits, "an offer")
-    if unit == "seconds" and offer.settle_window < MIN_SECONDS_WINDOW and config.network.name != "regtest":
-        notes.append(
-            f"a settle window of {offer.settle_window} s is below {MIN_SECONDS_WINDOW} s: median time can lag by "
-            "hours, and an offer needs --force for it"
-        )
+    short = short_window(offer)
+    if short is not None:
+        notes.append(f"{short}; an offer needs --force for it")
     funding_vsize = spend_vsize(1, [script_to_p2wsh_script(b""), ANYBODYS_SCRIPT])  # any P2WSH is as long
     return SalePlan(cut, price, offer, funding_vsize, known), notes
 

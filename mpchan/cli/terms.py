@@ -32,7 +32,7 @@ _OPTIONS = (
     click.option("--step", type=_DELAY, metavar="N", help="Between the lock times of two updates."),
     click.option("--min-confirmations", type=WholeNumber(1, 1000), metavar="N", help="Of the funding."),
     click.option("--memo", metavar="TEXT", help="A line for the payer."),
-    click.option("--force", is_flag=True, help="Allow a settle window below 6 h in seconds."),
+    click.option("--force", is_flag=True, help="Allow a settle window below 36 blocks or 6 h."),
 )
 
 

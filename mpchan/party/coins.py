@@ -21,7 +21,7 @@ from mpchan.party.fees import estimated_rate, require_within
 from mpchan.party.holdings import holdings, is_void, since
 from mpchan.units import Amount, FeeRate, OutPoint
 from mpchan.values import replace
-from mpchan.wallet.coins import OwnSpend, build_spend, build_sweep
+from mpchan.wallet.coins import OwnSpend, build_spend, build_sweep, require_fee_within
 from mpchan.wallet.keys import Keys
 from mpchan.wallet.sent import Sent
 from mpchan.wallet.wallet import Wallet
@@ -65,6 +65,7 @@ def send(
             rate, warnings = _rate(wallet, chain, fee_rate)
             keys = wallet.fresh_keys()
             spend = _chosen(wallet, chain, keys, script_pubkey, amount, rate)
+            require_fee_within(spend.transaction, spend.spent, wallet.config.limits.max_fee_rate)
             if confirm is not None:
                 confirm(_paid(spend), spend.fee)
             record = _signed(wallet, keys, spend, script_pubkey, amount, chain.tip().height)

@@ -12,10 +12,12 @@ from mpchan.chain.base import Chain, OutputStatus
 from mpchan.channel import payer
 from mpchan.channel.foreign_funding import (
     Message,
+    Rates,
     channel_output_rules,
     final_rules,
     is_complete,
     spent_rules,
+    unsigned_fee_rules,
     unsigned_rules,
 )
 from mpchan.channel.offer import Offer
@@ -144,14 +146,17 @@ def _opening(
     given_up: PayerRecord | None,
 ) -> PayerRecord:
     """The opening that this funding makes; one that was given up keeps its terms, which the payee may have signed."""
-    limits, relay = wallet.config.limits, chain.min_fee_rate()
-    enforce(offer_rules(plan.offer, wallet.network.name, limits, relay))
+    limits = wallet.config.limits
+    rates = Rates(chain.min_fee_rate(), limits.max_fee_rate)
+    enforce(offer_rules(plan.offer, wallet.network.name, limits, rates.relay))
     tip = current_tip(chain, plan.offer.lock_time_unit)
     seen = chain.output(outpoint, not_before=_back(tip))
     coins = _Coins(wallet, chain, message, tip)
     spent = coins.of_sent() if seen is not None else coins.of_unsent()
     if seen is None or not seen.confirmations:  # what a block holds cannot change any more
-        enforce(spent_rules(message, spent, relay))
+        enforce(spent_rules(message, spent))
+    if seen is None:  # of what was sent nothing but the refund can be had back any more
+        enforce(unsigned_fee_rules(message, spent, rates))
     if given_up is not None:
         terms, asked = given_up.terms, given_up.asked
     else:

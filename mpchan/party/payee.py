@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from mpchan.bitcoin.address import address_to_script, script_to_address
+from mpchan.bitcoin.network import REGTEST
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.base import Chain
 from mpchan.channel import payee
 from mpchan.channel.limits import PayerLimits
-from mpchan.channel.offer import Offer
+from mpchan.channel.offer import Offer, blocks_in_unit
 from mpchan.channel.rules import enforce
 from mpchan.durability import step
 from mpchan.errors import ChainError, MpchanError, NotPossible, ParseError, Refused, UsageError
@@ -36,8 +37,9 @@ from mpchan.wallet.wallet import OwnOffer, Wallet
 if TYPE_CHECKING:
     from mpchan.wallet.records import Record
 
-MIN_SECONDS_WINDOW = 6 * 3600
-"""A shorter settle window in seconds needs ``--force``: median time lags and can be bent by miners by hours."""
+MIN_WINDOW_BLOCKS = 36
+"""A shorter settle window, 6 h in seconds, needs ``--force``: a close must get into a block in it, whatever fees do, a
+watcher must have run in it, and median time lags by hours."""
 
 
 def _load(wallet: Wallet, name: str) -> PayeeRecord:
@@ -118,7 +120,7 @@ def new_offer(
     }
     new = _checked(table)
     require_within(new.fee_rate, wallet.config.limits, "an offer")
-    _check_window(new, wallet, force)
+    require_window(new, force=force)
     own = OwnOffer(new if vouch is None else vouch(new), index)
     keys.allocate(*kinds)
     wallet.save_offer(own)
@@ -183,14 +185,26 @@ def _checked(table: Mapping[str, Any]) -> Offer:
         raise UsageError(error.slug, error.message, hint=error.hint) from None
 
 
-def _check_window(new: Offer, wallet: Wallet, force: bool) -> None:
-    short = new.lock_time_unit == "seconds" and new.settle_window < MIN_SECONDS_WINDOW
-    if short and wallet.network.name != "regtest" and not force:
-        raise UsageError(
-            "short-window",
-            f"settle_window of {new.settle_window} s is below {MIN_SECONDS_WINDOW} s",
-            hint="median time can lag by hours; --force if you know better",
-        )
+def short_window(offer: Offer) -> str | None:
+    """What is wrong with a settle window that is too short to close in, in words; None for one that is not."""
+    least = blocks_in_unit(MIN_WINDOW_BLOCKS, offer.lock_time_unit)
+    if offer.settle_window >= least or offer.network == REGTEST:
+        return None
+    return (
+        f"a settle window of {offer.settle_window} {offer.lock_time_unit} is below {least}: a close may not get into a "
+        "block in it before the refund is final"
+    )
+
+
+def require_window(offer: Offer, *, force: bool) -> None:
+    """Refuse a settle window that is too short to close in.
+
+    Raises:
+        UsageError: ``short-window``.
+    """
+    text = short_window(offer)
+    if text is not None and not force:
+        raise UsageError("short-window", text, hint="--force if you know better")
 
 
 def sign_refund(wallet: Wallet, chain: Chain, psbt: Psbt) -> Result:

@@ -116,7 +116,7 @@ def _prepare(
     from mpchan.bitcoin.address import address_to_script
     from mpchan.channel.opening import capacity_rules
     from mpchan.party.holdings import holdings
-    from mpchan.wallet.coins import build_funding
+    from mpchan.wallet.coins import build_funding, require_fee_within
 
     keys = wallet.fresh_keys()
     address = asked.address
@@ -136,6 +136,7 @@ def _prepare(
         funding, spent = build_funding(held.confirmed, output, change_script, rate)
     except NotPossible as error:
         raise held.not_enough(error, held.confirmed) from None
+    require_fee_within(funding, spent, wallet.config.limits.max_fee_rate)
     terms = Terms(offer, OutPoint(funding.txid, 0), output.value, payer_key, payer_script, lock_time)
     keys.allocate(*kinds)
     return PayerRecord(None, payer.Opening(terms, funding, spent), asked)
@@ -244,7 +245,8 @@ def fund(
         record = enforce(own_channel_rules(wallet, name))
         terms = record.terms
         state = enforce(reply_rules(chain, record, psbt))
-        elsewhere = enforce(signed_elsewhere_rules(chain, state, signed))
+        limit = wallet.config.limits.max_fee_rate
+        elsewhere = enforce(signed_elsewhere_rules(chain, limit, state, signed))
         if isinstance(state, (payer.Opening, payer.Secured)) and confirm is not None:
             confirm(terms)
         if isinstance(state, payer.Opening):

@@ -20,6 +20,7 @@ from mpchan.channel.terms import Terms
 from mpchan.errors import NotPossible, UsageError
 from mpchan.party.common import tip_for
 from mpchan.party.funding import find_conflict, is_sent, refuse_conflict, sent_transaction
+from mpchan.units import FeeRate
 from mpchan.wallet.payer_record import PayerRecord
 from mpchan.wallet.wallet import Wallet
 
@@ -84,13 +85,16 @@ def reply_rules(chain: Chain, record: PayerRecord, psbt: Psbt) -> Check[Going]:
     return state
 
 
-def signed_elsewhere_rules(chain: Chain, state: Going, signed: Message | None) -> Check[Transaction | None]:
+def signed_elsewhere_rules(
+    chain: Chain, limit: FeeRate, state: Going, signed: Message | None
+) -> Check[Transaction | None]:
     """Where another wallet funds the channel, its signatures are there and right.
 
     Establishes the complete funding, which the chain itself has where it was broadcast too early; None where this
     wallet signs, or has what that one signed already.
 
     Args:
+        limit: the most that the funding may pay.
         signed: what that wallet hands out; None for nothing.
 
     Raises:
@@ -119,9 +123,10 @@ def signed_elsewhere_rules(chain: Chain, state: Going, signed: Message | None) -
     )
     if signed is None:
         return None
-    from mpchan.channel.foreign_funding import signed_rules
+    from mpchan.channel.foreign_funding import Rates, signed_rules
 
-    complete = yield from signed_rules(signed, funding.without_witness(), known.spent, chain.min_fee_rate())
+    rates = Rates(chain.min_fee_rate(), limit)
+    complete = yield from signed_rules(signed, funding.without_witness(), known.spent, rates)
     return complete
 
 

@@ -21,7 +21,7 @@ from mpchan.channel.sale import (
 )
 from mpchan.errors import NotPossible, ParseError, Refused, StorageError
 from mpchan.party.common import Result
-from mpchan.party.payee import new_offer, offered, set_rate
+from mpchan.party.payee import new_offer, offered, require_window, set_rate
 from mpchan.units import Height, MedianTime
 from mpchan.values import frozen, replace
 from mpchan.wallet.config import offer_defaults
@@ -107,6 +107,7 @@ def published_offer(
     }
     standing = _standing(wallet, terms)
     if standing is not None:
+        require_window(standing.offer, force=force)
         return standing, []
     warnings = set_rate(terms, chain, wallet.config.limits)
     with wallet.lock():

@@ -195,7 +195,7 @@ def _reply_rules(wallet: Wallet, chain: Chain, psbt: Psbt) -> Check[None]:
     record = yield from payer_rules.own_channel_rules(wallet, name)
     state = yield from payer_rules.reply_rules(chain, record, psbt)
     if not record.has_external_funding:  # else the funding is a message of its own
-        yield from payer_rules.signed_elsewhere_rules(chain, state, None)
+        yield from payer_rules.signed_elsewhere_rules(chain, wallet.config.limits.max_fee_rate, state, None)
 
 
 def _incoming_rules(wallet: Wallet, chain: Chain, psbt: Psbt) -> Check[None]:

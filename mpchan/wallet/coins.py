@@ -48,6 +48,8 @@ _P2WPKH_INPUT_WITNESS = (
 )
 P2WPKH_INPUT_VSIZE = (4 * _P2WPKH_INPUT_BASE + _P2WPKH_INPUT_WITNESS) // 4  # without a rest: 68
 
+_ANY_CHANGE = b"\x00\x14" + bytes(20)  # every P2WPKH script is as long
+
 _MAX_TRIES = 100_000
 _ONE_BYTE_COUNT = 252  # the number of inputs takes two more bytes from the next one on
 
@@ -108,6 +110,28 @@ def change_of(
     scripts = [*(output.script_pubkey for output in outputs), change_script]
     rest = spent.sat - _total(outputs).sat - rate.fee(spend_vsize(inputs, scripts)).sat
     return Amount(rest) if rest >= least_change(change_script).sat else None
+
+
+def require_fee_within(transaction: Transaction, spent: Sequence[TxOut], limit: FeeRate) -> None:
+    """Refuse an own transaction that pays above the limit: whatever lost its change, it must not leave.
+
+    Args:
+        transaction: unsigned; it spends P2WPKH outputs.
+        limit: of the wallet; a change that is not worth keeping may come on top.
+
+    Raises:
+        NotPossible: ``fee-rate-high``.
+    """
+    scripts = [output.script_pubkey for output in transaction.outputs]
+    vsize = spend_vsize(len(spent), scripts)
+    most = limit.fee(vsize + output_size(_ANY_CHANGE)) + least_change(_ANY_CHANGE)
+    fee = _total(spent) - _total(transaction.outputs)
+    if fee > most:
+        raise NotPossible(
+            "fee-rate-high",
+            f"the transaction would pay {fee} for {vsize} vB, and at most {most} is allowed",
+            hint="the limit is max_fee_rate in wallet.toml",
+        )
 
 
 def build_funding(

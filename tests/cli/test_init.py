@@ -216,13 +216,40 @@ def test_every_term_is_an_option(bare: Shell) -> None:
         assert offer[key] == value, key
 
 
-def test_a_short_window_in_seconds_needs_force(bare: Shell) -> None:
-    """Median time can lag by hours; on regtest it does not matter."""
-    command = "payee offer --lock-time-unit seconds --settle-window 21599"
-    bare.ok("mpchan --wallet seller init --network signet")
-    error = bare.fails(f"mpchan --wallet seller {command}", 2, "short-window")
-    assert error["hint"] == "median time can lag by hours; --force if you know better"
-    bare.ok(f"mpchan --wallet seller {command} --force")
-    bare.ok("mpchan --wallet seller payee offer --lock-time-unit seconds --settle-window 21600")
+WINDOWS = [("blocks", 36), ("seconds", 21_600)]
+
+
+@pytest.mark.parametrize("network", ["mainnet", "signet", "testnet4"])
+@pytest.mark.parametrize(("unit", "least"), WINDOWS)
+def test_a_short_window_needs_force(bare: Shell, network: str, unit: str, least: int) -> None:
+    """A close has to get into a block in it; on regtest nothing is lost."""
+    seller = "mpchan --wallet seller payee offer"
+    short, good = (f"--lock-time-unit {unit} --settle-window {window}" for window in (least - 1, least))
+    bare.ok(f"mpchan --wallet seller init --network {network}")
+    error = bare.fails(f"{seller} {short}", 2, "short-window")
+    assert str(error["message"]).startswith(
+        f"a settle window of {least - 1} {unit} is below {least}: a close may"
+    )
+    assert error["hint"] == "--force if you know better"
+    assert not list((bare.folder / "seller" / "offers").iterdir())
+    for window in (1, 2):
+        bare.fails(f"{seller} --lock-time-unit {unit} --settle-window {window}", 2, "short-window")
+    bare.ok(f"{seller} {good}")
+    forced = bare.json(f"{seller} {short} --force")["offer_id"]
+    bare.fails(f"{seller} --like {forced}", 2, "short-window")
+    assert bare.json(f"{seller} --like {forced} --force")["offer_id"] != forced
+    bare.ok(f"{seller} --like {forced} --settle-window {least}")
     bare.ok("mpchan --wallet buyer init")
-    bare.ok(f"mpchan --wallet buyer {command}")
+    bare.ok(f"mpchan --wallet buyer payee offer {short}")
+
+
+@pytest.mark.parametrize(("unit", "least"), WINDOWS)
+def test_a_short_window_in_the_wallets_settings(bare: Shell, unit: str, least: int) -> None:
+    bare.ok("mpchan --wallet seller init --network signet")
+    path = bare.folder / "seller" / "wallet.toml"
+    text = path.read_text()
+    terms = f'[offer]\nlock_time_unit = "{unit}"\nsettle_window = '
+    path.write_text(text.replace("[offer]\n", f"{terms}{least - 1}\n"))
+    bare.fails("mpchan --wallet seller payee offer", 2, "short-window")
+    path.write_text(text.replace("[offer]\n", f"{terms}{least}\n"))
+    bare.ok("mpchan --wallet seller payee offer")

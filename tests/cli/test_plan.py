@@ -378,19 +378,22 @@ def test_a_chain_that_is_out_of_reach_is_no_failure(bare: Shell) -> None:
     assert planned(bare, "1G --price 1btc", "far")["fee_rate_sat_per_kvb"] == 9000
 
 
-def test_a_settle_window_that_needs_force(bare: Shell) -> None:
-    terms = "--lock-time-unit seconds --settle-window 21599"
-    short = "a settle window of 21599 s is below 21600 s: median time can lag by hours, and an offer needs --force"
+@pytest.mark.parametrize(("unit", "least"), [("blocks", 36), ("seconds", 21_600)])
+def test_a_settle_window_that_needs_force(bare: Shell, unit: str, least: int) -> None:
+    terms = f"--lock-time-unit {unit} --settle-window {least - 1}"
     for network in ("signet", "regtest"):
         bare.ok(f"mpchan --wallet {network} init --network {network} --chain none")
-        view = planned(bare, f"1G --price 1btc --fee-rate 2 {terms}", network)
-        assert view["warnings"] == ([f"{short} for it"] if network == "signet" else [])
+        warnings = planned(bare, f"1G --price 1btc --fee-rate 2 {terms}", network)["warnings"]
         offer = bare.run(f"mpchan --wallet {network} payee offer {terms}")
         assert offer.code == (2 if network == "signet" else 0)
-    view = planned(
-        bare, "1G --price 1btc --fee-rate 2 --lock-time-unit seconds --settle-window 21600", "signet"
-    )
-    assert view["warnings"] == []
+        if network == "regtest":
+            assert warnings == []
+            continue
+        [text] = warnings
+        assert text.startswith(f"a settle window of {least - 1} {unit} is below {least}: ")
+        assert text.endswith("; an offer needs --force for it")
+    good = f"1G --price 1btc --fee-rate 2 --lock-time-unit {unit} --settle-window {least}"
+    assert planned(bare, good, "signet")["warnings"] == []
 
 
 # a sale under the plan ----------------------------------------------------------------------------

@@ -5,21 +5,25 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import tomli
 from transcript import Shell
 
-from mpchan.bitcoin.network import REGTEST
+from mpchan.bitcoin.network import REGTEST, SIGNET
 from mpchan.chain.embedded import EmbeddedChain
+from mpchan.chain.manual import ManualChain
 from mpchan.channel.offer import Offer
 from mpchan.channel.sale import Sale
 from mpchan.cli.app import App
 from mpchan.cli.sale_lines import SaleLines
+from mpchan.errors import UsageError
 from mpchan.market.hashing import hash_file
 from mpchan.market.seller import Event
 from mpchan.party.selling import published_offer
 from mpchan.units import Amount
+from mpchan.wallet.config import ChainConfig
 from mpchan.wallet.wallet import Wallet
 
 SELL = "mpchan --wallet seller payee sell film --price-per-piece 1000"
@@ -165,3 +169,23 @@ def test_a_channel_that_was_cancelled_is_no_buyer() -> None:
     for session, paid, settled in (("a", 0, 0), ("a", 1000, 1), ("a", 1000, 1), ("b", 1000, 2)):
         lines.event(Event("settlement", session * 32, "c" * 16, paid=Amount(paid)))
         assert lines.settled == settled
+
+
+@pytest.mark.parametrize(("unit", "least"), [("blocks", 36), ("seconds", 21_600)])
+def test_a_sale_with_a_short_window_needs_force(tmp_path: Path, unit: str, least: int) -> None:
+    """Also one that stands already, under an offer that was made with it."""
+    seller = Wallet.create(tmp_path / "seller", SIGNET, ChainConfig("none"))
+    sale = Sale("film", 3000, 1000, Amount(1000), 0, (bytes(32),) * 3)
+    short = {"lock_time_unit": unit, "settle_window": least - 1, "fee_rate_sat_per_kvb": 2000}
+
+    def refused() -> tuple[str, int]:
+        with pytest.raises(UsageError) as caught:
+            published_offer(seller, ManualChain(), short, sale)
+        return caught.value.slug, caught.value.exit_code
+
+    assert refused() == ("short-window", 2)
+    own, _ = published_offer(seller, ManualChain(), short, sale, force=True)
+    assert refused() == ("short-window", 2)
+    assert published_offer(seller, ManualChain(), short, sale, force=True)[0] == own
+    good, _ = published_offer(seller, ManualChain(), {**short, "settle_window": least}, sale)
+    assert good.offer.settle_window == least

@@ -90,6 +90,7 @@ LINES = {
     60: "names that lead elsewhere",
     61: "a wallet restored from an older copy",
     62: "an order to hand out a complete update",
+    70: "a foreign funding that pays far too much, or too little, to the miner",
 }
 """Every line in few words. ``test_hostile_list`` holds the tests to the whole of it."""
 

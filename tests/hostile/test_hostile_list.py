@@ -36,7 +36,7 @@ def cases(module: ModuleType) -> Iterator[tuple[int, str]]:
                     yield int(numbered[1]), text
 
 
-NUMBERS = {*range(1, 63)}
+NUMBERS = {*range(1, 63), 70}
 """Of the lines that are covered so far."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -94,6 +95,7 @@ def test_another_value(pair: External, difference: int) -> None:
 
 
 def test_a_change_of_dust(pair: External) -> None:
+    limited(pair, 10_000)
     rest = 1_000_000 - pair.output().value.sat - 293
     refuses(pair, funding_of(pair, fee=rest), "below-dust")
     pair.take(funding_of(pair, fee=rest - 1))
@@ -259,6 +261,76 @@ def test_a_fee_that_the_signatures_make_too_low(pair: External) -> None:
     before = pair.files()
     assert refused(lambda: pair.fund(reply, signed=signed(pair.chain, low))) == ("funding-fee", 4)
     assert pair.files() == before
+
+
+def priced(pair: External, rate: int, vsize: int, more: int = 0) -> Transaction:
+    """A funding that pays ``rate`` sat/vB for a size, and so much more."""
+    return funding_of(pair, fee=rate * vsize + more)
+
+
+def limited(pair: External, rate: int) -> None:
+    """The payer's wallet allows so much, in sat/vB."""
+    path = pair.payer.directory / "wallet.toml"
+    text = re.sub(r"max_fee_rate = \d+", f"max_fee_rate = {rate * 1000}", path.read_text())
+    path.write_text(text)
+    pair.restart()
+
+
+def test_a_fee_far_above_the_limit_because_the_change_was_forgotten(pair: External) -> None:
+    """919,155 sat for a channel of 80,000 were taken, and broadcast."""
+    plan = pair.plan(80_000)
+    output = TxOut(Amount(plan["amount_sat"]), address_to_script(plan["address"], REGTEST))
+    bare = payment(pair.chain, [coin(pair.chain, P2WPKH, 1_000_000)], output)
+    forgetful = replace(bare, outputs=(output,))
+    text = refuses(pair, psbt_of(pair.chain, forgetful), "funding-fee-high")
+    assert "919662" in text
+    refuses(pair, forgetful, "funding-fee-high")
+    refuses(pair, signed(pair.chain, forgetful), "funding-fee-high")
+    limited(pair, 10_000)  # the user's word, where it is meant so
+    request = pair.take(forgetful)
+    assert pair.fund(pair.sign_refund(request["hex"]), signed=signed(pair.chain, forgetful))["broadcast"]
+
+
+@pytest.mark.parametrize("script", [P2WPKH, P2TR, P2WSH], ids=["p2wpkh", "p2tr", "p2wsh"])
+def test_the_highest_fee_while_signatures_are_missing(pair: External, script: bytes) -> None:
+    """110 vB stand for the witness of an input; with the signatures the limit holds exactly."""
+    limited(pair, 50)
+    bare = len(funding_of(pair, script).to_bytes(include_witness=False))
+    refuses(pair, priced(pair, 50, bare + 110, 1), "funding-fee-high")
+    generous = funding_of(pair, script, fee=50 * (bare + 110))
+    reply = pair.sign_refund(pair.take(psbt_of(pair.chain, generous))["hex"])
+    before = pair.files()
+    complete = signed(pair.chain, generous)
+    for given in (complete, partly_signed(pair.chain, psbt_of(pair.chain, generous))):
+        assert refused(lambda given=given: pair.fund(reply, signed=given)) == ("funding-fee-high", 4)  # type: ignore[misc]
+    assert pair.files() == before
+    limited(pair, 300)
+    assert pair.fund(reply, signed=complete)["broadcast"]
+
+
+def test_the_highest_fee_of_what_is_signed(pair: External) -> None:
+    limited(pair, 50)
+    vsize = signed(pair.chain, funding_of(pair)).vsize
+    exact = priced(pair, 50, vsize)
+    whole = finalized(psbt_of(pair.chain, exact), signed(pair.chain, exact))
+    above = priced(pair, 50, vsize, 1)
+    refuses(pair, signed(pair.chain, above), "funding-fee-high")
+    refuses(pair, finalized(psbt_of(pair.chain, above), signed(pair.chain, above)), "funding-fee-high")
+    assert signed(pair.chain, exact).vsize == vsize
+    reply = pair.sign_refund(pair.take(whole)["hex"])
+    assert pair.fund(reply, signed=whole)["broadcast"]
+
+
+@pytest.mark.parametrize("mined", [0, 1])
+def test_of_a_funding_that_has_left_the_fee_is_no_reason_to_leave_it_without_refund(
+    pair: External, mined: int
+) -> None:
+    limited(pair, 50)
+    funding = funding_of(pair, fee=20_000)
+    pair.chain.broadcast(signed(pair.chain, funding))
+    pair.chain.mine(mined)
+    request = pair.take(funding)
+    assert pair.fund(pair.sign_refund(request["hex"]))["broadcast"]
 
 
 # where no chain is asked --------------------------------------------------------------------------

@@ -16,9 +16,10 @@ from mpchan.bitcoin.script import dust_limit
 from mpchan.bitcoin.tx import Transaction, TxIn, TxOut
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.errors import ChainError, MpchanError, NotPossible, StorageError
-from mpchan.party import coins, payer, views
+from mpchan.party import coins, payee, payer, views
 from mpchan.party.common import Result
 from mpchan.units import Amount, FeeRate, OutPoint, Txid
+from mpchan.wallet import coins as coins_module
 from mpchan.wallet import keys as keys_module
 from mpchan.wallet import sent as sent_module
 from mpchan.wallet.storage import write_durably
@@ -160,6 +161,19 @@ def test_fee_rates_keep_the_limits(purse: Purse) -> None:
     estimated = purse.send(10_000, fee_rate=None)
     assert estimated["fee_sat"] == purse.chain.fee_rate().fee(141).sat
     assert purse.send(10_000, KINDS["p2sh"], fee_rate=FeeRate(200_000))["fee_sat"] > 28_000
+
+
+def test_a_change_that_is_lost_does_not_go_to_a_miner(purse: Purse, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever mistake of ours loses it: of a payment and of a funding the fee is looked at once more."""
+    purse.coin(1_000_000)
+    monkeypatch.setattr(coins_module, "change_of", lambda *_: None)
+    error = purse.refused(lambda: purse.send(10_000))
+    assert (error.slug, error.exit_code) == ("fee-rate-high", 5)
+    assert "990000" in error.message
+    seller = new_wallet(purse.wallet.directory.parent / "seller")
+    offer = payee.offer(seller, purse.chain, {})["toml"]
+    error = purse.refused(lambda: payer.open_channel(purse.wallet, purse.chain, offer, Amount(50_000)))
+    assert (error.slug, error.exit_code) == ("fee-rate-high", 5)
 
 
 class Busy(EmbeddedChain):

@@ -26,6 +26,7 @@ from mpchan.wallet.coins import (
     build_spend,
     build_sweep,
     least_change,
+    require_fee_within,
     spend_vsize,
 )
 
@@ -138,6 +139,7 @@ def check(spend: OwnSpend, available: Sequence[Coin], payments: list[TxOut], rat
     needed = rate.fee(spend_vsize(len(spend.spent), scripts)).sat
     real = rate.fee(signed_vsize(transaction, spend.spent)).sat
     assert real <= needed <= spend.fee.sat
+    require_fee_within(transaction, spend.spent, rate)
     if spend.change_vout is not None:
         assert spend.fee.sat == needed
     else:  # what is left over is less than a change would have cost
