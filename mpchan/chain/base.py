@@ -120,7 +120,8 @@ class Chain(Protocol):
 
         Raises:
             TooEarly: ``non-final``, its nLockTime has not come (exit 6).
-            ChainError: ``rejected``, with the backend's own reason (exit 8).
+            ChainError: ``rejected``, with the backend's own reason; ``node-too-old`` where that is the transaction's
+                version (exit 8).
         """
 
     def broadcast_package(self, transactions: Sequence[Transaction]) -> None:
@@ -133,6 +134,15 @@ class Chain(Protocol):
             TooEarly: ``non-final``, the nLockTime of one has not come (exit 6).
             ChainError: ``rejected``, with the backend's own reason; ``no-packages`` where it takes one transaction at
                 a time only (exit 8).
+        """
+
+    def require_version(self, version: int) -> None:
+        """Make sure that the backend's node relays transactions of this version, as far as it can be asked.
+
+        For whoever begins what will need one later. What is held is sent without asking: the node says it then.
+
+        Raises:
+            ChainError: ``node-too-old``.
         """
 
     def fee_rate(self) -> FeeRate:

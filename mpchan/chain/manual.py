@@ -78,6 +78,9 @@ class ManualChain:
         """
         raise ChainError("no-backend", "this wallet asks no chain, so it broadcasts nothing")
 
+    def require_version(self, version: int) -> None:
+        """Nobody can be asked."""
+
     def fee_rate(self) -> FeeRate:
         """A guess: twice the lowest that nodes relay by default."""
         return FeeRate(2000)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 from mpchan.bitcoin.tx import Transaction
+from mpchan.errors import ChainError
 
 KNOWN_ALREADY = ("txn-already-in-mempool", "txn-already-known", "txn-same-nonwitness-data-in-mempool")
 NOT_YET = ("non-final", "non-BIP68-final")
@@ -11,8 +14,23 @@ TOO_CHEAP = "fee not met"
 
 NO_INPUTS = ("missing-inputs", "bad-txns-inputs-missingorspent")
 
+TRUC_VERSION = 3
+"""Nodes relay transactions of this version since Bitcoin Core 28 (BIP-0431)."""
+
+_OF_VERSION = re.compile(r"version(?![\w-])", re.ASCII)
+
 Refusals = list[tuple[Transaction, str]]
 """Transactions of a package that were not taken, each with the reason, in the package's order."""
+
+
+def is_of_version(reason: str, transaction: Transaction) -> bool:
+    """Whether a node refuses a transaction because it is too old to know its version."""
+    return transaction.version >= TRUC_VERSION and _OF_VERSION.match(reason) is not None
+
+
+def too_old(message: str) -> ChainError:
+    """The error of a node that does not relay what mpchan makes today."""
+    return ChainError("node-too-old", message, hint="Bitcoin Core 28 and newer relay it")
 
 
 def telling(found: Refusals) -> tuple[Transaction, str]:

@@ -99,6 +99,7 @@ def quote(
         return Quote(purchase, sale, held, True, capacity, reserve, Amount(0), known, "")
     limits = wallet.config.limits
     enforce(offer_rules(published, wallet.network.name, limits, chain.min_fee_rate()))
+    chain.require_version(published.transaction_version)
     delay = enforce(default_delay_rules(published, limits))
     rate, _ = estimated_rate(chain, limits, "the funding")
     tip = current_tip(chain, published.lock_time_unit)

@@ -149,6 +149,7 @@ def _opening(
     limits = wallet.config.limits
     rates = Rates(chain.min_fee_rate(), limits.max_fee_rate)
     enforce(offer_rules(plan.offer, wallet.network.name, limits, rates.relay))
+    chain.require_version(plan.offer.transaction_version)
     tip = current_tip(chain, plan.offer.lock_time_unit)
     seen = chain.output(outpoint, not_before=_back(tip))
     coins = _Coins(wallet, chain, message, tip)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mpchan.bitcoin.address import address_to_script, script_to_address
@@ -71,8 +72,18 @@ def offer(
     terms = {**_start(wallet, changes, like), **changes}
     warnings = set_rate(terms, chain, wallet.config.limits)
     with wallet.lock():
-        own, outside = new_offer(wallet, terms, address=address, force=force)
+        own, outside = new_offer(wallet, terms, address=address, force=force, vouch=partial(relayed, chain))
     return with_warnings(offered(own.offer), [*warnings, *outside])
+
+
+def relayed(chain: Chain, offer: Offer) -> Offer:
+    """An offer whose refund, updates and settlement the backend's node relays, as far as it can be asked.
+
+    Raises:
+        ChainError: ``node-too-old``.
+    """
+    chain.require_version(offer.transaction_version)
+    return offer
 
 
 def new_offer(

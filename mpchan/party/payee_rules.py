@@ -51,6 +51,7 @@ def request_rules(wallet: Wallet, chain: Chain, psbt: Psbt) -> Check[Request]:
     yield from _unused_rules(wallet, own, terms, psbt)
     tip = tip_for(chain, own.offer.lock_time_unit)
     yield from current_rules(tip)
+    chain.require_version(own.offer.transaction_version)
     yield from refund_delay_rules(terms, tip)
     yield from _free_rules(chain, terms, tip)
     return Request(own, terms, None)

@@ -51,6 +51,7 @@ def new_offer_rules(wallet: Wallet, chain: Chain, offer: Offer, under: Collectio
     fresh = not wallet.knows_key(key, apart_from=[*under, *planned])
     yield Rule("payee-key", fresh, "the offer's key is known to this wallet already", found=key.hex())
     yield from offer_rules(offer, wallet.network.name, wallet.config.limits, chain.min_fee_rate())
+    chain.require_version(offer.transaction_version)
 
 
 def own_channel_rules(wallet: Wallet, name: str) -> Check[PayerRecord]:
@@ -80,6 +81,7 @@ def reply_rules(chain: Chain, record: PayerRecord, psbt: Psbt) -> Check[Going]:
     if isinstance(state, (payer.Opening, payer.Secured)) and not (elsewhere and is_sent(chain, terms)):
         tip = tip_for(chain, terms.refund_lock_time.unit)
         yield from current_rules(tip)
+        chain.require_version(terms.offer.transaction_version)
         yield from payer.time_left_rules(terms, tip)
         yield from _unspent_rules(chain, terms, state.funding)
     return state

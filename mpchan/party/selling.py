@@ -21,7 +21,7 @@ from mpchan.channel.sale import (
 )
 from mpchan.errors import NotPossible, ParseError, Refused, StorageError
 from mpchan.party.common import Result
-from mpchan.party.payee import new_offer, offered, require_window, set_rate
+from mpchan.party.payee import new_offer, offered, relayed, require_window, set_rate
 from mpchan.units import Height, MedianTime
 from mpchan.values import frozen, replace
 from mpchan.wallet.config import offer_defaults
@@ -95,7 +95,7 @@ def published_offer(
     Raises:
         NotPossible: ``price-dust``, one piece costs less than a channel can pay at first.
         UsageError: as ``new_offer``.
-        ChainError: out of reach.
+        ChainError: out of reach; ``node-too-old``.
     """
     terms = {
         **offer_defaults(wallet.config, changes.get("lock_time_unit")),
@@ -108,10 +108,13 @@ def published_offer(
     standing = _standing(wallet, terms)
     if standing is not None:
         require_window(standing.offer, force=force)
+        relayed(chain, standing.offer)
         return standing, []
     warnings = set_rate(terms, chain, wallet.config.limits)
     with wallet.lock():
-        own, outside = new_offer(wallet, terms, force=force, vouch=_collectable)
+        own, outside = new_offer(
+            wallet, terms, force=force, vouch=lambda offer: relayed(chain, _collectable(offer))
+        )
     return own, [*warnings, *outside]
 
 

@@ -15,7 +15,12 @@ from node import Node, needs_node, running
 from story import BUYER, FUNDING, OPENING, PAYING, SELLER, SETTLING
 
 from mpchan import Payee, Payer
+from mpchan.channel.sale import Sale
 from mpchan.errors import ChainError
+from mpchan.market.hashing import hash_file
+from mpchan.party.selling import published_offer
+from mpchan.units import Amount
+from mpchan.wallet.wallet import Wallet
 
 pytestmark = needs_node
 
@@ -186,3 +191,19 @@ def test_a_payer_takes_its_refund(further: Further, traders: Traders) -> None:
     assert (code, lines[0]["action"], lines[1]["alarm"]) == (8, "refund", "node-behind")
     assert lines[0]["txid"] in traders.ground.mempool()
     traders.ok(f"{BUYER} refund")
+
+
+def test_a_buyer_locks_nothing(further: Further, traders: Traders) -> None:
+    """It is refused before the seller is asked for anything; the seller refuses by the rules of its commands."""
+    film = traders.folder / "film"
+    film.write_bytes(bytes(range(256)) * 40)
+    (traders.folder / "box" / "to-payee").mkdir(parents=True)
+    sale = Sale("film", film.stat().st_size, 2048, Amount(1000), 0, hash_file(film, 2048).hashes)
+    with further.behind.chain() as chain:
+        own, _ = published_offer(
+            Wallet.open(traders.folder / "seller"), chain, {"fee_rate_sat_per_kvb": 2000}, sale
+        )
+    (traders.folder / "sale.toml").write_text(own.offer.to_toml())
+    further.mine(4)
+    refuses(traders, f"{BUYER} payer buy sale.toml --mailbox box -o copy")
+    assert list((traders.folder / "box" / "to-payee").iterdir()) == []

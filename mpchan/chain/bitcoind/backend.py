@@ -11,13 +11,21 @@ from mpchan.chain.answer import Answer, Failure, words
 from mpchan.chain.base import COINBASE_MATURITY, ChainConfig, Coin, OutputStatus, Spend
 from mpchan.chain.bitcoind.coins import coins_of, used_scripts_of
 from mpchan.chain.bitcoind.endpoint import Credentials, Endpoint, usual_cookie
-from mpchan.chain.bitcoind.node import catching_up, lag_of
+from mpchan.chain.bitcoind.node import catching_up, lag_of, require_truc
 from mpchan.chain.bitcoind.notes import Block, ConfirmedSpend, Note, Notes
 from mpchan.chain.bitcoind.package import is_unable, refusals
 from mpchan.chain.bitcoind.rpc import ANSWER_SECONDS, Rpc
 from mpchan.chain.bitcoind.spends import NOT_FOUND, Spends
 from mpchan.chain.lag import refuse
-from mpchan.chain.reasons import KNOWN_ALREADY, NO_INPUTS, NOT_YET, telling
+from mpchan.chain.reasons import (
+    KNOWN_ALREADY,
+    NO_INPUTS,
+    NOT_YET,
+    TRUC_VERSION,
+    is_of_version,
+    telling,
+    too_old,
+)
 from mpchan.chain.steady import moved, steady
 from mpchan.errors import ChainError, TooEarly
 from mpchan.units import ChainTip, FeeRate, Height, LockTime, OutPoint, Txid, lock_time_from_int
@@ -41,7 +49,7 @@ _INTERNAL_ERROR = -32603
 
 
 class BitcoindChain:
-    """The chain of a Bitcoin Core node (25 or newer).
+    """The chain of a Bitcoin Core node: 28 or newer, or 25 where it only watches and sends what is held.
 
     The node needs no wallet and none of its optional indexes. A node that prunes does, as long as it still has the
     blocks since an output was last seen unspent. One object serves one thread.
@@ -53,7 +61,8 @@ class BitcoindChain:
 
     Raises:
         ChainError: any method: ``unreachable``, ``rpc-credentials``, ``warming-up``, ``wrong-network``,
-            ``node-behind``, ``node-busy``, ``pruned``, ``chain-moving``, ``malformed-answer``, ``rpc-error``.
+            ``node-behind``, ``node-too-old``, ``node-busy``, ``pruned``, ``chain-moving``, ``malformed-answer``,
+            ``rpc-error``.
     """
 
     sends = True
@@ -73,6 +82,7 @@ class BitcoindChain:
         self._notes = Notes(notes)
         self._spends = Spends(self._rpc, self._notes)
         self._checked = False
+        self._relays_truc = False
         self._seen_tip: Block | None = None
 
     @classmethod
@@ -191,6 +201,17 @@ class BitcoindChain:
             self.broadcast(transactions[0])
         else:
             self.broadcast_package(transactions)
+
+    def require_version(self, version: int) -> None:
+        """Ask the node for its own version, once, where what is asked for is not relayed by every node.
+
+        Raises:
+            ChainError: ``node-too-old``.
+        """
+        if version >= TRUC_VERSION and not self._relays_truc:
+            self._check_network()
+            require_truc(self._rpc)
+            self._relays_truc = True
 
     def fee_rate(self) -> FeeRate:
         """The node's estimate for one of the next blocks, never below ``min_fee_rate``."""
@@ -334,6 +355,8 @@ class BitcoindChain:
             locked = word == "non-final" and transaction.lock_time > 0
             hint = f"it is locked until {lock_time_from_int(transaction.lock_time)}" if locked else None
             raise TooEarly("non-final", message, hint=hint)
+        if is_of_version(word, transaction):
+            raise too_old(f"{message}: it is too old for transactions of version {transaction.version}")
         raise ChainError("rejected", message)
 
     def _is_known(self, transaction: Transaction, word: str) -> bool:

@@ -1,4 +1,4 @@
-"""What a node says of itself: whether it is up to date with its network."""
+"""What a node says of itself: whether it is up to date with its network, and whether it is new enough."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from mpchan.bitcoin.network import REGTEST, Network
 from mpchan.chain.answer import Answer
 from mpchan.chain.bitcoind.rpc import Rpc
 from mpchan.chain.lag import MOST_HEADERS_AHEAD, by_clock, by_headers
-from mpchan.units import LOCK_TIME_THRESHOLD, ChainTip, Lag
+from mpchan.chain.reasons import TRUC_VERSION, too_old
+from mpchan.units import LOCK_TIME_THRESHOLD, MAX_LOCK_TIME, ChainTip, Lag
+
+_TRUC_NODES = 28_00_00  # as getnetworkinfo counts
 
 
 def lag_of(rpc: Rpc, network: Network, tip: ChainTip, info: Answer) -> Lag | None:
@@ -30,6 +33,20 @@ def catching_up(network: Network, info: Answer) -> Lag | None:
     blocks, headers = info["blocks"].height(), _headers(info)
     why = f"the node is still catching up with its network: it has block {blocks} of {headers}"
     return Lag(why, max(blocks, headers), info["mediantime"].time())
+
+
+def require_truc(rpc: Rpc) -> None:
+    """The node relays transactions of version 3.
+
+    Raises:
+        ChainError: ``node-too-old``.
+    """
+    number = rpc.call("getnetworkinfo")["version"].integer(0, MAX_LOCK_TIME)
+    if number < _TRUC_NODES:
+        own = f"{number // 10_000}.{number // 100 % 100}"
+        raise too_old(
+            f"the node at {rpc.endpoint} is Bitcoin Core {own}, too old for transactions of version {TRUC_VERSION}"
+        )
 
 
 def _headers(info: Answer) -> int:

@@ -121,7 +121,7 @@ class ElectrumChain:
 
         Raises:
             TooEarly: ``non-final``.
-            ChainError: ``rejected``, with the node's own reason.
+            ChainError: ``rejected``, with the node's own reason; ``node-too-old``, by all servers' nodes.
         """
         self._hand_over(
             lambda chain, server, view: broadcast(server, view, transaction),
@@ -150,10 +150,13 @@ class ElectrumChain:
         try:
             self._pool.ask(hand)
         except ChainError as error:
-            if error.slug == "rejected":  # a lie would look the same
+            if error.slug in ("rejected", "node-too-old"):  # a lie would look the same
                 self._pool.tell_others(tell)
             raise
         self._pool.tell_others(tell)
+
+    def require_version(self, version: int) -> None:
+        """A server's node cannot be asked; it says so when it refuses such a transaction."""
 
     def fee_rate(self) -> FeeRate:
         """The server's estimate for one of the next blocks, at least ``min_fee_rate`` and at most ``MAX_RATE``."""

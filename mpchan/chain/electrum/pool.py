@@ -45,7 +45,8 @@ _FATAL = ("certificate-changed", "wrong-network", "proxy-missing")
 """What another server does not mend, or must not hide. Errors about a transaction are no errors of a server either."""
 
 _OF_A_SERVER = (
-    "unreachable", "malformed-answer", "rpc-error", "headers-refused", "node-behind", "proof-refused", "chain-moving",
+    "unreachable", "malformed-answer", "rpc-error", "headers-refused", "node-behind", "node-too-old", "proof-refused",
+    "chain-moving",
 )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.answer import Failure, words
 from mpchan.chain.electrum.questions import Questions
 from mpchan.chain.electrum.view import View
-from mpchan.chain.reasons import KNOWN_ALREADY, NO_INPUTS, NOT_YET, telling
+from mpchan.chain.reasons import KNOWN_ALREADY, NO_INPUTS, NOT_YET, is_of_version, telling, too_old
 from mpchan.errors import ChainError, TooEarly
 from mpchan.units import lock_time_from_int
 
@@ -98,6 +98,10 @@ def _judge(view: View, transaction: Transaction, text: str) -> None:
         locked = _names(reason, "non-final") and transaction.lock_time > 0
         hint = f"it is locked until {lock_time_from_int(transaction.lock_time)}" if locked else None
         raise TooEarly("non-final", message, hint=hint)
+    if is_of_version(reason, transaction):
+        raise too_old(
+            f"{message}: the server's node is too old for transactions of version {transaction.version}"
+        )
     raise ChainError("rejected", message)
 
 

@@ -82,6 +82,9 @@ class EmbeddedChain:
         """Those that any output in chain or mempool pays to, spent or not."""
         return self._index().used_scripts(scripts)
 
+    def require_version(self, version: int) -> None:
+        """Every version that mpchan makes is relayed here."""
+
     def fee_rate(self) -> FeeRate:
         """Twice the least: blocks are never full here."""
         return FeeRate(2000)
