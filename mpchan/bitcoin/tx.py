@@ -18,6 +18,10 @@ _MIN_INPUT = 32 + 4 + 1 + 4  # txid, index, length of an empty scriptSig, sequen
 _MIN_OUTPUT = 8 + 1  # value, length of an empty scriptPubKey
 
 
+MAX_REPLACEABLE = 0xFFFF_FFFD
+"""The largest nSequence that lets a transaction be replaced (BIP-0125); lock times count with it, BIP-0068 does not."""
+
+
 @frozen
 class TxIn:
     """One input.

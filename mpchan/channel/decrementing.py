@@ -12,13 +12,11 @@ does not apply), and the version is that which the offer's own version means, in
 from __future__ import annotations
 
 from mpchan.bitcoin.script import dust_limit
-from mpchan.bitcoin.tx import Transaction, TxIn, TxOut
+from mpchan.bitcoin.tx import MAX_REPLACEABLE, Transaction, TxIn, TxOut
 from mpchan.channel.terms import Terms, refund_fee
 from mpchan.errors import NotPossible
 from mpchan.units import Amount, LockTime
 from mpchan.values import frozen
-
-SEQUENCE = 0xFFFF_FFFD
 
 
 @frozen
@@ -28,7 +26,7 @@ class Decrementing:
     terms: Terms
 
     def _spend(self, outputs: tuple[TxOut, ...], lock_time: int) -> Transaction:
-        source = TxIn(self.terms.outpoint, SEQUENCE)
+        source = TxIn(self.terms.outpoint, MAX_REPLACEABLE)
         return Transaction(self.terms.offer.transaction_version, (source,), outputs, lock_time)
 
     def _close_outputs(self, paid: Amount) -> tuple[TxOut, ...]:

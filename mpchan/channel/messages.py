@@ -197,10 +197,15 @@ def signature_rules(
     terms: Terms, transaction: Transaction, signer: PublicKey, signature: bytes
 ) -> Check[None]:
     """SIGHASH_ALL, strict DER (BIP-0066), low S (BIP-0146), and made by ``signer`` for this very transaction."""
+    yield from signature_over_rules(channel_sighash(terms, transaction), signer, signature)
+
+
+def signature_over_rules(digest: bytes, signer: PublicKey, signature: bytes) -> Check[None]:
+    """The same of a transaction's own 32-byte digest for SIGHASH_ALL."""
     kind = signature[-1] if signature else None
     yield Rule("sighash-type", kind == SIGHASH_ALL, "sighash byte of the signature", SIGHASH_ALL, kind)
     der = signature[:-1]
-    valid = signer.verify(der, channel_sighash(terms, transaction))
+    valid = signer.verify(der, digest)
     if not valid:
         try:
             _, s = parse_der(der)

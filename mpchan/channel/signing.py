@@ -13,6 +13,7 @@ from mpchan.channel.terms import Terms
 from mpchan.units import Amount
 
 if TYPE_CHECKING:
+    from mpchan.channel.signed_refund import SignedRefund
     from mpchan.channel.update_form import UpdateForm
 
 
@@ -40,6 +41,10 @@ class ChannelKey:
     def sign_refund(self, terms: Terms) -> bytes:
         """Sign the one refund that the terms allow."""
         return self._sign(terms, scheme_of(terms).refund())
+
+    def sign_returned_refund(self, refund: SignedRefund) -> bytes:
+        """Sign a refund that the payee has signed, in a channel of which nothing else is known any more."""
+        return self._private_key.sign(refund.sighash) + bytes([SIGHASH_ALL])
 
     def sign_update(self, terms: Terms, number: int, paid: Amount) -> bytes:
         """Sign update ``number`` with ``paid`` in all for the payee."""

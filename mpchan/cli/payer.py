@@ -26,7 +26,7 @@ from mpchan.cli.files import AGAIN, check_refund_out, confirmed, read_input, rea
 from mpchan.cli.numbers import WholeNumber
 from mpchan.errors import NotPossible, UsageError
 from mpchan.party import payer
-from mpchan.party.common import Result, read_psbt, read_transaction
+from mpchan.party.common import Result, read_psbt
 from mpchan.units import Amount, FeeRate, lock_time_from_int
 from mpchan.wallet.wallet import Wallet
 
@@ -368,23 +368,31 @@ def settle(app: App, total: Amount | None, channel: str | None, output: Path | N
 
 @click.command(epilog=example("mpchan payer refund --channel 0123abcd\nmpchan payer refund refund.hex"))
 @click.argument("file", required=False, type=click.Path(allow_dash=True))
+@click.option(
+    "--address", metavar="ADDR", help="Where a FILE of the payee's pays, where that is not this wallet."
+)
 @channel_option
 @output_option
 @chain_options
 @common_options
 @pass_app
-def refund(app: App, file: str | None, channel: str | None, output: Path | None) -> None:
+def refund(app: App, file: str | None, address: str | None, channel: str | None, output: Path | None) -> None:
     """Take everything back: broadcasts the refund, at its time.
 
     It is done when it is confirmed: `mpchan wait CHANNEL --for closed`.
 
     With FILE it is the copy that `mpchan payer fund --refund-out` has written. That needs nothing of the wallet that
     made it: any wallet on the same network will do, and on the embedded chain ($MPCHAN_REGTEST), or with --tip, none.
+
+    Or FILE is what the payee's `mpchan payee sign-refund` has written: then it takes a wallet that was made of the
+    payer's seed words, and nothing else.
     """
     if file is not None and channel is not None:
         raise UsageError("usage", "the file names its channel, --channel does not go with it")
+    if file is None and address is not None:
+        raise UsageError("usage", "--address goes with a file that the payee has signed")
     app.check_output(output, *([file] if file is not None else []))
-    result = _refund_from_file(app, file) if file is not None else _refund(app, channel)
+    result = _refund_from_file(app, file, address) if file is not None else _refund(app, channel)
     app.emit(
         result,
         output,
@@ -402,14 +410,19 @@ def _refund(app: App, channel: str | None) -> Result:
     return payer.refund(wallet, app.chain(wallet), channel)
 
 
-def _refund_from_file(app: App, file: str) -> Result:
-    from mpchan.party.bare_refund import refund_from_file
+def _refund_from_file(app: App, file: str, address: str | None) -> Result:
+    from mpchan.bitcoin.message import decode_message
+    from mpchan.bitcoin.tx import Transaction
+    from mpchan.party.bare_refund import refund_from_file, refund_from_reply
 
-    transaction = read_transaction(read_input(file))
-    wallet = app.wallet_if_any()
-    return refund_from_file(
-        wallet, app.chain(wallet) if wallet is not None else app.bare_chain(), transaction
-    )
+    message = decode_message(read_input(file))
+    if not isinstance(message, Transaction):
+        wallet = app.wallet(signs=True)
+        return refund_from_reply(wallet, app.chain(wallet), message, address=address)
+    if address is not None:
+        raise UsageError("usage", "this refund is complete: --address does not go with it")
+    known = app.wallet_if_any()
+    return refund_from_file(known, app.chain(known) if known is not None else app.bare_chain(), message)
 
 
 @click.command(epilog=example("mpchan payer abandon"))

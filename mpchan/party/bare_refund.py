@@ -1,33 +1,57 @@
 """A refund from its bare file: what brings the payer's money back where nothing else of its wallet is left.
 
-The file holds the complete transaction, so no key is needed and nothing is signed. What it spends is looked up on the
+Either the file holds the complete transaction: then no key is needed and nothing is signed. Or it is what the payee has
+signed: then the payer's signature is added, with the key that its seed words make. What it spends is looked up on the
 chain, and both signatures are verified against that before it is sent.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from mpchan.bitcoin.address import address_to_script, script_to_address
+from mpchan.bitcoin.psbt import Psbt
 from mpchan.bitcoin.script import parse_multisig
+from mpchan.bitcoin.signature import PublicKey
 from mpchan.bitcoin.tx import Transaction
 from mpchan.bitcoin.witness import check_witness
 from mpchan.chain.base import Chain
 from mpchan.channel import payer
 from mpchan.channel.facts import time_left
-from mpchan.errors import NotPossible, ParseError, TooEarly, UsageError
+from mpchan.channel.rules import enforce
+from mpchan.channel.signed_refund import signed_refund_rules
+from mpchan.channel.signing import ChannelKey
+from mpchan.errors import NotPossible, ParseError, Refused, TooEarly, UsageError
 from mpchan.party.common import Result, counted_spend, tip_for, with_warnings
 from mpchan.party.payer import refund
 from mpchan.party.sending import hand_over
 from mpchan.units import ChainTip, lock_time_from_int
+from mpchan.wallet.keys import Keys
 from mpchan.wallet.payer_record import PayerRecord
 from mpchan.wallet.wallet import Wallet, channel_name
 
+KEYS_TRIED = 10_000
+"""So many channel keys, from the first on, may be that of an older channel: a second's work."""
+
+ADDRESSES_TRIED = 1_000
+"""So far beyond the addresses that are known to be used the refund's own may lie."""
+
+_PAYOUT = "receive"
 _UNCHECKED = "no chain was asked, so nothing has verified the signatures of this refund"
 
 
-def refund_from_file(wallet: Wallet | None, chain: Chain, transaction: Transaction) -> Result:
+def refund_from_file(
+    wallet: Wallet | None,
+    chain: Chain,
+    transaction: Transaction,
+    *,
+    before_it_leaves: Callable[[], None] = lambda: None,
+) -> Result:
     """``payer refund FILE``: broadcast a complete refund, once its lock time has come.
 
     Args:
         wallet: where there is one; a channel that it knows is marked as refunding, as by ``payer refund``.
+        before_it_leaves: called when all is right with it.
 
     Raises:
         ParseError: ``not-a-refund``.
@@ -50,11 +74,83 @@ def refund_from_file(wallet: Wallet | None, chain: Chain, transaction: Transacti
     }
     if not chain.sends:
         _require_final(transaction, tip)
+        before_it_leaves()
         return with_warnings(result, [_UNCHECKED])
-    if not _is_there(chain, transaction, tip):
+    there = _is_there(chain, transaction, tip)
+    if not there:
         _require_final(transaction, tip)
+    before_it_leaves()
+    if not there:
         hand_over(wallet, chain, transaction)
     return result
+
+
+def refund_from_reply(wallet: Wallet, chain: Chain, psbt: Psbt, *, address: str | None = None) -> Result:
+    """``payer refund FILE`` with what ``payee sign-refund`` has written, in a wallet that has the payer's seed.
+
+    The key is the one that follows from the payee's, or one of the first ``KEYS_TRIED`` that older channels counted.
+    The receiving address counts as used from then on, so that the coin is seen when it comes.
+
+    Args:
+        address: where the refund pays; needed only where that is no address of this wallet.
+
+    Raises:
+        Refused: the rules of ``signed_refund_rules``; ``foreign-payout``.
+        NotPossible: ``foreign-refund``, the key is not this seed's.
+        ParseError, TooEarly, UsageError: as ``refund_from_file``.
+    """
+    signed = enforce(signed_refund_rules(psbt, wallet.config.limits.max_fee_rate))
+    name = _known(wallet, signed.unsigned)
+    if name is not None:
+        return refund(wallet, chain, name)
+    payout = signed.payout.script_pubkey
+    found = _payout_index(wallet.keys, payout)
+    named = None if address is None else address_to_script(address, wallet.network)
+    if found is None and named != payout:
+        paid = script_to_address(payout, wallet.network)
+        raise Refused(
+            "foreign-payout",
+            f"this refund pays to {paid}, which is no address of this wallet",
+            hint=f"where you have told `mpchan payer open` to pay it there: --address {paid}",
+        )
+    key = _payer_key(wallet.keys, signed.payer_key, signed.payee_key)
+    transaction = signed.complete(key.sign_returned_refund(signed))
+
+    def note_address() -> None:
+        if found is None:
+            return
+        with wallet.lock():
+            keys = wallet.fresh_keys()
+            if keys.next_index(_PAYOUT) <= found:
+                keys.advance(**{_PAYOUT: found + 1})
+
+    return refund_from_file(wallet, chain, transaction, before_it_leaves=note_address)
+
+
+def _payout_index(keys: Keys, script_pubkey: bytes) -> int | None:
+    """The receiving index of an address; None where it is not this wallet's."""
+    last = keys.next_index(_PAYOUT) + ADDRESSES_TRIED
+    return next((index for index in range(last) if keys.script(_PAYOUT, index) == script_pubkey), None)
+
+
+def _payer_key(keys: Keys, wanted: PublicKey, payee_key: PublicKey) -> ChannelKey:
+    """The key with which this wallet's seed pays in the channel.
+
+    Raises:
+        NotPossible: ``foreign-refund``.
+    """
+    derived = keys.payer_key(payee_key)
+    if derived.public_key == wanted:
+        return derived
+    for index in range(KEYS_TRIED):
+        key = keys.channel_key(index)
+        if key.public_key == wanted:
+            return key
+    raise NotPossible(
+        "foreign-refund",
+        f"the payer's key in this refund, {wanted.sec.hex()}, does not come from this wallet's seed",
+        hint="make a wallet of the payer's seed words with `mpchan init --restore`, and give --wallet",
+    )
 
 
 def _require_refund(transaction: Transaction) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NoReturn
 
-from mpchan.bitcoin.tx import Transaction
+from mpchan.bitcoin.tx import MAX_REPLACEABLE, Transaction
 from mpchan.chain.base import Chain
 from mpchan.channel.facts import Facts, Status
 from mpchan.channel.terms import Terms
@@ -19,8 +19,6 @@ from mpchan.values import frozen
 
 if TYPE_CHECKING:
     from mpchan.wallet.records import Record
-
-_LAST_REPLACEABLE = 0xFFFF_FFFD  # BIP-0125
 
 
 @frozen
@@ -146,7 +144,7 @@ def early_text(funding: Txid, value: Amount) -> str:
 
 def replaceable_warnings(funding: Transaction) -> list[str]:
     """A funding that asks nodes to let it be replaced (BIP-0125)."""
-    if all(source.sequence > _LAST_REPLACEABLE for source in funding.inputs):
+    if all(source.sequence > MAX_REPLACEABLE for source in funding.inputs):
         return []
     text = (
         f"the funding {funding.txid} lets itself be replaced (BIP-0125): never bump its fee in the wallet that made "

@@ -85,7 +85,7 @@ def test_what_is_no_refund(paid: Shell) -> None:
     settled(paid)
     for file in ("settlement.hex", "funding.hex"):
         paid.fails(f"{STRANGER} payer refund {file}", 3, "not-a-refund")
-    paid.fails(f"{STRANGER} payer refund signed.psbt", 3, "not-a-transaction")
+    paid.fails(f"{STRANGER} payer refund signed.psbt", 7, "no-wallet")
     paid.fails(f"{BUYER} payer refund settlement.hex --channel {paid.names['channel']}", 2, "usage")
     paid.ok(f"{BUYER} payer fund signed.psbt --refund-out refund.hex")
     paid.fails("mpchan --wallet seller payer refund refund.hex", 2, "wrong-role")

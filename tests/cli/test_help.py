@@ -103,7 +103,7 @@ OPTIONS: dict[str, set[str]] = {
     "payer fund": CHAIN | OUTPUT | {"--funding", "--no-broadcast", "--refund-out", "--yes"},
     "payer pay": CHAIN | OUTPUT | CHANNEL | {"--total", "--last", "--stream", "--totals", "--on-error"},
     "payer settle": CHAIN | OUTPUT | CHANNEL | {"--total"},
-    "payer refund": CHAIN | OUTPUT | CHANNEL,
+    "payer refund": CHAIN | OUTPUT | CHANNEL | {"--address"},
     "payer abandon": CHAIN | CHANNEL,
     "settle": CHAIN | OUTPUT | CHANNEL | {"--total"},
     "bump": CHAIN | OUTPUT | CHANNEL | {"--fee-rate", "--no-broadcast"},
