@@ -68,7 +68,7 @@ PAYER_SCRIPT = payout("p2wpkh", "payer")
 def make_offer(payout_kind: str = "p2wpkh", **changes: Any) -> Offer:
     """DESIGN.md's example of an offer, with changes by the names of ``Offer``."""
     fields: dict[str, Any] = {
-        "offer_id": "0123456789abcdef",
+        "offer_id": "0123456789abcdef" * changes.get("version", 1),
         "network": REGTEST,
         "scheme": "decrementing",
         "payee_key": PAYEE.public_key,
@@ -86,6 +86,8 @@ def make_offer(payout_kind: str = "p2wpkh", **changes: Any) -> Offer:
     }
     if changes.get("lock_time_unit") == "seconds":
         fields.update(min_refund_delay=288 * 600, max_refund_delay=4320 * 600, settle_window=144 * 600)
+    if changes.get("version") == 2:
+        fields.update(generation="fedcba9876543210", expires=1_796_169_600, token="0f" * 32)
     return Offer(**{**fields, **changes})
 
 

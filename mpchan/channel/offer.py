@@ -10,14 +10,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from mpchan.bitcoin.address import address_to_script
-from mpchan.bitcoin.network import Network, network_from_name
+from mpchan.bitcoin.network import Network
 from mpchan.bitcoin.signature import PublicKey
+from mpchan.channel.canonical import canonical_form, from_canonical_form
 from mpchan.errors import ParseError
 from mpchan.units import MAX_LOCK_TIME, MAX_MONEY_SAT, Amount, FeeRate, checked_int, is_hex
 from mpchan.values import field, frozen
 
-OFFER_VERSION = 1
-TRANSACTION_VERSIONS = {1: 2, 2: 3}
+OFFER_VERSIONS = (1, 2)
+_TRANSACTION_VERSIONS = {1: 2, 2: 3}
 """By an offer's version, the version of refund, updates and settlement under it; 3 is that of BIP-0431."""
 
 MAX_OFFER_BYTES = 400_000
@@ -27,8 +28,9 @@ SECONDS_PER_BLOCK = 600
 
 _MARGIN_BLOCKS = 18
 _MAX_DELAY_BLOCKS = 500_000
-_SCHEMES = ("decrementing",)
-_MAX_SALE_DEPTH = 10
+_ID_DIGITS = {1: 16, 2: 32}
+_GENERATION_DIGITS, _TOKEN_DIGITS = 16, 64
+SCHEMES = ("decrementing",)
 
 
 def blocks_in_unit(blocks: int, unit: str) -> int:
@@ -41,12 +43,17 @@ def margin(unit: str) -> int:
     return blocks_in_unit(_MARGIN_BLOCKS, unit)
 
 
+def _check_digits(name: str, text: str, digits: int) -> None:
+    if len(text) != digits or not is_hex(text) or text != text.lower():
+        raise ParseError("malformed-offer", f"{name} is not {digits} lower-case hex digits: {text!r:.80}")
+
+
 @frozen
 class Offer:
     """A payee's terms for one channel.
 
     Attributes:
-        offer_id: 16 lower-case hex digits.
+        offer_id: lower-case hex digits: 32, in version 1 16.
         payee_key: compressed key, made for this offer alone.
         payee_script: scriptPubKey of ``payee_address``.
         fee_rate: of refund, updates and settlement.
@@ -56,7 +63,11 @@ class Offer:
         step: between the lock times of two updates.
         min_confirmations: of the funding before the first update counts.
         sale: the table ``[sale]`` as it came, for what is sold.
-        version: of the offer, 1 or 2.
+        version: of the offer, 1 or 2; what follows stands in version 2 alone.
+        generation: of the payee's wallet, 16 lower-case hex digits.
+        expires: Unix time from which on the payee signs nothing new under it; 0 for never.
+        token: what the payee knows its own offer by, 64 lower-case hex digits; see ``token_text``.
+        ways: how the payee can be reached, each a table with its ``kind``.
 
     Raises:
         ParseError: ``offer-limits`` where the limits contradict each other, ``malformed-offer`` and
@@ -80,18 +91,19 @@ class Offer:
     min_confirmations: int
     memo: str = ""
     sale: Mapping[str, Any] | None = None
-    version: int = OFFER_VERSION
+    version: int = 1
+    generation: str = ""
+    expires: int = 0
+    token: str = ""
+    ways: tuple[Mapping[str, Any], ...] = ()
     payee_script: bytes = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "payee_script", address_to_script(self.payee_address, self.network))
-        if type(self.version) is not int or self.version not in TRANSACTION_VERSIONS:
-            raise _unknown_version(self.version)
-        if len(self.offer_id) != 16 or not is_hex(self.offer_id) or self.offer_id != self.offer_id.lower():
-            raise ParseError(
-                "malformed-offer", f"offer_id is not 16 lower-case hex digits: {self.offer_id!r:.80}"
-            )
-        if self.scheme not in _SCHEMES:
+        if type(self.version) is not int or self.version not in OFFER_VERSIONS:
+            raise unknown_version(self.version)
+        self._check_own()
+        if self.scheme not in SCHEMES:
             raise ParseError("unknown-scheme", f"offer of an unknown scheme: {self.scheme!r:.80}")
         if self.lock_time_unit not in ("blocks", "seconds"):
             raise ParseError(
@@ -109,6 +121,17 @@ class Offer:
         checked_int(self.fee_rate.sat_per_kvb, 1, 100_000_000, "fee_rate_sat_per_kvb")
         checked_int(self.min_increment.sat, 1, MAX_MONEY_SAT, "min_increment_sat")
         self._check_limits()
+
+    def _check_own(self) -> None:
+        """What an offer has of its own, by its version."""
+        _check_digits("offer_id", self.offer_id, _ID_DIGITS[self.version])
+        if self.version == 1:
+            if self.generation or self.expires or self.token or self.ways:
+                raise ParseError("malformed-offer", "offer of version 1 with what only version 2 has")
+            return
+        _check_digits("generation", self.generation, _GENERATION_DIGITS)
+        _check_digits("token", self.token, _TOKEN_DIGITS)
+        checked_int(self.expires, 0, MAX_LOCK_TIME, "expires")
 
     def _check_limits(self) -> None:
         least = self.settle_window + self.confirmation_delay + self.margin
@@ -138,7 +161,7 @@ class Offer:
     @property
     def transaction_version(self) -> int:
         """Of refund, updates and settlement; a channel keeps that of its offer to its end."""
-        return TRANSACTION_VERSIONS[self.version]
+        return _TRANSACTION_VERSIONS[self.version]
 
     @property
     def margin(self) -> int:
@@ -155,22 +178,30 @@ class Offer:
         """What a payer asks for unless told otherwise: the least, with the margin on top."""
         return min(self.max_refund_delay, self.min_refund_delay + self.margin)
 
+    @property
+    def key_name(self) -> bytes:
+        """What the payee's key is derived by: the Merkle root where a sale is published, else the offer's id.
+
+        So an offer that is published again, with another rate or expiry, keeps its key.
+        """
+        sale = self.sale or {}
+        root = sale.get("merkle_root")
+        if type(root) is str and len(root) == 64 and is_hex(root) and "buyer" not in sale:
+            return bytes.fromhex(root)
+        return bytes.fromhex(self.offer_id)
+
     def to_dict(self) -> dict[str, Any]:
         """The offer as the plain table that its TOML text holds."""
-        table: dict[str, Any] = {"version": self.version}
-        for key, (attribute, _) in _KEYS.items():
-            value = getattr(self, attribute)
-            if isinstance(value, Network):
-                value = value.name
-            elif isinstance(value, PublicKey):
-                value = value.sec.hex()
-            elif isinstance(value, Amount):
-                value = value.sat
-            elif isinstance(value, FeeRate):
-                value = value.sat_per_kvb
-            table[key] = value
-        if self.sale is not None:
-            table["sale"] = dict(self.sale)
+        from mpchan.channel.offer_tables import offer_to_table
+
+        return offer_to_table(self)
+
+    def terms(self) -> dict[str, Any]:
+        """The same as one flat table without the version, by the names that options and wallet.toml have."""
+        from mpchan.channel.offer_tables import flat_terms
+
+        table = flat_terms(self.to_dict())
+        del table["version"]
         return table
 
     def to_toml(self) -> str:
@@ -178,6 +209,26 @@ class Offer:
         import tomli_w
 
         return tomli_w.dumps(self.to_dict())
+
+    def canonical(self) -> bytes:
+        """The canonical form of an offer of version 2: all of it but ``sale.pieces``, for which the Merkle root stands.
+
+        Raises:
+            ParseError: ``malformed-offer``, for what has no such form.
+        """
+        return canonical_form(self._table_without("pieces"))
+
+    def token_text(self) -> bytes:
+        """What an offer's token is made over: the canonical form without ``token`` and ``sale.voucher``."""
+        table = self._table_without("pieces", "voucher")
+        del table["token"]
+        return canonical_form(table)
+
+    def _table_without(self, *of_sale: str) -> dict[str, Any]:
+        table = self.to_dict()
+        if self.sale is not None:
+            table["sale"] = {key: value for key, value in self.sale.items() if key not in of_sale}
+        return table
 
     @classmethod
     def from_toml(cls, text: str) -> Offer:
@@ -198,72 +249,37 @@ class Offer:
     @classmethod
     def from_dict(cls, table: Mapping[str, Any]) -> Offer:
         """Read the plain table of an offer; errors as in ``from_toml``."""
-        if "version" not in table:
-            raise ParseError("malformed-offer", "offer lacks the key version")
-        version = table["version"]
-        if type(version) is not int or version != OFFER_VERSION:
-            raise _unknown_version(version)
-        unknown = [key for key in table if key not in _KEYS and key not in ("version", "sale")]
-        if unknown:
-            raise ParseError("malformed-offer", f"offer holds an unknown key: {unknown[0]!r:.80}")
-        values: dict[str, Any] = {}
-        for key, (attribute, kind) in _KEYS.items():
-            if key not in table:
-                raise ParseError("malformed-offer", f"offer lacks the key {key}")
-            value = table[key]
-            if kind is str:
-                if type(value) is not str:
-                    raise ParseError("malformed-offer", f"{key} must be a string, not {value!r:.80}")
-                values[attribute] = value
-            else:
-                values[attribute] = kind(checked_int(value, 0, MAX_MONEY_SAT, key))
-        values["network"] = network_from_name(values["network"])
-        values["payee_key"] = PublicKey.from_hex(values["payee_key"])
-        sale = table.get("sale")
-        if sale is not None and not isinstance(sale, Mapping):
-            raise ParseError("malformed-offer", f"sale must be a table, not {sale!r:.80}")
-        _check_plain(sale, _MAX_SALE_DEPTH)
-        return cls(**values, sale=sale)
+        from mpchan.channel.offer_tables import offer_from_table
+
+        return offer_from_table(table)
+
+    @classmethod
+    def from_canonical(cls, data: bytes) -> Offer:
+        """Read the canonical form of an offer of version 2. What it sells comes without the pieces' hashes.
+
+        Raises:
+            ParseError: as ``from_toml``; ``malformed-offer`` for any other way to write the same.
+        """
+        if len(data) > MAX_OFFER_BYTES:
+            raise ParseError("malformed-offer", f"offer of {len(data)} bytes, more than {MAX_OFFER_BYTES}")
+        offer = cls.from_dict(from_canonical_form(data))
+        if offer.version == 1 or offer.canonical() != data:
+            raise ParseError("malformed-offer", "not the canonical form of an offer")
+        return offer
+
+    def __eq__(self, other: object) -> bool:
+        """Two offers of version 2 are the same where their canonical forms are."""
+        if not isinstance(other, Offer):
+            return NotImplemented
+        return self is other or (self.offer_id == other.offer_id and self._compared() == other._compared())
+
+    def __hash__(self) -> int:
+        return hash((self.offer_id, self.payee_key))
+
+    def _compared(self) -> dict[str, Any]:
+        return self.to_dict() if self.version == 1 else self._table_without("pieces")
 
 
-def _unknown_version(version: object) -> ParseError:
+def unknown_version(version: object) -> ParseError:
+    """The error of an offer that this program cannot read."""
     return ParseError("offer-version", f"offer of an unknown version: {version!r:.80}")
-
-
-def _check_plain(value: object, depth: int) -> None:
-    """Refuse in ``[sale]`` what no channel file could hold: dates, endless or huge numbers, bottomless nesting."""
-    if value is None or isinstance(value, (str, bool)):
-        return
-    if isinstance(value, int) and value.bit_length() < 64:
-        return
-    if isinstance(value, float) and value - value == 0:  # finite
-        return
-    if isinstance(value, (list, dict)) and depth:
-        for item in value.values() if isinstance(value, dict) else value:
-            _check_plain(item, depth - 1)
-        return
-    raise ParseError(
-        "malformed-offer",
-        f"sale holds a {type(value).__name__} where text, a number of 64 bits or a shallow table can stand",
-    )
-
-
-_KEYS: dict[str, tuple[str, Any]] = {
-    "offer_id": ("offer_id", str),
-    "network": ("network", str),
-    "scheme": ("scheme", str),
-    "payee_pubkey": ("payee_key", str),
-    "payee_address": ("payee_address", str),
-    "min_capacity_sat": ("min_capacity", Amount),
-    "max_capacity_sat": ("max_capacity", Amount),
-    "fee_rate_sat_per_kvb": ("fee_rate", FeeRate),
-    "lock_time_unit": ("lock_time_unit", str),
-    "min_refund_delay": ("min_refund_delay", int),
-    "max_refund_delay": ("max_refund_delay", int),
-    "settle_window": ("settle_window", int),
-    "step": ("step", int),
-    "min_increment_sat": ("min_increment", Amount),
-    "min_confirmations": ("min_confirmations", int),
-    "memo": ("memo", str),
-}
-"""Keys of the TOML text: attribute and type, in the order of the text."""

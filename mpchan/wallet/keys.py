@@ -10,6 +10,7 @@ there until the process ends.
 
 from __future__ import annotations
 
+import hmac
 import os
 import stat
 from collections.abc import Callable, Sequence
@@ -23,7 +24,8 @@ from mpchan.bitcoin.script import key_to_p2wpkh_script, p2wpkh_script_code
 from mpchan.bitcoin.sighash import SIGHASH_ALL, segwit_v0_sighash
 from mpchan.bitcoin.signature import PrivateKey, PublicKey
 from mpchan.bitcoin.tx import Transaction, TxOut
-from mpchan.channel.key_paths import counted_path, payee_path, payer_path
+from mpchan.channel.key_paths import counted_path, payee_path, payer_path, token_path
+from mpchan.channel.offer import Offer
 from mpchan.channel.signing import ChannelKey
 from mpchan.errors import ParseError, StorageError
 from mpchan.wallet.keys_file import (
@@ -310,7 +312,21 @@ class Keys:
         """The key that this wallet has for a channel; whether it fits, ``Wallet.channel_key_of`` says."""
         if record.key_index is not None:
             return self.channel_key(record.key_index)
-        return self.payer_key(record.terms.offer.payee_key)
+        offer = record.terms.offer
+        return self.payer_key(offer.payee_key) if record.role == "payer" else self.offer_key(offer)
+
+    def offer_key(self, offer: Offer) -> ChannelKey:
+        """The key that an offer of version 2 has, if this wallet made it."""
+        return self.payee_key(bytes.fromhex(offer.generation), offer.key_name)
+
+    def offer_token(self, offer: Offer) -> str:
+        """The token that this wallet gives an offer of version 2, whatever stands there: 64 lower-case hex digits.
+
+        HMAC-SHA256 over ``Offer.token_text``; its key are the 32 bytes of the private key at
+        ``key_paths.token_path``, and behind them the 8 of the offer's generation.
+        """
+        secret = self._root().derive(token_path(self._network)).private_key.to_bytes()
+        return hmac.digest(secret + bytes.fromhex(offer.generation), offer.token_text(), "sha256").hex()
 
     def _channel_key(self, path: tuple[int, ...]) -> ChannelKey:
         if path not in self._channel_keys:

@@ -8,6 +8,7 @@
     channels/<txid>-<vout>.json    the same channel as it stood at some line of its journal
     channels/names                 the names of all channels, to find one by the beginning of its id
     sent/<txid>.json               a transaction that moves own coins outside of any channel
+    generation                     tells this wallet's offers from those of an older copy of it; in no backup
     plans/<script>.json            a channel that another wallet is going to fund
     wallet.lock, channels/*.lock   locks between processes, always empty
     channels/*.queue               who waits for such a lock, always empty

@@ -110,7 +110,7 @@ def test_texts_are_strings(key: str, value: object) -> None:
 @pytest.mark.parametrize(
     ("changes", "slug"),
     [
-        ({"version": 2}, "offer-version"),
+        ({"version": 3}, "offer-version"),
         ({"version": 0}, "offer-version"),
         ({"version": True}, "offer-version"),
         ({"version": 1.0}, "offer-version"),
