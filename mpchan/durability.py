@@ -10,8 +10,10 @@ Every function lets the system's OSError through; its callers know what it means
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -26,9 +28,10 @@ def step(kind: str, act: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R
     """Do one thing that others may see, or that outlives the process.
 
     Args:
-        kind: ``create``, ``lock-file``, ``write``, ``cut``, ``sync``, ``sync-directory``, ``replace``, ``link``,
-            ``unlink``, ``mkdir``, ``rmdir``, ``chmod`` for files; ``commit`` for a database; ``engine`` for the
-            consensus engine's own data; ``emit`` for what leaves: standard output, a result in a pipe, a broadcast.
+        kind: ``create``, ``write``, ``cut``, ``sync``, ``close``, ``sync-directory``, ``replace``, ``link``,
+            ``unlink``, ``mkdir``, ``rmdir``, ``chmod`` for files; ``lock-file``, ``lock``, ``unlock`` for locks;
+            ``commit`` for a database; ``engine`` for the consensus engine's own data; ``emit`` for what leaves:
+            standard output, a result in a pipe, a broadcast.
     """
     return act(*args, **kwargs)
 
@@ -63,8 +66,10 @@ def write_new(path: AnyPath, data: bytes, *, mode: int = 0o600, synced: bool = T
         write(descriptor, data)
         if synced:
             sync(descriptor)
-    finally:
-        os.close(descriptor)
+    except BaseException:
+        give_up(descriptor)
+        raise
+    close(descriptor)
 
 
 def create(path: AnyPath, mode: int) -> int:
@@ -80,6 +85,23 @@ def create(path: AnyPath, mode: int) -> int:
 def open_lock_file(path: AnyPath) -> int:
     """An empty file that is made where it is missing, for locks."""
     return step("lock-file", os.open, path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+
+def open_lock_file_to_read(path: AnyPath) -> int:
+    """A lock file that is there, on a disk that takes no writing: it can be locked all the same."""
+    return step("lock-file", os.open, path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+
+
+def lock(descriptor: int) -> None:
+    """Take an exclusive ``flock`` lock, at once or not at all (BlockingIOError)."""
+    step("lock", fcntl.flock, descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def unlock(descriptor: int) -> None:
+    """Close a lock's file, by which it is free. Nothing was written to it, so a failure says nothing about anything."""
+    with suppress(OSError):
+        step("unlock", fcntl.flock, descriptor, fcntl.LOCK_UN)  # free even where the close is refused
+    done_reading(descriptor)
 
 
 def open_to_append(path: AnyPath) -> int:
@@ -117,13 +139,30 @@ def sync(descriptor: int) -> None:
     step("sync", os.fsync, descriptor)
 
 
+def close(descriptor: int) -> None:
+    """Close a file that was written to. A disk on a network may say only now that it has not taken what was written."""
+    step("close", os.close, descriptor)
+
+
+def give_up(descriptor: int) -> None:
+    """Close a file whose writing has failed already: that failure is the one to tell of."""
+    with suppress(OSError):
+        close(descriptor)
+
+
+def done_reading(descriptor: int) -> None:
+    """Close a file that was only read: what was read is read, whatever the system says of the close."""
+    with suppress(OSError):
+        os.close(descriptor)
+
+
 def sync_directory(path: AnyPath) -> None:
     """Make renames, creations and removals inside ``path`` durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         step("sync-directory", os.fsync, descriptor)
     finally:
-        os.close(descriptor)
+        done_reading(descriptor)
 
 
 def replace(source: AnyPath, target: AnyPath) -> None:
@@ -143,10 +182,8 @@ def unlink(path: AnyPath) -> None:
 
 def discard(path: AnyPath) -> None:
     """Remove what is of no use any more, as far as that is possible: something else has failed already."""
-    try:
+    with suppress(OSError):
         unlink(path)
-    except OSError:
-        return
 
 
 def make_directory(path: AnyPath, *, parents: bool = False) -> None:

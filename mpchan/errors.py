@@ -8,6 +8,8 @@ place that turns an error into a process exit.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 class MpchanError(Exception):
     """Base of all expected failures. Anything else that escapes is a bug (exit code 1).
@@ -73,6 +75,24 @@ class StorageError(MpchanError):
     """The wallet's own storage failed: locked, permissions, damaged, not emitted (exit 7)."""
 
     exit_code = 7
+
+
+class SentUnnoted(StorageError):
+    """A complete transaction went out although the wallet's disk could not be written to.
+
+    Args:
+        failure: of the disk.
+        what: went out, with its txid.
+        result: the command's answer, which is told all the same.
+    """
+
+    def __init__(self, failure: StorageError, what: str, result: Mapping[str, object]) -> None:
+        super().__init__(
+            "sent-unnoted",
+            f"{failure.message}; {what} went out all the same",
+            hint="once the disk can be written to again, the same command writes down what was sent",
+        )
+        self.result = dict(result)
 
 
 class ChainError(MpchanError):

@@ -217,11 +217,11 @@ def test_the_checker_lets_good_imports_pass(path: str, source: str) -> None:
 # the switchboard ----------------------------------------------------------------------------------
 
 SYSTEM_CALLS = {
-    "chmod", "fchmod", "fdatasync", "fsync", "ftruncate", "link", "makedirs", "mkdir", "mkfifo", "pwrite", "remove",
-    "removedirs", "rename", "renames", "replace", "rmdir", "sendfile", "symlink", "truncate", "unlink", "utime",
-    "write", "writev",
+    "chmod", "close", "fchmod", "fdatasync", "fsync", "ftruncate", "link", "makedirs", "mkdir", "mkfifo", "pwrite",
+    "remove", "removedirs", "rename", "renames", "replace", "rmdir", "sendfile", "symlink", "truncate", "unlink",
+    "utime", "write", "writev",
 }  # fmt: skip
-"""Functions of ``os`` that change what others see."""
+"""Functions of ``os`` that change what others see, or tell only at the end that they did not."""
 
 PATH_CALLS = {
     "chmod", "hardlink_to", "link_to", "mkdir", "rename", "rmdir", "symlink_to", "touch", "unlink", "write_bytes",
@@ -265,7 +265,7 @@ def _written_by(call: ast.Call) -> str | None:
     """What a call writes with, or None."""
     name = ast.unparse(call.func)
     owner, _, last = name.rpartition(".")
-    if owner == "os" and last in SYSTEM_CALLS:
+    if (owner == "os" and last in SYSTEM_CALLS) or (owner == "fcntl" and last in ("flock", "lockf")):
         return name
     if name == "os.open":
         reads = not {"O_WRONLY", "O_RDWR", "O_CREAT", "O_APPEND", "O_TRUNC"} & set(
@@ -316,6 +316,8 @@ def test_every_exception_of_the_switchboard_is_needed() -> None:
         "os.write(descriptor, data)",
         "os.replace(one, other)",
         "os.fsync(descriptor)",
+        "os.close(descriptor)",
+        "fcntl.flock(descriptor, fcntl.LOCK_EX)",
         "os.open(path, os.O_RDWR | os.O_CREAT, 0o600)",
         "open(path, 'w')",
         "open(path, mode='ab')",
@@ -345,6 +347,8 @@ def test_a_write_past_the_switchboard_is_seen(source: str) -> None:
         "os.open(path, os.O_RDONLY | os.O_DIRECTORY)",
         "text.replace('a', 'b')",
         "durability.replace(one, other)",
+        "durability.close(descriptor)",
+        "index.close()",
         "durability.step('emit', chain.broadcast, transaction)",
         "Wallet.open(directory)",
         "os.environ.get('HOME')",

@@ -6,7 +6,8 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,7 +18,7 @@ from mpchan.bitcoin.signers import exposed_signatures
 from mpchan.chain.base import Chain
 from mpchan.cli.files import AGAIN, STANDARD_STREAM, check_output, print_error, print_output, written
 from mpchan.cli.numbers import WholeNumber
-from mpchan.errors import MpchanError, ParseError, StorageError, UsageError
+from mpchan.errors import MpchanError, ParseError, SentUnnoted, StorageError, UsageError
 from mpchan.party.common import Result
 from mpchan.units import Amount, ChainTip, FeeRate
 from mpchan.wallet.wallet import Wallet
@@ -139,14 +140,34 @@ class App:
             self.say(line)
         self.warn(result)
 
-    def answer(self, result: Result, people: Callable[[Result], str]) -> None:
-        """Answer a question with words for people on stdout, or with one JSON object."""
-        print_output(json.dumps(result) if self.json else people(result))
+    @contextmanager
+    def sent(self, act: Callable[[], Result]) -> Iterator[Result]:
+        """The answer of a command that sends what is complete; that a disk failed is told after it.
 
-    def report(self, result: Result, people: Callable[[Result], str]) -> None:
+        Raises:
+            SentUnnoted: at the end of the block.
+        """
+        failure: SentUnnoted | None = None
+        try:
+            result = act()
+        except SentUnnoted as error:
+            failure, result = error, error.result
+        yield result
+        if failure is not None:
+            raise failure
+
+    def answer(self, result: Result, people: Callable[[Result], str], again: str = AGAIN) -> None:
+        """Answer a question with words for people on stdout, or with one JSON object.
+
+        Args:
+            again: what to do where it could not be written.
+        """
+        print_output(json.dumps(result) if self.json else people(result), again)
+
+    def report(self, result: Result, people: Callable[[Result], str], again: str = AGAIN) -> None:
         """The same for what was done; with ``-q`` people are told nothing."""
         if self.json or not self.quiet:
-            self.answer(result, people)
+            self.answer(result, people, again)
 
     def name_unreadable(self, problems: Sequence[MpchanError]) -> None:
         """Name the channels that could not be read, and so are missing in an answer."""

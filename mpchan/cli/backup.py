@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from mpchan.cli.app import App, common_options, example, pass_app, unlock
+from mpchan.cli.files import DONE
 from mpchan.cli.numbers import counted
 from mpchan.errors import ChainError, UsageError
 from mpchan.party.common import Result
@@ -103,7 +104,7 @@ def restore(app: App, file: Path) -> None:
     result["scan"] = _scan(app, warnings)
     if warnings:
         result["warnings"] = warnings
-    app.report(result, _restored)
+    app.report(result, _restored, DONE)
     app.warn(result)
     app.say(_ONE_ONLY)
 

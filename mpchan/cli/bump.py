@@ -49,11 +49,13 @@ def bump(
     from mpchan.party import bump as party
 
     wallet = app.wallet(signs=True)
-    result = party.bump(wallet, app.chain(wallet), channel, rate, sends=not no_broadcast)
-    together = FeeRate(result["fee_rate_sat_per_kvb"])
-    app.emit(
-        result,
-        output,
-        f"{result['child_txid']} pays {result['fee_sat']} sat for itself and the {result['kind']} of channel "
-        f"{result['channel']}: {together} together" + (", broadcast" if result["broadcast"] else ""),
-    )
+    with app.sent(
+        lambda: party.bump(wallet, app.chain(wallet), channel, rate, sends=not no_broadcast)
+    ) as result:
+        together = FeeRate(result["fee_rate_sat_per_kvb"])
+        app.emit(
+            result,
+            output,
+            f"{result['child_txid']} pays {result['fee_sat']} sat for itself and the {result['kind']} of channel "
+            f"{result['channel']}: {together} together" + (", broadcast" if result["broadcast"] else ""),
+        )

@@ -18,7 +18,7 @@ from mpchan.cli.app import (
     output_option,
     pass_app,
 )
-from mpchan.cli.files import confirmed
+from mpchan.cli.files import DONE, confirmed
 from mpchan.cli.numbers import WholeNumber
 from mpchan.errors import MpchanError, NotPossible, UsageError
 from mpchan.party.common import Result
@@ -157,7 +157,7 @@ def _forget(app: App, txid: str) -> None:
 
     wallet = app.wallet()
     result = coins.forget(wallet, app.chain(wallet), txid)
-    app.report(result, lambda view: f"{view['txid']} is forgotten, its coins are free again")
+    app.report(result, lambda view: f"{view['txid']} is forgotten, its coins are free again", DONE)
     app.say("destroy every copy of it: whoever has one can still send it")
 
 

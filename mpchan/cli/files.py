@@ -20,6 +20,7 @@ _WALLETS_OWN = (
     *("offers", "channels", "sent", "plans", "seen", "certificates", "purchases", "hashes"),
 )
 AGAIN = "it is safe to run the same command again"
+DONE = "it is done: do not run the command again"
 
 
 def read_input(name: str, *, in_hex: bool = False) -> bytes:

@@ -12,7 +12,7 @@ import click
 
 from mpchan.bitcoin.network import NETWORKS
 from mpchan.cli.app import App, common_options, example, pass_app, unlock
-from mpchan.cli.files import print_error
+from mpchan.cli.files import DONE, print_error
 from mpchan.errors import ChainError, ParseError, UsageError
 from mpchan.party.common import Result
 from mpchan.wallet.config import BACKENDS, ChainConfig
@@ -23,6 +23,7 @@ _WORDS_ALONE = (
     "words alone recover the wallet's coins, not the money of an open channel: that needs a backup "
     "(`mpchan backup`), or for a payer its refund"
 )
+_UNSEEN = "the wallet is made, but its words were not shown and never will be: remove its directory, and make another"
 
 
 @click.command(
@@ -102,7 +103,7 @@ def init(
     if show_words and not app.json:
         print_error("write these words down, in this order; they are shown this once:")
         print_error(_whole(result["words"]))
-    app.report(result, _people)
+    app.report(result, _people, _UNSEEN if show_words and app.json else DONE)
     for line in _said(network, restore or show_words, wallet.keys.are_encrypted, exposed):
         app.say(line)
     for warning in result.get("warnings", ()):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
 import json
 import os
@@ -306,10 +305,20 @@ def _failure(error: Exception) -> MpchanError:
 def _system_failure(error: OSError) -> StorageError:
     """What the system refused without anyone expecting it: help that could not be printed, a folder that is gone."""
     reason = (error.strerror or str(error)).lower()
-    if error.filename is None and error.errno in (errno.EPIPE, errno.ENOSPC, errno.EIO):
+    if _comes_from_click(error):
         silence(sys.stdout)
         return not_emitted(f"standard output: {reason}")
-    return StorageError("system", reason if error.filename is None else f"{error.filename}: {reason}")
+    hint = "what the command did before may be on the disk: look with `mpchan list` before you repeat it"
+    where = "" if error.filename is None else f"{error.filename!s:.200}: "
+    return StorageError("system", where + reason, hint=hint)
+
+
+def _comes_from_click(error: OSError) -> bool:
+    """Whether click was printing, which it does for help and completion alone: nothing else was done then."""
+    import traceback  # nothing else needs it
+
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(frame.f_globals.get("__name__") == "click.utils" for frame, _ in frames)
 
 
 def _lower(message: str) -> str:

@@ -6,6 +6,7 @@ import click
 
 from mpchan.cli.app import App, common_options, example, pass_app
 from mpchan.cli.asking import CURRENT, NEW, new_passphrase
+from mpchan.cli.files import DONE
 from mpchan.errors import NotPossible
 from mpchan.party.common import Result
 from mpchan.wallet.keys import Keys
@@ -84,7 +85,7 @@ def _unlocked(app: App) -> Wallet:
 
 def _report(app: App, wallet: Wallet, keys: Keys) -> None:
     result: Result = {"wallet": str(wallet.directory.absolute()), "encrypted": keys.are_encrypted}
-    app.report(result, _people)
+    app.report(result, _people, DONE)
 
 
 def _people(view: Result) -> str:

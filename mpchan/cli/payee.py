@@ -126,10 +126,11 @@ def funding(app: App, file: str, broadcast: bool) -> None:
     """
     transaction = read_transaction(read_input(file))
     wallet = app.wallet()
-    result = payee.funding(wallet, app.chain(wallet), transaction, send=broadcast)
-    app.report(
-        result, lambda view: f"channel {view['channel']} is funded by {view['funding_txid']}, once confirmed"
-    )
+    with app.sent(lambda: payee.funding(wallet, app.chain(wallet), transaction, send=broadcast)) as result:
+        app.report(
+            result,
+            lambda view: f"channel {view['channel']} is funded by {view['funding_txid']}, once confirmed",
+        )
 
 
 @click.command(
@@ -206,13 +207,13 @@ def settle(app: App, file: str | None, channel: str | None, output: Path | None)
     app.check_output(output, *([file] if file is not None else []))
     psbt = None if file is None else read_psbt(read_input(file))
     wallet = app.wallet(signs=psbt is not None)
-    result = payee.settle(wallet, app.chain(wallet), psbt, channel)
-    app.emit(
-        result,
-        output,
-        f"{result['kind']} {result['txid']} of channel {result['channel']}: {result['paid_sat']} sat for you"
-        + (", broadcast" if result["broadcast"] else "; broadcast it yourself"),
-    )
+    with app.sent(lambda: payee.settle(wallet, app.chain(wallet), psbt, channel)) as result:
+        app.emit(
+            result,
+            output,
+            f"{result['kind']} {result['txid']} of channel {result['channel']}: {result['paid_sat']} sat for you"
+            + (", broadcast" if result["broadcast"] else "; broadcast it yourself"),
+        )
 
 
 @click.command(epilog=example("mpchan payee abandon --channel 0123abcd"))

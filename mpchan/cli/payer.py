@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from mpchan.chain.base import Chain
 from mpchan.channel.terms import Terms
 from mpchan.cli.app import (
     AMOUNT,
@@ -24,7 +25,7 @@ from mpchan.cli.app import (
 )
 from mpchan.cli.files import AGAIN, check_refund_out, confirmed, read_input, read_text_input
 from mpchan.cli.numbers import WholeNumber
-from mpchan.errors import NotPossible, UsageError
+from mpchan.errors import NotPossible, StorageError, UsageError
 from mpchan.party import payer
 from mpchan.party.common import Result, read_psbt
 from mpchan.units import Amount, FeeRate, lock_time_from_int
@@ -239,32 +240,35 @@ def fund(
         if wallet.network.name == "mainnet" and not yes:
             _ask(app, terms)
 
-    result = payer.fund(
-        wallet,
-        app.chain(wallet),
-        psbt,
-        signed=signed,
-        send=not no_broadcast,
-        refund_out=refund_out,
-        confirm=confirm,
-    )
-    app.emit(
-        result,
-        output,
-        f"channel {result['channel']}: the refund is stored, the funding {result['funding_txid']} is signed"
-        + (
-            " and broadcast"
-            if result["broadcast"]
-            else "; broadcast it yourself, and never bump its fee by replacement"
-        ),
-        *(
-            ["never bump its fee in the wallet that signed it: a replacement voids the refund"]
-            if signed
-            else []
-        ),
-        "seed words alone do not recover an open channel, the refund does: keep a copy of it (--refund-out)",
-        "next: wait with `mpchan wait CHANNEL --for confirmed`, then `mpchan payer pay AMOUNT`",
-    )
+    def act() -> Result:
+        return payer.fund(
+            wallet,
+            app.chain(wallet),
+            psbt,
+            signed=signed,
+            send=not no_broadcast,
+            refund_out=refund_out,
+            confirm=confirm,
+        )
+
+    with app.sent(act) as result:
+        app.emit(
+            result,
+            output,
+            f"channel {result['channel']}: the refund is stored, the funding {result['funding_txid']} is signed"
+            + (
+                " and broadcast"
+                if result["broadcast"]
+                else "; broadcast it yourself, and never bump its fee by replacement"
+            ),
+            *(
+                ["never bump its fee in the wallet that signed it: a replacement voids the refund"]
+                if signed
+                else []
+            ),
+            "seed words alone do not recover an open channel, the refund does: keep a copy of it (--refund-out)",
+            "next: wait with `mpchan wait CHANNEL --for confirmed`, then `mpchan payer pay AMOUNT`",
+        )
 
 
 def _ask(app: App, terms: Terms) -> None:
@@ -327,7 +331,7 @@ def pay(
     app.check_output(output)
     wallet = app.wallet(signs=True)
     if amount is not None:
-        result = payer.pay(wallet, app.chain(wallet), channel, amount)
+        result = _pay_once(wallet, app.chain(wallet), channel, amount)
     elif total is not None:
         result = payer.pay_up_to(wallet, app.chain(wallet), channel, total)
     else:
@@ -340,6 +344,17 @@ def pay(
         again=AGAIN if amount is None else "the payment is kept: `mpchan payer pay --last` writes it again",
     )
     return 0
+
+
+def _pay_once(wallet: Wallet, chain: Chain, channel: str | None, amount: Amount) -> Result:
+    """``pay AMOUNT`` is the one payment that counts twice when it is repeated: where it may count, that is said."""
+    try:
+        return payer.pay(wallet, chain, channel, amount)
+    except StorageError as error:
+        if error.slug != "write-unsure":
+            raise
+        hint = "the payment may count or not: look at the total of `mpchan payer pay --last` before you pay again"
+        raise StorageError(error.slug, error.message, hint=hint) from error
 
 
 @click.command(epilog=example("mpchan payer settle --total 100000 -o settlement.psbt"))
@@ -392,17 +407,19 @@ def refund(app: App, file: str | None, address: str | None, channel: str | None,
     if file is None and address is not None:
         raise UsageError("usage", "--address goes with a file that the payee has signed")
     app.check_output(output, *([file] if file is not None else []))
-    result = _refund_from_file(app, file, address) if file is not None else _refund(app, channel)
-    app.emit(
-        result,
-        output,
-        f"refund {result['txid']} of channel {result['channel']}"
-        + (
-            " is broadcast; it is done once it is confirmed"
-            if result["broadcast"]
-            else ": broadcast it yourself"
-        ),
-    )
+    with app.sent(
+        lambda: _refund_from_file(app, file, address) if file is not None else _refund(app, channel)
+    ) as result:
+        app.emit(
+            result,
+            output,
+            f"refund {result['txid']} of channel {result['channel']}"
+            + (
+                " is broadcast; it is done once it is confirmed"
+                if result["broadcast"]
+                else ": broadcast it yourself"
+            ),
+        )
 
 
 def _refund(app: App, channel: str | None) -> Result:

@@ -8,6 +8,7 @@ import click
 
 from mpchan.bitcoin.network import REGTEST
 from mpchan.cli.app import AMOUNT, App, check_address, common_options, example, pass_app
+from mpchan.cli.files import DONE
 from mpchan.cli.numbers import WholeNumber
 from mpchan.party.common import Result
 from mpchan.units import Amount
@@ -48,7 +49,7 @@ def mine(app: App, count: int) -> None:
     """Mine N blocks; the first takes what is in the mempool."""
     chain = _chain()
     chain.mine(count)
-    app.report(_state(chain), _words)
+    app.report(_state(chain), _words, DONE)
 
 
 @click.command(epilog=example('mpchan regtest faucet "$(mpchan address)" 1btc\nmpchan regtest mine 1'))
@@ -62,6 +63,7 @@ def faucet(app: App, address: str, amount: Amount) -> None:
     app.report(
         {"txid": str(txid)},
         lambda view: f"sent {amount} in {view['txid']}; `mpchan regtest mine 1` confirms it",
+        DONE,
     )
 
 

@@ -23,7 +23,8 @@ from typing import Generic, Protocol, TypeVar, Union
 from mpchan.bitcoin.message import MAX_MESSAGE_BYTES
 from mpchan.cli.app import App
 from mpchan.cli.files import print_error, print_output, silence
-from mpchan.errors import MpchanError, ParseError
+from mpchan.durability import done_reading
+from mpchan.errors import MpchanError, ParseError, StorageError
 from mpchan.party.common import Result
 
 _PIPE_BYTES = 1 << 20
@@ -88,8 +89,8 @@ def interruptions() -> Iterator[Interruptions]:
         signal.signal(signal.SIGINT, before)
         signal.set_wakeup_fd(before_waker)
         noted.woken.clear()
-        os.close(woken)
-        os.close(waker)
+        done_reading(woken)
+        done_reading(waker)
 
 
 class Lines:
@@ -300,7 +301,10 @@ def pay(app: App, channel: str | None, *, totals: bool, stop: bool) -> int:
             return error
 
     def batch(lines: Sequence[Line]) -> list[Payment | MpchanError]:
-        return meter.pay_many([read(line) for line in lines], totals=totals, stop=stop)
+        try:
+            return meter.pay_many([read(line) for line in lines], totals=totals, stop=stop)
+        except StorageError as error:
+            raise StorageError(error.slug, error.message, hint=error.hint or KEPT) from error
 
     wallet = app.wallet(signs=True)
     with interruptions() as noted, Payer(wallet, channel, chain=app.chain(wallet)) as meter:

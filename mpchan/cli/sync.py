@@ -16,7 +16,7 @@ from mpchan.cli.app import (
     output_option,
     pass_app,
 )
-from mpchan.cli.files import read_input
+from mpchan.cli.files import AGAIN, DONE, read_input
 from mpchan.errors import UsageError
 from mpchan.party import syncing
 from mpchan.party.common import Result, read_psbt, still_going
@@ -69,7 +69,7 @@ def sync(app: App, file: str | None, nothing_newer: bool, channel: str | None) -
     psbt = None if file is None else read_psbt(read_input(file))
     wallet = app.wallet()
     result = syncing.nothing_newer(wallet, channel) if psbt is None else syncing.sync(wallet, psbt)
-    app.report(result, _people)
+    app.report(result, _people, DONE if nothing_newer else AGAIN)
     app.warn(result)
 
 

@@ -145,7 +145,7 @@ def _opened(path: Path) -> Iterator[int]:
     try:
         yield descriptor
     finally:
-        os.close(descriptor)
+        durability.done_reading(descriptor)
 
 
 def _is_same(status: os.stat_result, hashes: FileHashes) -> bool:

@@ -68,7 +68,7 @@ def already_there(
             raise _other_file(path, sale)
         return found
     finally:
-        os.close(descriptor)
+        durability.done_reading(descriptor)
 
 
 def _refuse_both(path: Path) -> None:
@@ -126,7 +126,11 @@ class Output:
     ) -> None:
         self._sync_now.set()
         self._background.shutdown(wait=True)
-        os.close(self._descriptor)
+        try:
+            durability.close(self._descriptor)
+        except OSError as failure:
+            if kind is None:
+                raise _failed(self.path, failure) from failure
 
     def _place(self) -> Path:
         """The file to fill: what was begun, what stands there already, or a new one."""
@@ -262,10 +266,10 @@ def _opened(path: Path, sale: Sale) -> int:
         if status.st_size == 0:
             durability.cut(descriptor, sale.length)
     except OSError as error:
-        os.close(descriptor)
+        durability.give_up(descriptor)
         raise _failed(path, error) from error
     except BaseException:
-        os.close(descriptor)
+        durability.give_up(descriptor)
         raise
     return descriptor
 

@@ -21,7 +21,7 @@ from mpchan.channel.facts import time_left
 from mpchan.channel.rules import enforce
 from mpchan.channel.signed_refund import signed_refund_rules
 from mpchan.channel.signing import ChannelKey
-from mpchan.errors import NotPossible, ParseError, Refused, TooEarly, UsageError
+from mpchan.errors import NotPossible, ParseError, Refused, SentUnnoted, StorageError, TooEarly, UsageError
 from mpchan.party.common import Result, counted_spend, tip_for, with_warnings
 from mpchan.party.payer import refund
 from mpchan.party.sending import hand_over
@@ -59,9 +59,14 @@ def refund_from_file(
         TooEarly: ``refund-locked``, saying when; ``funding-unseen``.
         NotPossible: ``channel-closed``, ``channel-settling``, something else spends the funding.
         UsageError: ``wrong-role``, ``tip-needed``.
+        SentUnnoted: it was sent, but what this wallet has of the channel cannot be read or written.
     """
     _require_refund(transaction)
-    name = None if wallet is None else _known(wallet, transaction)
+    damage: StorageError | None = None
+    try:
+        name = None if wallet is None else _known(wallet, transaction)
+    except StorageError as error:  # the file holds all that it takes
+        name, damage = None, error
     if wallet is not None and name is not None:
         return refund(wallet, chain, name)
     tip = tip_for(chain, lock_time_from_int(transaction.lock_time).unit)
@@ -72,16 +77,19 @@ def refund_from_file(
         "broadcast": chain.sends,
         "hex": transaction.to_hex(),
     }
-    if not chain.sends:
+    there = chain.sends and _is_there(chain, transaction, tip)
+    if not there:
         _require_final(transaction, tip)
+    try:
         before_it_leaves()
-        return with_warnings(result, [_UNCHECKED])
-    there = _is_there(chain, transaction, tip)
-    if not there:
-        _require_final(transaction, tip)
-    before_it_leaves()
-    if not there:
+    except StorageError as error:
+        damage = damage or error
+    if not chain.sends:
+        result = with_warnings(result, [_UNCHECKED])
+    elif not there:
         hand_over(wallet, chain, transaction)
+    if damage is not None:
+        raise SentUnnoted(damage, f"the refund {transaction.txid}", result)
     return result
 
 

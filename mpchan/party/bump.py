@@ -22,6 +22,7 @@ from mpchan.party.common import Result, earliest_spend, from_now_on, gather_fact
 from mpchan.party.fees import require_within
 from mpchan.party.funding import require_possible
 from mpchan.party.holdings import holdings
+from mpchan.party.sending import sending
 from mpchan.units import Amount, FeeRate, OutPoint
 from mpchan.values import frozen
 from mpchan.wallet.bumping import Paying, build_child, pays, rate_of
@@ -29,6 +30,7 @@ from mpchan.wallet.keys import Keys
 from mpchan.wallet.payee_record import PayeeRecord
 from mpchan.wallet.payer_record import PayerRecord
 from mpchan.wallet.sent import Sent
+from mpchan.wallet.storage import held_if_possible
 from mpchan.wallet.wallet import Wallet
 
 if TYPE_CHECKING:
@@ -73,7 +75,9 @@ def bump(wallet: Wallet, chain: Chain, prefix: str | None, rate: FeeRate, *, sen
         raise ChainError("no-backend", "this wallet asks no chain, so it cannot see what is stuck")
     require_within(rate, wallet.config.limits, "a bump")
     name = wallet.find_channel(prefix, _may_wait, "funded", still_going(chain))
-    with wallet.lock(), wallet.channel_lock(name):
+    with held_if_possible(wallet.lock()) as failure, sending(wallet, name) as out:
+        if failure is not None:
+            out.fail(failure)
         record = wallet.load_channel(name)
         stuck = _stuck(chain, record)
         keys = wallet.fresh_keys()
@@ -83,20 +87,22 @@ def bump(wallet: Wallet, chain: Chain, prefix: str | None, rate: FeeRate, *, sen
         best = earlier[0] if earlier else None
         if best is None or not pays(rate, stuck.paying, _paying(best)):
             _require_use(chain, stuck, rate)
+            out.require_disk()
             best = _made(wallet, chain, keys, stuck, own, rate, best)
         if sends:
             _hand_over(chain, stuck, best)
-        return {
-            "channel": record.terms.channel_id,
-            "txid": str(stuck.transaction.txid),
-            "kind": stuck.kind,
-            "child_txid": str(best.txid),
-            "fee_sat": best.fee.sat,
-            "fee_rate_sat_per_kvb": rate_of(stuck.paying, _paying(best)).sat_per_kvb,
-            "broadcast": sends,
-            "hex": best.transaction.to_hex(),
-            "parent_hex": stuck.transaction.to_hex(),
-        }
+    result = {
+        "channel": record.terms.channel_id,
+        "txid": str(stuck.transaction.txid),
+        "kind": stuck.kind,
+        "child_txid": str(best.txid),
+        "fee_sat": best.fee.sat,
+        "fee_rate_sat_per_kvb": rate_of(stuck.paying, _paying(best)).sat_per_kvb,
+        "broadcast": sends,
+        "hex": best.transaction.to_hex(),
+        "parent_hex": stuck.transaction.to_hex(),
+    }
+    return out.told(f"the child {best.txid}", result)
 
 
 # what is stuck ------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from mpchan.bitcoin.script import dust_limit
 from mpchan.bitcoin.tx import TxOut
 from mpchan.chain.base import Chain
 from mpchan.durability import step
-from mpchan.errors import ChainError, NotPossible, StorageError
+from mpchan.errors import ChainError, NotPossible, SentUnnoted, StorageError
 from mpchan.party.common import Result, with_warnings
 from mpchan.party.fees import estimated_rate, require_within
 from mpchan.party.holdings import holdings, is_void, since
@@ -24,6 +24,7 @@ from mpchan.values import replace
 from mpchan.wallet.coins import OwnSpend, build_spend, build_sweep, require_fee_within
 from mpchan.wallet.keys import Keys
 from mpchan.wallet.sent import Sent
+from mpchan.wallet.storage import held_if_possible
 from mpchan.wallet.wallet import Wallet
 
 _EARLIER = (
@@ -58,10 +59,12 @@ def send(
     least = dust_limit(script_pubkey)
     if amount is not None and (amount < least or not amount):
         raise NotPossible("below-dust", f"{amount} are not relayed to this address, the least is {least}")
-    with wallet.lock():
+    with held_if_possible(wallet.lock()) as failure:
         warnings = [_EARLIER]
         record = _unfinished(wallet, chain, script_pubkey, amount)
         if record is None:
+            if failure is not None:
+                raise failure
             rate, warnings = _rate(wallet, chain, fee_rate)
             keys = wallet.fresh_keys()
             spend = _chosen(wallet, chain, keys, script_pubkey, amount, rate)
@@ -71,7 +74,8 @@ def send(
             record = _signed(wallet, keys, spend, script_pubkey, amount, chain.tip().height)
         elif confirm is not None:
             confirm(record.paid, record.fee)
-        return _finish(wallet, chain, record, sends, warnings, tell)
+        result = _finish(wallet, chain, record, sends, warnings, tell)
+    return _told(record, result, failure)
 
 
 def resend(wallet: Wallet, chain: Chain, prefix: str, tell: Callable[[Result], None] | None = None) -> Result:
@@ -82,8 +86,10 @@ def resend(wallet: Wallet, chain: Chain, prefix: str, tell: Callable[[Result], N
         UsageError: ``ambiguous-send``.
         ChainError: out of reach; ``rejected``.
     """
-    with wallet.lock():
-        return _finish(wallet, chain, wallet.sent.find(prefix), True, [], tell)
+    with held_if_possible(wallet.lock()) as failure:
+        record = wallet.sent.find(prefix)
+        result = _finish(wallet, chain, record, True, [], tell)
+    return _told(record, result, failure)
 
 
 def forget(wallet: Wallet, chain: Chain, prefix: str) -> Result:
@@ -196,6 +202,12 @@ def _finish(
         # the result is out, so this is no failure any more: the same command would only tell the same once more
         with suppress(StorageError):
             wallet.sent.save(replace(record, answered=True))
+    return result
+
+
+def _told(record: Sent, result: Result, failure: StorageError | None) -> Result:
+    if failure is not None:
+        raise SentUnnoted(failure, f"the transaction {record.txid}", result) from failure
     return result
 
 

@@ -186,18 +186,6 @@ def to_give_up(
     return lambda record: suitable(record) or (given_up(record) and record.terms.name in newest)
 
 
-def broadcast(wallet: Wallet, chain: Chain, transaction: Transaction, facts: Facts) -> bool:
-    """Send a spend of the funding to the chain, unless it is there already; whether it is there now."""
-    from mpchan.party.sending import hand_over
-
-    if facts.spent_by == transaction.txid:
-        return True
-    if not chain.sends:
-        return False
-    hand_over(wallet, chain, transaction)
-    return True
-
-
 def with_warnings(result: Result, warnings: Sequence[str]) -> Result:
     """A command's answer with what people should know besides; without the key where that is nothing."""
     return {**result, "warnings": list(warnings)} if warnings else result

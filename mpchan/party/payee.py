@@ -19,7 +19,6 @@ from mpchan.durability import step
 from mpchan.errors import ChainError, MpchanError, NotPossible, ParseError, Refused, UsageError
 from mpchan.party.common import (
     Result,
-    broadcast,
     earliest_spend,
     facts_if_any,
     gather_facts,
@@ -29,6 +28,7 @@ from mpchan.party.common import (
     with_warnings,
 )
 from mpchan.party.payee_rules import funded_channels_rules, funding_rules, own_channel_rules, request_rules
+from mpchan.party.sending import sending
 from mpchan.units import FeeRate
 from mpchan.values import replace
 from mpchan.wallet.config import offer_defaults
@@ -257,15 +257,20 @@ def funding(wallet: Wallet, chain: Chain, transaction: Transaction, *, send: boo
 
 
 def _take_funding(wallet: Wallet, chain: Chain, name: str, transaction: Transaction, *, send: bool) -> Result:
-    with wallet.channel_lock(name):
+    with sending(wallet, name) as out:
+        if not send:
+            out.require_disk()
         record = enforce(funding_rules(wallet, name, transaction))
         state = payee.take_funding(record.state, transaction)
         if state != record.state:
-            wallet.save_channel(replace(record, state=state), "funding", transaction.to_hex())
+            out.note(replace(record, state=state), "funding", transaction.to_hex())
         terms = record.terms
         if send and chain.output(terms.outpoint, not_before=earliest_spend(terms)) is None:
             step("emit", chain.broadcast, transaction)
-        return {"channel": record.terms.channel_id, "funding_txid": str(transaction.txid)}
+    if not send:
+        out.require_disk()
+    result = {"channel": record.terms.channel_id, "funding_txid": str(transaction.txid)}
+    return out.told(f"the funding {transaction.txid}", result)
 
 
 def send_funding_again(wallet: Wallet, chain: Chain, name: str) -> Result:
@@ -279,8 +284,8 @@ def send_funding_again(wallet: Wallet, chain: Chain, name: str) -> Result:
     transaction = None if isinstance(state, payee.Abandoned) else payee.active_of(state).funding
     if transaction is None:
         raise NotPossible("not-funded", "the funding was not handed over by file")
-    _take_funding(wallet, chain, name, transaction, send=True)
-    return {"channel": record.terms.channel_id, "txid": str(transaction.txid)}
+    taken = _take_funding(wallet, chain, name, transaction, send=True)
+    return {"channel": taken["channel"], "txid": taken["funding_txid"]}
 
 
 def abandon(wallet: Wallet, chain: Chain, prefix: str | None) -> Result:
@@ -347,25 +352,31 @@ def settle(
                 f"this is an update (nLockTime {psbt.tx.lock_time}), not a settlement",
                 hint="take it with `mpchan payee accept`",
             )
-    with wallet.channel_lock(name):
+    with sending(wallet, name) as out:
         record = _load(wallet, name) if psbt is None else enforce(own_channel_rules(wallet, name))
         facts = gather_facts(chain, record.terms)
         state = record.state
         if psbt is not None:
             state, _ = payee.accept(state, psbt, facts, wallet.channel_key_of(record))
-        state, closing = payee.close(state, facts, contest=contest)
-        if state != record.state:
-            event = taken(state) if psbt is not None else ("claimed", None)
-            wallet.save_channel(replace(record, state=state), *event)
-        sent = broadcast(wallet, chain, closing.transaction, facts)
-        return {
-            "channel": record.terms.channel_id,
-            "txid": str(closing.transaction.txid),
-            "kind": "settlement" if isinstance(closing, payee.Settlement) else "update",
-            "paid_sat": closing.paid.sat,
-            "broadcast": sent,
-            "hex": closing.transaction.to_hex(),
-        }
+        if psbt is not None and state != record.state:
+            out.require_disk()  # what is countersigned only now leaves after it is on the disk
+            state, closing = payee.close(state, facts, contest=contest)
+            wallet.save_channel(replace(record, state=state), *taken(state))
+        else:
+            state, closing = payee.close(state, facts, contest=contest)
+            if state != record.state:
+                out.note(replace(record, state=state), "claimed")
+        sent = out.close(chain, closing.transaction, facts)
+    kind = "settlement" if isinstance(closing, payee.Settlement) else "update"
+    result = {
+        "channel": record.terms.channel_id,
+        "txid": str(closing.transaction.txid),
+        "kind": kind,
+        "paid_sat": closing.paid.sat,
+        "broadcast": sent,
+        "hex": closing.transaction.to_hex(),
+    }
+    return out.told(f"the {kind} {closing.transaction.txid}", result)
 
 
 def _is(*phases: type) -> Any:

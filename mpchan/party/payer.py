@@ -19,7 +19,6 @@ from mpchan.channel.terms import Terms, funding_output
 from mpchan.errors import NotPossible, UsageError
 from mpchan.party.common import (
     Result,
-    broadcast,
     current_tip,
     facts_if_any,
     from_now_on,
@@ -30,6 +29,7 @@ from mpchan.party.common import (
     with_warnings,
 )
 from mpchan.party.funding import early_text, find_conflict, is_sent, refuse_conflict, require_possible
+from mpchan.party.sending import hand_over, sending
 from mpchan.units import Amount, FeeRate, LockTime, OutPoint
 from mpchan.values import replace
 from mpchan.wallet.payer_record import Asked, PayerRecord
@@ -241,10 +241,12 @@ def fund(
     from mpchan.party.payer_rules import own_channel_rules, reply_rules, signed_elsewhere_rules
 
     name = named_by(wallet, psbt)
-    with wallet.channel_lock(name):
+    with sending(wallet, name) as out:
         record = enforce(own_channel_rules(wallet, name))
         terms = record.terms
         state = enforce(reply_rules(chain, record, psbt))
+        if isinstance(state, (payer.Opening, payer.Secured)):
+            out.require_disk()  # a funding leaves after its refund and itself are on the disk
         limit = wallet.config.limits.max_fee_rate
         elsewhere = enforce(signed_elsewhere_rules(chain, limit, state, signed))
         if isinstance(state, (payer.Opening, payer.Secured)) and confirm is not None:
@@ -266,16 +268,21 @@ def fund(
         elif isinstance(state, payer.Funded):
             state = replace(state, funding=elsewhere or state.funding, sends=state.sends or sends)
         funding = payer.funded_of(state).funding
-        if state != before:
+        if isinstance(before, payer.Secured):
             wallet.save_channel(replace(record, state=state), "funded", funding.to_hex())
+        elif state != before:
+            out.note(replace(record, state=state), "funded", funding.to_hex())
         if sends:
             _send_funding(wallet, chain, terms, funding)
-        return {
-            "channel": terms.channel_id,
-            "funding_txid": str(funding.txid),
-            "broadcast": sends,
-            "hex": funding.to_hex(),
-        }
+    if not sends:
+        out.require_disk()
+    result = {
+        "channel": terms.channel_id,
+        "funding_txid": str(funding.txid),
+        "broadcast": sends,
+        "hex": funding.to_hex(),
+    }
+    return out.told(f"the funding {funding.txid}", result)
 
 
 def send_funding_again(wallet: Wallet, chain: Chain, name: str) -> Result:
@@ -284,14 +291,15 @@ def send_funding_again(wallet: Wallet, chain: Chain, name: str) -> Result:
     Raises:
         NotPossible: ``not-funded``, the funding is unsigned.
     """
-    with wallet.channel_lock(name):
+    with sending(wallet, name) as out:
         record = load(wallet, name)
         funded = payer.ever_funded(record.state)
         if funded is None:
             raise NotPossible("not-funded", "the funding is not signed")
         funding = funded.funding
         _send_funding(wallet, chain, record.terms, funding)
-        return {"channel": record.terms.channel_id, "txid": str(funding.txid)}
+    result = {"channel": record.terms.channel_id, "txid": str(funding.txid)}
+    return out.told(f"the funding {funding.txid}", result)
 
 
 def funding_conflict(chain: Chain, record: PayerRecord) -> str | None:
@@ -301,9 +309,10 @@ def funding_conflict(chain: Chain, record: PayerRecord) -> str | None:
 
 
 def _send_funding(wallet: Wallet, chain: Chain, terms: Terms, funding: Transaction) -> None:
-    from mpchan.party.sending import hand_over
-
     if not is_sent(chain, terms):
+        wallet.make_sure(
+            terms.name
+        )  # unlike a close, a funding rests on what is beside it on the disk: the refund
         hand_over(wallet, chain, funding)
 
 
@@ -456,18 +465,19 @@ def refund(wallet: Wallet, chain: Chain, prefix: str | None) -> Result:
         return isinstance(record, PayerRecord) and payer.ever_funded(record.state) is not None
 
     name = wallet.find_channel(prefix, suitable, "funded", still_going(chain))
-    with wallet.channel_lock(name):
+    with sending(wallet, name) as out:
         record = load(wallet, name)
         facts = facts_of(chain, record)
         state = payer.take_refund(record.state, facts)
         transaction = state.funded.refund
         if state != record.state:
-            wallet.save_channel(replace(record, state=state), "refund", transaction.to_hex())
-        sent = broadcast(wallet, chain, transaction, facts)
-        return {
-            "channel": record.terms.channel_id,
-            "txid": str(transaction.txid),
-            "kind": "refund",
-            "broadcast": sent,
-            "hex": transaction.to_hex(),
-        }
+            out.note(replace(record, state=state), "refund", transaction.to_hex())
+        sent = out.close(chain, transaction, facts)
+    result = {
+        "channel": record.terms.channel_id,
+        "txid": str(transaction.txid),
+        "kind": "refund",
+        "broadcast": sent,
+        "hex": transaction.to_hex(),
+    }
+    return out.told(f"the refund {transaction.txid}", result)

@@ -1,13 +1,106 @@
-"""Handing a channel's transactions to the chain."""
+"""Handing a channel's transactions to the chain.
+
+The order is that of everything else here: the note is on the disk before the transaction leaves. But a transaction that
+is complete on the disk already needs no note to be right, and one that does not leave in time can cost all that a
+channel holds. So the note is tried, and where the disk fails, what is complete is sent all the same; the failure is
+told afterwards, and this process takes nothing more in the channel.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.base import Chain
 from mpchan.chain.reasons import TOO_CHEAP
+from mpchan.channel.facts import Facts
 from mpchan.durability import step
-from mpchan.errors import ChainError
+from mpchan.errors import ChainError, SentUnnoted, StorageError
+from mpchan.party.common import Result
+from mpchan.wallet.storage import held_if_possible
 from mpchan.wallet.wallet import Wallet
+
+if TYPE_CHECKING:
+    from mpchan.wallet.records import Record
+
+
+class Sending:
+    """One channel, whose transaction is about to be sent; see ``sending``."""
+
+    def __init__(self, wallet: Wallet, name: str, failure: StorageError | None) -> None:
+        self._wallet = wallet
+        self._name = name
+        self._failure = failure
+
+    def require_disk(self) -> None:
+        """What follows is not complete on the disk, and leaves only after it is.
+
+        Raises:
+            StorageError: the channel cannot be held.
+        """
+        if self._failure is not None:
+            raise self._failure
+
+    def note(self, record: Record, event: str, message: str | None = None) -> None:
+        """Write down what is about to be sent, as far as the disk lets us; see ``Wallet.save_channel``."""
+        try:
+            self._wallet.save_channel(record, event, message, sent=True)
+        except StorageError as error:
+            self.fail(error)
+
+    def make_sure(self) -> None:
+        """Make durable what this rests on, as far as the disk lets us."""
+        try:
+            self._wallet.make_sure(self._name)
+        except StorageError as error:
+            self.fail(error)
+
+    def close(self, chain: Chain, transaction: Transaction, facts: Facts) -> bool:
+        """Send a spend of the funding, unless it is there already; whether it is there now.
+
+        Raises:
+            TooEarly, ChainError: as ``hand_over``.
+        """
+        if facts.spent_by == transaction.txid:
+            return True
+        if not chain.sends:
+            return False
+        self.make_sure()
+        hand_over(self._wallet, chain, transaction)
+        return True
+
+    def told(self, what: str, result: Result) -> Result:
+        """The answer.
+
+        Args:
+            what: went out, with its txid.
+
+        Raises:
+            SentUnnoted: with the answer; the disk has failed.
+        """
+        if self._failure is None:
+            return result
+        self._wallet.channel_files.stop(self._name, self._failure)
+        raise SentUnnoted(self._failure, what, result) from self._failure
+
+    def fail(self, error: StorageError) -> None:
+        """Remember the first failure of the disk, to be told at the end."""
+        self._failure = self._failure or error
+
+
+@contextmanager
+def sending(wallet: Wallet, name: str) -> Iterator[Sending]:
+    """Hold a channel to send what is complete on the disk; a disk that gives no lock is no reason not to.
+
+    Raises:
+        StorageError: ``locked``, another process holds the channel.
+    """
+    with held_if_possible(wallet.channel_lock(name, sure=False)) as failure:
+        attempt = Sending(wallet, name, failure)
+        yield attempt
+        attempt.make_sure()
 
 
 def hand_over(wallet: Wallet | None, chain: Chain, transaction: Transaction) -> None:
@@ -22,8 +115,6 @@ def hand_over(wallet: Wallet | None, chain: Chain, transaction: Transaction) -> 
         TooEarly: ``non-final``.
         ChainError: out of reach; ``rejected``.
     """
-    if wallet is not None:
-        wallet.make_sure()
     for child in () if wallet is None else wallet.sent.readable_children_of(transaction.txid)[:1]:
         try:
             step("emit", chain.broadcast_package, [transaction, child.transaction])

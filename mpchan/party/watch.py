@@ -20,7 +20,7 @@ from mpchan.channel.facts import Facts
 from mpchan.channel.watching import Deadline, Decision, Deed, next_deadline
 from mpchan.channel.watching_payee import payee_deadlines, payee_decision
 from mpchan.channel.watching_payer import payer_deadlines, payer_decision
-from mpchan.errors import ChainError, MpchanError, NotPossible, StorageError, TooEarly
+from mpchan.errors import ChainError, MpchanError, NotPossible, SentUnnoted, StorageError, TooEarly
 from mpchan.party import payee, payer
 from mpchan.party.common import ENDED, Result, gather_facts
 from mpchan.units import ChainTip
@@ -66,8 +66,11 @@ class Sight:
 
     @property
     def status(self) -> str | None:
-        """As ``show`` has it."""
-        return None if self.record is None else self.record.status(self.facts).value
+        """As ``show`` has it; None where the chain has not told enough for one."""
+        record = self.record
+        if record is None or (self.facts is None and not _is_given_up(record)):
+            return None
+        return record.status(self.facts).value
 
     @property
     def deadline(self) -> Deadline | None:
@@ -251,7 +254,8 @@ class Watcher:
         try:
             sight = self._decide_and_act(name, record, tip, written)
         except MpchanError as error:
-            return Sight(name, record, tip=tip, why="the chain does not answer about it", alarm=error)
+            why = "the chain does not answer about it" if isinstance(error, ChainError) else error.message
+            return Sight(name, record, tip=tip, why=why, alarm=error)
         except Exception as error:  # noqa: BLE001  # a mistake of ours with one channel must not cost another its money
             alarm = BugAlarm("bug", f"unexpected {type(error).__name__}: {error!s:.200}")
             return Sight(name, record, tip=tip, why="this is a bug in mpchan", alarm=alarm)
@@ -283,18 +287,23 @@ class Watcher:
     def _act(self, sight: Sight, record: Record, decision: Decision) -> Sight:
         try:
             sent = self._send(sight.name, record, decision)
+        except SentUnnoted as error:  # it is on its way, and the disk needs a person
+            sight, sent = replace(sight, alarm=error), str(error.result["txid"])
         except (TooEarly, NotPossible) as error:  # the chain, or another command, was quicker
             return self._put_off(sight, error)
         except StorageError as error:
-            if error.slug != "locked":
-                raise
-            return self._put_off(sight, error)
+            if error.slug == "locked":
+                return self._put_off(sight, error)
+            return replace(sight, alarm=error, why="what is due could not be sent")
         except ChainError as error:
             return replace(sight, alarm=decision.alarm or error, why=error.message)
         self._held_up.pop(sight.name, None)
-        record = self._wallet.load_channel(sight.name)
-        facts = gather_facts(self._chain, record.terms)
-        return replace(sight, record=record, facts=facts, sent=sent)
+        sight = replace(sight, sent=sent)
+        try:
+            record = self._wallet.load_channel(sight.name)
+            return replace(sight, record=record, facts=gather_facts(self._chain, record.terms))
+        except MpchanError:  # what was sent is sent, and is told; the next round sees the rest
+            return sight
 
     def _send(self, name: str, record: Record, decision: Decision) -> str:
         wallet, chain = self._wallet, self._chain

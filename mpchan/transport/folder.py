@@ -167,7 +167,7 @@ class Folder:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise ValueError(f"{name} is no regular file")
         except BaseException:
-            os.close(descriptor)
+            durability.done_reading(descriptor)
             raise
         return descriptor
 
@@ -218,8 +218,10 @@ class Folder:
                     with suppress(PermissionError):  # of a file system that knows no modes
                         durability.step("chmod", os.fchmod, descriptor, _FILE_MODE)
                 yield descriptor
-            finally:
-                os.close(descriptor)
+            except BaseException:
+                durability.give_up(descriptor)
+                raise
+            durability.close(descriptor)
             durability.replace(temporary, self.path / str(name))
         except BaseException:
             durability.discard(temporary)

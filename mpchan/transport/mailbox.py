@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mpchan import durability
 from mpchan.errors import MpchanError, ParseError, Refused, StorageError, TooEarly
 from mpchan.transport.base import Answer, Arrival, Message, Piece, Request, file_changed, refusal
 from mpchan.transport.copying import copy_part
@@ -226,7 +227,7 @@ class MailboxInbox:
             reason = (error.strerror or str(error)).lower()
             raise TooEarly("piece-not-copied", f"the seller could not copy the piece: {reason}") from error
         finally:
-            os.close(source)
+            durability.done_reading(source)
 
 
 class _BrokenOff(Exception):
@@ -281,7 +282,7 @@ class MailboxLine:
         finally:
             arrival.end()
             if descriptor is not None:
-                os.close(descriptor)
+                durability.done_reading(descriptor)
             self._requests.discard(request)
 
     def close(self) -> None:

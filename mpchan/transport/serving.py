@@ -14,6 +14,7 @@ import time
 from contextlib import suppress
 from typing import Union
 
+from mpchan import durability
 from mpchan.errors import MpchanError, ParseError, TooEarly
 from mpchan.transport import frames
 from mpchan.transport.base import (
@@ -235,7 +236,7 @@ class Conversation:
                 self._push(memoryview(head + data))
                 head, offset = b"", offset + len(data)
         finally:
-            os.close(source)
+            durability.done_reading(source)
         return None
 
     def _push(self, data: memoryview) -> None:

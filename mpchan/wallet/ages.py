@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 
-from mpchan.durability import AnyPath
+from mpchan.durability import AnyPath, done_reading
 from mpchan.errors import StorageError
 from mpchan.wallet.channel_files import ChannelFiles
 from mpchan.wallet.journal import continues_another
@@ -48,5 +48,5 @@ def _first_line(path: AnyPath) -> bytes:
         while b"\n" not in data and (more := os.read(descriptor, 1 << 16)):
             data += more
     finally:
-        os.close(descriptor)
+        done_reading(descriptor)
     return data[: data.find(b"\n") + 1]

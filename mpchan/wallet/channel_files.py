@@ -74,6 +74,7 @@ class ChannelFiles:
         self._place = f"{directory}{os.sep}"
         self._stands: dict[str, Stand] = {}
         self._held: dict[str, int] = {}  # which thread holds a channel's lock
+        self._stopped: dict[str, StorageError] = {}  # what went out without a note, and why
 
     def state_path(self, name: str) -> Path:
         """A channel's state file."""
@@ -84,18 +85,20 @@ class ChannelFiles:
         return self.directory / f"{name}.journal"
 
     @contextmanager
-    def lock(self, name: str, timeout: float, *, in_turn: bool = False) -> Iterator[None]:
+    def lock(self, name: str, timeout: float, *, in_turn: bool = False, sure: bool = True) -> Iterator[None]:
         """Hold one channel. What was read meanwhile, and can leave afterwards, is durable at the end.
 
         Args:
             in_turn: stand behind those that wait, as whoever comes again and again has to.
+            sure: False for who calls ``make_sure`` itself.
         """
         queue = self.directory / f"{name}.queue"
         with locked(self.directory / f"{name}.lock", timeout=timeout, queue=queue, in_turn=in_turn):
             self._held[name] = get_ident()
             try:
                 yield
-                self.make_sure(name)
+                if sure:
+                    self.make_sure(name)
             finally:
                 self._held.pop(name, None)
 
@@ -275,30 +278,51 @@ class ChannelFiles:
 
     # writing --------------------------------------------------------------------------------------
 
-    def save(self, record: Record, event: str, message: str | None, timeout: float) -> None:
+    def stop(self, name: str, failure: StorageError) -> None:
+        """Take nothing more in a channel, until this process ends: something of it went out that is noted nowhere."""
+        self._stopped[name] = failure
+
+    def save(
+        self, record: Record, event: str, message: str | None, timeout: float, *, sent: bool = False
+    ) -> None:
         """Write down that a channel has changed; durable on return.
 
         Args:
             message: what left or arrived, in hex.
             timeout: seconds to wait for the channel's lock, where it is not held yet.
+            sent: it is the note of what goes out whether it is noted or not.
 
         Raises:
-            StorageError: ``write-failed``, nothing has changed; ``write-unsure``; as ``load``.
+            StorageError: ``write-failed``, nothing has changed; ``write-unsure``; as ``load``; as ``batch``.
         """
         name = record.terms.name
         if name in self._own():
-            self._save(name, record, event, message)
+            self._save(name, record, event, message, sent)
             return
         with self.lock(name, timeout):
-            self._save(name, record, event, message)
+            self._save(name, record, event, message, sent)
 
-    def _save(self, name: str, record: Record, event: str, message: str | None) -> None:
-        batch = self.batch(name)
+    def _save(self, name: str, record: Record, event: str, message: str | None, sent: bool) -> None:
+        batch = self.batch(name, sent=sent)
         batch.add(record, event, message)
         self.commit(name, batch, record)
 
-    def batch(self, name: str) -> Batch:
-        """Lines that are to become durable together, behind the channel as it stands; its lock is held."""
+    def batch(self, name: str, *, sent: bool = False) -> Batch:
+        """Lines that are to become durable together, behind the channel as it stands; its lock is held.
+
+        Args:
+            sent: as ``save``.
+
+        Raises:
+            StorageError: ``write-failed``, a channel that was stopped.
+        """
+        if name in self._stopped and not sent:
+            raise StorageError(
+                "write-failed",
+                f"{self._stopped[name].message}, when the channel's transaction was sent: this process takes nothing "
+                "more in the channel",
+                hint="start the program again once the disk can be written to",
+            )
         stand = self._stand(name) if self.has(name) else self._first_stand(name, None)
         return Batch(stand.body, stand.position)
 

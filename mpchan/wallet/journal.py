@@ -29,7 +29,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from mpchan.durability import AnyPath
+from mpchan.durability import AnyPath, done_reading
 from mpchan.errors import ParseError
 from mpchan.values import frozen, replace
 from mpchan.wallet.storage import MAX_FILE_BYTES, storage_error
@@ -195,7 +195,7 @@ def ends_with(path: AnyPath, position: Position) -> bool:
     except OSError:
         return False
     finally:
-        os.close(descriptor)
+        done_reading(descriptor)
     return len(raw) == length and _stands(raw, position)
 
 

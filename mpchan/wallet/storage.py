@@ -11,13 +11,13 @@ is needed on Linux and macOS; a lock library would add as much start-up time as 
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 from mpchan import durability
 from mpchan.durability import AnyPath
@@ -65,8 +65,8 @@ def append_durably(path: Path, data: bytes, *, at: int) -> None:
         raise storage_error("write-failed", path, error) from error
     try:
         _append(descriptor, path, data, at)
-    finally:
-        os.close(descriptor)
+    except OSError as error:
+        _take_back(path, at, error)
 
 
 def _append(descriptor: int, path: Path, data: bytes, at: int) -> None:
@@ -81,14 +81,34 @@ def _append(descriptor: int, path: Path, data: bytes, at: int) -> None:
         durability.sync(descriptor)
         if at == 0:
             durability.sync_directory(path.parent)
-    except OSError as error:
+    except BaseException:
+        durability.give_up(descriptor)
+        raise
+    durability.close(descriptor)
+
+
+def _take_back(path: Path, at: int, failure: OSError) -> NoReturn:
+    """Cut off what a failed append may have left: neither a reader nor a crash may find it later.
+
+    Raises:
+        StorageError: ``write-failed``, it is gone from the disk; ``write-unsure``.
+    """
+    try:
+        descriptor = durability.open_to_append(path)
         try:
             durability.cut(descriptor, at)
-            if at == 0:
+            if at:
+                durability.sync(descriptor)
+            else:
                 durability.unlink(path)
-        except OSError:
-            raise storage_error("write-unsure", path, error) from error
-        raise storage_error("write-failed", path, error) from error
+                durability.sync_directory(path.parent)
+        except BaseException:
+            durability.give_up(descriptor)
+            raise
+        durability.close(descriptor)
+    except OSError:
+        raise storage_error("write-unsure", path, failure) from failure
+    raise storage_error("write-failed", path, failure) from failure
 
 
 def sync_file(path: Path) -> None:
@@ -102,7 +122,7 @@ def sync_file(path: Path) -> None:
         try:
             durability.sync(descriptor)
         finally:
-            os.close(descriptor)
+            durability.done_reading(descriptor)
     except OSError as error:
         raise storage_error("write-failed", path, error) from error
 
@@ -190,7 +210,7 @@ def _read(path: AnyPath) -> bytes:
                 break
         return data
     finally:
-        os.close(descriptor)
+        durability.done_reading(descriptor)
 
 
 @contextmanager
@@ -219,24 +239,49 @@ def locked(
                 _wait_behind(queue, descriptor, path, limit, timeout)
         yield
     finally:
-        os.close(descriptor)  # frees the lock
+        durability.unlock(descriptor)
+
+
+@contextmanager
+def held_if_possible(lock: AbstractContextManager[None]) -> Iterator[StorageError | None]:
+    """Hold a lock; where the disk gives none at all, go on without it, told why: for what writes nothing new.
+
+    Raises:
+        StorageError: ``locked``, another process holds it.
+    """
+    failure = None
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(lock)
+        except StorageError as error:
+            if error.slug == "locked":
+                raise
+            failure = error
+        yield failure
 
 
 def _open_lock(path: Path) -> int:
     try:
         return durability.open_lock_file(path)
     except OSError as error:
-        raise storage_error("write-failed", path, error) from error
+        try:
+            return durability.open_lock_file_to_read(path)
+        except OSError:
+            raise storage_error("write-failed", path, error) from error
 
 
 def _wait_behind(queue: Path, descriptor: int, path: Path, limit: float, timeout: float) -> None:
     """Take the lock after all that stand in the queue."""
-    place = _open_lock(queue)
+    try:
+        place = _open_lock(queue)
+    except StorageError:  # a disk that takes no new file: without a queue the lock is waited for all the same
+        _acquire(descriptor, path, limit, timeout, 0.05)
+        return
     try:
         _acquire(place, path, limit, timeout, 0.05)
         _acquire(descriptor, path, limit, timeout, 0.005)
     finally:
-        os.close(place)
+        durability.unlock(place)
 
 
 def _acquire(descriptor: int, path: Path, limit: float, timeout: float, longest_pause: float) -> None:
@@ -254,7 +299,7 @@ def _acquire(descriptor: int, path: Path, limit: float, timeout: float, longest_
 
 def _try(descriptor: int, path: Path) -> bool:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        durability.lock(descriptor)
     except OSError as error:
         if error.errno not in (errno.EAGAIN, errno.EACCES, errno.EINTR):
             raise storage_error("lock-failed", path, error) from error

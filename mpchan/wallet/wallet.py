@@ -252,13 +252,16 @@ class Wallet:
         """The files of all channels."""
         return ChannelFiles(self.directory / "channels")
 
-    def channel_lock(self, name: str, *, in_turn: bool = False) -> AbstractContextManager[None]:
+    def channel_lock(
+        self, name: str, *, in_turn: bool = False, sure: bool = True
+    ) -> AbstractContextManager[None]:
         """Hold one channel.
 
         Args:
             in_turn: let all go first that wait for it, where this process takes it again and again.
+            sure: False for who calls ``make_sure`` itself.
         """
-        return self.channel_files.lock(name, self.patience, in_turn=in_turn)
+        return self.channel_files.lock(name, self.patience, in_turn=in_turn, sure=sure)
 
     def channel_changed_at(self, name: str) -> int:
         """When the channel changed last: nanoseconds since 1970, by the file system.
@@ -312,14 +315,17 @@ class Wallet:
         """
         return self.channel_files.body(name)
 
-    def save_channel(self, record: Record, event: str, message: str | None = None) -> None:
+    def save_channel(
+        self, record: Record, event: str, message: str | None = None, *, sent: bool = False
+    ) -> None:
         """Write down that a channel has changed; durable on return.
 
         Args:
             event: what happened, in kebab-case, for its history.
             message: what leaves for the other party after this, or came from it, in hex. Never a complete update.
+            sent: it is the note of what goes out whether it is noted or not.
         """
-        self.channel_files.save(record, event, message, self.patience)
+        self.channel_files.save(record, event, message, self.patience, sent=sent)
 
     def make_sure(self, name: str | None = None) -> None:
         """Make durable what another process may have left half-way: of one channel, or of all that are held.

@@ -126,7 +126,7 @@ class Steps:
 
     def about(self, kind: str, act: Callable[..., Any], arguments: tuple[Any, ...]) -> str:
         """What a step is about: the name of its file, where there is one."""
-        if kind in ("write", "sync", "cut"):
+        if kind in ("write", "sync", "cut", "close", "lock", "unlock"):
             return self.names.get(arguments[0], "opened")
         if kind == "sync-directory":
             return "folder"

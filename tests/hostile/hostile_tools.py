@@ -91,6 +91,8 @@ LINES = {
     61: "a wallet restored from an older copy",
     62: "an order to hand out a complete update",
     70: "a foreign funding that pays far too much, or too little, to the miner",
+    79: "full or read-only before a broadcast of what is complete: it is sent",
+    80: "full before an acceptance: refused, nothing counted, and the close still possible",
 }
 """Every line in few words. ``test_hostile_list`` holds the tests to the whole of it."""
 

@@ -527,25 +527,30 @@ def test_what_a_dead_process_left_without_an_fsync_is_made_durable(
 def test_a_line_that_cannot_be_made_durable_is_taken_back(files: ChannelFiles, disk: Counter) -> None:
     save(files, paying(1))
     before = files.journal_path(NAME).read_bytes()
-    disk.fail = lambda path: OSError(errno.EIO, "Input/output error") if path.endswith(".journal") else None
-    for _ in range(2):
+    for times, slug in ((1, "write-failed"), (2, "write-unsure")):
+        failures = [OSError(errno.EIO, "Input/output error")] * times
+        disk.fail = lambda path, left=failures: left.pop() if left and path.endswith(".journal") else None
+        disk.fsyncs.clear()
         with pytest.raises(StorageError) as caught:
             save(files, paying(2))
-        assert caught.value.slug == "write-failed"
+        assert (caught.value.slug, failures) == (slug, [])
+        assert len(disk.fsyncs) == 2 - times, "that it is gone is made durable too"
         assert files.journal_path(NAME).read_bytes() == before
         assert (files.load(NAME), reading(files).load(NAME)) == (paying(1), paying(1))
-    disk.fail = lambda path: None
     save(files, paying(2))
     assert reading(files).load(NAME) == paying(2)
 
 
 def test_the_first_line_that_fails_leaves_nothing(files: ChannelFiles, disk: Counter) -> None:
-    disk.fail = lambda path: OSError(errno.ENOSPC, "No space left on device")
-    with pytest.raises(StorageError) as caught:
-        save(files, paying(1))
-    assert caught.value.slug == "write-failed"
-    assert (files.names(), files.journal_path(NAME).exists()) == ([], False)
-    disk.fail = lambda path: None
+    for name in ("names", f"{NAME}.journal"):
+        failures = [OSError(errno.ENOSPC, "No space left on device")]
+        disk.fail = lambda path, name=name, left=failures: (
+            left.pop() if left and path.endswith(name) else None
+        )
+        with pytest.raises(StorageError) as caught:
+            save(files, paying(1))
+        assert (caught.value.slug, failures) == ("write-failed", [])
+        assert (files.names(), files.journal_path(NAME).exists()) == ([], False)
     save(files, paying(1))
     assert reading(files).load(NAME) == paying(1)
 

@@ -7,7 +7,6 @@ wallets in one process do not wait for each other.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from collections.abc import Iterator
@@ -57,7 +56,7 @@ class Session:
             if self._kernel is not None:
                 self._kernel.close()
         finally:
-            os.close(self._lock)
+            durability.unlock(self._lock)
 
 
 @contextmanager
@@ -96,7 +95,7 @@ def _acquire(directory: Path, timeout: float) -> int:
     try:
         return _flock(directory, "lock", deadline, timeout)
     finally:
-        os.close(queue)
+        durability.unlock(queue)
 
 
 def _flock(directory: Path, name: str, deadline: float, timeout: float) -> int:
@@ -107,7 +106,7 @@ def _flock(directory: Path, name: str, deadline: float, timeout: float) -> int:
     try:
         while True:
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                durability.lock(descriptor)
                 return descriptor
             except BlockingIOError:
                 if time.monotonic() >= deadline:
@@ -117,8 +116,11 @@ def _flock(directory: Path, name: str, deadline: float, timeout: float) -> int:
                         hint="let it finish, or end it, then try again",
                     ) from None
             time.sleep(_POLL_SECONDS)
+    except OSError as error:
+        durability.done_reading(descriptor)
+        raise ChainError("chain-directory", f"cannot lock {directory / name}: {error.strerror}") from error
     except BaseException:
-        os.close(descriptor)
+        durability.done_reading(descriptor)
         raise
 
 
