@@ -82,7 +82,12 @@ def show(wallet: Wallet, chain: Chain, prefix: str | None) -> Result:
         wallet.find_channel(prefix, lambda record: True, "known", still_going(chain))
     )
     facts = facts_if_any(chain, record.terms)
-    return with_warnings(full_view(record, facts), warnings_about(chain, record, facts))
+    return with_warnings(full_view(record, facts), [*_behind(facts), *warnings_about(chain, record, facts)])
+
+
+def _behind(facts: Facts | None) -> list[str]:
+    lag = None if facts is None else facts.tip.lag
+    return [] if lag is None else [f"node-behind: {lag.why}: what is shown may be out of date"]
 
 
 def descriptors(wallet: Wallet, chain: Chain, prefix: str | None) -> Result:

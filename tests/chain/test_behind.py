@@ -98,7 +98,7 @@ def test_three_headers_ahead_are_a_moment(further: Further, traders: Traders) ->
     assert traders.json(f"{BUYER} balance")["confirmed_sat"] > 0
 
 
-def test_nothing_is_taken_or_locked(further: Further, traders: Traders) -> None:
+def test_66_nothing_is_taken_or_locked(further: Further, traders: Traders) -> None:
     """At each step of a channel, and afterwards the same command goes on."""
     steps = (*OPENING, FUNDING[0])
     for command in steps:
@@ -120,11 +120,14 @@ def test_nothing_is_taken_or_locked(further: Further, traders: Traders) -> None:
     traders.ok(f"{BUYER} settle --total 2000 -o settlement.psbt")
     further.mine(4)
     refuses(traders, f"{SELLER} payee settle settlement.psbt -o close.hex")
+    for who in (BUYER, SELLER):
+        [warning] = traders.json(f"{who} show")["warnings"]
+        assert warning.startswith("node-behind: the node at")
     traders.ok(f"{BUYER} pay --last")  # paid already: nothing new is signed
     traders.ok(PAYING[1])  # held already
 
 
-def test_streams(further: Further, traders: Traders) -> None:
+def test_66_streams(further: Further, traders: Traders) -> None:
     """A running meter goes by the same rules."""
     for command in (*OPENING, FUNDING[0]):
         traders.ok(command)
@@ -144,7 +147,7 @@ def test_streams(further: Further, traders: Traders) -> None:
         assert payee.accept(message).paid_sat == 1000
 
 
-def test_a_watcher_calls_for_help_and_sends_a_settlement(further: Further, traders: Traders) -> None:
+def test_66_a_watcher_calls_for_help_and_sends_a_settlement(further: Further, traders: Traders) -> None:
     """It is held complete, so it goes out at once; the refund too, once its time has come in the node's own blocks."""
     for command in (*OPENING, *FUNDING):
         traders.ok(command)
@@ -162,7 +165,7 @@ def test_a_watcher_calls_for_help_and_sends_a_settlement(further: Further, trade
     traders.ok(f"{SELLER} settle")  # by hand as well
 
 
-def test_a_watcher_judges_lateness_by_the_headers(further: Further, traders: Traders) -> None:
+def test_66_a_watcher_judges_lateness_by_the_headers(further: Further, traders: Traders) -> None:
     """By the node's blocks there is time; by its headers the refund may be in a block. What is final goes out now."""
     for command in (*OPENING, *FUNDING):
         traders.ok(command)
@@ -181,7 +184,7 @@ def test_a_watcher_judges_lateness_by_the_headers(further: Further, traders: Tra
     assert lines[0]["txid"] in traders.ground.mempool()
 
 
-def test_a_payer_takes_its_refund(further: Further, traders: Traders) -> None:
+def test_66_a_payer_takes_its_refund(further: Further, traders: Traders) -> None:
     for command in (*OPENING, *FUNDING):
         traders.ok(command)
     refund_at = traders.json(f"{BUYER} show")["refund_lock_time"]
@@ -193,7 +196,7 @@ def test_a_payer_takes_its_refund(further: Further, traders: Traders) -> None:
     traders.ok(f"{BUYER} refund")
 
 
-def test_a_buyer_locks_nothing(further: Further, traders: Traders) -> None:
+def test_66_a_buyer_locks_nothing(further: Further, traders: Traders) -> None:
     """It is refused before the seller is asked for anything; the seller refuses by the rules of its commands."""
     film = traders.folder / "film"
     film.write_bytes(bytes(range(256)) * 40)

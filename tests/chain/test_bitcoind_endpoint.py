@@ -298,7 +298,7 @@ def test_headers_ahead_of_the_blocks(play: Play, status: str) -> None:
 
 
 @pytest.mark.parametrize("network", [MAINNET, SIGNET, TESTNET4, REGTEST], ids=str)
-def test_a_node_that_stands_still(play: Play, network: Network) -> None:
+def test_66_a_node_that_stands_still(play: Play, network: Network) -> None:
     """Its last block is of more than six hours ago; on regtest no clock counts."""
     info = play.lines["getblockchaininfo"]
     play.lines["getblockhash"] = network.genesis_hash

@@ -339,7 +339,7 @@ def behind(tip: ChainTip, seen: ChainTip) -> str:
     return tip.lag.why
 
 
-def test_a_chain_with_too_little_work(liar: Liar, electrum: ElectrumServer, tmp_path: Path) -> None:
+def test_66_a_chain_with_too_little_work(liar: Liar, electrum: ElectrumServer, tmp_path: Path) -> None:
     """Forged from a few blocks back, and shorter than the one that was seen, which counts: the server is behind."""
     with electrum.chain(tmp_path) as honest:
         tip = honest.tip()
@@ -354,7 +354,7 @@ def test_a_chain_with_too_little_work(liar: Liar, electrum: ElectrumServer, tmp_
         assert honest.tip() == tip
 
 
-def test_a_server_that_holds_back_the_last_block(
+def test_66_a_server_that_holds_back_the_last_block(
     liar: Liar, electrum: ElectrumServer, tmp_path: Path
 ) -> None:
     with electrum.chain(tmp_path) as honest:

@@ -6,6 +6,8 @@ away is sent again by the command that sent it; and every sum is right in the en
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,9 @@ from story import BUYER, CLAIMING, ENDINGS, FUNDING, OPEN, PAYING, REFUNDING, SE
 from transcript import WALLETS
 
 from mpchan.bitcoin.tx import Transaction, TxOut
+from mpchan.chain import open_chain
 from mpchan.channel import payer
+from mpchan.party.watch import Watcher
 from mpchan.units import Amount
 from mpchan.values import replace
 from mpchan.wallet.wallet import Wallet
@@ -107,6 +111,25 @@ class Reorganised:
         keys = Wallet.open(self.shell.folder / "buyer").keys
         outputs = (TxOut(Amount(COIN - 1000), keys.script("receive", 0)),)
         return keys.sign_spend(replace(state.funding.without_witness(), outputs=outputs), state.spent)
+
+
+@contextmanager
+def watching(scene: Reorganised, who: str) -> Iterator[Watcher]:
+    """A watcher of a wallet that stays, whatever happens to the chain."""
+    wallet = Wallet.open(scene.shell.folder / who)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in scene.ground.env.items():
+            patch.setenv(name, value)
+        chain: Any = open_chain(wallet.config.chain, wallet.network, wallet.directory)
+    with closing(chain):
+        yield Watcher(wallet, chain)
+
+
+def alarms(watcher: Watcher) -> list[str]:
+    """What a round of it calls a person for."""
+    done = watcher.round(lambda sight: None)
+    assert done.whole
+    return [alarm.slug for alarm in done.alarms]
 
 
 @pytest.fixture
@@ -261,16 +284,28 @@ def test_an_end_that_was_reorganised_away(scene: Reorganised, ending: str) -> No
 
 @DEPTHS
 @pytest.mark.parametrize(("first", "second"), [("update", "refund"), ("refund", "update")])
-def test_another_end_on_the_other_branch(scene: Reorganised, first: str, second: str) -> None:
-    """Past the refund's time both could end the channel: the chain has the last word, whatever was seen before."""
+def test_69_another_end_on_the_other_branch(scene: Reorganised, first: str, second: str) -> None:
+    """Past the refund's time both could end the channel: the chain has the last word, whatever was seen before.
+
+    A watcher that runs all the time says so too, and a payee whose close was replaced by the refund is called.
+    """
     scene.paid()
     ripen(scene.shell, "refund")
     scene.run(ENDINGS[first][0][-1])
     scene.mine(scene.depth)
     scene.ends(first)
     other = scene.refund() if second == "refund" else scene.record("seller").state.best.transaction
-    scene.reorganise(other)
-    scene.ends(second)
+    with watching(scene, "buyer") as buyers, watching(scene, "seller") as sellers:
+        assert [alarms(watcher) for watcher in (buyers, sellers)] == [
+            [],
+            ["refunded-unclaimed"] if first == "refund" else [],
+        ]
+        scene.reorganise(other)
+        scene.ends(second)
+        assert [alarms(watcher) for watcher in (buyers, sellers)] == [
+            [],
+            ["refunded-unclaimed"] if second == "refund" else [],
+        ]
     error = scene.shell.run(f"{ENDINGS[first][0][-1]} --json")
     assert error.code == 5, error
     scene.mine(1)

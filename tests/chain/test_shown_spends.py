@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,8 +15,10 @@ from grounds import ElectrumGround, Traders
 from lying import Liar, Refuse, lying
 from story import BUYER, CLAIMING, FUNDING, OFFER, OPENING, PAYING, REFUNDING, SELLER, ripen
 
+from mpchan.bitcoin.network import REGTEST
 from mpchan.bitcoin.script import sha256
 from mpchan.bitcoin.tx import Transaction, TxOut
+from mpchan.chain import lag
 from mpchan.channel import payee, payer
 from mpchan.channel.messages import complete
 from mpchan.channel.scheme import scheme_of
@@ -137,7 +141,7 @@ def rubbish(scene: Scene) -> dict[str, Transaction]:
     }
 
 
-def test_rubbish_is_as_if_nothing_were_shown(alone: Scene) -> None:
+def test_67_rubbish_is_as_if_nothing_were_shown(alone: Scene) -> None:
     """Neither party stops: payments go on, no alarm, and the close is accepted by everybody as what it is."""
     for number, transaction in enumerate(rubbish(alone).values()):
         alone.show(transaction)
@@ -155,7 +159,7 @@ def test_rubbish_is_as_if_nothing_were_shown(alone: Scene) -> None:
     assert alone.shown() == ("closed", "closed")
 
 
-def test_rubbish_holds_up_no_refund(alone: Scene) -> None:
+def test_67_rubbish_holds_up_no_refund(alone: Scene) -> None:
     """The payer, who would lose most, sends it; and so does its watcher."""
     ripen(alone.shell, "refund")
     refund = payer.funded_of(alone.record("buyer").state).refund
@@ -169,7 +173,9 @@ def test_rubbish_holds_up_no_refund(alone: Scene) -> None:
     assert line["alarm"] == "refund-seen"
 
 
-def test_a_first_update_is_taken_beside_rubbish(tmp_path: Path, electrum: ElectrumServer, liar: Liar) -> None:
+def test_67_a_first_update_is_taken_beside_rubbish(
+    tmp_path: Path, electrum: ElectrumServer, liar: Liar
+) -> None:
     """Before the first update any spend of the funding is a reason to refuse, so none must be made up."""
     scene = Scene(tmp_path / "folder", electrum, liar, alone=True)
     state = replace(scene.record("seller").state, best=None)
@@ -185,7 +191,7 @@ def test_a_first_update_is_taken_beside_rubbish(tmp_path: Path, electrum: Electr
         enforce(payee._funding_rules(terms, facts, first=True))
 
 
-def test_a_coin_of_the_funding_that_rubbish_spends(
+def test_67_a_coin_of_the_funding_that_rubbish_spends(
     tmp_path: Path, electrum: ElectrumServer, liar: Liar
 ) -> None:
     """An opening is funded all the same, and a funding that is nowhere is sent again."""
@@ -212,7 +218,7 @@ def test_a_coin_of_the_funding_that_rubbish_spends(
 # what one server hides ----------------------------------------------------------------------------
 
 
-def test_a_spend_that_one_server_hides(pair: Scene) -> None:
+def test_68_a_spend_that_one_server_hides(pair: Scene) -> None:
     """The other one shows it, waiting and in a block: the payer pays no more, and knows how it ended."""
     ripen(pair.shell, "update")
     close = pair.shell.json(CLAIMING[0])["txid"]
@@ -225,7 +231,7 @@ def test_a_spend_that_one_server_hides(pair: Scene) -> None:
     assert (code, line["status"]) == (0, "closed")
 
 
-def test_a_refund_that_one_server_hides(pair: Scene) -> None:
+def test_68_a_refund_that_one_server_hides(pair: Scene) -> None:
     """The payee's watcher learns of it from the other one, and calls for help."""
     ripen(pair.shell, "refund")
     refund = pair.shell.json(REFUNDING[0])["txid"]
@@ -235,7 +241,7 @@ def test_a_refund_that_one_server_hides(pair: Scene) -> None:
     assert code >= 5
 
 
-def test_servers_that_disagree_about_a_confirmation(pair: Scene) -> None:
+def test_68_servers_that_disagree_about_a_confirmation(pair: Scene) -> None:
     """One says that the close still waits; the other proves its block."""
     ripen(pair.shell, "update")
     close = pair.shell.json(CLAIMING[0])["txid"]
@@ -244,7 +250,7 @@ def test_servers_that_disagree_about_a_confirmation(pair: Scene) -> None:
     assert pair.shown() == ("closed", "closed")
 
 
-def test_a_funding_that_one_server_hides(pair: Scene) -> None:
+def test_68_a_funding_that_one_server_hides(pair: Scene) -> None:
     funding = pair.shell.json(f"{BUYER} show")["funding"]
     pair.hide(funding["txid"])
     assert pair.shell.json(f"{BUYER} show")["funding"] == funding
@@ -257,3 +263,46 @@ def test_a_server_that_is_gone_holds_up_nothing(pair: Scene) -> None:
     pair.electrum.settle()
     pair.liar.close()
     eventually(pair.shown, ("open", "open"))
+
+
+# what all of them hold back -----------------------------------------------------------------------
+
+
+def test_66_a_server_that_holds_back_blocks(alone: Scene) -> None:
+    """The wallets have seen more: nothing is taken or paid on its word, and what is held is sent through it."""
+    alone.run(f"{BUYER} settle --total 3000 -o settlement.psbt", f"{SELLER} payee accept settlement.psbt")
+    known = alone.ground.tip().height
+    alone.mine(1)
+    alone.shown()  # both have seen the block, which is withheld from now on
+    header = alone.electrum.ask("blockchain.block.header", known)
+    alone.liar.lies["blockchain.headers.subscribe"] = lambda parameters, true: {
+        "height": known,
+        "hex": header,
+    }
+    alone.run(f"{SELLER} payee offer --fee-rate 2 -o offer-2.toml")
+    error = alone.shell.fails(f"{BUYER} open offer-2.toml 50000 -o request-2.psbt", 8, "node-behind")
+    assert f"stands at block {known}" in error["message"]
+    done = alone.shell.run(f"{SELLER} watch --once --json")
+    channel, end = map(json.loads, done.out.splitlines())
+    assert (done.code, end["alarm"], channel["action"]) == (8, "node-behind", "settlement")
+    assert channel["txid"] in alone.ground.mempool()
+    del alone.liar.lies["blockchain.headers.subscribe"]
+    assert alone.shell.run(f"{SELLER} watch --once").code == 0
+
+
+def test_66_a_server_whose_last_block_is_of_long_ago(
+    electrum: ElectrumServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where blocks come by the clock; a second server that has more would be asked in its place."""
+    mainnets_clock = replace(REGTEST, coin_type=0)
+    with electrum.chain() as chain:
+        now = chain.tip()
+        chain._pool._network = mainnets_clock
+        assert chain.tip() == now
+        eight_hours_later = SimpleNamespace(time=lambda: time.time() + 8 * 3600)
+        monkeypatch.setattr(lag, "time", eight_hours_later)
+        late = chain.tip()
+        assert late.lag is not None
+        assert (late.height, late.median_time) == (now.height, now.median_time)
+        assert electrum.name in late.lag.why
+        assert late.of_network.height >= now.height + 42

@@ -36,7 +36,13 @@ def cases(module: ModuleType) -> Iterator[tuple[int, str]]:
                     yield int(numbered[1]), text
 
 
-NUMBERS = {*range(1, 63), 70, 79, 80}
+def on_real_chains() -> set[int]:
+    """The numbers of tests among those of the backends, which need nodes and servers."""
+    texts = [path.read_text() for path in sorted((HERE.parent / "chain").glob("test_*.py"))]
+    return {int(number) for text in texts for number in re.findall(r"^def test_(\d+)_", text, re.MULTILINE)}
+
+
+NUMBERS = {*range(1, 63), *range(66, 71), 79, 80}
 """Of the lines that are covered so far."""
 
 
@@ -45,7 +51,7 @@ def test_the_list_has_these_lines() -> None:
 
 
 def test_no_number_is_missing() -> None:
-    covered = {number for module in MODULES for number, _ in cases(module)}
+    covered = {number for module in MODULES for number, _ in cases(module)} | on_real_chains()
     missing = {number: text for number, text in LINES.items() if number not in covered}
     assert missing == {}
     assert covered == set(LINES)
