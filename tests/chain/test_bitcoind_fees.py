@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from bitcoind_tools import FULL, fill
+from bitcoind_tools import FULL, calls, fill
 from node import MinedChain, Node, Refusal, needs_node, running
 from party_tools import Pair
 
+from mpchan import Payee, Payer
 from mpchan.chain.bitcoind.backend import FALLBACK_RATE
 from mpchan.errors import NotPossible, Refused
 from mpchan.party import payee, payer
@@ -81,3 +82,17 @@ def test_a_node_that_relays_nothing_within_the_limits(tmp_path: Path) -> None:
             payee.offer(pair.payee, chain, {})
         assert error.value.slug == "fee-rate-high"
         assert pair.files() == before
+
+
+def test_no_payment_asks_for_a_rate(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many are made and taken on one tip; what one might be told of it, it is told once."""
+    made = payee.offer(pair.payee, pair.chain, {})
+    funded = payer.open_channel(pair.payer, pair.chain, str(made["toml"]), Amount(100_000))
+    pair.fund(pair.sign_refund(funded["hex"]))
+    pair.chain.mine(6)
+    paying, paid = Payer(pair.payer, chain=pair.chain), Payee(pair.payee, chain=pair.chain)
+    with calls(monkeypatch) as asked, paying, paid:
+        for _ in range(20):
+            paid.accept(paying.pay(1000).hex)
+    assert max(asked["estimatesmartfee"], asked["getmempoolinfo"]) <= 1
+    assert asked["getblockchaininfo"] > 1, "the chain itself was asked"

@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 from electrum_server import ElectrumServer, eventually
-from grounds import ElectrumGround, Traders
+from faulty import body, faulty
+from grounds import ElectrumGround, NodeGround, Traders
 from lying import Liar, Refuse, lying
+from node import Node, needs_node
 from story import BUYER, CLAIMING, FUNDING, OFFER, OPENING, PAYING, REFUNDING, SELLER, ripen
 
 from mpchan.bitcoin.network import REGTEST
@@ -306,3 +308,30 @@ def test_66_a_server_whose_last_block_is_of_long_ago(
         assert (late.height, late.median_time) == (now.height, now.median_time)
         assert electrum.name in late.lag.why
         assert late.of_network.height >= now.height + 42
+
+
+# a node -------------------------------------------------------------------------------------------
+
+
+@needs_node
+def test_67_a_node_that_shows_another_witness(node: Node, tmp_path: Path) -> None:
+    """The same judgement for every backend: here something between us and our own node has bent a signature."""
+    with faulty(node) as between:
+        ground = NodeGround(node)
+        ground.init = f"--chain bitcoind --rpc-url http://127.0.0.1:{between.port} --rpc-cookie {node.cookie}"
+        shell = Traders(tmp_path / "folder", ground, in_process=True)
+        shell.init()
+        for command in (OFFER, *OPENING, *FUNDING):
+            shell.ok(command)
+        ground.mine()
+        for command in PAYING:
+            shell.ok(command)
+        ripen(shell, "update")
+        close = Transaction.from_hex(shell.json(CLAIMING[0])["hex"])
+        assert shell.statuses() == ("settling", "settling")
+        good = close.inputs[0].witness[1].hex().encode()
+        between.set(body(lambda data: data.replace(good, good[:-12] + b"00" + good[-10:])))
+        assert shell.statuses() == ("open", "settling"), "the payee knows what it has sent itself"
+        between.set(None)
+        ground.mine()
+        assert shell.statuses() == ("closed", "closed")
