@@ -62,3 +62,20 @@ def ripen(shell: Traders, ending: str) -> None:
     if missing > 0:
         shell.ground.mine(missing)
         shell.ground.settle_down()
+
+
+EXTERNAL = (
+    f"{BUYER} payer open --funding funding.hex -o request.psbt",
+    f"{SELLER} payee sign-refund request.psbt -o signed.psbt",
+    f"{BUYER} payer fund signed.psbt --funding funding.hex",
+)
+"""A channel that another wallet funds, once ``external`` has planned it."""
+
+
+def external(shell: Traders) -> None:
+    """A plan of the buyer under ``offer.toml``, and the seller's own wallet signs its funding into ``funding.hex``."""
+    shell.ground.pay(shell.json(f"{SELLER} address")["address"], COIN)
+    shell.ground.mine()
+    shell.ground.settle_down()
+    plan = shell.json(f"{BUYER} payer open offer.toml {CAPACITY} --external")
+    shell.ok(f"{SELLER} send {plan['address']} {plan['amount_sat']} --no-broadcast -o funding.hex")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from grounds import NodeGround, Traders
 from node import Node, needs_node, running
-from story import BUYER, FUNDING, OPENING, PAYING, SELLER, SETTLING
+from story import BUYER, EXTERNAL, FUNDING, OPENING, PAYING, SELLER, SETTLING, external
 
 from mpchan import Payee, Payer
 from mpchan.channel.sale import Sale
@@ -194,6 +194,16 @@ def test_66_a_payer_takes_its_refund(further: Further, traders: Traders) -> None
     assert (code, lines[0]["action"], lines[1]["alarm"]) == (8, "refund", "node-behind")
     assert lines[0]["txid"] in traders.ground.mempool()
     traders.ok(f"{BUYER} refund")
+
+
+def test_66_a_funding_of_another_wallet(further: Further, traders: Traders) -> None:
+    """Neither is the refund asked for, nor is the funding handed over."""
+    external(traders)
+    for command in EXTERNAL:
+        further.mine(4)
+        refuses(traders, command)
+        further.end()
+        traders.ok(command)
 
 
 def test_66_a_buyer_locks_nothing(further: Further, traders: Traders) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from electrum_server import ElectrumServer, eventually
 from faulty import body, faulty
-from grounds import ElectrumGround, NodeGround, Traders
+from grounds import COIN, ElectrumGround, NodeGround, Traders
 from lying import Liar, Refuse, lying
 from node import Node, needs_node
 from story import BUYER, CLAIMING, FUNDING, OFFER, OPENING, PAYING, REFUNDING, SELLER, ripen
@@ -311,6 +311,32 @@ def test_66_a_server_whose_last_block_is_of_long_ago(
 
 
 # a node -------------------------------------------------------------------------------------------
+
+
+@needs_node
+def test_67_a_node_that_shows_another_witness_of_a_conflict(node: Node, tmp_path: Path) -> None:
+    """What spends a coin that the funding needs is judged in the same way."""
+    with faulty(node) as between:
+        shell = Traders(tmp_path / "folder", NodeGround(node), in_process=True)
+        options = f"--chain bitcoind --rpc-url http://127.0.0.1:{between.port} --rpc-cookie {node.cookie}"
+        for wallet in ("buyer", "seller", "bank"):
+            shell.ok(f"mpchan --wallet {wallet} init {options}")
+        bank, elsewhere = "mpchan --wallet bank", shell.json(f"{SELLER} address")["address"]
+        shell.ground.pay(shell.json(f"{bank} address")["address"], COIN)
+        shell.ground.mine()
+        shell.ok(OFFER)
+        plan = shell.json(f"{BUYER} payer open offer.toml 100000 --external")
+        sent = shell.json(f"{bank} send {plan['address']} {plan['amount_sat']} --no-broadcast -o funding.hex")
+        shell.ok(f"{BUYER} payer open --funding funding.hex -o request.psbt")
+        shell.ok(OPENING[1])
+        shell.ok(f"{BUYER} payer fund signed.psbt --funding funding.hex --no-broadcast -o again.hex")
+        shell.ok(f"{bank} send --forget {sent['txid']}")
+        conflict = Transaction.from_hex(shell.json(f"{bank} send {elsewhere} --all")["hex"])
+        [warning] = shell.json(f"{BUYER} show")["warnings"]
+        assert warning.startswith("funding-conflict")
+        good = conflict.inputs[0].witness[0].hex().encode()
+        between.set(body(lambda data: data.replace(good, good[:-12] + b"00" + good[-10:])))
+        assert "warnings" not in shell.json(f"{BUYER} show")
 
 
 @needs_node

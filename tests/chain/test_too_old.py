@@ -16,7 +16,19 @@ from faulty import Faulty, body, faulty, through
 from grounds import NodeGround, Traders
 from lying import Refuse, lying
 from node import Node, needs_node
-from story import BUYER, CLAIMING, FUNDING, OFFER, OPENING, PAYING, REFUNDING, SELLER, ripen
+from story import (
+    BUYER,
+    CLAIMING,
+    EXTERNAL,
+    FUNDING,
+    OFFER,
+    OPENING,
+    PAYING,
+    REFUNDING,
+    SELLER,
+    external,
+    ripen,
+)
 
 from mpchan.chain.bitcoind.endpoint import Credentials
 from mpchan.channel.offer import Offer
@@ -81,6 +93,20 @@ def test_nothing_is_begun(aged: Aged, traders: Traders) -> None:
         error = traders.fails(command, 8, "node-too-old")
         assert "Bitcoin Core 27.1, too old for transactions of version 3" in error["message"]
         assert error["hint"] == "Bitcoin Core 28 and newer relay it"
+        aged.is_of(NEW_ENOUGH)
+        traders.ok(command)
+
+
+@pytest.mark.usefixtures("version_3")
+def test_no_funding_of_another_wallet(aged: Aged, traders: Traders) -> None:
+    traders.ok(OFFER)
+    aged.is_of(TOO_OLD)
+    traders.fails(f"{BUYER} payer open offer.toml 100000 --external", 8, "node-too-old")
+    aged.is_of(NEW_ENOUGH)
+    external(traders)
+    for command in EXTERNAL:
+        aged.is_of(TOO_OLD)
+        traders.fails(command, 8, "node-too-old")
         aged.is_of(NEW_ENOUGH)
         traders.ok(command)
 
