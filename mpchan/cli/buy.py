@@ -12,14 +12,16 @@ import click
 from mpchan.channel.offer import Offer
 from mpchan.channel.sale import Sale, sale_of
 from mpchan.cli.app import App, common_options, example, pass_app
-from mpchan.cli.buy_lines import BuyLines
+from mpchan.cli.buy_lines import BuyLines, News
 from mpchan.cli.files import check_refund_out, confirmed, read_text_input
 from mpchan.cli.numbers import Seconds, counted
 from mpchan.cli.sell import progress_bar
 from mpchan.errors import NotPossible, StorageError, UsageError
-from mpchan.market.buyer import Buyer, Step
+from mpchan.market.asking import Asking, Step
+from mpchan.market.buyer import Buyer
 from mpchan.market.output import Output, part_path
 from mpchan.market.quote import Quote, quote
+from mpchan.market.standing import going_purchase
 from mpchan.party.common import Result
 from mpchan.transport.base import Line
 from mpchan.transport.folder import REQUESTS
@@ -33,7 +35,8 @@ _REGTEST_PAUSE, _PAUSE = 0.25, 5.0
 @click.command(
     epilog=example(
         "mpchan payer buy /mnt/film/offer.toml --output film.mkv\n"
-        "mpchan payer buy offer.toml --mailbox /mnt/film --output film.mkv"
+        "mpchan payer buy offer.toml --mailbox /mnt/film --output film.mkv\n"
+        "mpchan payer buy offer.toml --mailbox /mnt/film --output film.mkv --cancel"
     )
 )
 @click.argument("offer", type=click.Path(allow_dash=True))
@@ -66,6 +69,9 @@ _REGTEST_PAUSE, _PAUSE = 0.25, 5.0
     metavar="FILE",
     help="Also write the complete refund there, before the money is locked.",
 )
+@click.option(
+    "--cancel", is_flag=True, help="End the purchase where it stands: the seller closes the channel."
+)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @common_options
 @pass_app
@@ -78,6 +84,7 @@ def buy(
     connect: str | None,
     patience: float,
     refund_out: Path | None,
+    cancel: bool,
     yes: bool,
 ) -> None:
     """Buy the file of OFFER, a piece for each payment.
@@ -86,7 +93,8 @@ def buy(
     and settles. A piece that does not match is refused, and nothing more is paid.
 
     Stop it at any moment: the same command goes on where it stopped, and pays for nothing twice. At most one piece is
-    ever paid for that is not there. The rest comes back with `mpchan payer refund`, at its time.
+    ever paid for that is not there. The rest comes back with `mpchan payer refund`, at its time; at once where a seller
+    that cannot deliver closes the channel, which is asked of it when the patience ends, and with --cancel.
     """
     gc.enable()  # this command may run for days
     app.check_output(output, offer)
@@ -97,6 +105,11 @@ def buy(
     _check_way(sale, folder, connect)
     wallet = app.wallet(signs=True)
     purchases, place = Purchases(wallet.directory), output.resolve()
+    if cancel:
+        with purchases.lock(str(place)):
+            result = _cancel(app, wallet, sale, place, folder, connect, patience)
+        app.report(result, lambda view: _cancelled(view, output))
+        return
 
     def quoted() -> Quote:
         with progress_bar(app, "looking at what is there", sale.length) as progress:
@@ -225,7 +238,6 @@ def _buy(
             Purchases(wallet.directory).save(purchase)
         if held != set(purchase.wanted):
             output.claim()
-        pause = _REGTEST_PAUSE if wallet.network.name == "regtest" else _PAUSE
         buyer = Buyer(
             wallet,
             app.chain(wallet),
@@ -234,7 +246,7 @@ def _buy(
             output,
             held,
             patience=patience,
-            pause=min(patience, pause),
+            pause=min(patience, _pause(wallet)),
             tell=tell,
             refund_out=refund_out,
         )
@@ -243,6 +255,50 @@ def _buy(
         except KeyboardInterrupt:
             app.say(f"mpchan: hint: {buyer.stake()}")
             raise
+
+
+def _cancel(
+    app: App,
+    wallet: Wallet,
+    sale: Sale,
+    place: Path,
+    folder: Path | None,
+    connect: str | None,
+    patience: float,
+) -> Result:
+    from mpchan.market.closing import cancel
+
+    going = going_purchase(wallet, sale.root, str(place))
+    if going is None:
+        raise NotPossible(
+            "no-purchase", f"no purchase of {sale.name!r} into {place} is going on", hint="see `mpchan list`"
+        )
+    news, line = News(), _line(going.session, sale, folder, connect)
+
+    def tell(step: Step) -> None:
+        said = news.line(step)
+        if said is not None:
+            app.say(said)
+
+    try:
+        asking = Asking(line, tell, patience=patience, pause=min(patience, _pause(wallet)))
+        return cancel(wallet, app.chain(wallet), going, asking, tell)
+    finally:
+        line.close()
+
+
+def _cancelled(view: Result, output: Path) -> str:
+    if view["channel"] is None:
+        return f"the purchase of {output} is cancelled: nothing was locked"
+    return (
+        f"the purchase of {output} is cancelled: {view['paid_sat']:,} sat are paid, {view['returned_sat']:,} sat come "
+        f"back with the close of channel {view['channel']}"
+    )
+
+
+def _pause(wallet: Wallet) -> float:
+    """Seconds between two looks."""
+    return _REGTEST_PAUSE if wallet.network.name == "regtest" else _PAUSE
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mpchan.market.buyer import Step
+from mpchan.market.asking import Step
 from mpchan.market.quote import Quote
 
 _TENTHS = 10

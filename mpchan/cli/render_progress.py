@@ -16,7 +16,7 @@ from rich.progress import (
 )
 
 from mpchan.cli.buy_lines import News
-from mpchan.market.buyer import Step
+from mpchan.market.asking import Step
 from mpchan.market.quote import Quote
 
 

@@ -28,44 +28,26 @@ from mpchan.errors import (
     Refused,
     SellerRefused,
     StorageError,
-    TooEarly,
 )
+from mpchan.market.asking import Asking, Step
+from mpchan.market.closing import settled
 from mpchan.market.output import Output
-from mpchan.market.refusal import ANOTHER_OFFER, Refusal, read_refusal
+from mpchan.market.refusal import ANOTHER_OFFER
 from mpchan.market.stake import stake_text
 from mpchan.market.standing import is_begun, live_channel
 from mpchan.party import payer as party
-from mpchan.party.common import Result, gather_facts, read_psbt, read_transaction
+from mpchan.party.common import Result, gather_facts, read_psbt
 from mpchan.party.funding import require_possible
 from mpchan.party.selling import Wish
 from mpchan.transport.base import Arrival, Line
 from mpchan.units import Amount
-from mpchan.values import frozen, replace
+from mpchan.values import replace
 from mpchan.wallet.payer_record import PayerRecord
 from mpchan.wallet.purchases import Purchase, Purchases
 from mpchan.wallet.wallet import Wallet, channel_name
 
-LONGEST_PAUSE = 30.0
-"""Seconds before a request is repeated; the seller, or its chain, may need some time."""
-
-MOST_BREAKS = 10
-"""So often a line may break in the middle of one piece before that counts as no answer."""
-
-
-@frozen
-class Step:
-    """What a buyer has just come to.
-
-    Attributes:
-        kind: ``offer``, ``opened``, ``funded``, ``confirming``, ``paid``, ``bytes``, ``piece``, ``wrong-piece``,
-            ``refused``, ``verifying``, ``verified`` or ``settled``.
-        number: of a piece; of bytes that have come.
-        text: more about it, for people.
-    """
-
-    kind: str
-    number: int = 0
-    text: str = ""
+LAST_PATIENCE = 30.0
+"""Seconds, at most, in which a seller that cannot deliver must answer the settlement."""
 
 
 class Buyer:
@@ -99,10 +81,9 @@ class Buyer:
         self._chain = chain
         self._purchase = purchase
         self._purchases = Purchases(wallet.directory)
-        self._line = line
+        self._asking = Asking(line, tell, patience=patience, pause=pause)
         self._output = output
         self._held = held
-        self._patience = patience
         self._pause = pause
         self._tell = tell
         self._refund_out = refund_out
@@ -118,12 +99,36 @@ class Buyer:
         try:
             return self._run()
         except MpchanError as error:
-            error.hint = self.stake(error)
+            error.hint = self.stake(error, closed=self._closes_after(error))
             raise
 
-    def stake(self, error: MpchanError | None = None) -> str:
-        """What may be lost at most, and how the rest comes back, with the hint of an error before it."""
-        closed = error is not None and error.slug in ("channel-settling", "channel-closed")
+    def _settle(self, name: str) -> str:
+        return settled(self._wallet, self._chain, self._asking, name, self._tell)
+
+    def _closes_after(self, error: MpchanError) -> bool:
+        """Whether the seller has closed the channel after it could not deliver: then the rest comes back at once.
+
+        A seller that does not answer cannot be asked to; what is paid in full locks nothing of the buyer's.
+        """
+        try:
+            record = self._record()
+            if record is None or not is_begun(record) or record.paid == record.terms.capacity:
+                return False
+            if not (_cannot_deliver(error) or error.slug == "channel-settling"):
+                return False
+            self._asking.patience = min(self._asking.patience, LAST_PATIENCE)
+            self._settle(record.terms.name)
+        except MpchanError:
+            return False
+        return True
+
+    def stake(self, error: MpchanError | None = None, *, closed: bool = False) -> str:
+        """What may be lost at most, and how the rest comes back, with the hint of an error before it.
+
+        Args:
+            closed: whether the seller has the settlement, or has closed the channel by itself.
+        """
+        closed = closed or (error is not None and error.slug in ("channel-settling", "channel-closed"))
         hint = None if error is None else error.hint
         try:
             record = self._record()
@@ -139,7 +144,7 @@ class Buyer:
         if self._purchase.bought:
             self._pay_for_all()
         lost = self._finish_file()
-        settlement = self._settle() if self._channel is not None else None
+        settlement = None if self._channel is None else self._settle(self._channel)
         self._purchases.save(replace(self._purchase, done=True))
         if lost:
             gone = pieces_text(sorted(lost))
@@ -163,54 +168,6 @@ class Buyer:
             "settlement_txid": settlement,
         }
 
-    # what the seller says -------------------------------------------------------------------------
-
-    def _ask(self, kind: str, body: bytes) -> bytes:
-        """The seller's message; a refusal that may pass is waited for, as long as the patience lasts."""
-        answers: list[bytes] = []
-
-        def take(arrival: Arrival) -> bool:
-            if arrival.kind != "message":
-                raise Refused("malformed-answer", f"the seller answers {kind} with a {arrival.kind}")
-            answers.append(arrival.body)
-            return True
-
-        self._until_good(kind, body, take)
-        return answers[0]
-
-    def _until_good(self, kind: str, body: bytes, take: Callable[[Arrival], bool]) -> bool:
-        """Ask until an answer is taken; False where all that came until the patience was over was no good.
-
-        Raises:
-            TooEarly: ``peer-silent``.
-            NotPossible: ``seller-refused``.
-        """
-        limit, breaks, pause = time.monotonic() + self._patience, 0, self._pause
-        while True:
-            refusal: Refusal | None = None
-            try:
-                with self._line.ask(kind, body, max(self._pause, limit - time.monotonic())) as arrival:
-                    if arrival.kind == "refusal":
-                        refusal = read_refusal(arrival.body)
-                    elif take(arrival):
-                        return True
-            except (
-                TooEarly
-            ):  # nothing came, or a piece broke off: then the seller is there, and has some time more
-                breaks += 1
-                if time.monotonic() >= limit or breaks > MOST_BREAKS:
-                    raise
-                limit = time.monotonic() + self._patience
-                continue
-            left = limit - time.monotonic()
-            if refusal is not None and (left <= 0 or not refusal.passes):
-                raise refusal.error
-            if left <= 0:
-                return False
-            self._tell(Step("refused", text="" if refusal is None else refusal.error.message))
-            time.sleep(min(pause, left))
-            pause = min(2 * pause, max(self._pause, LONGEST_PAUSE))
-
     # opening --------------------------------------------------------------------------------------
 
     def _own_offer(self) -> Offer:
@@ -224,7 +181,7 @@ class Buyer:
         purchase = self._purchase
         wish = Wish(purchase.published.offer_id, purchase.session, pieces_text(purchase.bought))
         try:
-            text = self._ask("offer", wish.to_bytes()).decode()
+            text = self._asking.message("offer", wish.to_bytes()).decode()
         except UnicodeDecodeError:
             raise ParseError("not-utf8", "the seller's offer is not UTF-8 text") from None
         offer = Offer.from_toml(text)
@@ -291,7 +248,7 @@ class Buyer:
                 address=None if asked is None else asked.address,
             )
             self._tell(Step("opened", text=request["channel"]))
-            reply = read_psbt(self._ask("refund", bytes.fromhex(request["hex"])))
+            reply = read_psbt(self._asking.message("refund", bytes.fromhex(request["hex"])))
             self._require_own(reply)
             party.fund(self._wallet, self._chain, reply, refund_out=self._refund_out)
             record = self._record()
@@ -299,7 +256,7 @@ class Buyer:
             raise NotPossible("channel-abandoned", "the channel of this purchase was abandoned")
         self._tell(Step("funded", text=record.terms.channel_id))
         if isinstance(record.state, payer.Funded):
-            self._ask("funding", bytes.fromhex(record.funding.to_hex()))
+            self._asking.message("funding", bytes.fromhex(record.funding.to_hex()))
         return record
 
     def _require_own(self, reply: Psbt) -> None:
@@ -350,7 +307,8 @@ class Buyer:
                 continue
             total = self._sale.price_of(count)
             record = self._require_record()
-            if record.paid > total:
+            if record.paid > total or (record.paid == total and isinstance(record.state, payer.Settling)):
+                # of a channel that is closing the seller may have the settlement alone, which pays for it as well
                 self._fetch(number, "piece", _piece_body(number))
                 continue
             if record.paid < total:
@@ -385,7 +343,7 @@ class Buyer:
             self._tell(Step("wrong-piece", number))
             return False
 
-        if not self._until_good(kind, body, take):
+        if not self._asking.until_good(kind, body, take):
             raise Refused(
                 "wrong-piece",
                 f"what the seller delivers as piece {number} is not the piece on sale, whose SHA-256 is "
@@ -434,23 +392,15 @@ class Buyer:
         """Whether the seller owes a piece: it is free, or is among those that this purchase pays for."""
         return self._sale.is_free(number) or number in self._purchase.bought
 
-    def _settle(self) -> str:
-        """Hand the settlement over; the txid that the seller answers with must be its own."""
-        record = self._require_record()
-        facts = gather_facts(self._chain, record.terms)
-        if facts.spent_by is not None and record.status(facts) in (Status.SETTLING, Status.CLOSED):
-            self._tell(Step("settled", text=str(facts.spent_by)))
-            return str(facts.spent_by)
-        result = party.settle(self._wallet, self._chain, record.terms.name)
-        data = self._ask("settlement", bytes.fromhex(result["hex"]))
-        closing = read_transaction(data)
-        expected = scheme_of(record.terms).settlement(Amount(result["paid_sat"])).txid
-        if closing.txid != expected:
-            raise Refused(
-                "other-settlement", f"the seller answers with transaction {closing.txid}, not with {expected}"
-            )
-        self._tell(Step("settled", text=str(expected)))
-        return str(expected)
+
+def _cannot_deliver(error: MpchanError) -> bool:
+    """Whether a seller that is there delivers nothing more in this channel.
+
+    One that knows no such channel, or has closed it, cannot close it either.
+    """
+    if isinstance(error, SellerRefused):
+        return error.reason not in ANOTHER_OFFER
+    return error.slug in ("wrong-piece", "near-deadline")
 
 
 def _piece_body(number: int) -> bytes:

@@ -17,7 +17,7 @@ from mpchan.channel.sale_plan import updates_before
 from mpchan.channel.terms import close_reserve
 from mpchan.errors import MpchanError, NotPossible, UsageError
 from mpchan.market.output import Progress, already_there
-from mpchan.market.standing import is_begun, live_channel, opened_for
+from mpchan.market.standing import going_purchase, is_begun, live_channel, opened_for
 from mpchan.party import payer as party
 from mpchan.party.common import ENDED, Result, current_tip, facts_if_any, tip_for
 from mpchan.party.fees import estimated_rate
@@ -144,7 +144,7 @@ def _purchase(
     """The purchase that goes on, or a new one; and which of its pieces are there already."""
     sale = published_sale(published)
     purchases = Purchases(wallet.directory)
-    going = _going(wallet, purchases.unfinished(sale.root, str(output)))
+    going = going_purchase(wallet, sale.root, str(output))
     if going is not None:
         held = already_there(output, sale, going.wanted, progress)
         if not _is_over(wallet, chain, going, held):
@@ -165,14 +165,6 @@ def _new(published: Offer, output: str, wanted: tuple[int, ...], held: set[int])
     sale = published_sale(published)
     bought = tuple(number for number in wanted if number not in held and not sale.is_free(number))
     return Purchase(new_session(), published, output, wanted, bought)
-
-
-def _going(wallet: Wallet, unfinished: list[Purchase]) -> Purchase | None:
-    """The purchase that goes on: of several the one that has a channel. Other versions began one for each offer."""
-    for purchase in unfinished:
-        if is_begun(live_channel(wallet, purchase)):
-            return purchase
-    return unfinished[0] if unfinished else None
 
 
 def _under(

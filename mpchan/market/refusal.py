@@ -23,12 +23,16 @@ ANOTHER_OFFER = (
 """Why a seller signs no refund under an offer that it made out, where it would under another."""
 
 
+_MENDABLE = ("file-changed",)
+"""Why a seller cannot deliver now, where it may be put right: the file is not the one that was put on sale."""
+
+
 @frozen
 class Refusal:
     """A refusal as the buyer takes it.
 
     Attributes:
-        passes: whether the same request may get another answer later.
+        passes: whether the same request may get another answer later, by itself or because the seller puts it right.
     """
 
     error: SellerRefused
@@ -45,4 +49,4 @@ def read_refusal(body: bytes) -> Refusal:
         said, reason, code = "(unreadable): no reason that can be read", "", 0
     shown = "".join(mark if mark.isprintable() else "?" for mark in said)
     error = SellerRefused("seller-refused", f"the seller refuses {shown}", reason=reason)
-    return Refusal(error, passes=code in _PASSING)
+    return Refusal(error, passes=code in _PASSING or reason in _MENDABLE)

@@ -9,6 +9,18 @@ from mpchan.wallet.payer_record import PayerRecord
 _ON = "the same command goes on where it stopped"
 
 
+def back_text(hint: str | None, record: PayerRecord) -> str:
+    """The hint where a seller did not take the settlement: how what is not paid comes back all the same."""
+    said, terms = f"{hint}; " if hint else "", record.terms
+    back = (terms.capacity - record.paid).sat
+    if not back:
+        return f"{said}all of it is paid: nothing comes back"
+    return (
+        f"{said}the same command asks again; without the seller {back} sat come back from {terms.refund_lock_time} on "
+        f"with `mpchan payer refund --channel {terms.channel_id}`"
+    )
+
+
 def stake_text(
     hint: str | None, record: PayerRecord | None, price: Amount, held: int, *, closed: bool = False
 ) -> str:
@@ -36,7 +48,7 @@ def stake_text(
     terms = record.terms
     back = (terms.capacity - record.paid).sat
     if closed:
-        rest = "the same command buys the rest in another channel"
+        rest = "once a block holds it, the same command buys the rest in another channel"
         return f"{said}{lost}; the close pays the other {back} sat back; {rest}"
     if not back:
         return f"{said}{lost}; {_ON}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from mpchan.channel import payer
 from mpchan.errors import MpchanError
 from mpchan.wallet.payer_record import PayerRecord
-from mpchan.wallet.purchases import Purchase
+from mpchan.wallet.purchases import Purchase, Purchases
 from mpchan.wallet.wallet import Wallet
 
 
@@ -38,6 +38,25 @@ def live_channel(wallet: Wallet, purchase: Purchase) -> PayerRecord | None:
         if not isinstance(record.state, payer.Abandoned):
             return record
     return None
+
+
+def going_purchase(wallet: Wallet, root: bytes, output: str) -> Purchase | None:
+    """The purchase of a file into a place that is not done; None where there is none.
+
+    Of several it is the one that has a channel: other versions began one under each published offer.
+
+    Args:
+        root: Merkle root of what is bought.
+        output: absolute path.
+
+    Raises:
+        StorageError: as ``Purchases.unfinished`` and ``opened_for``.
+    """
+    unfinished = Purchases(wallet.directory).unfinished(root, output)
+    for purchase in unfinished:
+        if is_begun(live_channel(wallet, purchase)):
+            return purchase
+    return unfinished[0] if unfinished else None
 
 
 def is_begun(record: PayerRecord | None) -> bool:

@@ -94,7 +94,8 @@ OPTIONS: dict[str, set[str]] = {
         "--buyers",
         "--interval",
     },
-    "payer buy": OUTPUT | {"--pieces", "--mailbox", "--connect", "--patience", "--refund-out", "--yes"},
+    "payer buy": OUTPUT
+    | {"--pieces", "--mailbox", "--connect", "--patience", "--refund-out", "--cancel", "--yes"},
     "payee export-latest": OUTPUT | CHANNEL,
     "payer sync": CHANNEL | {"--nothing-newer"},
     "payer open": CHAIN

@@ -15,7 +15,7 @@ from mpchan.channel.offer import Offer
 from mpchan.channel.sale import sale_of
 from mpchan.channel.scheme import scheme_of
 from mpchan.channel.terms import Terms
-from mpchan.errors import MpchanError
+from mpchan.errors import MpchanError, NotPossible
 from mpchan.market.output import part_path
 from mpchan.party import payer
 from mpchan.party.common import Result
@@ -79,7 +79,8 @@ def cheated(
     """A purchase that a seller's cheating ends, and what holds then; it is told by the error, which is returned.
 
     The loss is one piece's price at most. No payment has left after the first bad answer. The hint says what may be
-    lost, what comes back, and that the same command goes on. What has come is not under its final name.
+    lost, what comes back, and that the same command goes on. What has come is not under its final name. Where the
+    seller goes on to answer, it is asked to close the channel, and what is not paid comes back at once.
 
     Args:
         paid: how many pieces the buyer has paid for in the end.
@@ -98,8 +99,8 @@ def cheated(
     payments = {request.body for request in market.asked("update")}
     assert len(payments) == paid
     hint = str(error.hint)
-    assert "the same command goes on where it stopped" in hint
     if not channel:
+        assert "the same command goes on where it stopped" in hint
         assert "nothing is paid and nothing is locked" in hint
         assert not market.chain.mempool()
         assert (paid, market.asked("funding")) == (0, [])
@@ -112,7 +113,13 @@ def cheated(
     assert lost is not None, hint
     assert int(lost[1] or 0) == owed
     back = market.pair.payer_record(market.name).terms.capacity.sat - market.paid
-    assert (f"the other {back} sat come back from block" in hint) is (back > 0)
+    closes = slug in ("seller-refused", "wrong-piece") and back > 0
+    assert len(market.asked("settlement")) == closes or paid == market.sale.count
+    assert ("the same command goes on where it stopped" in hint) is not closes
+    assert (f"the other {back} sat come back from block" in hint) is (back > 0 and not closes)
+    assert (
+        f"the close pays the other {back} sat back; once a block holds it, the same command buys" in hint
+    ) is closes
     there = held_pieces(market)
     assert len(there) == held
     if len(there) < market.sale.count:
@@ -133,20 +140,28 @@ def held_pieces(market: Market) -> set[int]:
 
 
 def goes_on(market: Market) -> None:
-    """The seller is honest again: the same command finishes in the same channel, and pays for nothing twice."""
+    """The seller is honest again: the same command finishes, and pays for nothing twice.
+
+    It does so in the same channel, unless the seller was asked to close that: then what is paid for comes first, and
+    the rest takes another one.
+    """
     market.bend = honest
     market.restart()
-    if not market.pair.payer.channel_names():
-        market.buy()
-    else:
-        before = market.paid
-        result = market.buy()
-        assert result["paid_sat"] >= before
+    closed = bool(market.asked("settlement")) and market.paid < market.sale.count * PRICE
+    if closed:
+        market.chain.mine(1)
+        if market.paid > len(held_pieces(market)) * PRICE:
+            with pytest.raises(NotPossible) as caught:
+                market.buy()
+            assert caught.value.slug == "channel-closed"
+    market.buy()
     assert market.is_whole()
     assert not part_path(market.output).exists()
-    assert market.paid == market.received == market.sale.count * PRICE
+    pair, whole = market.pair, market.sale.count * PRICE
+    assert sum(pair.payer_record(name).paid.sat for name in pair.payer.channel_names()) == whole
+    assert sum(pair.payee_record(name).paid.sat for name in pair.payee.channel_names()) == whole
     assert len({request.body for request in market.asked("update")}) == market.sale.count
-    assert len(market.pair.payer.channel_names()) == 1
+    assert len(pair.payer.channel_names()) == 1 + closed
 
 
 # a hostile buyer ----------------------------------------------------------------------------------

@@ -14,11 +14,15 @@ from party_tools import SHORT, Pair
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.channel.offer import Offer
 from mpchan.channel.sale import Sale
-from mpchan.market.buyer import Buyer, Step
+from mpchan.errors import TooEarly
+from mpchan.market.asking import Asking, Step
+from mpchan.market.buyer import Buyer
+from mpchan.market.closing import cancel
 from mpchan.market.hashing import hash_file
 from mpchan.market.output import Output
 from mpchan.market.quote import Quote, quote
 from mpchan.market.seller import Event, Seller
+from mpchan.market.standing import going_purchase
 from mpchan.party.common import Result
 from mpchan.party.selling import published_offer
 from mpchan.transport.base import Answer, Arrival, Message, Piece, Refusal, Request
@@ -36,6 +40,17 @@ Bend = Callable[[Request, Answer], Answer]
 def honest(request: Request, answer: Answer) -> Answer:
     """No change."""
     return answer
+
+
+def unheard(which: Callable[[Request], bool]) -> Bend:
+    """The seller does its part, and the answers to these requests get lost."""
+
+    def bend(request: Request, answer: Answer) -> Answer:
+        if which(request):
+            raise TooEarly("peer-silent", "no answer")
+        return answer
+
+    return bend
 
 
 class DirectLine:
@@ -169,6 +184,13 @@ class Market:
                 tell=self.steps.append,
             )
             return buyer.run()
+
+    def cancel(self) -> Result:
+        """``buy --cancel``."""
+        going = going_purchase(self.pair.payer, self.sale.root, str(self.output))
+        assert going is not None
+        asking = Asking(self.line(going.session), self.steps.append, patience=self.patience, pause=0.01)
+        return cancel(self.pair.payer, self.chain, going, asking, self.steps.append)
 
     # what can be looked at afterwards -------------------------------------------------------------
 

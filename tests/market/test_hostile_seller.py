@@ -14,7 +14,7 @@ from mpchan.channel import payer
 from mpchan.channel.offer import Offer
 from mpchan.channel.sale import merkle_root
 from mpchan.errors import NotPossible, TooEarly
-from mpchan.market.buyer import MOST_BREAKS
+from mpchan.market.asking import MOST_BREAKS
 from mpchan.party import payee
 from mpchan.party.selling import make_out
 from mpchan.transport.base import Answer, Message, Refusal, Request
@@ -90,33 +90,38 @@ def test_no_good_piece(market: Market, bad: BadPiece) -> None:
         held=2,
     )
     assert "piece 3 is not the piece on sale" in error.message
-    assert "1000 sat are lost at most, the price of one piece; the other 2000 sat come back" in str(
+    assert "1000 sat are lost at most, the price of one piece; the close pays the other 2000 sat" in str(
         error.hint
     )
     assert [step.number for step in market.steps if step.kind == "wrong-piece"][-1] == 3
     goes_on(market)
 
 
+def gone(request: Request, good: Answer) -> Answer:
+    raise TooEarly("peer-silent", "no answer")
+
+
 def test_no_piece_at_all(market: Market) -> None:
     """What breaks off is asked for again some times, since a line may break."""
     market.patience = 5.0
-
-    def silent(request: Request, good: Answer) -> Answer:
-        raise TooEarly("peer-silent", "no answer")
-
-    cheated(market, from_the(3, "update", silent), "peer-silent", 6, paid=3, held=2)
+    cheated(market, from_the(3, "update", gone), "peer-silent", 6, paid=3, held=2)
     bodies = [request.body for request in market.asked("update")]
     assert bodies[2:] == [bodies[2]] * (MOST_BREAKS + 1)
     goes_on(market)
 
 
-def test_the_first_and_the_last_piece(market: Market) -> None:
+def test_the_first_piece(market: Market) -> None:
     bend = from_the(1, "update", lambda request, good: data(market, b"x" * PIECE))
     cheated(market, bend, "wrong-piece", 4, paid=1, held=0)
+    goes_on(market)
+
+
+def test_the_last_piece(market: Market) -> None:
+    """All that was locked is paid: closing would bring nothing back, and the seller may still deliver."""
     bend = from_the(5, "update", lambda request, good: data(market, b"x" * (PIECE - 1)))
-    market.restart()
     error = cheated(market, bend, "wrong-piece", 4, paid=5, held=4)
-    assert "come back" not in str(error.hint)  # all that was locked is paid
+    assert "come back" not in str(error.hint)
+    assert market.asked("settlement") == []
     goes_on(market)
 
 
@@ -140,10 +145,17 @@ def test_a_good_piece_after_two_bad_ones(market: Market, bad: BadPiece) -> None:
 
 
 def test_good_and_bad_pieces_in_turn(market: Market) -> None:
-    """Every piece but the first is bad at first; the buyer gives up and begins again each time."""
+    """Every piece is bad at first, and then the seller is gone; the buyer begins again each time."""
+
+    market.patience = 5.0
+
+    def bad_and_gone(request: Request, good: Answer) -> Answer:
+        asked = [other.body for other in market.lines[-1].asked]
+        return gone(request, good) if asked.count(request.body) > 1 else data(market, b"x" * PIECE)
+
     for number in range(1, 6):
-        bend = from_the(min(number, 2), "update", lambda request, good: data(market, b"x" * PIECE))
-        cheated(market, bend, "wrong-piece", 4, paid=number, held=number - 1)
+        bend = from_the(min(number, 2), "update", bad_and_gone)
+        cheated(market, bend, "peer-silent", 6, paid=number, held=number - 1)
         market.restart()
     goes_on(market)
 
@@ -196,6 +208,7 @@ def test_refusals_that_stay(market: Market, name: str) -> None:
 @pytest.mark.parametrize("code", [6, 7, 8])
 def test_refusals_that_might_pass(market: Market, code: int) -> None:
     """They are waited for while the patience lasts, with the same payment; then they end the purchase."""
+    market.patience = 0.5
     bend = from_the(3, "update", always(refusing("later", "\x1b[1mtry again", code)))
     error = cheated(market, bend, "seller-refused", 5, paid=3, held=2)
     assert "try again" in error.message
@@ -391,7 +404,7 @@ def early(quick_path: Path, chain: EmbeddedChain) -> Market:
 def test_a_close_in_the_middle(early: Market, blocks: int) -> None:
     """The seller takes the third payment, delivers nothing, and closes; what is paid for is asked for all the same."""
     market = early
-    cheated(market, from_the(3, "update", always(refusing())), "seller-refused", 5, paid=3, held=2)
+    cheated(market, from_the(3, "update", gone), "peer-silent", 6, paid=3, held=2)
     first = market.name
     payee.settle(market.pair.payee, market.chain, None, first)
     market.chain.mine(blocks)
@@ -401,7 +414,8 @@ def test_a_close_in_the_middle(early: Market, blocks: int) -> None:
     assert caught.value.slug == "channel-closed"
     assert held_pieces(market) == {1, 2, 3}
     assert str(caught.value.hint) == (
-        "nothing is lost; the close pays the other 2000 sat back; the same command buys the rest in another channel"
+        "nothing is lost; the close pays the other 2000 sat back; once a block holds it, the same command buys the "
+        "rest in another channel"
     )
     market.chain.mine(1)
     market.restart()

@@ -15,7 +15,7 @@ from party_tools import balance_sat
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.channel.scheme import scheme_of
 from mpchan.errors import NotPossible, TooEarly
-from mpchan.market.buyer import Step
+from mpchan.market.asking import Step
 from mpchan.market.serving import serve
 from mpchan.party.watch import Round, Watcher
 from mpchan.transport.base import Answer, Message, Request
@@ -100,7 +100,7 @@ def test_a_buyer_stops_paying_near_the_deadline(market: Market) -> None:
         market.buy()
     assert caught.value.slug == "near-deadline"
     assert (market.paid, market.received) == (2 * PRICE, 2 * PRICE)
-    assert "nothing is lost; the other 3000 sat come back" in str(caught.value.hint)
+    assert "nothing is lost; the close pays the other 3000 sat back" in str(caught.value.hint)
 
 
 class Reorganiser(list[Step]):

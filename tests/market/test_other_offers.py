@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 from cheat_tools import Forger, refusing
-from market_tools import PRICE, Market, honest
+from market_tools import PRICE, Market, honest, unheard
 
 from mpchan.channel import payer
 from mpchan.channel.offer import Offer
-from mpchan.errors import NotPossible, Refused
+from mpchan.errors import NotPossible, Refused, TooEarly
 from mpchan.party import payee as payee_commands
 from mpchan.party.backup import backup, restore
 from mpchan.party.common import read_psbt
 from mpchan.party.selling import offer_for
-from mpchan.transport.base import Answer, Message, Refusal, Request
+from mpchan.transport.base import Message, Refusal
 from mpchan.wallet.purchases import Purchases
 from mpchan.wallet.wallet import Wallet
 
@@ -29,11 +29,8 @@ STOPS = ("offer", "refund", "funding", "update", "settlement")
 def stopped(market: Market, kind: str, count: int = 1) -> None:
     """The buyer ends at the ``count``-th answer of a kind: the seller has done its part, and is not heard."""
 
-    def bend(request: Request, answer: Answer) -> Answer:
-        return refusing() if len(market.asked(kind)) >= count and request.kind == kind else answer
-
-    market.bend = bend
-    with pytest.raises(NotPossible):
+    market.bend = unheard(lambda request: request.kind == kind and len(market.asked(kind)) >= count)
+    with pytest.raises(TooEarly):
         market.buy()
     market.bend = honest
 

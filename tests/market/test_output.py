@@ -17,7 +17,7 @@ from party_tools import balance_sat
 from mpchan import durability
 from mpchan.channel.sale import Sale
 from mpchan.errors import MpchanError, NotPossible, StorageError, UsageError
-from mpchan.market.buyer import Step
+from mpchan.market.asking import Step
 from mpchan.market.output import Output, already_there, part_path
 from mpchan.units import Amount
 

@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from market_tools import PRICE, Market, honest
+from market_tools import PRICE, Market, honest, unheard
 from protocol_tools import make_funded, make_offer, make_opening, make_secured, make_terms
 
 from mpchan.channel import payer
 from mpchan.channel.sale import Sale
-from mpchan.errors import NotPossible, Refused, StorageError
+from mpchan.errors import Refused, StorageError, TooEarly
 from mpchan.market.stake import stake_text
 from mpchan.party import payer as payer_commands
-from mpchan.transport.base import Refusal
 from mpchan.units import Amount, FeeRate
 from mpchan.values import replace
 from mpchan.wallet.payer_record import PayerRecord
@@ -192,8 +191,8 @@ def test_one_process_fills_a_file(purchases: Purchases, tmp_path: Path) -> None:
 
 def stopped(market: Market, kind: str) -> None:
     """A purchase that ends at the first request of a kind."""
-    market.bend = lambda request, answer: Refusal(b"no") if request.kind == kind else answer
-    with pytest.raises(NotPossible):
+    market.bend = unheard(lambda request: request.kind == kind)
+    with pytest.raises(TooEarly):
         market.buy()
     market.bend = honest
     market.restart()
@@ -240,8 +239,8 @@ def test_an_opening_that_was_given_up_by_hand(market: Market) -> None:
 
 def test_a_refund_that_was_taken_by_hand(market: Market) -> None:
     """What was paid for is not paid back, but what is missing can be bought."""
-    market.bend = lambda request, answer: Refusal(b"no") if len(market.asked("update")) > 2 else answer
-    with pytest.raises(NotPossible):
+    market.bend = unheard(lambda request: len(market.asked("update")) > 2)
+    with pytest.raises(TooEarly):
         market.buy()
     market.bend = honest
     first = market.name
@@ -311,15 +310,16 @@ def test_once_money_is_locked() -> None:
 
 
 def test_once_the_seller_has_closed() -> None:
-    rest = "the close pays the other 2000 sat back; the same command buys the rest in another channel"
+    rest = "the close pays the other 2000 sat back; once a block holds it, the same command buys the rest in another "
+    rest += "channel"
     assert stake(paid(3), 3, closed=True) == f"nothing is lost; {rest}"
     assert stake(paid(3), 2, closed=True) == f"1000 sat are lost at most, the price of one piece; {rest}"
 
 
 def test_a_channel_that_cannot_be_read_hides_no_error(market: Market) -> None:
     """The error is that of the channel's file, and the hint does not pretend to know the sums."""
-    market.bend = lambda request, answer: Refusal(b"no") if len(market.asked("update")) > 2 else answer
-    with pytest.raises(NotPossible):
+    market.bend = unheard(lambda request: len(market.asked("update")) > 2)
+    with pytest.raises(TooEarly):
         market.buy()
     for path in (market.pair.payer.directory / "channels").glob("*.json"):
         path.write_text("{}")
