@@ -21,6 +21,12 @@ _MIN_OUTPUT = 8 + 1  # value, length of an empty scriptPubKey
 MAX_REPLACEABLE = 0xFFFF_FFFD
 """The largest nSequence that lets a transaction be replaced (BIP-0125); lock times count with it, BIP-0068 does not."""
 
+TRUC_VERSION = 3
+"""Transactions of this version form pairs of one parent and one child in the mempool, and no more (BIP-0431).
+
+Nodes relay them since Bitcoin Core 28.
+"""
+
 
 @frozen
 class TxIn:

@@ -150,3 +150,6 @@ class Chain(Protocol):
 
     def min_fee_rate(self) -> FeeRate:
         """The lowest rate that the backend relays."""
+
+    def incremental_fee_rate(self) -> FeeRate:
+        """What a replacement adds to the fees of what it replaces, for its own size, to be relayed."""

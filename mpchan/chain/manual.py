@@ -88,3 +88,7 @@ class ManualChain:
     def min_fee_rate(self) -> FeeRate:
         """The lowest that nodes relay by default."""
         return FeeRate(1000)
+
+    def incremental_fee_rate(self) -> FeeRate:
+        """Bitcoin Core's default up to version 29."""
+        return FeeRate(1000)

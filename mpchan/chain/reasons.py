@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import re
 
-from mpchan.bitcoin.tx import Transaction
+from mpchan.bitcoin.tx import TRUC_VERSION, Transaction
 from mpchan.errors import ChainError
 
-KNOWN_ALREADY = ("txn-already-in-mempool", "txn-already-known", "txn-same-nonwitness-data-in-mempool")
+WAITING_ALREADY = ("txn-already-in-mempool", "txn-same-nonwitness-data-in-mempool")
+KNOWN_ALREADY = (*WAITING_ALREADY, "txn-already-known")
 NOT_YET = ("non-final", "non-BIP68-final")
 TOO_CHEAP = "fee not met"
 """What "min relay fee not met" and "mempool min fee not met" end with."""
 
 NO_INPUTS = ("missing-inputs", "bad-txns-inputs-missingorspent")
-
-TRUC_VERSION = 3
-"""Nodes relay transactions of this version since Bitcoin Core 28 (BIP-0431)."""
 
 _OF_VERSION = re.compile(r"version(?![\w-])", re.ASCII)
 

@@ -11,14 +11,16 @@ class PayerLimits:
     """What a wallet agrees to at most, whatever an offer says or the chain estimates.
 
     Attributes:
-        min_fee_rate, max_fee_rate: of offers that it makes or takes, and of all that it pays for itself.
+        min_fee_rate, max_fee_rate: of offers that it makes or takes, and of all that it pays for itself but bumps.
         max_refund_delay_blocks, max_refund_delay_seconds: how long the refund of a payer may be away.
+        max_bump_fee_rate: what a transaction of a channel and the child that pays for it pay together at most.
     """
 
     min_fee_rate: FeeRate = FeeRate(1000)
     max_fee_rate: FeeRate = FeeRate(200_000)
     max_refund_delay_blocks: int = 4320
     max_refund_delay_seconds: int = 4320 * 600
+    max_bump_fee_rate: FeeRate = FeeRate(1_000_000)
 
     def max_refund_delay(self, unit: str) -> int:
         """The limit in the offer's unit."""

@@ -175,8 +175,8 @@ def _funding_output_rules(terms: Terms, script: bytes, value: Amount) -> Check[N
     yield Rule("funding-value", value == expected.value, "value of the funding output", expected.value, value)
 
 
-def _funding_rules(terms: Terms, facts: Facts, first: bool) -> Check[None]:
-    """The chain shows the agreed funding, buried deep enough and unspent."""
+def _funding_rules(terms: Terms, facts: Facts, *, first: bool, pays: bool) -> Check[None]:
+    """The chain shows the agreed funding, unspent, and buried deep enough for what pays something."""
     hint = "wait for it with `mpchan wait --for confirmed`"
     if facts.funding is None:
         yield Rule("funding-unseen", False, "the chain does not show the funding", error=TooEarly, hint=hint)
@@ -197,7 +197,7 @@ def _funding_rules(terms: Terms, facts: Facts, first: bool) -> Check[None]:
         "the funding is a block's reward, which nothing can spend before it has 100 blocks above it",
         error=TooEarly,
     )
-    needed, found = terms.offer.min_confirmations, facts.confirmations
+    needed, found = terms.offer.min_confirmations if pays else 0, facts.confirmations
     yield Rule(
         "unconfirmed",
         found >= needed,
@@ -340,7 +340,9 @@ def standing_rules(state: PayeeState, incoming: Incoming, facts: Facts) -> Check
     active = yield from _phase_rules(state, facts, incoming)
     yield from _supersede_rules(active.best, incoming, terms.offer.min_increment)
     yield from current_rules(facts.tip)
-    yield from _funding_rules(terms, facts, first=active.best is None)
+    # a settlement that pays nothing more only sends the payer its money back, however deep that is
+    pays = bool(incoming.number) or incoming.paid > (active.best.paid if active.best else Amount(0))
+    yield from _funding_rules(terms, facts, first=active.best is None, pays=pays)
     if incoming.number:
         deadline = scheme_of(terms).deadline
         yield Rule(

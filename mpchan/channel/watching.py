@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from enum import Enum
 
+from mpchan.bitcoin.tx import TRUC_VERSION
 from mpchan.channel.facts import Facts
+from mpchan.channel.terms import Terms
 from mpchan.errors import MpchanError
 from mpchan.units import ChainTip, LockTime
 from mpchan.values import frozen
@@ -31,6 +33,7 @@ class Deed(str, Enum):
     SETTLEMENT = "settlement"
     UPDATE = "update"
     REFUND = "refund"
+    BUMP = "bump"
 
 
 @frozen
@@ -41,6 +44,7 @@ class Decision:
         why: in words, for people.
         alarm: why a person is needed; None where nobody is.
         contest: the deed goes against another spend that waits in the mempool.
+        bids: what is sent, or waits in the mempool, may get a child that pays for it.
         over: the channel has ended for good; nothing needs to be asked about it any more.
     """
 
@@ -49,6 +53,7 @@ class Decision:
     alarm: MpchanError | None = None
     contest: bool = False
     over: bool = False
+    bids: bool = False
 
 
 @frozen
@@ -105,3 +110,14 @@ def is_buried(facts: Facts) -> bool:
 def is_forgotten(facts: Facts) -> bool:
     """Whether a loss is so long ago that it needs no person any more."""
     return facts.spend_confirmations >= REMEMBERED
+
+
+def held_back(terms: Terms, facts: Facts) -> bool:
+    """Whether no node relays what spends the funding: it has version 3, while the funding has 2 and is in no block."""
+    return terms.offer.transaction_version == TRUC_VERSION and not facts.confirmations
+
+
+def has_passed(terms: Terms, part: int, tip: ChainTip) -> bool:
+    """Whether no more than one ``part``-th of the settle window is left until the refund is final."""
+    refund = terms.refund_lock_time
+    return refund.now(tip.of_network) >= refund.value - terms.offer.settle_window // part

@@ -27,10 +27,12 @@ from mpchan.channel.watching import (
     Decision,
     Deed,
     confirmations_of,
+    has_passed,
+    held_back,
     is_buried,
     is_forgotten,
 )
-from mpchan.errors import NotPossible
+from mpchan.errors import MpchanError, NotPossible, TooEarly
 from mpchan.units import Amount, ChainTip, LockTime, lock_time_from_int
 
 
@@ -111,7 +113,7 @@ def _spent(state: Active | Closing, held: list[Settlement | Update], facts: Fact
     if facts.spent_by in [close.transaction.txid for close in held]:
         if facts.spend_confirmations:
             return Decision(Deed.NOTHING, "closed, with your money", over=is_buried(facts))
-        return Decision(Deed.NOTHING, "the close waits for a block", _overdue(terms, facts))
+        return Decision(Deed.NOTHING, "the close waits for a block", _overdue(terms, facts), bids=True)
     if now in (Status.REFUNDING, Status.REFUNDED) and not held[0].paid:
         return _nothing_held(active_of(state), facts)
     if now is Status.REFUNDING:
@@ -129,13 +131,13 @@ def _spent(state: Active | Closing, held: list[Settlement | Update], facts: Fact
 
 def _overdue(terms: Terms, facts: Facts) -> NotPossible | None:
     """Half of the settle window is over. Once the refund is final, the payer can replace the close by it."""
-    refund = terms.refund_lock_time
-    if refund.now(facts.tip.of_network) < refund.value - terms.offer.settle_window // 2:
+    if not has_passed(terms, 2, facts.tip):
         return None
     return NotPossible(
         "close-unconfirmed",
-        f"the close {facts.spent_by} is still not in a block, and {refund} is near, when the refund is final",
-        hint="a higher fee brings it there",
+        f"the close {facts.spent_by} is still not in a block, and {terms.refund_lock_time} is near, "
+        "when the refund is final",
+        hint="`mpchan bump CHANNEL --fee-rate R` pays more for it, also with other coins of the wallet",
     )
 
 
@@ -146,7 +148,7 @@ def _refund_seen(held: list[Settlement | Update], facts: Facts) -> Decision:
         f"the refund {facts.spent_by} is in the mempool, and {held[0].paid} that were paid are not collected",
         hint="what you hold is sent against it in every round; take it to a miner if you can",
     )
-    return Decision(_deed(held[0], facts.tip), "the payer takes its refund", alarm, contest=True)
+    return Decision(_deed(held[0], facts.tip), "the payer takes its refund", alarm, contest=True, bids=True)
 
 
 def _deed(close: Settlement | Update, tip: ChainTip) -> Deed:
@@ -193,13 +195,15 @@ def _unspent(
     terms = terms_of(state)
     close = held[0]
     alarm = _risk(terms, close, facts)
+    if held_back(terms, facts):
+        return Decision(Deed.NOTHING, "the close waits until the funding is in a block", alarm)
     if isinstance(close, Settlement):
-        return Decision(Deed.SETTLEMENT, "a settlement goes at once", alarm)
+        return Decision(Deed.SETTLEMENT, "a settlement goes at once", alarm, bids=True)
     lock_time = _lock_time(close)
     why = _why_claim(state, facts.tip, policy, silent_seconds)
     if lock_time.is_final(facts.tip):
         if why is not None:
-            return Decision(Deed.UPDATE, why, alarm)
+            return Decision(Deed.UPDATE, why, alarm, bids=True)
         return Decision(Deed.NOTHING, f"{close.paid} can be claimed; payments may go on", alarm)
     if isinstance(state, Closing):
         return Decision(Deed.NOTHING, f"the close is held back until {lock_time} again", alarm)
@@ -223,7 +227,7 @@ def _why_claim(
     return None
 
 
-def _risk(terms: Terms, close: Settlement | Update, facts: Facts) -> NotPossible | None:
+def _risk(terms: Terms, close: Settlement | Update, facts: Facts) -> MpchanError | None:
     """What a person should know although the deed is right."""
     if not close.paid:
         return None
@@ -235,7 +239,7 @@ def _risk(terms: Terms, close: Settlement | Update, facts: Facts) -> NotPossible
             hint="whoever is in a block first wins",
         )
     if facts.confirmations == 0:
-        return NotPossible(
+        return TooEarly(
             "funding-unconfirmed",
             f"the funding of a channel in which {close.paid} were paid is not in a block any more",
             hint="deliver nothing until it is confirmed again",

@@ -26,6 +26,8 @@ from mpchan.channel.watching import (
     Decision,
     Deed,
     confirmations_of,
+    has_passed,
+    held_back,
     is_buried,
     is_forgotten,
 )
@@ -62,7 +64,9 @@ def payer_decision(state: PayerState, facts: Facts | None, conflict: str | None 
         return _funding_unseen(state, facts, conflict)
     terms = terms_of(state)
     if terms.refund_lock_time.is_final(facts.tip):
-        return Decision(Deed.REFUND, f"the refund is final since {terms.refund_lock_time}")
+        if held_back(terms, facts):
+            return Decision(Deed.NOTHING, "the refund waits until the funding is in a block")
+        return Decision(Deed.REFUND, f"the refund is final since {terms.refund_lock_time}", bids=True)
     why = confirmations_of(facts, terms.offer.min_confirmations)
     if isinstance(state, Settling):
         return Decision(Deed.NOTHING, f"the settlement is with the payee; {why}")
@@ -106,7 +110,7 @@ def _opening(state: Opening | Secured, facts: Facts, conflict: str | None) -> De
 def _spent(state: Funded | Settling | Refunding, facts: Facts) -> Decision:
     now = status(state, facts)
     if now is Status.REFUNDING:
-        return Decision(Deed.NOTHING, "the refund waits for a block")
+        return Decision(Deed.NOTHING, "the refund waits for a block", bids=True)
     if now is Status.REFUNDED:
         return Decision(Deed.NOTHING, "refunded", over=is_buried(facts))
     received = facts.paid_to(terms_of(state).offer.payee_script)
@@ -121,7 +125,9 @@ def _spent(state: Funded | Settling | Refunding, facts: Facts) -> Decision:
     share = "" if received is None else f" with {received} for itself"
     if facts.spend_confirmations:
         return Decision(Deed.NOTHING, f"closed by the payee{share}", over=is_buried(facts))
-    return Decision(Deed.NOTHING, f"the payee closes the channel{share}")
+    # a close that does not come into a block holds up the change, whoever is to blame for it
+    helps = has_passed(terms_of(state), 2, facts.tip)
+    return Decision(Deed.NOTHING, f"the payee closes the channel{share}", bids=helps)
 
 
 def _funding_unseen(state: Funded | Settling | Refunding, facts: Facts, conflict: str | None) -> Decision:

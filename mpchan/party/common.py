@@ -14,7 +14,8 @@ from mpchan.channel.messages import single_input_rules
 from mpchan.channel.offer import blocks_in_unit
 from mpchan.channel.rules import Check, Rule, enforce
 from mpchan.channel.terms import Terms
-from mpchan.errors import ParseError, UsageError
+from mpchan.channel.watching import held_back
+from mpchan.errors import ParseError, TooEarly, UsageError
 from mpchan.units import ChainTip, Height, LockTime, MedianTime, OutPoint
 from mpchan.wallet.wallet import Wallet, channel_name
 
@@ -159,6 +160,22 @@ def counted_spend(outpoint: OutPoint, seen: OutputStatus, tip: ChainTip) -> Spen
         return spend
     known = spend.transaction
     return spend if known is not None and may_be_mined(known, outpoint, seen.output, tip) else None
+
+
+def require_confirmed_funding(chain: Chain, terms: Terms, facts: Facts) -> None:
+    """What spends a funding has version 3, and no node relays that while the funding, of version 2, is in no block.
+
+    Raises:
+        TooEarly: ``funding-unconfirmed``.
+    """
+    if not chain.sends:  # whoever broadcasts it by hand will see
+        return
+    if facts.funding is not None and facts.spent_by is None and held_back(terms, facts):
+        raise TooEarly(
+            "funding-unconfirmed",
+            "the funding is not in a block yet, and until then no node relays what spends it",
+            hint="`mpchan watch` sends it in the first round after the block",
+        )
 
 
 def facts_if_any(chain: Chain, terms: Terms) -> Facts | None:

@@ -9,11 +9,13 @@ from mpchan.chain.base import Chain
 from mpchan.channel.limits import PayerLimits
 from mpchan.errors import ChainError, NotPossible
 from mpchan.units import FeeRate
+from mpchan.values import replace
 
 _LIMIT_HINT = "the limits are min_fee_rate and max_fee_rate in wallet.toml"
+_BUMP_HINT = "the limits are min_fee_rate and max_bump_fee_rate in wallet.toml"
 
 
-def require_within(rate: FeeRate, limits: PayerLimits, what: str) -> None:
+def require_within(rate: FeeRate, limits: PayerLimits, what: str, hint: str = _LIMIT_HINT) -> None:
     """Refuse a rate outside the wallet's own limits.
 
     Args:
@@ -24,14 +26,23 @@ def require_within(rate: FeeRate, limits: PayerLimits, what: str) -> None:
     """
     if rate < limits.min_fee_rate:
         raise NotPossible(
-            "fee-rate-low", f"{what} at {rate} is below this wallet's {limits.min_fee_rate}", hint=_LIMIT_HINT
+            "fee-rate-low", f"{what} at {rate} is below this wallet's {limits.min_fee_rate}", hint=hint
         )
     if rate > limits.max_fee_rate:
         raise NotPossible(
             "fee-rate-high",
             f"{what} at {rate} is above this wallet's {limits.max_fee_rate}",
-            hint=_LIMIT_HINT,
+            hint=hint,
         )
+
+
+def require_bump_within(rate: FeeRate, limits: PayerLimits) -> None:
+    """Refuse a bump outside of the wallet's limits, which has a highest rate of its own.
+
+    Raises:
+        NotPossible: ``fee-rate-low``, ``fee-rate-high``.
+    """
+    require_within(rate, replace(limits, max_fee_rate=limits.max_bump_fee_rate), "a bump", _BUMP_HINT)
 
 
 def estimated_rate(chain: Chain, limits: PayerLimits, what: str) -> tuple[FeeRate, list[str]]:

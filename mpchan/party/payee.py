@@ -23,6 +23,7 @@ from mpchan.party.common import (
     facts_if_any,
     gather_facts,
     named_by,
+    require_confirmed_funding,
     still_going,
     to_give_up,
     with_warnings,
@@ -337,6 +338,9 @@ def settle(
 
     Args:
         contest: as in ``channel.payee.close``.
+
+    Raises:
+        TooEarly: ``funding-unconfirmed``; the payer's settlement is kept.
     """
     if psbt is None:
         name = wallet.find_channel(prefix, _is(payee.Active, payee.Closing), "open", still_going(chain))
@@ -362,8 +366,10 @@ def settle(
             out.require_disk()  # what is countersigned only now leaves after it is on the disk
             state, closing = payee.close(state, facts, contest=contest)
             wallet.save_channel(replace(record, state=state), *taken(state))
+            require_confirmed_funding(chain, record.terms, facts)  # it is kept all the same
         else:
             state, closing = payee.close(state, facts, contest=contest)
+            require_confirmed_funding(chain, record.terms, facts)
             if state != record.state:
                 out.note(replace(record, state=state), "claimed")
         sent = out.close(chain, closing.transaction, facts)

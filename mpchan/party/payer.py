@@ -24,6 +24,7 @@ from mpchan.party.common import (
     from_now_on,
     gather_facts,
     named_by,
+    require_confirmed_funding,
     still_going,
     to_give_up,
     with_warnings,
@@ -459,7 +460,11 @@ def settle(wallet: Wallet, chain: Chain, prefix: str | None, total: Amount | Non
 
 
 def refund(wallet: Wallet, chain: Chain, prefix: str | None) -> Result:
-    """``payer refund``: broadcast the refund once its lock time has come."""
+    """``payer refund``: broadcast the refund once its lock time has come.
+
+    Raises:
+        TooEarly: ``refund-locked``, ``funding-unconfirmed``.
+    """
 
     def suitable(record: Record) -> bool:
         return isinstance(record, PayerRecord) and payer.ever_funded(record.state) is not None
@@ -469,6 +474,7 @@ def refund(wallet: Wallet, chain: Chain, prefix: str | None) -> Result:
         record = load(wallet, name)
         facts = facts_of(chain, record)
         state = payer.take_refund(record.state, facts)
+        require_confirmed_funding(chain, record.terms, facts)
         transaction = state.funded.refund
         if state != record.state:
             out.note(replace(record, state=state), "refund", transaction.to_hex())

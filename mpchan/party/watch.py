@@ -2,8 +2,9 @@
 
 A round asks for the tip once and for each channel's output once; ``channel.watching_payee`` and ``watching_payer``
 decide; the deeds are done by the functions behind the commands, under the channel's lock, which look again and save
-before they send. The watcher signs nothing: all that it sends is complete on the disk. It remembers nothing that
-counts, so it may be stopped and started at any moment, and several may run at once.
+before they send. All that it sends of a channel is complete on the disk; what it signs is a child that pays for it
+(``party.bidding``), where the keys are at hand. It remembers nothing that counts, so it may be stopped and started at
+any moment, and several may run at once.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from mpchan.channel.watching_payee import payee_deadlines, payee_decision
 from mpchan.channel.watching_payer import payer_deadlines, payer_decision
 from mpchan.errors import ChainError, MpchanError, NotPossible, SentUnnoted, StorageError, TooEarly
 from mpchan.party import payee, payer
+from mpchan.party.bidding import Answer, Bidder
 from mpchan.party.common import ENDED, Result, gather_facts
 from mpchan.units import ChainTip
 from mpchan.values import frozen, replace
@@ -204,6 +206,7 @@ class Watcher:
         self._stop = stop
         self.clock = clock
         self._over: dict[str, tuple[int, Sight]] = {}  # by name: when the file was written, and what was seen
+        self._bidder = Bidder(wallet, chain)
         self._held_up: dict[str, int] = {}  # by name: rounds in a row in which a deed was put off
 
     def round(self, tell: Callable[[Sight], None]) -> Round:
@@ -269,10 +272,18 @@ class Watcher:
         sight = Sight(
             name, record, facts, tip, decision.deed, None, decision.why, decision.alarm, decision.over
         )
-        if decision.deed is Deed.NOTHING:
+        answer = None
+        if decision.bids and facts is not None:
+            answer = self._bidder.answer(record, facts, decision)
+        if decision.deed is not Deed.NOTHING:
+            sight = self._act(sight, record, decision)
+        else:
             self._held_up.pop(name, None)
+        if answer is None:
             return sight
-        return self._act(sight, record, decision)
+        if decision.deed is Deed.NOTHING or (sight.sent is not None and answer.child is not None):
+            sight = self._pay_for(sight, answer)
+        return replace(sight, alarm=sight.alarm or answer.alarm)
 
     def _decide(self, record: Record, facts: Facts | None, written: int) -> Decision:
         if isinstance(record, PayeeRecord):
@@ -316,6 +327,23 @@ class Watcher:
         else:
             result = payee.send_funding_again(wallet, chain, name)
         return str(result["txid"])
+
+    def _pay_for(self, sight: Sight, answer: Answer) -> Sight:
+        """Submit what waits, with the child that pays for it."""
+        try:
+            self._bidder.submit(answer)
+        except (TooEarly, ChainError) as error:
+            if sight.record is None:
+                return sight
+            facts = gather_facts(
+                self._chain, sight.record.terms
+            )  # where the chain does not answer, it says so here
+            in_time = facts.spend_confirmations or answer.child is None
+            return replace(sight, facts=facts, alarm=sight.alarm or (None if in_time else error))
+        if not answer.is_new or answer.child is None:
+            return sight
+        bump = {} if sight.sent else {"deed": Deed.BUMP, "sent": str(answer.child.txid)}
+        return replace(sight, why=f"{sight.why}; {answer.why}", **bump)
 
     def _put_off(self, sight: Sight, error: MpchanError) -> Sight:
         """To the next round; it is an alarm only where there is none, or it comes to nothing again and again."""

@@ -1,16 +1,13 @@
-"""A child that pays for its parent: how much it pays, and of which coins.
-
-Miners take what belongs together by its fee rate as a whole. So a transaction that pays too little, and that nobody may
-change any more, is helped by one that spends an output of it and pays for both.
-"""
+"""A child that pays for its parent: of which coins it is made. How much it pays is for ``channel.bidding`` to say."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from mpchan.bitcoin.script import dust_limit
-from mpchan.bitcoin.tx import Transaction, TxIn, TxOut
+from mpchan.bitcoin.tx import TRUC_VERSION, Transaction, TxIn, TxOut
 from mpchan.chain.base import Coin
+from mpchan.channel.bidding import LEAST_STEP, MAX_CHILD_VSIZE, NOBODY, Paying, Rivals, child_fee
 from mpchan.errors import NotPossible
 from mpchan.units import Amount, FeeRate
 from mpchan.values import frozen
@@ -18,21 +15,6 @@ from mpchan.wallet.coins import P2WPKH_INPUT_VSIZE, spend_vsize
 
 CHILD_SEQUENCE = 0xFFFF_FFFD
 """Signals replacement (BIP-0125): a later child can pay more."""
-
-INCREMENTAL_FEE_RATE = FeeRate(1000)
-"""What a replacement pays on top of what it replaces, for its own size: Bitcoin Core's default up to version 29."""
-
-
-@frozen
-class Paying:
-    """A transaction with all its signatures, by what matters to a miner.
-
-    Attributes:
-        vsize: in virtual bytes (BIP-0141).
-    """
-
-    vsize: int
-    fee: Amount
 
 
 @frozen
@@ -47,44 +29,33 @@ class Child:
     spent: tuple[TxOut, ...]
 
 
-def rate_of(*together: Paying) -> FeeRate:
-    """The fee rate of some transactions as a whole, rounded down."""
-    return FeeRate(_fee(together) * 1000 // sum(paying.vsize for paying in together))
-
-
-def pays(rate: FeeRate, *together: Paying) -> bool:
-    """Whether transactions pay this rate as a whole."""
-    return _fee(together) >= rate.fee(sum(paying.vsize for paying in together)).sat
-
-
-def child_fee(rate: FeeRate, parent: Paying, vsize: int, replaced: Paying | None) -> Amount:
-    """The least that a child of this size pays, for its parent and itself.
+def automatic_child(parent: Transaction, own: Coin, fee: Amount) -> Child:
+    """A child that spends the parent's output alone and pays the rest to the same script: it needs no new index.
 
     Args:
-        rate: above what the parent pays alone, so that the child alone pays more than ``rate``.
-        replaced: an earlier child, which must be outbid in fee and in fee rate (BIP-0125, rules 3, 4 and Core's 6).
+        fee: that leaves its output above dust.
     """
-    fee = max(rate.fee(parent.vsize + vsize).sat - parent.fee.sat, 0)
-    if replaced is not None:
-        above_fee = replaced.fee.sat + INCREMENTAL_FEE_RATE.fee(vsize).sat
-        above_rate = replaced.fee.sat * vsize // replaced.vsize + 1
-        fee = max(fee, above_fee, above_rate)
-    return Amount(fee)
+    return _child(parent, [own], own.output.value - fee, own.output.script_pubkey)
 
 
 def build_child(
     rate: FeeRate,
-    parent: Paying,
+    parent: Transaction,
+    paying: Paying,
     own: Coin,
     more: Sequence[Coin],
     change_script: bytes,
-    replaced: Paying | None = None,
+    rivals: Sequence[Rivals] = (),
+    step: FeeRate = LEAST_STEP,
 ) -> Child:
     """A child that spends the parent's output ``own``, and as few more coins as leave it an output above dust.
 
     Args:
-        more: confirmed P2WPKH coins of the wallet; the largest are taken first.
-        replaced: an earlier child.
+        paying: the parent's size and fee.
+        more: confirmed P2WPKH coins of the wallet; the largest are taken first. A child of a parent of version 3 has
+            room for a dozen.
+        rivals: what the child has to outbid, such as an earlier child.
+        step: what it pays besides to replace them, for its own size.
 
     Raises:
         NotPossible: ``not-enough-funds``.
@@ -93,21 +64,24 @@ def build_child(
     waiting = sorted(more, key=lambda coin: (coin.output.value, coin.outpoint))
     while True:
         held = sum(coin.output.value.sat for coin in chosen)
-        fee = child_fee(rate, parent, spend_vsize(len(chosen), [change_script]), replaced)
+        vsize = spend_vsize(len(chosen), [change_script])
+        fee = max(child_fee(rate, paying, vsize, each, step) for each in (*rivals, NOBODY))
         left = held - fee.sat
         if left >= dust_limit(change_script).sat:
-            break
-        if not waiting or waiting[-1].output.value <= rate.fee(P2WPKH_INPUT_VSIZE):
+            return _child(parent, chosen, Amount(left), change_script)
+        full = parent.version == TRUC_VERSION and vsize + P2WPKH_INPUT_VSIZE + 1 > MAX_CHILD_VSIZE
+        if full or not waiting or waiting[-1].output.value <= rate.fee(P2WPKH_INPUT_VSIZE):
             raise NotPossible(
                 "not-enough-funds",
                 f"the child would have to pay {fee}, and what it can spend is {Amount(held)}",
-                hint="a lower rate costs less; or send coins to the address that `mpchan address` prints",
+                hint=f"{'a child of this size has no room for more coins; ' if full else ''}a lower rate costs less; "
+                "or send coins to the address that `mpchan address` prints",
             )
         chosen.append(waiting.pop())
+
+
+def _child(parent: Transaction, chosen: Sequence[Coin], left: Amount, script: bytes) -> Child:
+    version = TRUC_VERSION if parent.version == TRUC_VERSION else 2
     inputs = tuple(TxIn(coin.outpoint, CHILD_SEQUENCE) for coin in chosen)
-    outputs = (TxOut(Amount(left), change_script),)
-    return Child(Transaction(2, inputs, outputs, 0), tuple(coin.output for coin in chosen))
-
-
-def _fee(together: Sequence[Paying]) -> int:
-    return sum(paying.fee.sat for paying in together)
+    transaction = Transaction(version, inputs, (TxOut(left, script),), 0)
+    return Child(transaction, tuple(coin.output for coin in chosen))

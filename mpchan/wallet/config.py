@@ -18,7 +18,10 @@ from mpchan.values import field, frozen
 CONFIG_VERSION = 1
 BACKENDS = ("embedded", "bitcoind", "electrum", "none")
 _CHAIN_KEYS = ("backend", "directory", "rpc_url", "rpc_cookie", "electrum", "proxy")
-_LIMIT_KEYS = ("min_fee_rate", "max_fee_rate", "max_refund_delay_blocks", "max_refund_delay_seconds")
+_LIMIT_KEYS = (
+    *("min_fee_rate", "max_fee_rate", "max_bump_fee_rate"),
+    *("max_refund_delay_blocks", "max_refund_delay_seconds"),
+)
 _WATCH_KEYS = ("claim_after", "near_blocks", "near_seconds")
 _OFFER_NUMBERS = (
     "min_capacity_sat",
@@ -124,6 +127,8 @@ network = "{network}"
 # in sat per 1000 vbytes.
 min_fee_rate = 1000
 max_fee_rate = 200000
+# What `mpchan bump` and `mpchan watch` pay at most to bring a close or refund into a block that nobody else takes.
+max_bump_fee_rate = 1000000
 max_refund_delay_blocks = 4320
 max_refund_delay_seconds = 2592000
 
@@ -199,7 +204,7 @@ def _chain(table: dict[str, Any], network: Network) -> ChainConfig:
 def _limits(table: dict[str, Any]) -> PayerLimits:
     _known(table, _LIMIT_KEYS, "limits.")
     values: dict[str, Any] = {key: checked_int(table[key], 0, MAX_MONEY_SAT, key) for key in table}
-    for key in ("min_fee_rate", "max_fee_rate"):
+    for key in ("min_fee_rate", "max_fee_rate", "max_bump_fee_rate"):
         if key in values:
             values[key] = FeeRate(values[key])
     return PayerLimits(**values)

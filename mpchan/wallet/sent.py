@@ -86,6 +86,7 @@ class SentTransactions:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory / "sent"
+        self._unwritten: dict[Txid, Sent] = {}
 
     def save(self, sent: Sent) -> None:
         """Write a record; durable on return."""
@@ -93,6 +94,10 @@ class SentTransactions:
         make_directory(self._directory)
         envelope = f'{{"schema": {SENT_SCHEMA}, "checksum": "{checksum(text)}", "sent": {text}}}\n'
         write_durably(self._path(str(sent.txid)), envelope.encode())
+
+    def keep_unwritten(self, sent: Sent) -> None:
+        """Remember what must go out although no record of it could be written, as long as this process lives."""
+        self._unwritten[sent.txid] = sent
 
     def all(self) -> dict[Txid, Sent]:
         """Every record.
@@ -116,7 +121,7 @@ class SentTransactions:
 
     def readable_children_of(self, parent: Txid) -> list[Sent]:
         """The same of the records that can be read: for what must go out whatever has become of the others."""
-        readable = []
+        readable = [*self._unwritten.values()]
         with suppress(StorageError):  # the folder itself
             for path in self._files():
                 with suppress(StorageError):

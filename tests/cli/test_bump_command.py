@@ -85,7 +85,7 @@ def test_its_own_usage(opened: Shell) -> None:
     opened.fails(f"{SELLER} bump --fee-rate fast", 2, "malformed-fee-rate")
     opened.fails(f"{SELLER} bump abc --channel def --fee-rate 9", 2, "usage")
     opened.fails(f"{SELLER} bump abc --fee-rate 9", 5, "unknown-channel")
-    opened.fails(f"{SELLER} bump --fee-rate 201", 5, "fee-rate-high")
+    opened.fails(f"{SELLER} bump --fee-rate 1001", 5, "fee-rate-high")
     opened.fails(f"{BUYER} bump --fee-rate 9", 5, "already-confirmed")
 
 

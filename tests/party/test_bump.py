@@ -11,7 +11,7 @@ from foreign_wallet import P2WPKH, coin, payment, psbt_of, signed
 from party_tools import Pair, new_wallet, psbt, snapshot
 
 from mpchan.bitcoin.address import address_to_script
-from mpchan.bitcoin.tx import Transaction
+from mpchan.bitcoin.tx import Transaction, TxOut
 from mpchan.chain.embedded import EmbeddedChain, mempool
 from mpchan.chain.manual import ManualChain
 from mpchan.channel.limits import PayerLimits
@@ -271,12 +271,12 @@ def unchanged(pair: Pair, call: Callable[[], object]) -> tuple[str, int]:
 
 def test_limits_of_the_rate(pair: Pair) -> None:
     name = closed(pair)
-    for rate, slug in ((999, "fee-rate-low"), (200_001, "fee-rate-high")):
+    for rate, slug in ((999, "fee-rate-low"), (1_000_001, "fee-rate-high")):
         assert unchanged(pair, lambda rate=rate: bump(pair.payee, pair.chain, name, FeeRate(rate))) == (
             slug,
             5,
         )
-    limits = PayerLimits(max_fee_rate=FeeRate(9_999))
+    limits = PayerLimits(max_bump_fee_rate=FeeRate(9_999))
     pair.payee.config = replace(pair.payee.config, limits=limits)
     assert unchanged(pair, lambda: bump(pair.payee, pair.chain, name, RATE)) == ("fee-rate-high", 5)
 
@@ -428,7 +428,8 @@ def test_an_output_that_something_else_spends(pair: Pair) -> None:
     (copy.directory / "keys.toml").write_bytes((pair.payee.directory / "keys.toml").read_bytes())
     copy = Wallet.open(copy.directory)
     other = replace(close, inputs=(replace(close.inputs[0], outpoint=OutPoint(close.txid, 1), witness=()),))
-    other = replace(other, outputs=(replace(close.outputs[1], value=Amount(50_000)),))
+    theirs = TxOut(Amount(50_000), address_to_script(THEIRS, pair.payee.network))
+    other = replace(other, outputs=(theirs,))
     pair.chain.broadcast(copy.keys.sign_spend(other, [close.outputs[1]]))
     assert unchanged(pair, lambda: bump(pair.payee, pair.chain, name, RATE)) == ("output-spent", 5)
 

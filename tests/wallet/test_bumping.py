@@ -13,21 +13,17 @@ from mpchan.bitcoin.sighash import SIGHASH_ALL, segwit_v0_sighash
 from mpchan.bitcoin.signature import PrivateKey
 from mpchan.bitcoin.tx import Transaction, TxOut
 from mpchan.chain.base import Coin
+from mpchan.channel.bidding import LEAST_STEP, Paying, Rivals, child_fee, pays, rate_of
 from mpchan.errors import NotPossible
 from mpchan.units import Amount, FeeRate, OutPoint, Txid
-from mpchan.wallet.bumping import (
-    INCREMENTAL_FEE_RATE,
-    Child,
-    Paying,
-    build_child,
-    child_fee,
-    pays,
-    rate_of,
-)
+from mpchan.wallet.bumping import Child, build_child
 
 KEY = PrivateKey(b"\x07" * 32)
 OWN = key_to_p2wpkh_script(KEY.public_key.sec)
 CHANGE = key_to_p2wpkh_script(PrivateKey(b"\x08" * 32).public_key.sec)
+
+PLAIN = Transaction(2, (), (), 0)
+"""A parent, of which nothing but the version counts here."""
 
 RATES = st.integers(1, 300_000).map(FeeRate)
 PARENTS = st.builds(Paying, st.integers(61, 20_000), st.integers(0, 50_000).map(Amount))
@@ -108,7 +104,7 @@ def test_no_coin_more_than_needed(rate: FeeRate, parent: Paying, own: int, more:
 def built(rate: FeeRate, parent: Paying, own: Coin, more: Sequence[Coin]) -> Child | None:
     """The child; None where there is not enough."""
     try:
-        return build_child(rate, parent, own, more, CHANGE)
+        return build_child(rate, PLAIN, parent, own, more, CHANGE)
     except NotPossible:
         return None
 
@@ -131,21 +127,21 @@ def test_a_later_child_outbids_the_earlier_one(
     parent: Paying, first: FeeRate, second: FeeRate, before: int, after: int
 ) -> None:
     """BIP-0125: a higher fee, by the size's own price; and a higher rate."""
-    earlier = Paying(before, child_fee(first, parent, before, None))
-    later = child_fee(second, parent, after, earlier)
-    assert later.sat >= earlier.fee.sat + INCREMENTAL_FEE_RATE.fee(after).sat
+    earlier = Paying(before, child_fee(first, parent, before))
+    later = child_fee(second, parent, after, Rivals((earlier,)))
+    assert later.sat >= earlier.fee.sat + LEAST_STEP.fee(after).sat
     assert later.sat * before > earlier.fee.sat * after
     assert pays(second, parent, Paying(after, later))
 
 
 def test_a_child_of_a_parent_that_pays_enough_costs_nothing_extra() -> None:
-    assert child_fee(FeeRate(1000), Paying(100, Amount(5_000)), 110, None) == Amount(0)
+    assert child_fee(FeeRate(1000), Paying(100, Amount(5_000)), 110) == Amount(0)
 
 
 def test_a_coin_that_costs_more_than_it_holds_is_left() -> None:
     parent = Paying(169, Amount(0))
     with pytest.raises(NotPossible) as caught:
-        build_child(FeeRate(10_000), parent, coin(1_000), [coin(680, 1)] * 9, CHANGE)
+        build_child(FeeRate(10_000), PLAIN, parent, coin(1_000), [coin(680, 1)] * 9, CHANGE)
     assert caught.value.slug == "not-enough-funds"
 
 
@@ -156,7 +152,7 @@ def test_the_output_of_a_child_is_no_dust(left: int) -> None:
     fee = FeeRate(2_000).fee(169 + 110).sat - 169
     if left < 294:
         with pytest.raises(NotPossible):
-            build_child(FeeRate(2_000), parent, coin(fee + left), [], CHANGE)
+            build_child(FeeRate(2_000), PLAIN, parent, coin(fee + left), [], CHANGE)
     else:
-        child = build_child(FeeRate(2_000), parent, coin(fee + left), [], CHANGE)
+        child = build_child(FeeRate(2_000), PLAIN, parent, coin(fee + left), [], CHANGE)
         assert child.transaction.outputs[0].value == Amount(left)

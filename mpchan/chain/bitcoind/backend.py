@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from mpchan.bitcoin.network import Network
-from mpchan.bitcoin.tx import Transaction
+from mpchan.bitcoin.tx import TRUC_VERSION, Transaction
 from mpchan.chain.answer import Answer, Failure, words
 from mpchan.chain.base import COINBASE_MATURITY, ChainConfig, Coin, OutputStatus, Spend
 from mpchan.chain.bitcoind.coins import coins_of, used_scripts_of
@@ -21,7 +21,7 @@ from mpchan.chain.reasons import (
     KNOWN_ALREADY,
     NO_INPUTS,
     NOT_YET,
-    TRUC_VERSION,
+    WAITING_ALREADY,
     is_of_version,
     telling,
     too_old,
@@ -157,8 +157,11 @@ class BitcoindChain:
         # any fee rate: the fees of a channel are agreed, and no limit may hold up a refund
         verdict = self._rpc.call("testmempoolaccept", [transaction.to_hex()], 0).only()
         if not verdict["allowed"].flag():
-            self._refused(transaction, verdict["reject-reason"].text(), verdict)
-            return
+            reason = verdict["reject-reason"].text()
+            self._refused(transaction, reason, verdict)
+            if _word(reason) not in WAITING_ALREADY:
+                return
+            # what waits already is announced to the node's peers again, which may have been no peers the first time
         reply = self._rpc.attempt("sendrawtransaction", transaction.to_hex(), 0)
         if isinstance(reply, Failure):
             if reply.code not in (_VERIFY_ERROR, _VERIFY_REJECTED, _VERIFY_ALREADY_IN_CHAIN):
@@ -232,6 +235,11 @@ class BitcoindChain:
         self._check_network()
         info = self._rpc.call("getmempoolinfo")
         return max(info["mempoolminfee"].fee_rate(), info["minrelaytxfee"].fee_rate())
+
+    def incremental_fee_rate(self) -> FeeRate:
+        """What the node wants on top from a replacement."""
+        self._check_network()
+        return self._rpc.call("getmempoolinfo")["incrementalrelayfee"].fee_rate()
 
     # --- the node ---------------------------------------------------------------------------------
 

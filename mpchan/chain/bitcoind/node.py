@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from mpchan.bitcoin.network import REGTEST, Network
+from mpchan.bitcoin.tx import TRUC_VERSION
 from mpchan.chain.answer import Answer
 from mpchan.chain.bitcoind.rpc import Rpc
 from mpchan.chain.lag import MOST_HEADERS_AHEAD, by_clock, by_headers
-from mpchan.chain.reasons import TRUC_VERSION, too_old
+from mpchan.chain.reasons import too_old
 from mpchan.units import LOCK_TIME_THRESHOLD, MAX_LOCK_TIME, ChainTip, Lag
 
 _TRUC_NODES = 28_00_00  # as getnetworkinfo counts

@@ -30,6 +30,9 @@ MAX_RATE = FeeRate(1_000_000)
 LOWEST_MIN_RATE, HIGHEST_MIN_RATE = FeeRate(100), FeeRate(200_000)
 """A server's word on the lowest rate counts between what nodes relay at least and what a full mempool ever wanted."""
 
+LEAST_STEP = FeeRate(1000)
+"""What a replacement adds where a server does not tell: Bitcoin Core's default up to version 29."""
+
 _TARGET_BLOCKS = 3
 
 
@@ -167,3 +170,8 @@ class ElectrumChain:
         """The lowest rate that the server's node relays, within bounds: ``LOWEST_MIN_RATE`` to ``HIGHEST_MIN_RATE``."""
         rates = self._pool.ask(lambda chain, server, view: server.min_rates())
         return min(max([LOWEST_MIN_RATE, *rates]), HIGHEST_MIN_RATE)
+
+    def incremental_fee_rate(self) -> FeeRate:
+        """What the server's node wants on top from a replacement, within the same bounds."""
+        rate = self._pool.ask(lambda chain, server, view: server.incremental_rate())
+        return min(max(rate or LEAST_STEP, LOWEST_MIN_RATE), HIGHEST_MIN_RATE)

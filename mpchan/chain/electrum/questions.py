@@ -184,6 +184,13 @@ class Questions:
             rates = [info["mempoolminfee"].rate(), info["minrelaytxfee"].rate()]
         return [rate for rate in rates if rate is not None]
 
+    def incremental_rate(self) -> FeeRate | None:
+        """What the server's node wants on top from a replacement; None where the server does not tell."""
+        if self._connection.protocol < _PACKAGES:
+            return None
+        info = self._connection.call("mempool.get_info")
+        return info["incrementalrelayfee"].rate() if "incrementalrelayfee" in info else None
+
 
 def _header(answer: ServerAnswer) -> bytes:
     data = answer.data()

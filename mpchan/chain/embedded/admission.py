@@ -14,10 +14,6 @@ from mpchan.chain.embedded.index import Index
 from mpchan.chain.embedded.kernel import failing_input
 from mpchan.chain.embedded.mempool import Candidate, check, reject
 from mpchan.chain.embedded.version3 import within_topology
-from mpchan.units import FeeRate
-
-INCREMENTAL_FEE_RATE = FeeRate(1000)
-"""What a replacement pays on top of all that it replaces, for its own size."""
 
 
 class _TooCheap(Exception):
@@ -130,7 +126,7 @@ def _require_better(
     whole, transaction = _whole(candidates), candidates[-1].transaction
     least = (
         sum(member.chunk.fee for member in leaving.values())
-        + INCREMENTAL_FEE_RATE.fee(_vsize(candidates)).sat
+        + mempool.INCREMENTAL_FEE_RATE.fee(_vsize(candidates)).sat
     )
     why = f"insufficient fee, rejecting replacement {transaction.txid}"
     if whole.fee < least:

@@ -87,13 +87,19 @@ class EmbeddedChain:
 
     def fee_rate(self) -> FeeRate:
         """Twice the least: blocks are never full here."""
-        return FeeRate(2000)
+        return FeeRate(2 * self.min_fee_rate().sat_per_kvb)
 
     def min_fee_rate(self) -> FeeRate:
         """Bitcoin Core's long-standing default, 1 sat/vB."""
         from mpchan.chain.embedded.mempool import MIN_FEE_RATE
 
         return MIN_FEE_RATE
+
+    def incremental_fee_rate(self) -> FeeRate:
+        """As much again: Bitcoin Core's default up to version 29."""
+        from mpchan.chain.embedded.mempool import INCREMENTAL_FEE_RATE
+
+        return INCREMENTAL_FEE_RATE
 
     def broadcast(self, transaction: Transaction) -> None:
         """Put ``transaction`` in the mempool; one that is there, or in a block, is fine.

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from mpchan.bitcoin.script import dust_limit
 from mpchan.bitcoin.serialize import MAX_UINT32
-from mpchan.bitcoin.tx import Transaction, TxOut
+from mpchan.bitcoin.tx import TRUC_VERSION, Transaction, TxOut
 from mpchan.chain.embedded.blocks import COINBASE_MATURITY, NULL_OUTPOINT
 from mpchan.chain.embedded.index import Index, OutputRecord
 from mpchan.errors import ChainError, TooEarly
@@ -20,6 +20,9 @@ from mpchan.values import frozen
 MIN_FEE_RATE = FeeRate(1000)
 """Nothing below it is relayed."""
 
+INCREMENTAL_FEE_RATE = FeeRate(1000)
+"""What a replacement pays on top of all that it replaces, for its own size."""
+
 _REPLACEABLE_BELOW = 0xFFFF_FFFE  # nSequence; BIP-0125
 
 MAX_WEIGHT = 400_000
@@ -27,9 +30,6 @@ MAX_WEIGHT = 400_000
 
 MIN_STRIPPED_SIZE = 65
 """Fewer bytes without witnesses are not relayed: at 64 one could pass for a node of the merkle tree."""
-
-TRUC_VERSION = 3
-"""Transactions of this version have a topology of their own (BIP-0431)."""
 
 MAX_VERSION = TRUC_VERSION
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from mpchan.bitcoin.tx import TRUC_VERSION
 from mpchan.chain.embedded.index import Index
-from mpchan.chain.embedded.mempool import TRUC_VERSION, Candidate, reject
+from mpchan.chain.embedded.mempool import Candidate, reject
 from mpchan.values import replace
 
 MAX_VSIZE = 10_000
