@@ -148,7 +148,12 @@ def _refund_seen(held: list[Settlement | Update], facts: Facts) -> Decision:
         f"the refund {facts.spent_by} is in the mempool, and {held[0].paid} that were paid are not collected",
         hint="what you hold is sent against it in every round; take it to a miner if you can",
     )
-    return Decision(_deed(held[0], facts.tip), "the payer takes its refund", alarm, contest=True, bids=True)
+    return _contest(held[0], "the payer takes its refund", alarm, facts)
+
+
+def _contest(close: Settlement | Update, why: str, alarm: NotPossible, facts: Facts) -> Decision:
+    deed = _deed(close, facts.tip)
+    return Decision(deed, why, alarm, contest=True, bids=deed is not Deed.NOTHING)
 
 
 def _deed(close: Settlement | Update, tip: ChainTip) -> Deed:
@@ -170,7 +175,7 @@ def _foreign(held: list[Settlement | Update], terms: Terms, facts: Facts) -> Dec
     over, why = is_forgotten(facts), "spent by an unknown transaction"
     received = facts.paid_to(terms.offer.payee_script)
     if held and received is not None and received < held[0].paid and not facts.spend_confirmations:
-        return Decision(_deed(held[0], facts.tip), why, alarm, contest=True)
+        return _contest(held[0], why, alarm, facts)
     return Decision(Deed.NOTHING, why, None if over else alarm, over=over)
 
 

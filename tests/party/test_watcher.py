@@ -183,17 +183,18 @@ def test_lost_money_is_remembered_for_a_week(pair: Pair) -> None:
 
 
 def test_a_spend_by_a_copy_of_the_wallet(pair: Pair, tmp_path: Path) -> None:
-    """An older backup closes with an older update: the other copy says that it knows nothing of it."""
+    """An older backup closes with an older update: the other copy says so, and puts what it holds in its place."""
     name = pair.open()
     pair.accept(pair.pay(name, 1000))
     old = pair.payee_record(name).state.best.transaction
     pair.accept(pair.pay(name, 1000))
     pair.mine_to(old.lock_time)
     pair.chain.broadcast(old)
-    assert payee_sees(pair) == ("settling", "wait", False, "foreign-spend")
+    assert payee_sees(pair) == ("settling", "update", True, "foreign-spend")
     assert payer_sees(pair) == ("settling", "wait", False, None)
+    assert old.txid not in pair.chain.mempool()
     pair.chain.mine(1)
-    assert payee_sees(pair) == ("closed", "wait", False, "foreign-spend")
+    assert payee_sees(pair) == ("closed", "wait", False, None)
 
 
 # the payer ----------------------------------------------------------------------------------------
