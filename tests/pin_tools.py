@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from mpchan.bitcoin.tx import Transaction, TxIn, TxOut
+from mpchan.channel import offer
 from mpchan.units import Amount, OutPoint
 from mpchan.values import replace
 from mpchan.wallet.wallet import Wallet
@@ -36,3 +39,9 @@ def heir_of(wallet: Wallet, child: Transaction, fee: int) -> Transaction:
     moved = replace(output, value=output.value - Amount(fee))
     unsigned = Transaction(child.version, (TxIn(OutPoint(child.txid, 0), 0xFFFF_FFFD),), (moved,), 0)
     return wallet.keys.sign_spend(unsigned, [output])
+
+
+@pytest.fixture
+def version3(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Channels of every offer have version 3."""
+    monkeypatch.setattr(offer, "TRANSACTION_VERSIONS", {1: 3, 2: 3})

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from party_tools import Pair
-from pin_tools import child_of, heir_of
+from pin_tools import child_of, heir_of, version3
 from watch_tools import look, one, seen
 
 from mpchan.bitcoin.tx import Transaction
@@ -24,11 +24,7 @@ from mpchan.units import Amount, FeeRate, OutPoint, Txid
 from mpchan.values import replace
 from mpchan.wallet.wallet import Wallet
 
-
-@pytest.fixture
-def version3(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Channels of every offer have version 3."""
-    monkeypatch.setattr(offer, "TRANSACTION_VERSIONS", {1: 3, 2: 3})
+__all__ = ["version3"]
 
 
 @pytest.fixture
