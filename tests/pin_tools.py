@@ -44,4 +44,4 @@ def heir_of(wallet: Wallet, child: Transaction, fee: int) -> Transaction:
 @pytest.fixture
 def version3(monkeypatch: pytest.MonkeyPatch) -> None:
     """Channels of every offer have version 3."""
-    monkeypatch.setattr(offer, "TRANSACTION_VERSIONS", {1: 3, 2: 3})
+    monkeypatch.setattr(offer, "_TRANSACTION_VERSIONS", {1: 3, 2: 3})

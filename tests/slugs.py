@@ -10,7 +10,7 @@ import mpchan
 from mpchan import errors
 
 PACKAGE = Path(mpchan.__file__).parent
-CLASSES = {name: kind.exit_code for name, kind in vars(errors).items() if isinstance(kind, type)}
+CLASSES = {name: kind.exit_code for name, kind in vars(errors).items() if hasattr(kind, "exit_code")}
 HELPERS = {"storage_error": 7, "_malformed": 3, "_fail": 3}
 
 

@@ -36,7 +36,7 @@ def pair(chain_directory: Path, tmp_path: Path, version3: None) -> Iterator[Pair
 @pytest.fixture
 def plain(chain_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pair]:
     """Channels of version 2."""
-    monkeypatch.setattr(offer, "TRANSACTION_VERSIONS", {1: 2, 2: 2})
+    monkeypatch.setattr(offer, "_TRANSACTION_VERSIONS", {1: 2, 2: 2})
     with EmbeddedChain(chain_directory) as chain, chain.engine():
         yield Pair(tmp_path, chain)
 
