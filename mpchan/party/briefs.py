@@ -120,8 +120,8 @@ class Briefs:
 
 
 def _spent(seen: OutputStatus, body: Body) -> Status | None:
-    """What spends the funding is no refund where its lock time is another; else it takes a closer look."""
+    """In a block, what has another lock time than the refund is none; else it takes a closer look."""
     spend = seen.spend
-    if spend is None or spend.transaction is None or spend.transaction.lock_time == body["refund_lock_time"]:
+    if spend is None or not spend.confirmations or spend.transaction is None:
         return None
-    return Status.CLOSED if spend.confirmations else Status.SETTLING
+    return None if spend.transaction.lock_time == body["refund_lock_time"] else Status.CLOSED

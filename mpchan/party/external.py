@@ -25,7 +25,7 @@ from mpchan.channel.opening import capacity_rules, offer_rules, refund_lock_time
 from mpchan.channel.rules import enforce
 from mpchan.channel.terms import Terms
 from mpchan.errors import NotPossible, Refused, TooEarly, UsageError
-from mpchan.party.common import Result, current_tip, facts_if_any, with_warnings
+from mpchan.party.common import Result, counted_spend, current_tip, facts_if_any, with_warnings
 from mpchan.party.fees import outside_warning
 from mpchan.party.funding import replaceable_warnings, signed_already_warning, warnings_about
 from mpchan.party.payer import offer_is_taken, opened, opened_so
@@ -291,8 +291,9 @@ class _Coins:
         outpoint = self._funding.inputs[index].outpoint
         if seen is None:
             raise NotPossible("coin-unknown", f"the chain has no coin {outpoint}, which input {index} spends")
-        if seen.spend is not None:
-            raise NotPossible("coin-spent", f"{seen.spend.txid} spends {outpoint}, which this funding needs")
+        spend = counted_spend(outpoint, seen, self._tip)
+        if spend is not None:
+            raise NotPossible("coin-spent", f"{spend.txid} spends {outpoint}, which this funding needs")
         if not seen.confirmations or not seen.mature:
             raise TooEarly(
                 "coin-unconfirmed",

@@ -80,6 +80,10 @@ class ChainSight:
             self._facts = None
             self._facts = self._ask()
             self._serves = min(MAX_AGE_SECONDS, (self._clock() - now) / _ASKING_SHARE)
+            if (
+                self._facts.tip.lag is not None
+            ):  # nothing is taken on it, and the node may catch up at any moment
+                self._serves = 0.0
             self._asked = now
         return self._facts
 

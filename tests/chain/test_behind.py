@@ -41,7 +41,7 @@ class Further:
 
     def catch_up(self, node: Node, source: Node) -> None:
         """Give a node the blocks of the other one."""
-        for height in range(1, source.height + 1):
+        for height in range(node.height + 1, source.height + 1):
             block = source.call("getblock", source.call("getblockhash", height), 0)
             node.call("submitblock", block)
 

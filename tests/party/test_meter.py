@@ -17,6 +17,7 @@ from party_tools import Pair, psbt
 
 import mpchan
 from mpchan.chain.embedded import EmbeddedChain
+from mpchan.channel.facts import Facts
 from mpchan.channel.messages import signed_message
 from mpchan.channel.scheme import scheme_of
 from mpchan.channel.update_form import UpdateForm
@@ -27,7 +28,7 @@ from mpchan.party.fsck import fsck
 from mpchan.party.history import history
 from mpchan.party.meter import AT_ONCE, LONGEST_SECONDS, MAX_AGE_SECONDS, ChainSight
 from mpchan.party.payee_meter import QUEUED
-from mpchan.units import Amount
+from mpchan.units import Amount, ChainTip, Lag
 from mpchan.wallet import channel_files
 from mpchan.wallet.channel_files import ChannelFiles
 from mpchan.wallet.journal import continues
@@ -416,7 +417,7 @@ def test_what_the_chain_says_is_asked_again_in_time() -> None:
         nonlocal now, asked
         asked += 1
         now += cost
-        return object()
+        return Facts(ChainTip(asked, 0))
 
     sight = ChainSight(ask, lambda: now)
     first = sight.facts()
@@ -467,7 +468,8 @@ def test_a_slow_machine_makes_shorter_batches(
 
 
 def test_a_chain_that_fails_is_asked_again_and_its_old_word_does_not_count() -> None:
-    answers: list[Any] = ["facts", ChainError("unreachable", "gone"), "new facts"]
+    old, new = Facts(ChainTip(1, 0)), Facts(ChainTip(2, 0))
+    answers: list[Any] = [old, ChainError("unreachable", "gone"), new]
     now = 0.0
 
     def ask() -> Any:
@@ -477,11 +479,23 @@ def test_a_chain_that_fails_is_asked_again_and_its_old_word_does_not_count() -> 
         return answer
 
     sight = ChainSight(ask, lambda: now)
-    assert sight.facts() == "facts"
+    assert sight.facts() is old
     now = 100.0
     with pytest.raises(ChainError):
         sight.facts()
-    assert sight.facts() == "new facts"
+    assert sight.facts() is new
+
+
+def test_a_chain_that_is_behind_is_asked_again_at_once() -> None:
+    """Nothing is taken on what it says, so there is nothing to keep it for."""
+    late = Facts(ChainTip(100, 0, Lag("it is behind", 104, 0)))
+    answers = [late, Facts(ChainTip(104, 0))]
+    now = iter([0.0, 4.0, 4.0, 8.0, 8.0])
+    sight = ChainSight(lambda: answers.pop(0), lambda: next(now))
+    assert sight.facts() is late
+    assert sight.facts().tip.height == 104
+    assert sight.facts().tip.height == 104
+    assert answers == []
 
 
 def test_the_chain_closes_a_meter(pair: Pair, tmp_path: Path, chain_directory: Path) -> None:
