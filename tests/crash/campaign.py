@@ -12,7 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -263,6 +263,7 @@ class Stage:
         self.story = story
         self._place = place
         self.steps: dict[str, tuple[str, ...]] = {}
+        self.sends: dict[str, bool] = {}
         self._finished: dict[tuple[str, str], dict[str, str]] = {}
         folder = place / "straight"
         copy(bare, folder)
@@ -276,6 +277,7 @@ class Stage:
             assert done.code in command.codes, (command.name, done.err)
             (folder / f"{command.name}.json").write_text(done.out)
             self.steps[command.name] = done.steps
+            self.sends[command.name] = any(step.startswith("emit broadcast") for step in done.steps)
         check(server, story, folder)
         shutil.rmtree(folder)
 
@@ -298,20 +300,37 @@ class Stage:
         Returns:
             How the command ended that was broken off.
         """
-        folder = self._place / "case"
-        copy(self._before(command), folder)
-        try:
-            broken = self.server.run(folder, command.line, command.stdin, fault.request)
+
+        def judge(folder: Path, broken: Done) -> None:
             if fault.how in ("kill", "cut"):
                 assert broken.code == KILLED, "it was not killed"
                 assert broken.steps[fault.at - 1].split()[0] == fault.kind
+            elif command.name.startswith("watch"):
+                check_alarm(broken, self.sends[command.name] and not is_of_the_chain(fault))
+            elif command.name == "fsck":
+                check_findings(broken)
             else:
-                if command.name.startswith("watch"):
-                    check_alarm(broken)
-                elif command.name == "fsck":
-                    check_findings(broken)
-                else:
-                    check_refusal(folder, broken, fault)
+                check_refusal(folder, broken, fault)
+
+        return self.try_out(
+            command,
+            lambda folder: self.server.run(folder, command.line, command.stdin, fault.request),
+            judge,
+        )
+
+    def try_out(
+        self, command: Command, run: Callable[[Path], Done], judge: Callable[[Path, Done], None]
+    ) -> Done:
+        """Run one command in a copy of the folder, whatever happens to it; then run it again, and tell the story on.
+
+        Args:
+            run: runs it in that folder.
+            judge: what must hold right after it.
+        """
+        folder = self.folder_before(command, "case")
+        try:
+            broken = run(folder)
+            judge(folder, broken)
             check_readable(folder)
             written = re.search(r" -o (\S+)", command.line)
             if command.once and broken.out and (written is None or (folder / written[1]).exists()):
@@ -320,9 +339,14 @@ class Stage:
                 self.server.tell(folder, command)
             self._finish(folder, command)
         finally:
-            shutil.rmtree(folder)
-            shutil.rmtree(folder.with_name("case.around"))
+            self.clear(folder)
         return broken
+
+    @staticmethod
+    def clear(folder: Path) -> None:
+        """Remove a copy, and what stands around it."""
+        shutil.rmtree(folder)
+        shutil.rmtree(folder.with_name(folder.name + ".around"))
 
     def _finish(self, folder: Path, command: Command) -> None:
         """The rest of the story; where it was told from the very same state before, what it signed then counts."""
@@ -399,8 +423,7 @@ def check_refusal(folder: Path, broken: Done, fault: Fault) -> None:
         assert printed, "it ended well"
         return
     error = broken.error
-    chains = fault.kind in ("commit", "engine") or fault.step in CHAIN_LOCKS
-    chains = chains or fault.step.startswith("emit broadcast")
+    chains = is_of_the_chain(fault)
     assert (error["exit_code"], broken.code) == ((8, 8) if chains else (7, 7)), error
     assert error["error"] not in ("bug", "system"), error
     said = error["message"]
@@ -413,6 +436,12 @@ NEEDLESS = ("engine", "unlock", "lock-file")
 """Steps that may fail: the engine's own data are made again, who ends holds no lock, a lock can be had by reading."""
 
 CHAIN_LOCKS = [f"{kind} {name}" for kind in ("lock-file", "lock") for name in ("lock", "queue")]
+
+
+def is_of_the_chain(fault: Fault) -> bool:
+    """Whether it is the chain that fails, and not the disk of a wallet."""
+    of_chain = fault.kind in ("commit", "engine") or fault.step in CHAIN_LOCKS
+    return of_chain or fault.step.startswith("emit broadcast")
 
 
 def check_sent(folder: Path, broken: Done) -> None:
@@ -431,12 +460,18 @@ def is_snapshot(steps: tuple[str, ...], at: int) -> bool:
     return re.search(r"[0-9a-f]{64}-\d+\.json", named[-1] if named else "") is not None
 
 
-def check_alarm(broken: Done) -> None:
-    """The watcher goes on, tells what failed as an alarm, and ends with the alarm's code."""
+def check_alarm(broken: Done, sends: bool) -> None:
+    """The watcher goes on, tells what failed as an alarm, and ends with the alarm's code.
+
+    Args:
+        sends: whether something had to go out, and nothing but the wallet's disk was in its way.
+    """
     if broken.err:
         assert (broken.error["error"], broken.code) == ("not-emitted", 7), broken
         return
-    alarms = [line["alarm"] for line in map(json.loads, broken.out.splitlines()) if line["alarm"]]
+    lines = [json.loads(line) for line in broken.out.splitlines()]
+    assert not sends or any(line.get("txid") for line in lines), f"nothing was sent: {broken}"
+    alarms = [line["alarm"] for line in lines if line["alarm"]]
     assert broken.code in (0, 5, 7, 8), broken
     assert broken.code == 0 or alarms, broken
 
