@@ -90,7 +90,8 @@ class SentUnnoted(StorageError):
         super().__init__(
             "sent-unnoted",
             f"{failure.message}; {what} went out all the same",
-            hint="once the disk can be written to again, the same command writes down what was sent",
+            hint=failure.hint
+            or "it needs nothing more; see to the disk before this wallet does anything else",
         )
         self.result = dict(result)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from binascii import unhexlify
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import Union
 
@@ -184,20 +185,16 @@ class Payee:
         return answers
 
     def close(self) -> None:
-        """Write the state files, so that whoever comes next has little to read. Nothing depends on it."""
+        """Write the state files, so that whoever comes next has little to read. Nothing depends on it: the disk may fail."""
         for name in self._tills:
-            with self.wallet.channel_lock(name, in_turn=True):
+            with suppress(StorageError), self.wallet.channel_lock(name, in_turn=True):
                 self.wallet.channel_files.catch_up(name)
 
     def __enter__(self) -> Payee:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        try:
-            self.close()
-        except StorageError:
-            if kind is None:
-                raise
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def _batch(self, messages: Sequence[Message], skip_superseded: bool, stop: bool) -> list[Answer]:
         """The answers to the first messages, as far as these belong to one channel; none where that changes."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import Union
 
@@ -156,19 +157,15 @@ class Payer:
         return results
 
     def close(self) -> None:
-        """Write the state file, so that whoever comes next has little to read. Nothing depends on it."""
-        with self._wallet.channel_lock(self.name, in_turn=True):
+        """Write the state file, so that whoever comes next has little to read. Nothing depends on it: the disk may fail."""
+        with suppress(StorageError), self._wallet.channel_lock(self.name, in_turn=True):
             self._wallet.channel_files.catch_up(self.name)
 
     def __enter__(self) -> Payer:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        try:
-            self.close()
-        except StorageError:
-            if kind is None:
-                raise
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def _pay_batch(
         self, requests: Sequence[Request], totals: bool, stop: bool

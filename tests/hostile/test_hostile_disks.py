@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -229,9 +230,15 @@ def test_79_what_is_complete_is_sent(desk: Desk, name: str, disk: str) -> None:
         check_round(ended, ready)
     else:
         check_command(ended, ready)
-    # the disk is as it was: the same command says the same, and has nothing more to report
+    # what was sent needs nothing more, as the hint has it; and the same command again has nothing to report
+    if not name.endswith("coins"):
+        copied = Path(shutil.copytree(ready.wallet, desk.folder / "copied"))
     again = mpchan(ready.wallet, desk.chain, *ready.words)
     assert (again.code, again.err) == (0, ""), again
+    desk.pair.chain.mine(1)
+    if not name.endswith("coins"):
+        [channel] = mpchan(copied, desk.chain, "list").json["channels"]
+        assert channel["status"] in ("closed", "refunded", "open"), channel
 
 
 def check_command(ended: Ended, ready: Ready) -> None:
@@ -255,6 +262,21 @@ def check_round(ended: Ended, ready: Ready) -> None:
     assert (channel["alarm"] is None) == (ended.code == 0)
     assert ended.code in (0, 7)
     assert "chain" not in channel["reason"] or "mempool" in channel["reason"], channel["reason"]
+
+
+@needs_proc
+@pytest.mark.parametrize("disk", DISKS)
+def test_79_who_broadcasts_by_hand_is_given_it(desk: Desk, disk: str) -> None:
+    """With the backend ``none`` the answer is the way out."""
+    ready = claim(desk)
+    settings = ready.wallet / "wallet.toml"
+    settings.write_text(settings.read_text().replace('backend = "embedded"', 'backend = "none"'))
+    words = (*ready.words, "--tip", str(desk.pair.chain.tip().height), "--confirmations", "10")
+    with failing(DISKS[disk], ready.wallet):
+        ended = mpchan(ready.wallet, desk.chain, *words)
+    assert (ended.json["txid"], ended.json["broadcast"]) == (ready.txid, False)
+    assert ended.json["hex"]
+    check_command(ended, ready)
 
 
 @needs_proc
