@@ -185,7 +185,7 @@ class Payee:
         return answers
 
     def close(self) -> None:
-        """Write the state files, so that whoever comes next has little to read. Nothing depends on it: the disk may fail."""
+        """Write the state files, so that whoever comes next has little to read. Nothing depends on it."""
         for name in self._tills:
             with suppress(StorageError), self.wallet.channel_lock(name, in_turn=True):
                 self.wallet.channel_files.catch_up(name)

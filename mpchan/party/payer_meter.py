@@ -157,7 +157,7 @@ class Payer:
         return results
 
     def close(self) -> None:
-        """Write the state file, so that whoever comes next has little to read. Nothing depends on it: the disk may fail."""
+        """Write the state file, so that whoever comes next has little to read. Nothing depends on it."""
         with suppress(StorageError), self._wallet.channel_lock(self.name, in_turn=True):
             self._wallet.channel_files.catch_up(self.name)
 
