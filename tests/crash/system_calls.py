@@ -80,6 +80,12 @@ class Injection:
     how: str
 
     @property
+    def hides(self) -> bool:
+        """Whether what is held, or the answer, cannot be seen then."""
+        reading = self.call.name == "openat" and not self.call.writes
+        return reading or self.call.about == "standard output"
+
+    @property
     def option(self) -> str:
         """As strace takes it."""
         what = f"signal={KILL}" if self.how == KILL else f"error={self.how}"

@@ -54,8 +54,8 @@ def break_off(stage: Stage, command: Command, injection: Injection) -> Done:
             assert broken.code in (-9, 137), broken.code
             return
         assert "Traceback" not in broken.err
-        if command.name.startswith("watch"):
-            check_alarm(broken, injection.call.about != "standard output" and stage.sends[command.name])
+        if command.name.startswith("watch") and broken.out:
+            check_alarm(broken, stage.sends[command.name] and not injection.hides)
         elif command.name == "fsck":
             check_findings(broken)
         else:
