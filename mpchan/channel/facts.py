@@ -55,6 +55,20 @@ class Facts:
         )
 
 
+@frozen
+class Credit:
+    """What a channel has brought its payee, or cost its payer, so far.
+
+    Attributes:
+        paid: deliver for this.
+        pending: what a payee's settlement pays on top, which came so late that the refund may get into a block first.
+            It counts once the settlement is confirmed.
+    """
+
+    paid: Amount
+    pending: Amount = Amount(0)
+
+
 def spend_status(facts: Facts, refund_txid: Txid) -> Status | None:
     """The status that a spend of the funding output brings about, or None while it is unspent."""
     if facts.spent_by is None:

@@ -13,7 +13,7 @@ from typing import Union
 
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.bitcoin.tx import Transaction
-from mpchan.channel.facts import Facts, Status, current_rules, funding_status, spend_status, time_left
+from mpchan.channel.facts import Credit, Facts, Status, current_rules, funding_status, spend_status, time_left
 from mpchan.channel.messages import (
     complete,
     envelope_rules,
@@ -44,10 +44,16 @@ class Update:
 
 @frozen
 class Settlement:
-    """A settlement held: complete, ready for the chain at once."""
+    """A settlement held: complete, ready for the chain at once.
+
+    Attributes:
+        late: whether the chain had reached L_0 when it came. Less than the settle window was left then, and the
+            refund may get into a block in its place.
+    """
 
     paid: Amount
     transaction: Transaction
+    late: bool = False
 
 
 @frozen
@@ -101,12 +107,51 @@ def best_of(state: PayeeState) -> Update | None:
     return None if isinstance(state, Abandoned) else active_of(state).best
 
 
+def settlement_of(state: PayeeState) -> Settlement | None:
+    """The settlement held."""
+    return state.settlement if isinstance(state, Closing) else None
+
+
 def received_total(state: PayeeState) -> Amount:
-    """What the payee can collect with what it holds."""
-    if isinstance(state, Closing) and state.settlement is not None:
-        return state.settlement.paid
+    """All that the payer has signed for, be it pending or not."""
+    settlement = settlement_of(state)
+    return _best_total(state) if settlement is None else settlement.paid
+
+
+def _best_total(state: PayeeState) -> Amount:
     best = best_of(state)
     return Amount(0) if best is None else best.paid
+
+
+def is_settled(state: PayeeState, facts: Facts | None) -> bool:
+    """Whether the chain holds the settlement as deep as the offer asks for a funding."""
+    settlement = settlement_of(state)
+    return (
+        settlement is not None
+        and facts is not None
+        and facts.spent_by == settlement.transaction.txid
+        and facts.spend_confirmations >= max(1, terms_of(state).offer.min_confirmations)
+    )
+
+
+def credit(state: PayeeState, facts: Facts | None) -> Credit:
+    """What counts as paid, and what does not yet.
+
+    The best update is final before the refund is, and a settlement that came before L_0 has the settle window to get
+    into a block. One that came later competes with the refund: it counts once the chain has it deep enough.
+
+    Args:
+        facts: None where the chain cannot be asked; what is pending stays so.
+    """
+    settlement, sure = settlement_of(state), _best_total(state)
+    if settlement is None:
+        return Credit(sure)
+    if not settlement.late or is_settled(state, facts):
+        return Credit(settlement.paid)
+    lost = (
+        facts is not None and facts.spend_confirmations > 0 and facts.spent_by != settlement.transaction.txid
+    )
+    return Credit(sure) if lost else Credit(sure, settlement.paid - sure)
 
 
 def status(state: PayeeState, facts: Facts | None) -> Status:
@@ -228,9 +273,10 @@ class Receipt:
 
     Attributes:
         number: of the update; for a settlement that of the best update before it.
-        received: what is new; 0 for a duplicate.
-        paid: the total now held.
+        received: what is new; 0 for a duplicate, and for what is pending.
+        paid: the total that counts now.
         lock_time: nLockTime of what was taken, 0 for a settlement.
+        pending: what a settlement pays on top, once it is confirmed.
     """
 
     number: int
@@ -238,6 +284,7 @@ class Receipt:
     paid: Amount
     lock_time: int
     duplicate: bool
+    pending: Amount = Amount(0)
 
 
 def incoming_rules(psbt: Psbt, terms: Terms) -> Check[Incoming]:
@@ -270,17 +317,18 @@ def incoming_rules(psbt: Psbt, terms: Terms) -> Check[Incoming]:
     return Incoming(number, paid, rebuilt, signature)
 
 
-def _duplicate(state: PayeeState, incoming: Incoming) -> Receipt | None:
+def _duplicate(state: PayeeState, incoming: Incoming, facts: Facts) -> Receipt | None:
     """The receipt of what is held already, or None."""
-    best = best_of(state)
-    held = (
-        isinstance(state, Closing) and state.settlement is not None and state.settlement.paid == incoming.paid
-    )
-    same_update = best is not None and (best.number, best.paid) == (incoming.number, incoming.paid)
-    if not (held if incoming.number == 0 else same_update):
+    best, settlement = best_of(state), settlement_of(state)
+    if incoming.number:
+        if best is None or (best.number, best.paid) != (incoming.number, incoming.paid):
+            return None
+        return Receipt(best.number, Amount(0), best.paid, incoming.transaction.lock_time, duplicate=True)
+    if settlement is None or settlement.paid != incoming.paid:
         return None
-    number = incoming.number or (best.number if best else 0)
-    return Receipt(number, Amount(0), incoming.paid, incoming.transaction.lock_time, duplicate=True)
+    counts = credit(state, facts)
+    number = 0 if best is None else best.number
+    return Receipt(number, Amount(0), counts.paid, 0, duplicate=True, pending=counts.pending)
 
 
 def _phase_rules(state: PayeeState, facts: Facts, incoming: Incoming) -> Check[Active]:
@@ -334,29 +382,31 @@ def accept_rules(state: PayeeState, psbt: Psbt, facts: Facts) -> Check[tuple[Inc
 def standing_rules(state: PayeeState, incoming: Incoming, facts: Facts) -> Check[Receipt]:
     """What the channel's phase, the best update and the chain demand of a good message. Establishes its receipt."""
     terms = terms_of(state)
-    duplicate = _duplicate(state, incoming)
+    duplicate = _duplicate(state, incoming, facts)
     if duplicate is not None:
         return duplicate
     active = yield from _phase_rules(state, facts, incoming)
     yield from _supersede_rules(active.best, incoming, terms.offer.min_increment)
     yield from current_rules(facts.tip)
     # a settlement that pays nothing more only sends the payer its money back, however deep that is
-    pays = bool(incoming.number) or incoming.paid > (active.best.paid if active.best else Amount(0))
+    pays = bool(incoming.number) or incoming.paid > _best_total(active)
     yield from _funding_rules(terms, facts, first=active.best is None, pays=pays)
+    deadline = scheme_of(terms).deadline
+    late = deadline.reached(facts.tip)
     if incoming.number:
-        deadline = scheme_of(terms).deadline
         yield Rule(
             "past-deadline",
-            not deadline.reached(facts.tip),
+            not late,
             f"the chain has reached {deadline}, from where on only a settlement is taken",
             error=NotPossible,
             hint="close the channel with `mpchan payee settle`",
         )
-    held = Amount(0) if active.best is None else active.best.paid
+    held = _best_total(active)
     number = incoming.number or (active.best.number if active.best else 0)
-    return Receipt(
-        number, incoming.paid - held, incoming.paid, incoming.transaction.lock_time, duplicate=False
-    )
+    more = incoming.paid - held
+    if late:
+        return Receipt(number, Amount(0), held, 0, duplicate=False, pending=more)
+    return Receipt(number, more, incoming.paid, incoming.transaction.lock_time, duplicate=False)
 
 
 def accept(state: PayeeState, psbt: Psbt, facts: Facts, key: ChannelKey) -> tuple[PayeeState, Receipt]:
@@ -377,7 +427,8 @@ def accept(state: PayeeState, psbt: Psbt, facts: Facts, key: ChannelKey) -> tupl
         return replace(active, best=Update(incoming.number, incoming.paid, transaction)), receipt
     ours = key.sign_settlement(terms, incoming.paid)
     transaction = complete(terms, incoming.transaction, incoming.signature, ours)
-    return Closing(active, Settlement(incoming.paid, transaction)), receipt
+    late = scheme_of(terms).deadline.reached(facts.tip)
+    return Closing(active, Settlement(incoming.paid, transaction, late)), receipt
 
 
 def payers_message(terms: Terms, held: Update | Settlement) -> Psbt:

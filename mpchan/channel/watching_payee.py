@@ -17,6 +17,7 @@ from mpchan.channel.payee import (
     Settlement,
     Update,
     active_of,
+    credit,
     status,
     terms_of,
 )
@@ -67,7 +68,7 @@ def payee_decision(
     if facts.spent_by is not None:
         return _spent(state, held, facts)
     if facts.funding is None:
-        return _funding_gone(active, held[0].paid)
+        return _funding_gone(active, credit(state, facts).paid)
     return _unspent(state, held, facts, policy, silent_seconds)
 
 
@@ -116,12 +117,15 @@ def _spent(state: Active | Closing, held: list[Settlement | Update], facts: Fact
         return Decision(Deed.NOTHING, "the close waits for a block", _overdue(terms, facts), bids=True)
     if now in (Status.REFUNDING, Status.REFUNDED) and not held[0].paid:
         return _nothing_held(active_of(state), facts)
+    paid = credit(state, facts).paid
     if now is Status.REFUNDING:
-        return _refund_seen(held, facts)
+        return _refund_seen(held, paid, facts)
+    if now is Status.REFUNDED and not paid:
+        return Decision(Deed.NOTHING, "refunded; what was pending is void", over=is_buried(facts))
     if now is Status.REFUNDED:
         alarm = NotPossible(
             "refunded-unclaimed",
-            f"the refund is in the chain, and {held[0].paid} that were paid are not collected",
+            f"the refund is in the chain, and {paid} that were paid are not collected",
             hint="a watcher must run at least once in the settle window",
         )
         over = is_forgotten(facts)
@@ -141,17 +145,21 @@ def _overdue(terms: Terms, facts: Facts) -> NotPossible | None:
     )
 
 
-def _refund_seen(held: list[Settlement | Update], facts: Facts) -> Decision:
-    """The refund waits in the mempool. Another node, or a miner, may not have it yet: so what is held goes out too."""
+def _refund_seen(held: list[Settlement | Update], paid: Amount, facts: Facts) -> Decision:
+    """The refund waits in the mempool. Another node, or a miner, may not have it yet: so what is held goes out too.
+
+    Args:
+        paid: what counts as paid; nothing of what is pending was delivered for, so its loss calls nobody.
+    """
     alarm = NotPossible(
         "refund-seen",
-        f"the refund {facts.spent_by} is in the mempool, and {held[0].paid} that were paid are not collected",
+        f"the refund {facts.spent_by} is in the mempool, and {paid} that were paid are not collected",
         hint="what you hold is sent against it in every round; take it to a miner if you can",
     )
-    return _contest(held[0], "the payer takes its refund", alarm, facts)
+    return _contest(held[0], "the payer takes its refund", alarm if paid else None, facts)
 
 
-def _contest(close: Settlement | Update, why: str, alarm: NotPossible, facts: Facts) -> Decision:
+def _contest(close: Settlement | Update, why: str, alarm: NotPossible | None, facts: Facts) -> Decision:
     deed = _deed(close, facts.tip)
     return Decision(deed, why, alarm, contest=True, bids=deed is not Deed.NOTHING)
 
@@ -199,7 +207,7 @@ def _unspent(
 ) -> Decision:
     terms = terms_of(state)
     close = held[0]
-    alarm = _risk(terms, close, facts)
+    alarm = _risk(terms, credit(state, facts).paid, facts)
     if held_back(terms, facts):
         return Decision(Deed.NOTHING, "the close waits until the funding is in a block", alarm)
     if isinstance(close, Settlement):
@@ -232,21 +240,21 @@ def _why_claim(
     return None
 
 
-def _risk(terms: Terms, close: Settlement | Update, facts: Facts) -> MpchanError | None:
+def _risk(terms: Terms, paid: Amount, facts: Facts) -> MpchanError | None:
     """What a person should know although the deed is right."""
-    if not close.paid:
+    if not paid:
         return None
     if terms.refund_lock_time.is_final(facts.tip.of_network):
         return NotPossible(
             "claim-late",
-            f"the refund has been final since {terms.refund_lock_time}, and {close.paid} that were paid "
+            f"the refund has been final since {terms.refund_lock_time}, and {paid} that were paid "
             "are not collected",
             hint="whoever is in a block first wins",
         )
     if facts.confirmations == 0:
         return TooEarly(
             "funding-unconfirmed",
-            f"the funding of a channel in which {close.paid} were paid is not in a block any more",
+            f"the funding of a channel in which {paid} were paid is not in a block any more",
             hint="deliver nothing until it is confirmed again",
         )
     return None

@@ -166,6 +166,7 @@ def accept(app: App, file: str | None, stream: bool, skip_superseded: bool, on_e
     wallet = app.wallet(signs=True)
     result = payee.accept(wallet, app.chain(wallet), psbt)
     app.report(result, _accepted)
+    app.warn(result)
     return 0
 
 
@@ -183,12 +184,18 @@ def _streamed(view: Result) -> str:
 def _accepted(view: Result) -> str:
     what = f"update {view['update']}" if view["lock_time"] else "the settlement"
     if view["duplicate"]:
-        return f"{what} of channel {view['channel']} is held already: {view['paid_sat']} sat in all"
+        return f"{what} of channel {view['channel']} is held already: {view['paid_sat']} sat in all{_pending(view)}"
     text = (
         f"{what} of channel {view['channel']}: {view['received_sat']} sat received, "
-        f"{view['paid_sat']} in all, {view['remaining_sat']} left"
+        f"{view['paid_sat']} in all, {view['remaining_sat']} left{_pending(view)}"
     )
     return text if view["lock_time"] else text + "\nnext: `mpchan payee settle` broadcasts it"
+
+
+def _pending(view: Result) -> str:
+    """Of a settlement that came from L_0 on."""
+    pending = view["pending_sat"]
+    return f"; {pending} more count once it is confirmed, deliver nothing for them before" if pending else ""
 
 
 @click.command(epilog=example("mpchan payee settle settlement.psbt\nmpchan payee settle --channel 0123abcd"))
@@ -212,6 +219,7 @@ def settle(app: App, file: str | None, channel: str | None, output: Path | None)
             result,
             output,
             f"{result['kind']} {result['txid']} of channel {result['channel']}: {result['paid_sat']} sat for you"
+            + _pending(result)
             + (", broadcast" if result["broadcast"] else "; broadcast it yourself"),
         )
 

@@ -91,7 +91,8 @@ def balance(view: Result) -> str:
 
 def channels(view: Result) -> str:
     """``mpchan list``: a table, or one channel below the other where a row does not fit the terminal."""
-    rows = [_row(channel) for channel in view["channels"]]
+    pending = any(channel["pending_sat"] for channel in view["channels"])
+    rows = [_row(channel, pending) for channel in view["channels"]]
     if not rows:
         return "no channels yet"
     table = Table(box=None, pad_edge=False)
@@ -108,12 +109,13 @@ def channels(view: Result) -> str:
     return "\n\n".join(_text(_filled_pairs(row)) for row in rows)
 
 
-def _row(view: Result) -> dict[str, RenderableType]:
+def _row(view: Result, pending: bool) -> dict[str, RenderableType]:
     return {
         "channel": view["channel"],
         "role": view["role"],
         "status": status_text(view["status"]),
         "paid": f"{view['paid_sat']:,}",
+        **({"pending": f"{view['pending_sat']:,}"} if pending else {}),
         "left": f"{view['remaining_sat']:,}",
         "updates": f"{view['updates']:,}",
         "refund at": lock(view["refund_lock_time"]),
@@ -138,6 +140,8 @@ def channel(view: Result) -> str:
     table.add_row("network", f"{view['network']}, {view['scheme']}")
     table.add_row("capacity", sat(view["capacity_sat"]))
     table.add_row("paid", sat(view["paid_sat"]))
+    if view["pending_sat"]:
+        table.add_row("pending", f"{sat(view['pending_sat'])}, until the settlement is confirmed")
     table.add_row("left", sat(view["remaining_sat"]))
     table.add_row("updates", str(view["updates"]))
     table.add_row("funding", f"{funding['txid']}:{funding['vout']}")

@@ -57,12 +57,13 @@ def event_line(event: Event) -> str:
     if event.error is not None:
         return f"{who}: {event.kind} refused: {event.error.message}"
     total = "" if event.paid is None else f"{event.paid.sat:,}"
+    pending = f", {event.pending.sat:,} more once it is confirmed" if event.pending else ""
     texts = {
         "offer": "asks for an offer, and gets one",
         "refund": f"opens channel {event.channel}, the refund is signed",
         "funding": f"channel {event.channel} has its funding",
         "update": f"piece {event.piece} for {event.received.sat:,} sat, {total} in all",
         "piece": f"piece {event.piece} {'again' if event.channel else 'for free'}",
-        "settlement": f"settles channel {event.channel}, {total} sat",
+        "settlement": f"settles channel {event.channel}, {total} sat{pending}",
     }
     return f"{who}: {texts[event.kind]}"

@@ -40,6 +40,7 @@ def verify(app: App, file: str, channel: str | None) -> int:
     wallet = app.wallet()
     verdict = judge(wallet, app.chain(wallet), message, channel)
     app.answer(verdict, _people)
+    app.warn(verdict)
     if verdict["hint"] is not None:
         app.say(f"mpchan: hint: {verdict['hint']}")
     return int(verdict["exit_code"])

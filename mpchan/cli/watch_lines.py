@@ -88,8 +88,8 @@ def _key(sight: Sight) -> tuple[object, ...]:
     depth = None
     if sight.facts is not None and sight.record is not None and sight.facts.funding is not None:
         depth = min(sight.facts.confirmations, sight.record.terms.offer.min_confirmations)
-    paid = None if sight.record is None else sight.record.paid
-    return sight.status, sight.deed, depth, paid, None if sight.alarm is None else sight.alarm.slug
+    counts = None if sight.record is None else sight.record.credit(sight.facts)
+    return sight.status, sight.deed, depth, counts, None if sight.alarm is None else sight.alarm.slug
 
 
 def clock(now: float) -> str:

@@ -57,6 +57,7 @@ class Event:
         piece: number of the piece that is delivered; None where none is.
         paid: the channel's total after it.
         received: what this request brought.
+        pending: what a settlement pays on top that came so late that it counts only once it is confirmed.
         error: why it was refused.
     """
 
@@ -66,6 +67,7 @@ class Event:
     piece: int | None = None
     paid: Amount | None = None
     received: Amount = Amount(0)
+    pending: Amount = Amount(0)
     error: MpchanError | None = None
 
     def to_dict(self) -> Result:
@@ -77,6 +79,7 @@ class Event:
             "piece": self.piece,
             "received_sat": self.received.sat,
             "paid_sat": None if self.paid is None else self.paid.sat,
+            "pending_sat": self.pending.sat,
             "error": None if self.error is None else self.error.slug,
             "message": None if self.error is None else self.error.message,
         }
@@ -212,6 +215,8 @@ class Seller:
             self._require_time(record)
         self._require_file()
         result = party.accept(self.wallet, self.chain, psbt)
+        if result["pending_sat"]:
+            raise _unconfirmed(f"{result['pending_sat']} sat are paid")
         self._unused.pop(request.session, None)
         paid = Amount(result["paid_sat"])
         number = sale.paid_pieces(paid)[-1]
@@ -273,10 +278,7 @@ class Seller:
         if number not in sale.paid_pieces(paid):
             raise NotPossible("piece-unpaid", f"{paid} were paid, which does not pay for piece {number}")
         if number not in sale.paid_pieces(self._collectable(record)):
-            raise TooEarly(
-                "settlement-unconfirmed",
-                f"piece {number} is paid for by a settlement that no block holds yet",
-            )
+            raise _unconfirmed(f"piece {number} is paid for")
         return paid
 
     def _collectable(self, record: PayeeRecord) -> Amount:
@@ -285,15 +287,11 @@ class Seller:
         The best update is that: it is final before the refund is. What a settlement pays on top of it counts once the
         chain has it deep enough: it may come so late that the refund gets into a block first.
         """
-        best = payee.best_of(record.state)
+        total, best = payee.received_total(record.state), payee.best_of(record.state)
         sure = Amount(0) if best is None else best.paid
-        settlement = record.state.settlement if isinstance(record.state, payee.Closing) else None
-        if settlement is None or settlement.paid == sure:
+        if total == sure:
             return sure
-        facts = gather_facts(self.chain, record.terms)
-        settled = facts.spent_by == settlement.transaction.txid
-        deep = facts.spend_confirmations >= record.terms.offer.min_confirmations
-        return settlement.paid if settled and deep else sure
+        return total if payee.is_settled(record.state, gather_facts(self.chain, record.terms)) else sure
 
     def _part(self, number: int) -> Piece:
         return Piece(self._file, self.sale.start_of(number), self.sale.length_of(number))
@@ -303,7 +301,8 @@ class Seller:
         name, sale = self._named(request.session, psbt)
         self._require_even(psbt, enforce(own_channel_rules(self.wallet, name)), sale)
         result = party.settle(self.wallet, self.chain, psbt)
-        event = Event("settlement", request.session, name[:16], paid=Amount(result["paid_sat"]))
+        paid, pending = Amount(result["paid_sat"]), Amount(result["pending_sat"])
+        event = Event("settlement", request.session, name[:16], paid=paid, pending=pending)
         return Message(bytes.fromhex(result["hex"])), event
 
     # whose is what --------------------------------------------------------------------------------
@@ -313,7 +312,7 @@ class Seller:
         if own.used_by is None or not self.wallet.has_channel(own.used_by):
             return False
         try:
-            return bool(self.wallet.load_channel(channel_name(own.used_by)).paid)
+            return bool(self.wallet.load_channel(channel_name(own.used_by)).credit(None).paid)
         except StorageError:
             return True
 
@@ -338,6 +337,10 @@ class Seller:
                 f"{self._file.name} is not the file any more that was put on sale",
                 hint="put it back, or start the sale again",
             )
+
+
+def _unconfirmed(what: str) -> TooEarly:
+    return TooEarly("settlement-unconfirmed", f"{what} by a settlement that no block holds deep enough yet")
 
 
 def _for_the_buyer(error: MpchanError) -> MpchanError:

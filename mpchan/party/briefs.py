@@ -66,6 +66,8 @@ class Briefs:
         if phase == "settling":
             paid = Amount(body["settlement_sat"]).sat
         if phase == "closing" and body["settlement"] is not None:
+            if "late" in body["settlement"]:
+                return None  # whether it counts is for the chain to say
             paid = Amount(body["settlement"]["paid_sat"]).sat
         return {
             "channel": body["outpoint"][:16],
@@ -73,6 +75,7 @@ class Briefs:
             "status": status.value,
             "capacity_sat": capacity,
             "paid_sat": paid,
+            "pending_sat": 0,
             "remaining_sat": capacity - paid,
             "updates": update["number"],
             "refund_lock_time": body["refund_lock_time"],

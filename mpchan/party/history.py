@@ -61,6 +61,7 @@ def _events(wallet: Wallet, name: str) -> Iterator[Result]:
             "event": entry.event,
             "amount_sat": total - before,
             "paid_sat": total,
+            "pending_sat": _pending(body),
             "update": 0 if update is None else update["number"],
             "lock_time": None if transaction is None else transaction.lock_time,
             "txid": None if transaction is None else str(transaction.txid),
@@ -69,16 +70,24 @@ def _events(wallet: Wallet, name: str) -> Iterator[Result]:
 
 
 def _total(body: Body, before: int) -> int:
-    """What the payee has in all, by the latest update or the settlement."""
+    """What the payee has in all, by the latest update or a settlement that came in time."""
     if body.get("phase") == "abandoned":
         return before
     settlement = body.get("settlement")
-    if settlement is not None:
+    if settlement is not None and not settlement.get("late"):
         return int(settlement["paid_sat"])
     if body.get("settlement_sat") is not None:
         return int(body["settlement_sat"])
     update = body.get("update")
     return 0 if update is None else int(update["paid_sat"])
+
+
+def _pending(body: Body) -> int:
+    """What a late settlement pays on top: that it was confirmed later is in the chain, and in no journal."""
+    settlement, update = body.get("settlement"), body.get("update")
+    if settlement is None or not settlement.get("late"):
+        return 0
+    return int(settlement["paid_sat"]) - (0 if update is None else int(update["paid_sat"]))
 
 
 def _transaction(entry: Entry, body: Body) -> Transaction | None:

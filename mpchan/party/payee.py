@@ -12,9 +12,11 @@ from mpchan.bitcoin.psbt import Psbt
 from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.base import Chain
 from mpchan.channel import payee
+from mpchan.channel.facts import Credit
 from mpchan.channel.limits import PayerLimits
 from mpchan.channel.offer import Offer, blocks_in_unit
 from mpchan.channel.rules import enforce
+from mpchan.channel.terms import Terms
 from mpchan.durability import step
 from mpchan.errors import ChainError, MpchanError, NotPossible, ParseError, Refused, UsageError
 from mpchan.party.common import (
@@ -30,7 +32,7 @@ from mpchan.party.common import (
 )
 from mpchan.party.payee_rules import funded_channels_rules, funding_rules, own_channel_rules, request_rules
 from mpchan.party.sending import sending
-from mpchan.units import FeeRate
+from mpchan.units import Amount, FeeRate
 from mpchan.values import replace
 from mpchan.wallet.config import offer_defaults
 from mpchan.wallet.payee_record import PayeeRecord
@@ -311,15 +313,17 @@ def accept(wallet: Wallet, chain: Chain, psbt: Psbt) -> Result:
         state, receipt = payee.accept(record.state, psbt, gather_facts(chain, terms), key)
         if not receipt.duplicate:
             wallet.save_channel(replace(record, state=state), *taken(state))
-        return {
+        result = {
             "channel": terms.channel_id,
             "update": receipt.number,
             "received_sat": receipt.received.sat,
             "paid_sat": receipt.paid.sat,
+            "pending_sat": receipt.pending.sat,
             "remaining_sat": (terms.capacity - receipt.paid).sat,
             "lock_time": receipt.lock_time,
             "duplicate": receipt.duplicate,
         }
+        return with_warnings(result, _pending_warnings(chain, terms, receipt.pending))
 
 
 def taken(state: payee.PayeeState) -> tuple[str, str | None]:
@@ -373,16 +377,32 @@ def settle(
             if state != record.state:
                 out.note(replace(record, state=state), "claimed")
         sent = out.close(chain, closing.transaction, facts)
-    kind = "settlement" if isinstance(closing, payee.Settlement) else "update"
+    settled = isinstance(closing, payee.Settlement)
+    kind = "settlement" if settled else "update"
+    counts = payee.credit(state, facts) if settled else Credit(closing.paid)
     result = {
         "channel": record.terms.channel_id,
         "txid": str(closing.transaction.txid),
         "kind": kind,
-        "paid_sat": closing.paid.sat,
+        "paid_sat": counts.paid.sat,
+        "pending_sat": counts.pending.sat,
         "broadcast": sent,
         "hex": closing.transaction.to_hex(),
     }
+    result = with_warnings(result, _pending_warnings(chain, record.terms, counts.pending))
     return out.told(f"the {kind} {closing.transaction.txid}", result)
+
+
+def _pending_warnings(chain: Chain, terms: Terms, pending: Amount) -> list[str]:
+    """What people should know of a settlement whose confirmation nobody will see."""
+    if not pending or chain.sends:
+        return []
+    depth = terms.offer.min_confirmations
+    text = (
+        f"this wallet asks no chain, so {pending} stay pending in it: they count once the settlement has {depth} "
+        f"confirmation{'' if depth == 1 else 's'}, wherever you look that up"
+    )
+    return [f"pending: {text}"]
 
 
 def _is(*phases: type) -> Any:

@@ -45,8 +45,9 @@ class Accepted:
     Attributes:
         channel: the channel's short id.
         update: number of the update; for a settlement that of the best update before it.
-        received_sat: what is new; 0 for a duplicate.
-        paid_sat, remaining_sat: the total now held, and what is left. Deliver for the total.
+        received_sat: what is new; 0 for a duplicate, and for what is pending.
+        paid_sat, remaining_sat: the total that counts now, and what is left. Deliver for the total.
+        pending_sat: what a settlement that came from L_0 on pays on top, once it is confirmed.
         lock_time: nLockTime of what was taken, 0 for a settlement.
         duplicate: whether it was held already.
         superseded: how many earlier messages it stands for that were not looked at.
@@ -60,6 +61,7 @@ class Accepted:
     lock_time: int
     duplicate: bool
     superseded: int = 0
+    pending_sat: int = 0
 
     def to_dict(self) -> Result:
         """As ``payee accept --json`` has it; with ``superseded`` where that is not 0."""
@@ -71,12 +73,15 @@ class Accepted:
         more = f', "superseded": {self.superseded}' if self.superseded else ""
         return (
             f'{{"channel": "{self.channel}", "update": {self.update}, "received_sat": {self.received_sat}, '
-            f'"paid_sat": {self.paid_sat}, "remaining_sat": {self.remaining_sat}, "lock_time": {self.lock_time}, '
-            f'"duplicate": {"true" if self.duplicate else "false"}{more}}}'
+            f'"paid_sat": {self.paid_sat}, "pending_sat": {self.pending_sat}, "remaining_sat": {self.remaining_sat}, '
+            f'"lock_time": {self.lock_time}, "duplicate": {"true" if self.duplicate else "false"}{more}}}'
         )
 
 
-_KEYS = ("channel", "update", "received_sat", "paid_sat", "remaining_sat", "lock_time", "duplicate")
+_KEYS = (
+    *("channel", "update", "received_sat", "paid_sat", "pending_sat", "remaining_sat"),
+    *("lock_time", "duplicate"),
+)
 
 
 @frozen
@@ -423,6 +428,7 @@ class _Run:
             receipt.lock_time,
             receipt.duplicate,
             superseded,
+            receipt.pending.sat,
         )
 
     def _now(self) -> payee.PayeeState:

@@ -447,16 +447,25 @@ def settle(wallet: Wallet, chain: Chain, prefix: str | None, total: Amount | Non
     with wallet.channel_lock(name):
         record = load(wallet, name)
         require_synced(record)
-        state = payer.settle(record.state, total, facts_of(chain, record))
+        facts = facts_of(chain, record)
+        state = payer.settle(record.state, total, facts)
         message = payer.settlement_message(state, wallet.channel_key_of(record)).to_hex()
         if state != record.state:
             wallet.save_channel(replace(record, state=state), "settlement", message)
-        return {
+        result = {
             "channel": record.terms.channel_id,
             "paid_sat": state.total.sat,
             "lock_time": 0,
             "hex": message,
         }
+        late = state.total > state.funded.paid and scheme_of(record.terms).deadline.reached(facts.tip)
+        return with_warnings(result, [_LATE] if late else [])
+
+
+_LATE = (
+    "late: the chain has reached L_0, so the payee counts what this settlement pays on top only once it is confirmed; "
+    "your refund may come first"
+)
 
 
 def refund(wallet: Wallet, chain: Chain, prefix: str | None) -> Result:

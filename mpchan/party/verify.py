@@ -18,8 +18,8 @@ from mpchan.channel.opening import default_delay_rules
 from mpchan.channel.rules import Check, Rule, explain
 from mpchan.errors import ChainError, MpchanError, NotPossible, ParseError, TooEarly, UsageError
 from mpchan.party import payee_rules, payer_rules
-from mpchan.party.common import Result, channel_rules, gather_facts
-from mpchan.values import frozen
+from mpchan.party.common import Result, channel_rules, gather_facts, with_warnings
+from mpchan.values import field, frozen
 from mpchan.wallet.payer_record import PayerRecord
 from mpchan.wallet.wallet import Wallet, channel_name
 
@@ -74,7 +74,7 @@ def verify(wallet: Wallet, chain: Chain, message: Message, prefix: str | None = 
                 rules.append(rule)
     except (ChainError, UsageError, NotPossible, TooEarly) as error:
         trouble = error
-    return _verdict(question, rules, trouble)
+    return with_warnings(_verdict(question, rules, trouble), question.notes)
 
 
 @frozen
@@ -84,11 +84,13 @@ class _Question:
     Attributes:
         kind: refund-request, signed-refund, update, settlement, funding or offer.
         names: of the channels that it can belong to.
+        notes: what people should know besides; the check adds to them.
     """
 
     kind: str
     names: tuple[str, ...]
     check: Check[Any]
+    notes: list[str] = field(default_factory=list)
 
 
 def _verdict(question: _Question, rules: list[Rule], trouble: MpchanError | None) -> Result:
@@ -124,13 +126,12 @@ def _question(wallet: Wallet, chain: Chain, message: Message) -> _Question:
         return _Question("funding", names, _funding_rules(wallet, message))
     names = (channel_name(message.tx.inputs[0].outpoint),) if _names_a_channel(message) else ()
     kind = _kind(wallet, message)
-    checks = {
-        "refund-request": payee_rules.request_rules,
-        "signed-refund": _reply_rules,
-        "update": _incoming_rules,
-        "settlement": _incoming_rules,
-    }
-    return _Question(kind, names, checks[kind](wallet, chain, message))
+    if kind in ("update", "settlement"):
+        notes: list[str] = []
+        return _Question(kind, names, _incoming_rules(wallet, chain, message, notes), notes)
+    rules = payee_rules.request_rules if kind == "refund-request" else _reply_rules
+    check: Check[Any] = rules(wallet, chain, message)
+    return _Question(kind, names, check)
 
 
 def _names_a_channel(psbt: Psbt) -> bool:
@@ -198,11 +199,13 @@ def _reply_rules(wallet: Wallet, chain: Chain, psbt: Psbt) -> Check[None]:
         yield from payer_rules.signed_elsewhere_rules(chain, wallet.config.limits.max_fee_rate, state, None)
 
 
-def _incoming_rules(wallet: Wallet, chain: Chain, psbt: Psbt) -> Check[None]:
+def _incoming_rules(wallet: Wallet, chain: Chain, psbt: Psbt, notes: list[str]) -> Check[None]:
     name = yield from channel_rules(wallet, psbt)
     record = yield from payee_rules.own_channel_rules(wallet, name)
     incoming = yield from payee.incoming_rules(psbt, record.terms)
-    yield from payee.standing_rules(record.state, incoming, gather_facts(chain, record.terms))
+    receipt = yield from payee.standing_rules(record.state, incoming, gather_facts(chain, record.terms))
+    if receipt.pending:
+        notes.append(f"pending: {receipt.pending} of it count only once the settlement is confirmed")
 
 
 def _funding_rules(wallet: Wallet, transaction: Transaction) -> Check[None]:

@@ -32,14 +32,15 @@ _SLOW_BLOCK_SECONDS = 2 * 600
 
 def short_view(record: Record, facts: Facts | None) -> Result:
     """One channel as ``list`` shows it."""
-    terms, paid = record.terms, record.paid
+    terms, counts = record.terms, record.credit(facts)
     return {
         "channel": terms.channel_id,
         "role": record.role,
         "status": record.status(facts).value,
         "capacity_sat": terms.capacity.sat,
-        "paid_sat": paid.sat,
-        "remaining_sat": (terms.capacity - paid).sat,
+        "paid_sat": counts.paid.sat,
+        "pending_sat": counts.pending.sat,
+        "remaining_sat": (terms.capacity - counts.paid).sat,
         "updates": record.updates,
         "refund_lock_time": terms.refund_lock_time.value,
     }
@@ -59,6 +60,7 @@ def full_view(record: Record, facts: Facts | None) -> Result:
         "network": offer.network.name,
         "capacity_sat": short["capacity_sat"],
         "paid_sat": short["paid_sat"],
+        "pending_sat": short["pending_sat"],
         "remaining_sat": short["remaining_sat"],
         "updates": short["updates"],
         "funding": {
@@ -181,7 +183,7 @@ def balance(
             continue
         if facts is not None and (facts.funding is None or facts.spent_by is not None):
             continue  # the money is among the coins: not gone yet, or on its way back
-        in_channels += record.share()
+        in_channels += record.share(facts)
     waiting = {"reserved_sat": total(held.reserved).sat, "immature_sat": total(held.immature).sat}
     return {
         "confirmed_sat": total([*held.confirmed, *reserved]).sat,

@@ -87,6 +87,7 @@ class Sight:
     def to_dict(self, now: float) -> Result:
         """One line of ``watch --json``."""
         record, alarm = self.record, self.alarm
+        counts = None if record is None else record.credit(self.facts)
         return {
             "event": "channel",
             "channel": self.name[:16],
@@ -96,7 +97,8 @@ class Sight:
             "confirmations": None
             if self.facts is None or self.facts.funding is None
             else self.facts.confirmations,
-            "paid_sat": None if record is None else record.paid.sat,
+            "paid_sat": None if counts is None else counts.paid.sat,
+            "pending_sat": None if counts is None else counts.pending.sat,
             "action": self.deed.value,
             "txid": self.sent,
             "deadline": None if self.tip is None else deadline_view(self.deadline, self.tip, now),

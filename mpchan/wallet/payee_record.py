@@ -7,7 +7,7 @@ from typing import Any
 from mpchan.bitcoin.signature import PublicKey
 from mpchan.bitcoin.tx import Transaction
 from mpchan.channel import payee
-from mpchan.channel.facts import Facts, Status
+from mpchan.channel.facts import Credit, Facts, Status
 from mpchan.channel.terms import Terms
 from mpchan.units import MAX_LOCK_TIME, Amount, checked_int, key_index_or_none
 from mpchan.values import frozen
@@ -42,8 +42,12 @@ class PayeeRecord:
 
     @property
     def paid(self) -> Amount:
-        """What can be collected with what is held."""
-        return payee.received_total(self.state)
+        """What counts as paid whatever the chain says."""
+        return self.credit(None).paid
+
+    def credit(self, facts: Facts | None) -> Credit:
+        """What counts as paid, and what is pending."""
+        return payee.credit(self.state, facts)
 
     @property
     def updates(self) -> int:
@@ -64,9 +68,9 @@ class PayeeRecord:
         """nLockTime of what this party can broadcast alone: a settlement or the best update."""
         return self.latest_lock_time
 
-    def share(self) -> Amount:
+    def share(self, facts: Facts | None) -> Amount:
         """This party's share of the channel as it stands."""
-        return self.paid
+        return self.credit(facts).paid
 
     def status(self, facts: Facts | None) -> Status:
         """Where the channel stands."""
@@ -99,6 +103,8 @@ def _fields(state: payee.PayeeState) -> dict[str, Any]:
         fields["settlement"] = (
             None if held is None else {"paid_sat": held.paid.sat, "tx": held.transaction.to_hex()}
         )
+        if held is not None and held.late:
+            fields["settlement"]["late"] = True
     return fields
 
 
@@ -118,5 +124,8 @@ def _state(terms: Terms, body: dict[str, Any]) -> payee.PayeeState:
         raise ValueError(f"unknown phase {phase!r}")
     held, settlement = body["settlement"], None
     if held is not None:
-        settlement = payee.Settlement(Amount(held["paid_sat"]), Transaction.from_hex(held["tx"]))
+        late = held.get("late", False)
+        if type(late) is not bool:
+            raise ValueError(f"late is {late!r:.20}")
+        settlement = payee.Settlement(Amount(held["paid_sat"]), Transaction.from_hex(held["tx"]), late)
     return payee.Closing(active, settlement)

@@ -8,7 +8,7 @@ from typing import Any
 from mpchan.bitcoin.signature import PublicKey
 from mpchan.bitcoin.tx import Transaction, TxOut
 from mpchan.channel import payer
-from mpchan.channel.facts import Facts, Status
+from mpchan.channel.facts import Credit, Facts, Status
 from mpchan.channel.scheme import scheme_of
 from mpchan.channel.terms import Terms
 from mpchan.units import MAX_LOCK_TIME, Amount, FeeRate, checked_int, key_index_or_none
@@ -98,7 +98,11 @@ class PayerRecord:
         """nLockTime of what this party can broadcast alone: the refund."""
         return self.terms.refund_lock_time.value
 
-    def share(self) -> Amount:
+    def credit(self, facts: Facts | None) -> Credit:
+        """What is signed away counts as paid, whether the payee collects it or not."""
+        return Credit(self.paid)
+
+    def share(self, facts: Facts | None = None) -> Amount:
         """This party's share of the channel as it stands."""
         return self.terms.capacity - self.paid
 

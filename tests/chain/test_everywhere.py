@@ -136,7 +136,8 @@ def test_the_whole_story(ground: Ground, tmp_path: Path) -> None:
         2> update 2 of channel <channel>: 2000 sat now, 3000 in all, 97000 left
         + second.psbt
         $ mpchan --wallet seller payee accept second.psbt --json
-        {{"channel": "<channel>", "update": 2, "received_sat": 2000, "paid_sat": 3000, "remaining_sat": 97000,
+        {{"channel": "<channel>", "update": 2, "received_sat": 2000, "paid_sat": 3000, "pending_sat": 0,
+        > "remaining_sat": 97000,
         > "lock_time": <n:second>, "duplicate": false}}
         $ mpchan --wallet buyer refund
         2> mpchan: error: the refund is locked until block <n:refund>, the chain stands at <n:now>
@@ -221,7 +222,8 @@ def test_the_payer_disappears(paid: Traders) -> None:
         2> update <txid:close> of channel <channel>: 1000 sat for you, broadcast
         + close.hex
         $ mpchan --wallet seller settle -o again.hex --json
-        {"channel": "<channel>", "txid": "<txid:close>", "kind": "update", "paid_sat": 1000, "broadcast": true,
+        {"channel": "<channel>", "txid": "<txid:close>", "kind": "update", "paid_sat": 1000, "pending_sat": 0,
+        > "broadcast": true,
         > "hex": "<hex:close>"}
         + again.hex
         $ cmp close.hex again.hex

@@ -229,7 +229,9 @@ def test_a_settlement_is_made_and_taken_after_l_0(unit: str) -> None:
     message = payer.settlement_message(settling, PAYER)
     state, receipt = payee.accept(payee.Active(terms), message, facts, PAYEE)
     assert isinstance(state, payee.Closing)
-    assert receipt.paid == Amount(2000)
+    assert (receipt.received, receipt.paid, receipt.pending) == (Amount(0), Amount(0), Amount(2000))
+    assert state.settlement is not None
+    assert state.settlement.late
 
 
 def test_a_settlement_is_taken_while_only_our_own_update_closes_the_channel() -> None:

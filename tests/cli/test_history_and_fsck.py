@@ -35,7 +35,18 @@ def test_history_for_scripts(paid: Shell) -> None:
     assert list(view) == ["channel", "events"]
     assert view["channel"] == channel
     assert [list(event) for event in view["events"]] == [
-        ["sequence", "time", "event", "amount_sat", "paid_sat", "update", "lock_time", "txid", "hex"]
+        [
+            "sequence",
+            "time",
+            "event",
+            "amount_sat",
+            "paid_sat",
+            "pending_sat",
+            "update",
+            "lock_time",
+            "txid",
+            "hex",
+        ]
     ] * 4
     assert view["events"][-1]["hex"] == paid.text("update.psbt").strip()
     assert view["events"][1]["hex"] == paid.text("signed.psbt").strip()

@@ -67,7 +67,8 @@ def test_every_command_with_a_file_takes_standard_input(wallets: Shell) -> None:
         $ mpchan --wallet seller payee funding - < funding.hex -q
         $ mpchan regtest mine 1 -q
         $ mpchan --wallet buyer pay 1000 -q | mpchan --wallet seller payee accept - --json
-        {"channel": "<channel>", "update": 1, "received_sat": 1000, "paid_sat": 1000, "remaining_sat": 4000,
+        {"channel": "<channel>", "update": 1, "received_sat": 1000, "paid_sat": 1000, "pending_sat": 0,
+        > "remaining_sat": 4000,
         > "lock_time": 272, "duplicate": false}
         $ mpchan --wallet buyer settle -q | mpchan --wallet seller settle - -q | mpchan inspect - | tail -n 3
         output 0    4,000 sat to <address:buyer>

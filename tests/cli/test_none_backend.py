@@ -115,7 +115,8 @@ def test_the_life_of_a_payee(blind_seller: Shell) -> None:
         2> update <txid:close> of channel <channel>: 1000 sat for you; broadcast it yourself
         + close.hex
         $ mpchan --wallet seller settle --tip 272 --json
-        {"channel": "<channel>", "txid": "<txid:close>", "kind": "update", "paid_sat": 1000, "broadcast": false,
+        {"channel": "<channel>", "txid": "<txid:close>", "kind": "update", "paid_sat": 1000, "pending_sat": 0,
+        > "broadcast": false,
         > "hex": "<hex:close>"}
         $ cat close.hex
         <hex:close>

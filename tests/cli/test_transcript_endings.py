@@ -67,13 +67,15 @@ def test_the_payer_disappears(paid: Shell) -> None:
         2> update <txid:close> of channel <channel>: 1000 sat for you, broadcast
         + close.hex
         $ mpchan --wallet seller payee settle -o again.hex --json
-        {"channel": "<channel>", "txid": "<txid:close>", "kind": "update", "paid_sat": 1000, "broadcast": true,
+        {"channel": "<channel>", "txid": "<txid:close>", "kind": "update", "paid_sat": 1000, "pending_sat": 0,
+        > "broadcast": true,
         > "hex": "<hex:close>"}
         + again.hex
         $ cmp close.hex again.hex
         $ mpchan regtest mine 1 -q
         $ mpchan --wallet seller payee settle --json
-        {"channel": "<channel>", "txid": "<txid:close>", "kind": "update", "paid_sat": 1000, "broadcast": true,
+        {"channel": "<channel>", "txid": "<txid:close>", "kind": "update", "paid_sat": 1000, "pending_sat": 0,
+        > "broadcast": true,
         > "hex": "<hex:close>"}
         $ mpchan --wallet seller wait --for closed
         channel <channel> is closed
@@ -133,7 +135,7 @@ def test_the_payee_disappears(paid: Shell) -> None:
         {"confirmed_sat": 99999418, "unconfirmed_sat": 0, "in_channels_sat": 0}
         $ mpchan --wallet seller list --json
         {"channels": [{"channel": "<channel>", "role": "payee", "status": "refunded", "capacity_sat": 100000,
-        > "paid_sat": 1000, "remaining_sat": 99000, "updates": 1, "refund_lock_time": 417}]}
+        > "paid_sat": 1000, "pending_sat": 0, "remaining_sat": 99000, "updates": 1, "refund_lock_time": 417}]}
         $ mpchan --wallet seller payee settle
         2> mpchan: error: the funding is spent by <txid:refund>, the channel is refunded
         ? 5
@@ -176,15 +178,23 @@ def test_a_settlement_serves_the_payee_after_the_deadline(paid: Shell) -> None:
         $ mpchan --wallet buyer settle --total 1600 -q -o settlement.psbt
         + settlement.psbt
         $ mpchan --wallet seller payee accept settlement.psbt
-        the settlement of channel <channel>: 600 sat received, 1600 in all, 98400 left
+        the settlement of channel <channel>: 0 sat received, 1000 in all, 99000 left; 600 more count once it
+        > is confirmed, deliver nothing for them before
         next: `mpchan payee settle` broadcasts it
         $ mpchan --wallet seller payee accept settlement.psbt --json
-        {"channel": "<channel>", "update": 1, "received_sat": 0, "paid_sat": 1600, "remaining_sat": 98400,
+        {"channel": "<channel>", "update": 1, "received_sat": 0, "paid_sat": 1000, "pending_sat": 600,
+        > "remaining_sat": 99000,
         > "lock_time": 0, "duplicate": true}
         $ mpchan --wallet seller settle -q
         <hex:close>
         $ mpchan --wallet seller settle -q
         <hex:close>
+        $ mpchan --wallet seller list
+        channel           role   status     paid  pending    left  updates  refund at
+        <channel>  payee  settling  1,000      600  99,000        1  block 417
+        $ mpchan regtest mine 1 -q
+        $ mpchan --wallet seller payee accept settlement.psbt
+        the settlement of channel <channel> is held already: 1600 sat in all
         """
     )
     judged(paid)

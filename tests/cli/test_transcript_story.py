@@ -282,10 +282,12 @@ def test_the_story_in_short_forms_and_json(wallets: Shell) -> None:
         {"channel": "<channel>", "update": 2, "amount_sat": 0, "paid_sat": 2500, "remaining_sat": 97500,
         > "lock_time": 271, "hex": "<hex:two>"}
         $ mpchan --json --wallet seller payee accept update.psbt
-        {"channel": "<channel>", "update": 2, "received_sat": 2500, "paid_sat": 2500, "remaining_sat": 97500,
+        {"channel": "<channel>", "update": 2, "received_sat": 2500, "paid_sat": 2500, "pending_sat": 0,
+        > "remaining_sat": 97500,
         > "lock_time": 271, "duplicate": false}
         $ mpchan --wallet seller payee accept update.psbt --json
-        {"channel": "<channel>", "update": 2, "received_sat": 0, "paid_sat": 2500, "remaining_sat": 97500,
+        {"channel": "<channel>", "update": 2, "received_sat": 0, "paid_sat": 2500, "pending_sat": 0,
+        > "remaining_sat": 97500,
         > "lock_time": 271, "duplicate": true}
         $ mpchan --wallet buyer settle --json -o settlement.psbt
         {"channel": "<channel>", "paid_sat": 2500, "lock_time": 0, "hex": "<hex:settlement>"}
@@ -293,23 +295,26 @@ def test_the_story_in_short_forms_and_json(wallets: Shell) -> None:
         $ mpchan --wallet buyer settle --json
         {"channel": "<channel>", "paid_sat": 2500, "lock_time": 0, "hex": "<hex:settlement>"}
         $ mpchan --json --wallet seller settle settlement.psbt
-        {"channel": "<channel>", "txid": "<txid:close>", "kind": "settlement", "paid_sat": 2500, "broadcast":
+        {"channel": "<channel>", "txid": "<txid:close>", "kind": "settlement", "paid_sat": 2500, "pending_sat": 0,
+        > "broadcast":
         > true, "hex": "<hex:close>"}
         $ mpchan --json --wallet seller settle
-        {"channel": "<channel>", "txid": "<txid:close>", "kind": "settlement", "paid_sat": 2500, "broadcast":
+        {"channel": "<channel>", "txid": "<txid:close>", "kind": "settlement", "paid_sat": 2500, "pending_sat": 0,
+        > "broadcast":
         > true, "hex": "<hex:close>"}
         $ mpchan regtest status --json
         {"height": 112, "tip": "<block>", "median_time": 1296752802, "mempool": ["<txid:close>"]}
         $ mpchan regtest mine 1 -q
         $ mpchan --json --wallet buyer show
         {"channel": "<channel>", "role": "payer", "status": "closed", "scheme": "decrementing", "network":
-        > "regtest", "capacity_sat": 100000, "paid_sat": 2500, "remaining_sat": 97500, "updates": 2, "funding":
+        > "regtest", "capacity_sat": 100000, "paid_sat": 2500, "pending_sat": 0,
+        > "remaining_sat": 97500, "updates": 2, "funding":
         > {"txid": "<txid:funding>", "vout": 0, "value_sat": 100338, "confirmations": 2}, "refund_lock_time":
         > 417, "latest_lock_time": 0, "payer_pubkey": "<key:buyer>", "payee_pubkey": "<key:seller>",
         > "payer_address": "<address:buyer>", "payee_address": "<address:seller>"}
         $ mpchan --wallet seller list --json
         {"channels": [{"channel": "<channel>", "role": "payee", "status": "closed", "capacity_sat": 100000,
-        > "paid_sat": 2500, "remaining_sat": 97500, "updates": 2, "refund_lock_time": 417}]}
+        > "paid_sat": 2500, "pending_sat": 0, "remaining_sat": 97500, "updates": 2, "refund_lock_time": 417}]}
         $ mpchan --wallet seller balance --json
         {"confirmed_sat": 2500, "unconfirmed_sat": 0, "in_channels_sat": 0}
         $ mpchan --wallet seller address --json

@@ -20,8 +20,8 @@ from transcript import TIMEOUT_SECONDS, Done, Shell
 
 BUYER, SELLER = "mpchan --wallet buyer", "mpchan --wallet seller"
 CHANNEL_KEYS = [
-    "time", "event", "channel", "outpoint", "role", "status", "confirmations", "paid_sat", "action", "txid",
-    "deadline", "reason", "alarm", "message", "hint",
+    "time", "event", "channel", "outpoint", "role", "status", "confirmations", "paid_sat", "pending_sat", "action",
+    "txid", "deadline", "reason", "alarm", "message", "hint",
 ]  # fmt: skip
 ROUND_KEYS = [
     "time", "event", "height", "median_time", "channels", "going", "alarms", "alarm", "message", "hint",

@@ -90,6 +90,7 @@ LINES = {
     60: "names that lead elsewhere",
     61: "a wallet restored from an older copy",
     62: "an order to hand out a complete update",
+    65: "a settlement so late that the refund may win",
     66: "a node or server that is behind its network",
     67: "a spend of the funding that no block could hold",
     68: "a spend, or its block, that one server hides",

@@ -18,7 +18,7 @@ from mpchan.channel.terms import Terms
 from mpchan.errors import MpchanError, NotPossible
 from mpchan.market.output import part_path
 from mpchan.party import payer
-from mpchan.party.common import Result
+from mpchan.party.common import Result, gather_facts
 from mpchan.party.selling import Wish
 from mpchan.transport.base import Answer, Message, Piece, Refusal, Request
 from mpchan.units import Amount
@@ -271,9 +271,10 @@ def fair(market: Market) -> None:
         events = [event for event in market.events if event.channel == name[:16]]
         delivered = {event.piece for event in events} - {None}
         record = market.pair.payee_record(name)
-        assert record.paid.sat >= len(delivered) * PRICE
+        paid = record.credit(gather_facts(market.chain, record.terms)).paid
+        assert paid.sat >= len(delivered) * PRICE
         if delivered:
-            assert delivered <= set(sale_of(record.terms.offer).paid_pieces(record.paid))
+            assert delivered <= set(sale_of(record.terms.offer).paid_pieces(paid))
 
 
 def turned_away(market: Market, request: Request, *slugs: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from collections.abc import Callable
@@ -16,9 +17,10 @@ from mpchan.chain.embedded import EmbeddedChain
 from mpchan.channel.scheme import scheme_of
 from mpchan.errors import NotPossible, TooEarly
 from mpchan.market.asking import Step
+from mpchan.market.seller import Seller
 from mpchan.market.serving import serve
 from mpchan.party.watch import Round, Watcher
-from mpchan.transport.base import Answer, Message, Request
+from mpchan.transport.base import Answer, Message, Refusal, Request
 from mpchan.transport.mailbox import MailboxInbox, MailboxLine
 
 ANN, BOB = "aa" * 16, "bb" * 16
@@ -183,9 +185,27 @@ def test_a_settlement_that_pays(market: Market, ann: Forger, late: bool) -> None
     if late:
         market.pair.mine_to(ann.terms.refund_lock_time.value - 1)
     assert isinstance(ann.ask("settlement", ann.settlement(5 * PRICE)), Message)
+    told = market.events[-1].to_dict()
+    amounts = (3 * PRICE, 2 * PRICE) if late else (5 * PRICE, 0)
+    assert (told["event"], told["paid_sat"], told["pending_sat"]) == ("settlement", *amounts)
     assert ann.piece(3) == 3
     for number in (4, 5):
         ann.refused("piece", body_of(number), "settlement-unconfirmed")
+    market.chain.mine(1)
+    assert [ann.piece(number) for number in (4, 5)] == [4, 5]
+
+
+def test_a_late_settlement_in_the_place_of_an_update(
+    market: Market, ann: Forger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Should the chain come to L_0 between two looks at it, it is kept, and no piece goes out for it."""
+    monkeypatch.setattr(Seller, "_require_time", lambda seller, record: None)
+    market.pair.mine_to(ann.terms.refund_lock_time.value - 1)
+    for _ in range(2):
+        answer = ann.ask("update", ann.settlement(5 * PRICE))
+        assert isinstance(answer, Refusal)
+        assert json.loads(answer.body)["error"] == "settlement-unconfirmed"
+    assert isinstance(ann.ask("settlement", ann.settlement(5 * PRICE)), Message)
     market.chain.mine(1)
     assert [ann.piece(number) for number in (4, 5)] == [4, 5]
 

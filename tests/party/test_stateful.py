@@ -31,7 +31,7 @@ from mpchan.channel.terms import Terms
 from mpchan.errors import MpchanError
 from mpchan.party import payee, payer, views
 from mpchan.party.common import Result
-from mpchan.units import Amount
+from mpchan.units import Amount, Txid
 from mpchan.wallet.wallet import Wallet
 
 RARELY = st.sampled_from([False, False, False, True])
@@ -75,6 +75,8 @@ class Channel:
     """The highest total that the payer ever signed."""
     accepted: int = 0
     """The highest total that the payee ever said yes to."""
+    late: int = 0
+    """The total of a settlement that it took from L_0 on; 0 without one. It counts once it is in a block."""
 
 
 class Parties(RuleBasedStateMachine):
@@ -185,18 +187,37 @@ class Parties(RuleBasedStateMachine):
     @precondition(lambda self: self.payer_is_here and self.channels)
     @rule(pick=st.integers(0, 9), more=st.sampled_from([None, 0, 1, 500, 60_000]), whim=RARELY)
     def settle_by_payer(self, pick: int, more: int | None, whim: bool) -> None:
-        channel = self.channel(pick)
-        if not whim:
-            return
+        if whim:
+            self.settlement(self.channel(pick), more)
+
+    def settlement(self, channel: Channel, more: int | None) -> Message | None:
+        """The payer's; None where it is refused."""
         total = None if more is None else Amount(channel.signed + more)
         result = self.attempt(lambda: payer.settle(self.pair.payer, self.chain, channel.name, total))
         if result is None:
-            return
+            return None
         message = Message(result["hex"], 0, result["paid_sat"])
         assert all(other == message for other in channel.messages if other.is_settlement)
         assert channel.signed <= message.total <= CAPACITY
         channel.messages.append(message)
         channel.signed = message.total
+        return message
+
+    @precondition(lambda self: self.both_are_here() and self.channels)
+    @rule(
+        pick=st.integers(0, 9), more=st.sampled_from([0, 500, 60_000]), after=st.integers(0, 8), whim=RARELY
+    )
+    def settlement_held_back(self, pick: int, more: int, after: int, whim: bool) -> None:
+        """The payer hands it over when the chain has come to L_0, to the refund or past it."""
+        channel = self.channel(pick)
+        message = self.settlement(channel, more) if whim else None
+        if message is None:
+            return
+        while not self.is_over(channel):
+            self.mine(1)
+        self.mine(after)
+        if self.payee_is_here:
+            self.take(channel, message)
 
     @precondition(lambda self: self.payee_is_here and any(channel.messages for channel in self.channels))
     @rule(pick=st.integers(0, 9), which=st.integers(0, 99))
@@ -219,14 +240,46 @@ class Parties(RuleBasedStateMachine):
         if result is None:
             assert not must
             return
-        assert result["paid_sat"] == message.total
+        if (
+            message.is_settlement
+            and (channel.late or self.is_over(channel))
+            and not self.counts(channel, message)
+        ):
+            self.took_late(channel, message, result)
+            return
+        assert (result["paid_sat"], result["pending_sat"]) == (message.total, 0)
         if result["duplicate"]:
             assert result["received_sat"] == 0
-            assert message.total <= channel.accepted
+            assert message.total <= max(channel.accepted, channel.late)
             return
         assert result["received_sat"] == message.total - channel.accepted
         assert result["received_sat"] > 0 or message.is_settlement
         channel.accepted = message.total
+
+    def is_over(self, channel: Channel) -> bool:
+        """Whether the chain has reached L_0, so that the refund may come before a settlement."""
+        return scheme_of(channel.terms).deadline.reached(self.chain.tip())
+
+    def counts(self, channel: Channel, message: Message) -> bool:
+        """Whether the payee had the settlement before L_0, or a block has it."""
+        spend = self.spend(channel)
+        txid = scheme_of(channel.terms).settlement(Amount(message.total)).txid
+        return message.total == channel.accepted or (spend is not None and spend == (txid, True))
+
+    def spend(self, channel: Channel) -> tuple[Txid, bool] | None:
+        """What spends the funding, and whether a block has that."""
+        seen = self.chain.output(channel.terms.outpoint)
+        spend = None if seen is None else seen.spend
+        return None if spend is None else (spend.txid, spend.confirmations > 0)
+
+    def took_late(self, channel: Channel, message: Message, result: Result) -> None:
+        """Nothing above the best update counts, however often it comes."""
+        channel.late = message.total
+        assert result["paid_sat"] == channel.accepted
+        assert result.get("received_sat", 0) == 0
+        spend = self.spend(channel)
+        void = spend is not None and spend[1]
+        assert result["pending_sat"] == (0 if void else message.total - channel.accepted)
 
     def must_be_taken(self, channel: Channel, message: Message) -> bool:
         """An honest payer's new message in an open channel that has not come to L_0."""
@@ -246,16 +299,24 @@ class Parties(RuleBasedStateMachine):
     def settle_by_payee(self, pick: int, with_file: bool) -> None:
         channel = self.channel(pick)
         settlements = [message for message in channel.messages if message.is_settlement]
-        if with_file and settlements:
-            message = settlements[-1]
+        was_late = self.is_over(channel)
+        message = settlements[-1] if with_file and settlements else None
+        if message is not None:
             result = self.attempt(
                 lambda: payee.settle(self.pair.payee, self.chain, psbt(message.hex), channel.name)
             )
         else:
             result = self.attempt(lambda: payee.settle(self.pair.payee, self.chain, None, channel.name))
-        if result is not None:
-            assert result["paid_sat"] >= channel.accepted
-            channel.accepted = result["paid_sat"]
+        if result is None:
+            return
+        if message is not None and was_late and message.total > channel.accepted and not channel.late:
+            channel.late = message.total
+        if channel.late:
+            assert result["paid_sat"] in (channel.accepted, channel.late)
+            assert result["paid_sat"] + result["pending_sat"] <= channel.late
+            return
+        assert (result["paid_sat"] >= channel.accepted, result["pending_sat"]) == (True, 0)
+        channel.accepted = result["paid_sat"]
 
     @precondition(lambda self: self.payer_is_here and self.channels)
     @rule(pick=st.integers(0, 9))
@@ -315,7 +376,9 @@ class Parties(RuleBasedStateMachine):
     @invariant()
     def what_was_taken_can_be_collected(self) -> None:
         for channel in self.channels:
-            assert self.pair.payee_record(channel.name).paid.sat == channel.accepted
+            record = self.pair.payee_record(channel.name)
+            assert record.credit(None).paid.sat == channel.accepted
+            assert payee_protocol.received_total(record.state).sat == max(channel.accepted, channel.late)
             assert self.pair.payer_record(channel.name).paid.sat == channel.signed
             assert channel.accepted <= channel.signed
 
