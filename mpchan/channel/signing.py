@@ -44,7 +44,7 @@ class ChannelKey:
 
     def sign_returned_refund(self, refund: SignedRefund) -> bytes:
         """Sign a refund that the payee has signed, in a channel of which nothing else is known any more."""
-        return self._private_key.sign(refund.sighash) + bytes([SIGHASH_ALL])
+        return self._private_key.sign_checked(refund.sighash) + bytes([SIGHASH_ALL])
 
     def sign_update(self, terms: Terms, number: int, paid: Amount) -> bytes:
         """Sign update ``number`` with ``paid`` in all for the payee."""
