@@ -13,13 +13,14 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import needs_engine
+from judge import ENGINE
 from transcript import Shell
 
 import mpchan
 from mpchan.chain.embedded import installing
 
 VERSION = "0.1.0a5"
+needs_engine = pytest.mark.skipif(not ENGINE, reason="the engine is not installed (mpchan engine install)")
 SITE = Path(sysconfig.get_path("purelib"))
 HINT = "`mpchan engine install` fetches it; or use another chain backend"
 
