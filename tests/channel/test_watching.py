@@ -128,6 +128,24 @@ def payee_spent(state: payee.PayeeState, by: Txid, deep: int, tip: ChainTip = TI
 
 
 @UNITS
+def test_what_is_pending_is_sent_and_its_loss_calls_nobody(unit: str) -> None:
+    """A settlement without an update before it, that came when the refund was final: nothing was delivered for it."""
+    terms, refund = TERMS[unit], scheme(TERMS[unit]).refund().txid
+    late = at(unit, final_at(unit, terms.refund_lock_time.value))
+    state, receipt = payee.accept(
+        payee.Active(terms), settlement_psbt(terms, 5000), facts_of(terms, 3, late), PAYEE
+    )
+    assert (receipt.received, receipt.paid, receipt.pending) == (Amount(0), Amount(0), Amount(5000))
+    waiting = payee_decision(state, facts_of(terms, 3, late), POLICY, 0)
+    assert (waiting.deed, alarm_of(waiting)) == (Deed.SETTLEMENT, None)
+    seen = payee_spent(state, refund, 0, late)
+    assert (seen.deed, alarm_of(seen), seen.contest) == (Deed.SETTLEMENT, None, True)
+    lost = payee_spent(state, refund, 1, late)
+    assert (lost.deed, alarm_of(lost), lost.over) == (Deed.NOTHING, None, False)
+    assert payee_spent(state, refund, BURIED, late).over
+
+
+@UNITS
 def test_the_payee_sees_what_spends_the_funding(unit: str) -> None:
     terms, refund = TERMS[unit], scheme(TERMS[unit]).refund().txid
     late = at(unit, final_at(unit, terms.refund_lock_time.value))
