@@ -112,6 +112,11 @@ def settlement_of(state: PayeeState) -> Settlement | None:
     return state.settlement if isinstance(state, Closing) else None
 
 
+def holds_anything(state: PayeeState) -> bool:
+    """Whether a payment of the channel is held, or its close was begun."""
+    return isinstance(state, Closing) or best_of(state) is not None
+
+
 def received_total(state: PayeeState) -> Amount:
     """All that the payer has signed for, be it pending or not."""
     settlement = settlement_of(state)

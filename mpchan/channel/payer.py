@@ -27,6 +27,7 @@ from mpchan.channel.messages import (
     signed_message,
     unsigned_message,
 )
+from mpchan.channel.refund_request import is_within_limits
 from mpchan.channel.rules import Check, Rule, enforce
 from mpchan.channel.scheme import scheme_of
 from mpchan.channel.signing import ChannelKey
@@ -41,13 +42,13 @@ class Opening:
     """The refund is asked for.
 
     Attributes:
-        funding: without any signature.
-        spent: the outputs that its inputs spend, in the same order.
+        funding: without any signature; None where a block holds it already, and nothing is left to be signed or sent.
+        spent: the outputs that its inputs spend, in the same order; none with that.
         external: whether another wallet made the funding, and signs it.
     """
 
     terms: Terms
-    funding: Transaction
+    funding: Transaction | None
     spent: tuple[TxOut, ...]
     external: bool = False
 
@@ -57,7 +58,7 @@ class Secured:
     """The refund is complete and in hand; only now may the funding be signed, or what another wallet signed leave."""
 
     terms: Terms
-    funding: Transaction
+    funding: Transaction | None
     spent: tuple[TxOut, ...]
     refund: Transaction
     external: bool = False
@@ -68,6 +69,7 @@ class Funded:
     """The funding is signed.
 
     Attributes:
+        funding: None where a block held it before its refund was complete.
         spent: the outputs that the funding's inputs spend, in the same order.
         sends: whether this wallet broadcasts the funding, and again should it get lost; False where the user does.
         number: of the latest update; 0 before the first.
@@ -76,7 +78,7 @@ class Funded:
     """
 
     terms: Terms
-    funding: Transaction
+    funding: Transaction | None
     spent: tuple[TxOut, ...]
     refund: Transaction
     sends: bool
@@ -244,10 +246,11 @@ def time_left_rules(terms: Terms, tip: ChainTip) -> Check[None]:
     )
 
 
-def fund(state: Secured, signed_funding: Transaction, *, sends: bool) -> Funded:
+def fund(state: Secured, signed_funding: Transaction | None, *, sends: bool) -> Funded:
     """Take the signed funding in. Its txid is that of the unsigned one, or the refund would be void.
 
     Args:
+        signed_funding: None for one that a block holds already.
         sends: whether this wallet is about to broadcast it.
 
     Raises:
@@ -255,6 +258,10 @@ def fund(state: Secured, signed_funding: Transaction, *, sends: bool) -> Funded:
         StorageError: ``stored-witness``, the stored refund is no way back.
     """
     require_complete(state.terms, scheme_of(state.terms).refund(), state.refund)
+    if signed_funding is None or state.funding is None:
+        if signed_funding is not state.funding:
+            raise TypeError("a funding is signed if and only if there is one to sign")
+        return Funded(state.terms, None, state.spent, state.refund, sends=False, external=state.external)
     if signed_funding.txid != state.funding.txid or signed_funding.txid != state.terms.outpoint.txid:
         raise NotPossible("funding-changed", f"the signed funding has another txid: {signed_funding.txid}")
     return Funded(state.terms, signed_funding, state.spent, state.refund, sends, external=state.external)
@@ -325,6 +332,13 @@ def _payment_rules(state: PayerState, amount: Amount, facts: Facts) -> Check[Fun
         hint="wait for it with `mpchan wait --for confirmed`",
     )
     yield Rule("zero-payment", bool(amount), "a payment must be above 0", error=NotPossible)
+    yield Rule(
+        "capacity",
+        is_within_limits(terms),
+        "the funding is not worth what the offer allows, so that its refund alone counts",
+        found=terms.funding_value,
+        error=NotPossible,
+    )
     least = terms.offer.min_increment
     yield Rule("below-increment", amount >= least, "payment", f"at least {least}", amount, error=NotPossible)
     left = terms.capacity - funded.paid

@@ -15,7 +15,7 @@ from mpchan.channel.rules import BROKEN, Check, Rule
 from mpchan.channel.scheme import scheme_of
 from mpchan.channel.terms import Terms, close_reserve, refund_fee, smallest_capacity
 from mpchan.errors import ParseError
-from mpchan.units import Amount, ChainTip, lock_time_from_int
+from mpchan.units import ChainTip, lock_time_from_int
 
 
 def requested_keys_rules(psbt: Psbt) -> Check[tuple[bytes, bytes]]:
@@ -49,7 +49,10 @@ def _payer_key_rules(keys: tuple[bytes, bytes], offer: Offer) -> Check[PublicKey
 
 
 def refund_request_rules(psbt: Psbt, offer: Offer) -> Check[Terms]:
-    """A refund request under this offer. Establishes the terms that it asks for; ``refund_delay_rules`` are left."""
+    """A refund request under this offer. Establishes the terms that it asks for.
+
+    ``value_rules`` and ``refund_delay_rules`` are left.
+    """
     keys = yield from requested_keys_rules(psbt)
     payer_key = yield from _payer_key_rules(keys, offer)
     transaction = psbt.tx
@@ -69,7 +72,11 @@ def refund_request_rules(psbt: Psbt, offer: Offer) -> Check[Terms]:
     if utxo is None:
         yield Rule("witness-utxo", False, "message lacks witness_utxo")
         raise TypeError(BROKEN)
-    yield from _capacity_rules(utxo.value, offer, payer_script)
+    fee, least = refund_fee(offer, payer_script), dust_limit(payer_script)
+    worth = utxo.value >= fee + least
+    yield Rule(
+        "capacity", worth, "funding value, of which a refund is left", f"at least {fee + least}", utxo.value
+    )
     outpoint = transaction.inputs[0].outpoint
     lock_time = lock_time_from_int(transaction.lock_time)
     terms = Terms(offer, outpoint, utxo.value, payer_key, payer_script, lock_time)
@@ -100,14 +107,18 @@ def refund_delay_rules(terms: Terms, tip: ChainTip) -> Check[None]:
     yield Rule("refund-late", value <= most, "lock time of the refund", f"at most {most}", value)
 
 
-def _capacity_rules(funding_value: Amount, offer: Offer, payer_script: bytes) -> Check[None]:
-    reserve = close_reserve(offer, payer_script)
-    yield Rule("capacity", funding_value >= reserve, "funding value", f"at least {reserve}", funding_value)
-    capacity = funding_value - reserve
-    least = smallest_capacity(offer, payer_script)
+def value_rules(terms: Terms) -> Check[None]:
+    """The funding's value makes a channel that the offer allows."""
+    offer, value = terms.offer, terms.funding_value
+    reserve = close_reserve(offer, terms.payer_script)
+    yield Rule("capacity", value >= reserve, "funding value", f"at least {reserve}", value)
+    least, capacity = smallest_capacity(offer, terms.payer_script), terms.capacity
     yield Rule("capacity", capacity >= least, "capacity", f"at least {least}", capacity)
     yield Rule(
         "capacity", capacity <= offer.max_capacity, "capacity", f"at most {offer.max_capacity}", capacity
     )
-    refund = funding_value - refund_fee(offer, payer_script)
-    yield Rule("capacity", refund >= dust_limit(payer_script), "the refund would be dust", found=refund)
+
+
+def is_within_limits(terms: Terms) -> bool:
+    """Whether the funding's value makes a channel that the offer allows."""
+    return all(rule.ok for rule in value_rules(terms))

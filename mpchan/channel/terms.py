@@ -48,11 +48,8 @@ class Terms:
         refund_lock_time: L_refund.
         witness_script: ``2 <k1> <k2> 2 OP_CHECKMULTISIG``, keys in BIP-0067 order.
         funding_txout: the funding output as it must stand on the chain.
-        capacity: C, what the payer can spend in this channel: F less the reserve.
+        capacity: C, what the payer can spend in this channel: F less the reserve; 0 where F does not even cover that.
         payee_dust: the least total that the payee can collect.
-
-    Raises:
-        ParseError: ``malformed-number`` where F does not even cover the reserve.
     """
 
     offer: Offer
@@ -72,7 +69,7 @@ class Terms:
         derived = {
             "witness_script": script,
             "funding_txout": TxOut(self.funding_value, script_to_p2wsh_script(script)),
-            "capacity": self.funding_value - reserve,
+            "capacity": Amount(max(0, self.funding_value.sat - reserve.sat)),
             "payee_dust": dust_limit(self.offer.payee_script),
         }
         for name, value in derived.items():

@@ -82,7 +82,8 @@ def _opening(state: Opening | Secured, facts: Facts, conflict: str | None) -> De
         hint = (
             complete
             if isinstance(state, Secured)
-            else f"get the payee's answer to the refund request, and {complete}"
+            else f"get the payee's answer to the refund request (too old? `mpchan payer open --again "
+            f"{state.terms.outpoint}` makes another), and {complete}"
         )
         alarm = NotPossible(
             "funding-early", "the funding is on its way although it was not signed here", hint=hint
@@ -137,7 +138,8 @@ def _funding_unseen(state: Funded | Settling | Refunding, facts: Facts, conflict
         alarm = NotPossible(
             "funding-void",
             f"{conflict} spends a coin of the funding, which can only be mined in its place",
-            hint="once that is confirmed, give the channel up with `mpchan payer abandon`",
+            hint="once that is confirmed: `mpchan show` tells whether it pays the channel's address, and the way back "
+            "(`mpchan payer open --again`); else give the channel up with `mpchan payer abandon`",
         )
         return Decision(Deed.NOTHING, "the funding was replaced", alarm)
     # a channel that was paid in has been on the chain: it is brought back however late it is
@@ -148,6 +150,8 @@ def _funding_unseen(state: Funded | Settling | Refunding, facts: Facts, conflict
             hint="spend one of its coins otherwise, so that it can never be mined, and run `mpchan payer abandon`",
         )
         return Decision(Deed.NOTHING, "the funding is not sent any more", alarm)
+    if funded.funding is None:
+        return Decision(Deed.NOTHING, "the funding, which a block held, is not to be seen any more")
     if not funded.sends:
         return Decision(Deed.NOTHING, "the funding was not seen; it is yours to broadcast")
     return Decision(Deed.FUNDING, "the funding is in neither chain nor mempool")

@@ -295,7 +295,7 @@ def _payee_gone_before_funding(stage: Stage, number: int) -> Case:
     stage.expect(after == before, f"the payer to keep {before} sat", f"it has {after} sat")
     case.numbers.update(payer_before_sat=before, payer_after_sat=after)
     stage.show.fact(f"The payer has {after:,} sat, as before.")
-    if not isinstance(state, payer.Opening):
+    if not isinstance(state, payer.Opening) or state.funding is None:
         raise TypeError("a channel that was just opened is an opening")
     case.engine_refuses("the funding, which nobody signed", state.funding, _BAD_SCRIPT)
     return case

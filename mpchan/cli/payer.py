@@ -27,8 +27,8 @@ from mpchan.cli.files import AGAIN, check_refund_out, confirmed, read_input, rea
 from mpchan.cli.numbers import WholeNumber
 from mpchan.errors import NotPossible, StorageError, UsageError
 from mpchan.party import payer
-from mpchan.party.common import Result, read_psbt
-from mpchan.units import Amount, FeeRate, lock_time_from_int
+from mpchan.party.common import Result, read_psbt, with_warnings
+from mpchan.units import Amount, FeeRate, OutPoint, lock_time_from_int
 from mpchan.wallet.wallet import Wallet
 
 
@@ -37,7 +37,8 @@ from mpchan.wallet.wallet import Wallet
     epilog=example(
         "mpchan payer open offer.toml 100000 -o request.psbt\n"
         "mpchan payer open offer.toml 100000 --external\n"
-        "mpchan payer open --funding funding.psbt -o request.psbt"
+        "mpchan payer open --funding funding.psbt -o request.psbt\n"
+        "mpchan payer open --again TXID:VOUT -o request.psbt"
     ),
 )
 @click.argument("offer", required=False, type=click.Path(allow_dash=True))
@@ -48,6 +49,11 @@ from mpchan.wallet.wallet import Wallet
     type=click.Path(allow_dash=True),
     metavar="FILE",
     help="What that wallet made: a PSBT, or a transaction.",
+)
+@click.option(
+    "--again",
+    metavar="TXID:VOUT",
+    help="Ask for the refund of what a channel's address was paid, replaced, too early or twice.",
 )
 @click.option(
     "--refund-delay",
@@ -71,6 +77,7 @@ def open_channel(
     amount: Amount | None,
     external: bool,
     funding: str | None,
+    again: str | None,
     refund_delay: int | None,
     funding_fee_rate: FeeRate | None,
     address: str | None,
@@ -83,10 +90,21 @@ def open_channel(
 
     With --external this wallet needs no coins: another wallet makes the funding without broadcasting it, and --funding
     takes it from there.
+
+    With --again the money is in a block already, where no refund can spend it: the funding was replaced, left too
+    early, or was not the one that was agreed. The payee can sign a refund of that too; `mpchan payer fund` takes it.
     """
+    outpoint = None if again is None else OutPoint.parse(again)
     _check_open_usage(
-        external,
-        funding,
+        [
+            form
+            for form, is_given in (
+                ("--external", external),
+                ("--funding", funding is not None),
+                ("--again", again is not None),
+            )
+            if is_given
+        ],
         {
             "OFFER": offer,
             "AMOUNT": amount,
@@ -101,7 +119,11 @@ def open_channel(
     wallet = app.wallet(signs=True)
     if address is not None:
         check_address(address, wallet.network)
-    if funding is not None:
+    if outpoint is not None:
+        from mpchan.party.again import open_again
+
+        _emit_request(app, open_again(wallet, app.chain(wallet), outpoint, refund_delay), output)
+    elif funding is not None:
         _open_funding(app, wallet, funding, text, amount, refund_delay, output)
     elif text is None or amount is None:
         raise TypeError("checked above")
@@ -120,29 +142,32 @@ def open_channel(
         _emit_request(app, result, output)
 
 
-_NEEDS = {"--external": ("OFFER", "AMOUNT"), "--funding": ()}
+_NEEDS = {"--external": ("OFFER", "AMOUNT"), "--funding": (), "--again": ()}
 _EXCLUDES = {
     "--external": ("--refund-delay", "--funding-fee-rate", "--output"),
     "--funding": ("--funding-fee-rate", "--address"),
+    "--again": ("OFFER", "AMOUNT", "--funding-fee-rate", "--address"),
 }
 
 
-def _check_open_usage(external: bool, funding: str | None, given: dict[str, object]) -> None:
-    """Which options go with which of the three forms of the command.
+def _check_open_usage(forms: list[str], given: dict[str, object]) -> None:
+    """Which options go with which of the four forms of the command.
 
     Raises:
         UsageError: ``usage``.
     """
     hint = "see `mpchan payer open --help`"
-    if external and funding is not None:
+    if forms == ["--external", "--funding"]:
         raise UsageError("usage", "give --external first, and --funding once the funding is made", hint=hint)
-    form = "--external" if external else "" if funding is None else "--funding"
+    if len(forms) > 1:
+        raise UsageError("usage", f"{forms[0]} does not go with {forms[-1]}", hint=hint)
+    form = "".join(forms)
     for name in _NEEDS.get(form, ("OFFER", "AMOUNT")):
         if given[name] is None:
             raise UsageError("usage", f"missing argument '{name}'", hint=hint)
     for name in _EXCLUDES.get(form, ()):
         if given[name] is not None:
-            raise UsageError("usage", f"{name} does not go with {form}", hint=hint)
+            raise UsageError("usage", f"{form} does not go with {name}", hint=hint)
 
 
 def _emit_request(app: App, result: Result, output: Path | None) -> None:
@@ -252,6 +277,9 @@ def fund(
         )
 
     with app.sent(act) as result:
+        if result["hex"] is None:
+            _report_returned(app, result, output)
+            return
         app.emit(
             result,
             output,
@@ -269,6 +297,22 @@ def fund(
             "seed words alone do not recover an open channel, the refund does: keep a copy of it (--refund-out)",
             "next: wait with `mpchan wait CHANNEL --for confirmed`, then `mpchan payer pay AMOUNT`",
         )
+
+
+def _report_returned(app: App, result: Result, output: Path | None) -> None:
+    """Of a funding that a block held before: there is nothing to sign, to send or to write to a file."""
+    if output is not None:
+        result = with_warnings(result, [f"nothing is written to {output}: a block holds the funding already"])
+    app.report(
+        result,
+        lambda view: (
+            f"channel {view['channel']}: the refund is stored; a block holds the funding {view['funding_txid']} already"
+        ),
+    )
+    app.say(
+        "`mpchan payer refund` takes the money back at its time; keep a copy of the refund (--refund-out)"
+    )
+    app.warn(result)
 
 
 def _ask(app: App, terms: Terms) -> None:

@@ -123,7 +123,9 @@ def open_funding(
         for other in opened_under(wallet, plan.offer):
             abandoned = isinstance(other.state, payer.Abandoned) and payer.ever_funded(other.state) is None
             if other.terms.outpoint != outpoint and not abandoned:
-                raise offer_is_taken(other)
+                raise offer_is_taken(
+                    other, f"where it left, its refund is for `mpchan payer open --again {outpoint}`"
+                )
             if other.terms.outpoint == outpoint:
                 if not abandoned:
                     known = opened_so(other, plan.capacity, asked, external=True)

@@ -60,7 +60,7 @@ def _payer_rules(record: PayerRecord, keys: Keys) -> Check[None]:
     refund = state.refund if isinstance(state, payer.Secured) else None if funded is None else funded.refund
     if refund is not None:
         yield from complete_rules(terms, scheme_of(terms).refund(), refund)
-    if funded is not None and not funded.external:
+    if funded is not None and funded.funding is not None and not funded.external:
         for index, output in enumerate(funded.spent):
             if output.script_pubkey in keys.scripts():
                 yield from _own_input_rules(funded.funding, index, output)

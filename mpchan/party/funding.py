@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NoReturn
 
 from mpchan.bitcoin.tx import MAX_REPLACEABLE, Transaction
-from mpchan.chain.base import Chain
+from mpchan.chain.base import Chain, Spend
 from mpchan.channel.facts import Facts, Status
 from mpchan.channel.terms import Terms
 from mpchan.errors import NotPossible, TooEarly
 from mpchan.party.common import counted_spend, earliest_spend
-from mpchan.units import Amount, Txid
+from mpchan.units import OutPoint, Txid
 from mpchan.values import frozen
 
 if TYPE_CHECKING:
@@ -27,19 +27,22 @@ class Conflict:
 
     Attributes:
         confirmed: whether a block holds it; else the mempool does.
-        pays_channel: whether it pays the channel's address, as the same funding with another fee does.
+        pays: its output to the channel's address, as the same funding with another fee has it; None without one.
     """
 
     txid: Txid
     confirmed: bool
-    pays_channel: bool
+    pays: OutPoint | None
 
     def sentence(self, funding: Txid) -> str:
         """What has happened, in words."""
         done = "has replaced" if self.confirmed else "is about to replace"
         text = f"transaction {self.txid} {done} the funding {funding}: with it the refund and every update are void"
-        if self.pays_channel:
-            text += "; it pays the same address, but that money now depends on the payee alone"
+        if self.pays is not None:
+            text += (
+                "; it pays the same address, but that money depends on the payee alone until "
+                f"`mpchan payer open --again {self.pays}` has its refund"
+            )
         return text
 
 
@@ -61,13 +64,19 @@ def find_conflict(chain: Chain, terms: Terms, funding: Transaction) -> Conflict 
             spend = counted_spend(source.outpoint, seen, chain.tip())
         if spend is None or spend.txid == funding.txid:
             continue
-        outputs = () if spend.transaction is None else spend.transaction.outputs
-        pays = any(output.script_pubkey == terms.funding_txout.script_pubkey for output in outputs)
-        conflict = Conflict(spend.txid, spend.confirmations > 0, pays)
+        conflict = Conflict(spend.txid, spend.confirmations > 0, _paying(terms, spend))
         if conflict.confirmed:
             return conflict
         found = found or conflict
     return found
+
+
+def _paying(terms: Terms, spend: Spend) -> OutPoint | None:
+    """The output of a transaction that pays the channel's address."""
+    outputs = () if spend.transaction is None else spend.transaction.outputs
+    script = terms.funding_txout.script_pubkey
+    found = (vout for vout, output in enumerate(outputs) if output.script_pubkey == script)
+    return next((OutPoint(spend.txid, vout) for vout in found), None)
 
 
 def refuse_conflict(conflict: Conflict, funding: Transaction) -> NoReturn:
@@ -81,7 +90,9 @@ def refuse_conflict(conflict: Conflict, funding: Transaction) -> NoReturn:
         raise NotPossible(
             "funding-void",
             conflict.sentence(funding.txid),
-            hint="give this channel up with `mpchan payer abandon`; a new one needs a new offer",
+            hint="give this channel up with `mpchan payer abandon`; a new one needs a new offer"
+            if conflict.pays is None
+            else f"`mpchan payer open --again {conflict.pays}`, then the payee's `mpchan payee sign-refund`",
         )
     raise TooEarly(
         "funding-conflict",
@@ -116,13 +127,12 @@ def sent_transaction(chain: Chain, terms: Terms, funding: Transaction) -> Transa
 
 def warnings_about(chain: Chain, record: Record, facts: Facts | None) -> list[str]:
     """What is wrong with a channel's funding, each sentence after its stable name."""
-    funding = _funding_of(record)
+    funding, seen = _funding_of(record), facts is not None and facts.funding is not None
+    if seen and record.role == "payer" and record.status(None) is Status.OPENING:
+        return ["funding-early: " + early_text(record.terms)]
     if funding is None:
         return []
-    opening = record.status(None) is Status.OPENING
-    if facts is not None and facts.funding is not None:
-        if opening:
-            return ["funding-early: " + early_text(funding.txid, record.terms.funding_value)]
+    if facts is not None and seen:
         if not facts.confirmations and getattr(record, "has_external_funding", False):
             return replaceable_warnings(funding)
         return []
@@ -134,11 +144,12 @@ def warnings_about(chain: Chain, record: Record, facts: Facts | None) -> list[st
     ]
 
 
-def early_text(funding: Txid, value: Amount) -> str:
+def early_text(terms: Terms) -> str:
     """Of a funding that left before its refund was complete."""
     return (
-        f"the funding {funding} was broadcast before its refund is signed: until `mpchan payer fund` has the payee's "
-        f"signature, {value} depend on the payee alone; have the request signed at once"
+        f"the funding {terms.outpoint.txid} was broadcast before its refund is signed: until `mpchan payer fund` has "
+        f"the payee's signature, {terms.funding_value} depend on the payee alone; have the request signed at once; "
+        f"`mpchan payer open --again {terms.outpoint}` makes another where the payee finds it too old"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,13 @@ from mpchan.party.common import (
     to_give_up,
     with_warnings,
 )
-from mpchan.party.payee_rules import funded_channels_rules, funding_rules, own_channel_rules, request_rules
+from mpchan.party.payee_rules import (
+    Request,
+    funded_channels_rules,
+    funding_rules,
+    own_channel_rules,
+    request_rules,
+)
 from mpchan.party.sending import sending
 from mpchan.units import Amount, FeeRate
 from mpchan.values import replace
@@ -223,25 +230,51 @@ def require_window(offer: Offer, *, force: bool) -> None:
 
 def sign_refund(wallet: Wallet, chain: Chain, psbt: Psbt) -> Result:
     """``payee sign-refund``: check a refund request against the offer that it names, and sign it, once per outpoint."""
-    with wallet.lock():
+    with wallet.lock(), ExitStack() as held:
         request = enforce(request_rules(wallet, chain, psbt))
-        terms = request.terms
-        known = request.known
+        if request.given_up:
+            for other in request.given_up:
+                held.enter_context(wallet.channel_lock(other.terms.name))
+            request = enforce(
+                request_rules(wallet, chain, psbt)
+            )  # as they stand now that nobody can change them
+        terms, known = request.terms, request.known
         key = wallet.offer_key_of(request.own) if known is None else wallet.channel_key_of(known)
-        if known is None:
-            used = replace(request.own, used_by=terms.outpoint, refund_txid=str(psbt.tx.txid))
-            wallet.save_offer(used)
         reply = payee.signed_refund(terms, key).to_hex()
         if known is None:
-            record = PayeeRecord(request.own.key_index, payee.Active(terms))
-            wallet.save_channel(record, "refund-signed", reply)
+            _store(wallet, request, psbt, reply)
         wallet.make_sure(terms.name)
-    return {
+    result = {
         "channel": terms.channel_id,
         "capacity_sat": terms.capacity.sat,
         "refund_lock_time": terms.refund_lock_time.value,
         "hex": reply,
     }
+    only = [] if request.serves else [f"refund-only: no payment is taken in channel {terms.channel_id}"]
+    given_up = [
+        f"given-up: channel {other.terms.channel_id} under the same offer is abandoned for this one"
+        for other in request.given_up
+    ]
+    return with_warnings(result, [*only, *given_up])
+
+
+def _store(wallet: Wallet, request: Request, psbt: Psbt, reply: str) -> None:
+    """Write down that a refund is signed, before it leaves: what takes no payment any more, the offer, the channel.
+
+    An offer that had a channel before keeps the mark of that until the new one stands: whenever this process ends, the
+    rules look at both again.
+    """
+    terms, own = request.terms, request.own
+    used = replace(own, used_by=terms.outpoint, refund_txid=str(psbt.tx.txid))
+    first = own.used_by in (None, terms.outpoint)
+    if first:
+        wallet.save_offer(used)
+    for other in request.given_up:
+        wallet.save_channel(replace(other, state=payee.Abandoned(other.terms)), "abandoned")
+    state = payee.Active(terms) if request.serves else payee.Abandoned(terms)
+    wallet.save_channel(PayeeRecord(own.key_index, state), "refund-signed", reply)
+    if not first and request.serves:
+        wallet.save_offer(used)
 
 
 def funding(wallet: Wallet, chain: Chain, transaction: Transaction, *, send: bool = False) -> Result:

@@ -198,13 +198,14 @@ def _with(option: str, value: object) -> str:
     return f"without {option}" if value is None else f"with {option} {value}"
 
 
-def offer_is_taken(record: PayerRecord) -> NotPossible:
+def offer_is_taken(record: PayerRecord, hint: str | None = None) -> NotPossible:
     """The error of a second channel under one offer."""
     terms = record.terms
     return NotPossible(
         "offer-used",
         f"offer {terms.offer.offer_id} serves channel {terms.channel_id} of {terms.capacity} already",
-        hint="an offer serves one channel: ask the payee for another, or `mpchan payer abandon` the first",
+        hint=hint
+        or "an offer serves one channel: ask the payee for another, or `mpchan payer abandon` the first",
     )
 
 
@@ -250,7 +251,8 @@ def fund(
             out.require_disk()  # a funding leaves after its refund and itself are on the disk
         limit = wallet.config.limits.max_fee_rate
         elsewhere = enforce(signed_elsewhere_rules(chain, limit, state, signed))
-        if isinstance(state, (payer.Opening, payer.Secured)) and confirm is not None:
+        locks = isinstance(state, (payer.Opening, payer.Secured)) and state.funding is not None
+        if locks and confirm is not None:
             confirm(terms)
         if isinstance(state, payer.Opening):
             state = payer.secure(state, psbt, wallet.channel_key_of(record))
@@ -259,44 +261,53 @@ def fund(
         if refund_out is not None:
             # through a symbolic link: the copy belongs where that leads, perhaps on another disk
             write_durably(refund_out.resolve(), (refund.to_hex() + "\n").encode())
-        sends = send and chain.sends
+        sends = send and chain.sends and _funding_here(state)
         before = state
         if isinstance(state, payer.Secured):
             if elsewhere is None:
                 wallet.channel_key_of(record)  # the coins' keys are of the same seed
-            complete = elsewhere or wallet.keys.sign_funding(state.funding, state.spent)
+            complete = elsewhere
+            if complete is None and state.funding is not None:
+                complete = wallet.keys.sign_funding(state.funding, state.spent)
             state = payer.fund(state, complete, sends=sends)
         elif isinstance(state, payer.Funded):
             state = replace(state, funding=elsewhere or state.funding, sends=state.sends or sends)
         funding = payer.funded_of(state).funding
+        message = None if funding is None else funding.to_hex()
         if isinstance(before, payer.Secured):
-            wallet.save_channel(replace(record, state=state), "funded", funding.to_hex())
+            wallet.save_channel(replace(record, state=state), "funded", message)
         elif state != before:
-            out.note(replace(record, state=state), "funded", funding.to_hex())
-        if sends:
+            out.note(replace(record, state=state), "funded", message)
+        if sends and funding is not None:
             _send_funding(wallet, chain, terms, funding)
     if not sends:
         out.require_disk()
     result = {
         "channel": terms.channel_id,
-        "funding_txid": str(funding.txid),
+        "funding_txid": str(terms.outpoint.txid),
         "broadcast": sends,
-        "hex": funding.to_hex(),
+        "hex": message,
     }
-    return out.told(f"the funding {funding.txid}", result)
+    return out.told(f"the funding {terms.outpoint.txid}", result)
+
+
+def _funding_here(state: payer.Secured | payer.Funded | payer.Settling | payer.Refunding) -> bool:
+    """Whether this wallet has the funding; not one that a block held before it was heard of."""
+    known = state if isinstance(state, payer.Secured) else payer.funded_of(state)
+    return known.funding is not None
 
 
 def send_funding_again(wallet: Wallet, chain: Chain, name: str) -> Result:
     """Broadcast a funding that neither chain nor mempool holds any more; for the watcher.
 
     Raises:
-        NotPossible: ``not-funded``, the funding is unsigned.
+        NotPossible: ``not-funded``, the funding is unsigned, or was never here.
     """
     with sending(wallet, name) as out:
         record = load(wallet, name)
         funded = payer.ever_funded(record.state)
-        if funded is None:
-            raise NotPossible("not-funded", "the funding is not signed")
+        if funded is None or funded.funding is None:
+            raise NotPossible("not-funded", "this wallet has no signed funding to send")
         funding = funded.funding
         _send_funding(wallet, chain, record.terms, funding)
     result = {"channel": record.terms.channel_id, "txid": str(funding.txid)}
@@ -320,7 +331,11 @@ def _send_funding(wallet: Wallet, chain: Chain, terms: Terms, funding: Transacti
 def abandon(wallet: Wallet, chain: Chain, prefix: str | None) -> Result:
     """``payer abandon``: give up an opening whose funding never left; its coins are free again."""
     fits = to_give_up(wallet, _is(payer.Opening, payer.Secured), _is(payer.Abandoned))
-    name = wallet.find_channel(prefix, fits, "being opened", still_going(chain))
+    return give_up(wallet, chain, wallet.find_channel(prefix, fits, "being opened", still_going(chain)))
+
+
+def give_up(wallet: Wallet, chain: Chain, name: str) -> Result:
+    """The same of a channel by its name."""
     with wallet.channel_lock(name):
         record = load(wallet, name)
         state = payer.abandon(
@@ -342,7 +357,7 @@ def _is_void(chain: Chain, record: PayerRecord) -> bool:
     state, terms, funding = record.state, record.terms, record.funding
     unsure = isinstance(state, (payer.Opening, payer.Secured)) and (state.external or record.restored)
     if isinstance(state, (payer.Opening, payer.Secured)) and unsure and is_sent(chain, terms):
-        raise NotPossible("funding-early", early_text(state.funding.txid, terms.funding_value))
+        raise NotPossible("funding-early", early_text(terms))
     if not isinstance(state, payer.Funded) or funding is None or is_sent(chain, terms):
         return False
     conflict = find_conflict(chain, terms, funding)

@@ -17,7 +17,7 @@ from mpchan.channel.offer import Offer
 from mpchan.channel.opening import offer_rules
 from mpchan.channel.rules import BROKEN, Check, Rule
 from mpchan.channel.terms import Terms
-from mpchan.errors import NotPossible, UsageError
+from mpchan.errors import NotPossible, TooEarly, UsageError
 from mpchan.party.common import tip_for
 from mpchan.party.funding import find_conflict, is_sent, refuse_conflict, sent_transaction
 from mpchan.units import FeeRate
@@ -83,7 +83,8 @@ def reply_rules(chain: Chain, record: PayerRecord, psbt: Psbt) -> Check[Going]:
         yield from current_rules(tip)
         chain.require_version(terms.offer.transaction_version)
         yield from payer.time_left_rules(terms, tip)
-        yield from _unspent_rules(chain, terms, state.funding)
+        if state.funding is not None:
+            yield from _unspent_rules(chain, terms, state.funding)
     return state
 
 
@@ -111,7 +112,13 @@ def signed_elsewhere_rules(
     if opening and not known.external:
         return None
     if is_sent(chain, terms):  # where it came too early, what counts now is that the refund gets complete
-        return (sent_transaction(chain, terms, funding) or funding) if opening else None
+        if not opening or funding is None:
+            return None
+        return sent_transaction(chain, terms, funding) or funding
+    if funding is None:
+        text = "the chain does not show the funding any more, and this wallet never had it"
+        yield Rule("funding-unseen", not opening, text, found=terms.outpoint, error=TooEarly)
+        return None
     if not opening:
         conflict = find_conflict(chain, terms, funding)
         if conflict is not None:

@@ -83,6 +83,8 @@ def _funding(chain: Chain, record: Record, facts: Facts) -> Stuck:
         raise no_own_output("funding", "the payer, who made it, can bump it")
     funded = payer.funded_of(state)
     require_possible(chain, record, facts)
+    if funded.funding is None:
+        raise no_own_output("funding", "the wallet that made it can bump it")
     if facts.funding is None and not funded.sends:
         raise _not_sent("the funding", "mpchan payer fund")
     fee = _total(funded.spent) - _total(funded.funding.outputs)

@@ -52,7 +52,7 @@ class PayerRecord:
 
     @property
     def funding(self) -> Transaction | None:
-        """The funding, in every phase in which it may yet be mined; None where the opening was given up."""
+        """The funding, in every phase in which it may yet be mined; None where that is over, one way or the other."""
         state = self.state
         if isinstance(state, payer.Abandoned):
             return None
@@ -137,7 +137,7 @@ def _fields(state: payer.PayerState) -> dict[str, Any]:
     if isinstance(state, (payer.Opening, payer.Secured)):
         fields: dict[str, Any] = {
             "phase": "opening",
-            "funding_tx": state.funding.to_hex(),
+            "funding_tx": _hex(state.funding),
             "spent": _outputs(state.spent),
             "external": state.external,
         }
@@ -147,7 +147,7 @@ def _fields(state: payer.PayerState) -> dict[str, Any]:
     funded = payer.funded_of(state)
     fields = {
         "phase": "funded",
-        "funding_tx": funded.funding.to_hex(),
+        "funding_tx": _hex(funded.funding),
         "spent": _outputs(funded.spent),
         "external": funded.external,
         "sends": funded.sends,
@@ -160,6 +160,10 @@ def _fields(state: payer.PayerState) -> dict[str, Any]:
     return fields
 
 
+def _hex(funding: Transaction | None) -> str | None:
+    return None if funding is None else funding.to_hex()
+
+
 def _outputs(outputs: Sequence[TxOut]) -> list[list[Any]]:
     return [[output.value.sat, output.script_pubkey.hex()] for output in outputs]
 
@@ -168,7 +172,7 @@ def _state(terms: Terms, body: dict[str, Any]) -> payer.PayerState:
     phase = body["phase"]
     if phase == "abandoned" and "funding_tx" not in body:
         return payer.Abandoned(terms)
-    funding = Transaction.from_hex(body["funding_tx"])
+    funding = None if body["funding_tx"] is None else Transaction.from_hex(body["funding_tx"])
     spent = tuple(TxOut(Amount(value), bytes.fromhex(script)) for value, script in body["spent"])
     external = _flag(body, "external")
     if phase in ("opening", "secured"):

@@ -408,6 +408,20 @@ class Wallet:
             if path.stem not in apart_from
         )
 
+    def channels_with_key(self, key: bytes) -> list[Record]:
+        """The channels in whose script a compressed key stands.
+
+        Raises:
+            StorageError: as ``load_channel``, of one that may be among them.
+        """
+        paths = [path for path in self.channel_files.paths() if _mentions(path, [key.hex()])]
+        records = [self.load_channel(path.stem) for path in paths]
+        return [
+            record
+            for record in records
+            if key in (record.terms.payer_key.sec, record.terms.offer.payee_key.sec)
+        ]
+
     def _has_key(self, path: Path, key: bytes) -> bool:
         """Whether a file that mentions a key does so as its own key: others can stand in words of the other party.
 

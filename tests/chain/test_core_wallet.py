@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -20,8 +21,9 @@ from mpchan.bitcoin.network import REGTEST
 from mpchan.bitcoin.tx import Transaction
 from mpchan.channel.foreign_funding import Message
 from mpchan.party import payer, views
+from mpchan.party.again import open_again
 from mpchan.party.bump import bump
-from mpchan.units import FeeRate
+from mpchan.units import FeeRate, OutPoint
 
 pytestmark = needs_node
 
@@ -192,7 +194,7 @@ def test_core_bumps_the_fee_of_the_funding(pair: External, kind: str, how: str) 
     [warning] = views.show(pair.payer, pair.chain, name)["warnings"]
     assert warning.startswith("funding-conflict: ")
     assert replacement in warning
-    assert "it pays the same address, but that money now depends on the payee alone" in warning
+    assert f"depends on the payee alone until `mpchan payer open --again {replacement}:" in warning
     for step in (
         lambda: pair.pay(name, 1_000),
         lambda: pair.settlement(name),
@@ -205,6 +207,54 @@ def test_core_bumps_the_fee_of_the_funding(pair: External, kind: str, how: str) 
     for step in (lambda: pair.pay(name, 1_000), lambda: pair.settlement(name), lambda: pair.refund(name)):
         assert refused(step) == ("funding-void", 5)
     assert payer.abandon(pair.payer, pair.chain, name)["status"] == "abandoned"
+
+
+@pytest.mark.parametrize("ending", ["settled", "refunded"])
+def test_71_core_has_bumped_the_fee_and_the_money_comes_back(pair: External, ending: str) -> None:
+    """The way that is named is gone: another refund, for the replacement, and a channel or the money."""
+    core: Node = pair.chain.node
+    name = open_in_mempool(pair, "bech32m")
+    core.call("bumpfee", str(pair.payer_record(name).terms.outpoint.txid), wallet="bech32m")
+    pair.chain.mine(1)
+    [warning] = views.show(pair.payer, pair.chain, name)["warnings"]
+    [named] = re.findall(r"--again ([0-9a-f]{64}:\d+)`", warning)
+    request = open_again(pair.payer, pair.chain, OutPoint.parse(named))
+    pair.fund(pair.sign_refund(request["hex"]))
+    again = name_of(request)
+    assert pair.status(again) == ("open", "open")
+    assert pair.status(name) == ("abandoned", "abandoned")
+    if ending == "settled":
+        pair.accept(pair.pay(again, 1_000))
+        pair.settle(pair.settlement(again, 2_000))
+    else:
+        pair.mine_to(request["refund_lock_time"])
+        pair.refund(again)
+    pair.chain.mine(1)
+    end = "closed" if ending == "settled" else "refunded"
+    assert pair.status(again) == (end, end)
+
+
+def test_71_core_pays_twice_and_an_amount_of_its_own(pair: External) -> None:
+    """The channel goes on; what the send button paid besides, another sum at that, is refunded after its end."""
+    core: Node = pair.chain.node
+    name = open_in_mempool(pair, "bech32")
+    pair.chain.mine(1)
+    pair.accept(pair.pay(name, 1_000))
+    address = pair.plan()["address"]
+    txid = core.call("sendtoaddress", address, "0.02", wallet="bech32")
+    pair.chain.mine(1)
+    paid = core.call("gettransaction", txid, wallet="bech32")["details"]
+    [vout] = [detail["vout"] for detail in paid if detail["address"] == address]
+    outpoint = OutPoint.parse(f"{txid}:{vout}")
+    assert refused(lambda: open_again(pair.payer, pair.chain, outpoint)) == ("offer-used", 5)
+    pair.settle(pair.settlement(name))
+    pair.chain.mine(1)
+    request = open_again(pair.payer, pair.chain, outpoint)
+    pair.fund(pair.sign_refund(request["hex"]))
+    pair.mine_to(request["refund_lock_time"])
+    assert pair.refund(name_of(request))["broadcast"]
+    pair.chain.mine(1)
+    assert views.show(pair.payer, pair.chain, name_of(request))["status"] == "refunded"
 
 
 @NATIVE
@@ -258,7 +308,7 @@ def test_a_stuck_funding_is_helped_by_its_change_in_this_wallet(pair: External) 
     pair.settle(pair.settlement(name, 1_000))
 
 
-def test_a_change_in_cores_wallet_is_cores_to_spend(pair: External) -> None:
+def test_71_a_change_in_cores_wallet_is_cores_to_spend(pair: External) -> None:
     name = open_in_mempool(pair, "bech32m")
     assert refused(lambda: bump(pair.payer, pair.chain, name, FeeRate(20_000))) == ("no-own-output", 5)
     pair.chain.mine(1)

@@ -272,3 +272,70 @@ def test_the_folder_of_the_plans(offered: Shell) -> None:
     [path] = folder.iterdir()
     assert path.stat().st_mode & 0o777 == 0o600
     assert re.fullmatch(r"[0-9a-f]{64}\.json", path.name)
+
+
+def paid_at_once(shell: Shell, amount: int) -> str:
+    """The address of the plan is paid by somebody who read no advice; the output, as TXID:VOUT."""
+    plan = shell.json(f"{BUYER} payer open offer.toml 100000 --external")
+    with EmbeddedChain(shell.folder / CHAIN) as chain:
+        return str(coin(chain, address_to_script(plan["address"], REGTEST), amount))
+
+
+def test_again(offered: Shell) -> None:
+    """A refund for what was paid at once; then it is a channel."""
+    offered.names["n:paid"] = paid_at_once(offered, 100_338)
+    offered.play(
+        """
+        $ mpchan --wallet buyer payer open --again <n:paid> -o request.psbt
+        2> channel <channel> of 100000 sat, refund at block <n>
+        2> next: the payee runs `mpchan payee sign-refund FILE` on this message
+        + request.psbt
+        $ mpchan --wallet seller payee sign-refund request.psbt -q -o signed.psbt
+        + signed.psbt
+        $ mpchan --wallet buyer payer fund signed.psbt --refund-out refund.hex
+        channel <channel>: the refund is stored; a block holds the funding <txid:funding> already
+        2> `mpchan payer refund` takes the money back at its time; keep a copy of the refund (--refund-out)
+        + refund.hex
+        $ mpchan --wallet buyer payer fund signed.psbt -o funding.hex
+        channel <channel>: the refund is stored; a block holds the funding <txid:funding> already
+        2> `mpchan payer refund` takes the money back at its time; keep a copy of the refund (--refund-out)
+        2> mpchan: warning: nothing is written to funding.hex: a block holds the funding already
+        $ mpchan --wallet buyer pay 1000 -q -o update.psbt
+        + update.psbt
+        $ mpchan --wallet seller payee accept update.psbt -q
+        """
+    )
+    offered.ok(f"{BUYER} -q fsck")
+    offered.ok(f"{SELLER} -q fsck")
+    offered.ok(f"{BUYER} -q backup -o buyer.backup")
+    offered.ok("mpchan --wallet restored -q restore buyer.backup")
+    assert offered.json("mpchan --wallet restored show")["status"] == "open"
+
+
+def test_again_for_another_amount(offered: Shell) -> None:
+    """Its refund, and nothing more; both sides are told."""
+    outpoint = paid_at_once(offered, 500)
+    offered.fails(f"{BUYER} payer open --again {outpoint}", 5, "below-dust")
+    outpoint = paid_at_once(offered, 900)
+    request = offered.json(f"{BUYER} payer open --again {outpoint} -o request.psbt")
+    assert [text.partition(":")[0] for text in request["warnings"]] == ["refund-only"]
+    reply = offered.json(f"{SELLER} payee sign-refund request.psbt -o signed.psbt")
+    assert [text.partition(":")[0] for text in reply["warnings"]] == ["refund-only"]
+    done = offered.json(f"{BUYER} payer fund signed.psbt")
+    assert (done["hex"], done["broadcast"]) == (None, False)
+    offered.fails(f"{BUYER} pay 500", 5, "capacity")
+    offered.ok(f"{BUYER} -q watch --once")
+
+
+def test_again_alone(offered: Shell) -> None:
+    txid = 64 * "0"
+    offered.fails(f"{BUYER} payer open --again {txid}", 3, "malformed-outpoint")
+    for words in (
+        f"offer.toml 1000 --again {txid}:0",
+        f"--again {txid}:0 --external",
+        f"--again {txid}:0 --funding funding.psbt",
+        f"--again {txid}:0 --address x",
+        f"--again {txid}:0 --funding-fee-rate 2",
+    ):
+        offered.fails(f"{BUYER} payer open {words}", 2, "usage")
+    offered.fails(f"{BUYER} payer open --again {txid}:0", 6, "funding-unseen")

@@ -100,7 +100,7 @@ OPTIONS: dict[str, set[str]] = {
     "payer sync": CHANNEL | {"--nothing-newer"},
     "payer open": CHAIN
     | OUTPUT
-    | {"--refund-delay", "--funding-fee-rate", "--address", "--external", "--funding"},
+    | {"--refund-delay", "--funding-fee-rate", "--address", "--external", "--funding", "--again"},
     "payer fund": CHAIN | OUTPUT | {"--funding", "--no-broadcast", "--refund-out", "--yes"},
     "payer pay": CHAIN | OUTPUT | CHANNEL | {"--total", "--last", "--stream", "--totals", "--on-error"},
     "payer settle": CHAIN | OUTPUT | CHANNEL | {"--total"},

@@ -384,7 +384,7 @@ def test_a_coin_of_the_funding_is_spent_elsewhere(pair: External, phase: str) ->
     assert pair.warnings(name) == ["funding-void"]
     [warning] = views.show(pair.payer, pair.chain, name)["warnings"]
     assert str(bumped.txid) in warning
-    assert "that money now depends on the payee alone" in warning
+    assert f"depends on the payee alone until `mpchan payer open --again {bumped.txid}:1`" in warning
     assert refused(call) == (("coin-spent", 5) if phase == "opening" else ("funding-void", 5))
     if phase == "funded":
         for step in (lambda: pair.pay(name, 1_000), lambda: pair.settlement(name), lambda: pair.refund(name)):
