@@ -68,6 +68,35 @@ def test_too_early(planned: Traders) -> None:
     assert names_of_warnings(planned) == []
 
 
+def test_71_paid_at_once_and_again(planned: Traders) -> None:
+    """Whoever read no advice pays the address: the refund of what is there, then of a second payment nothing more."""
+    paid = []
+    for _ in range(2):
+        planned.ok(f"{BANK} send <address:channel> <n:amount> -o paid.hex")
+        planned.ground.settle_down()
+        outputs = planned.json("mpchan inspect paid.hex")
+        [vout] = [
+            number
+            for number, output in enumerate(outputs["outputs"])
+            if output["address"] == planned.names["address:channel"]
+        ]
+        paid.append(f"{outputs['txid']}:{vout}")
+        planned.play("$ mine 1")
+    for number, outpoint in enumerate(paid):
+        request = planned.json(f"{BUYER} payer open --again {outpoint} -o request.psbt")
+        reply = planned.json(f"{SELLER} payee sign-refund request.psbt -o signed.psbt")
+        assert len(reply.get("warnings", [])) == number
+        planned.ok(f"{BUYER} payer fund signed.psbt --refund-out refund-{number}.hex")
+        if number == 0:
+            planned.ok(f"{BUYER} settle --total 60000 -o settlement.psbt")
+            planned.ok(f"{SELLER} settle settlement.psbt -o close.hex")
+            planned.play("$ mine 1")
+    planned.play(f"$ mine-to {request['refund_lock_time']}")
+    planned.ok(f"{BUYER} payer refund --channel {request['channel']} -o sent.hex")
+    planned.play("$ mine 1")
+    assert planned.sums() == (40_000 + 100_338 - 276, 60_000)
+
+
 def test_its_coin_goes_elsewhere(planned: Traders) -> None:
     sent = planned.json(f"{BANK} send <address:channel> <n:amount> --no-broadcast -o funding.hex")
     asked(planned)
