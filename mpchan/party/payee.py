@@ -235,9 +235,8 @@ def sign_refund(wallet: Wallet, chain: Chain, psbt: Psbt) -> Result:
         if request.given_up:
             for other in request.given_up:
                 held.enter_context(wallet.channel_lock(other.terms.name))
-            request = enforce(
-                request_rules(wallet, chain, psbt)
-            )  # as they stand now that nobody can change them
+            # as they stand now that nobody can change them any more
+            request = enforce(request_rules(wallet, chain, psbt))
         terms, known = request.terms, request.known
         key = wallet.offer_key_of(request.own) if known is None else wallet.channel_key_of(known)
         reply = payee.signed_refund(terms, key).to_hex()

@@ -13,6 +13,7 @@ from external_tools import CAPACITY, External, name_of, refused, slugs_of
 from foreign_wallet import P2WPKH, coin, payment, signed
 from party_tools import balance_sat, psbt
 
+from mpchan.bitcoin.signature import PrivateKey
 from mpchan.bitcoin.tx import Transaction, TxOut
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.channel import payee as payee_protocol
@@ -296,10 +297,10 @@ def test_what_the_payee_never_signs(pair: External, case: str) -> None:
     elif case == "script":
         outpoint = coin(pair.chain, P2WPKH, VALUE)
     elif case == "key":
-        outpoint = paid_again(pair)
-        from mpchan.bitcoin.signature import PrivateKey
-
-        changes = {"payer_key": PrivateKey(bytes(31) + b"\x09").public_key}
+        key = PrivateKey(bytes(31) + b"\x09").public_key
+        other = replace(pair.payer_record(name).terms, payer_key=key).funding_txout
+        outpoint = sent(pair, signed(pair.chain, payment(pair.chain, [coin(pair.chain, P2WPKH)], other)))
+        changes = {"payer_key": key}
     else:
         outpoint = paid_again(pair)
         [offer_id] = pair.payee.offer_ids()
