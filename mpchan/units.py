@@ -32,6 +32,23 @@ def is_hex(text: str) -> bool:
     return len(text) % 2 == 0 and _HEX_DIGITS.issuperset(text)
 
 
+_DURATION_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def parse_duration(text: str) -> int:
+    """Read a duration such as ``90s``, ``30m``, ``12h`` or ``2d``, or ``0``: seconds.
+
+    Raises:
+        ParseError: ``malformed-duration``.
+    """
+    match = re.fullmatch(r"([0-9]{1,10})([smhd])", text, re.ASCII)
+    if match is None and text != "0":
+        raise ParseError(
+            "malformed-duration", f"not a duration: {text!r:.80}", hint="write it as 90s, 30m, 12h or 2d"
+        )
+    return 0 if match is None else int(match[1]) * _DURATION_UNITS[match[2]]
+
+
 def checked_int(value: object, low: int, high: int, what: str) -> int:
     """Return ``value`` when it is a true int within ``low``..``high``.
 

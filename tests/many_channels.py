@@ -25,7 +25,7 @@ from mpchan.units import Amount, FeeRate, MedianTime, OutPoint, Txid
 from mpchan.wallet.config import ChainConfig
 from mpchan.wallet.payee_record import PayeeRecord
 from mpchan.wallet.payer_record import PayerRecord
-from mpchan.wallet.wallet import OwnOffer, Wallet
+from mpchan.wallet.wallet import Wallet
 
 CAPACITY = Amount(40_000_000)
 LEFT = 1_200_000
@@ -68,9 +68,9 @@ class Many:
         index.close()
 
     def _channel(self, number: int) -> tuple[Terms, Transaction]:
-        ours, theirs = self.payer.keys.channel_key(number), self.payee.keys.channel_key(number)
         script = self.payer.keys.script("receive", 0)
         offer = self._offer(number)
+        ours, theirs = self.payer.keys.payer_key(offer.payee_key), self.payee.keys.offer_key(offer)
         output = funding_output(offer, CAPACITY, ours.public_key, script)
         source = OutPoint(Txid(hashlib.sha256(b"coin %d" % number).digest()), 0)
         funding = Transaction(
@@ -87,19 +87,22 @@ class Many:
         coin = TxOut(output.value, script)
         with mock.patch("os.fsync"):  # how long the disk takes says nothing here
             state = payer.Funded(terms, funding, (coin,), refund, sends=True)
-            self.payer.save_channel(PayerRecord(number, state), "funded")
-            self.payee.save_offer(OwnOffer(offer, number, terms.outpoint, str(refund.txid)))
-            self.payee.save_channel(PayeeRecord(number, payee.Active(terms)), "refund-signed")
+            self.payer.save_channel(PayerRecord(None, state), "funded")
+            self.payee.save_offer(offer)
+            self.payee.save_channel(PayeeRecord(None, payee.Active(terms)), "refund-signed")
         self.names.append(terms.name)
         return terms, funding
 
     def _offer(self, number: int) -> Offer:
         script = self.payee.keys.script("receive", 0)
-        return Offer(
-            offer_id=f"{number:016x}",
+        offer = Offer(
+            version=2,
+            offer_id=f"{number:032x}",
+            generation=self.payee.need_generation(),
+            token="0" * 64,
             network=REGTEST,
             scheme="decrementing",
-            payee_key=self.payee.keys.channel_key(number).public_key,
+            payee_key=self.payer.keys.channel_key(0).public_key,  # its own takes this place
             payee_address=script_to_address(script, REGTEST) or "",
             min_capacity=Amount(1_000),
             max_capacity=Amount(100_000_000),
@@ -112,6 +115,7 @@ class Many:
             min_increment=Amount(1),
             min_confirmations=1,
         )
+        return self.payee.keys.own_offer(offer)
 
     def environment(self) -> dict[str, str]:
         """For commands: they find the chain here."""

@@ -41,7 +41,9 @@ CHAIN = "chain"
 
 _KINDS = {
     "channel": "[0-9a-f]{16}",
-    "offer": "[0-9a-f]{16}",
+    "offer": "[0-9a-f]{32}",
+    "generation": "[0-9a-f]{16}",
+    "token": "[0-9a-f]{64}",
     "txid": "[0-9a-f]{64}",
     "block": "[0-9a-f]{64}",
     "key": "0[23][0-9a-f]{64}",

@@ -133,6 +133,11 @@ class Psbt:
         }
         return self._with_input(index, self._input(index).with_pairs(changes))
 
+    def with_proprietary(self, identifier: bytes, subtype: int, value: bytes) -> Psbt:
+        """A copy that carries a program's own field for the whole of it (BIP-0174, "Proprietary Use Type")."""
+        key = psbt_fields.proprietary_key(psbt_fields.GLOBAL_PROPRIETARY, identifier, subtype)
+        return replace(self, global_fields=self.global_fields.with_pair(key, value))
+
     def with_output_fields(
         self,
         index: int,

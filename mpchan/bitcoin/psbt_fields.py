@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from mpchan.bitcoin.script import is_public_key
-from mpchan.bitcoin.serialize import Reader, uint32
+from mpchan.bitcoin.serialize import Reader, compact_size, uint32, var_bytes
 from mpchan.bitcoin.tx import Transaction, TxOut, read_witness
 from mpchan.errors import ParseError
 from mpchan.values import frozen
@@ -13,6 +13,7 @@ from mpchan.values import frozen
 GLOBAL_UNSIGNED_TX = 0x00
 GLOBAL_XPUB = 0x01
 GLOBAL_VERSION = 0xFB
+GLOBAL_PROPRIETARY = 0xFC
 
 IN_NON_WITNESS_UTXO = 0x00
 IN_WITNESS_UTXO = 0x01
@@ -86,6 +87,11 @@ class KeyOrigin:
     def to_bytes(self) -> bytes:
         """The value of a derivation field."""
         return self.fingerprint + b"".join(uint32(child) for child in self.path)
+
+
+def proprietary_key(kind: int, identifier: bytes, subtype: int) -> bytes:
+    """The key of a field that one program alone understands (BIP-0174, "Proprietary Use Type")."""
+    return bytes([kind]) + var_bytes(identifier) + compact_size(subtype)
 
 
 def _fail(message: str) -> ParseError:

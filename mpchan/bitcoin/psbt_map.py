@@ -115,6 +115,11 @@ class GlobalMap(PsbtMap):
             )
         PsbtMap.__post_init__(self)
 
+    def proprietary(self, identifier: bytes, subtype: int) -> bytes | None:
+        """The value of a program's own field; None where it does not stand there."""
+        key = psbt_fields.proprietary_key(psbt_fields.GLOBAL_PROPRIETARY, identifier, subtype)
+        return dict(self.pairs).get(key)
+
     @property
     def unsigned_tx(self) -> Transaction:
         """The transaction that is to be signed.

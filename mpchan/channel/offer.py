@@ -254,6 +254,13 @@ class Offer:
         return offer_from_table(table)
 
     @classmethod
+    def from_terms(cls, terms: Mapping[str, Any]) -> Offer:
+        """An offer of version 2 from one flat table, as ``terms`` gives it; errors as in ``from_toml``."""
+        from mpchan.channel.offer_tables import nested, offer_from_table
+
+        return offer_from_table(nested(terms))
+
+    @classmethod
     def from_canonical(cls, data: bytes) -> Offer:
         """Read the canonical form of an offer of version 2. What it sells comes without the pieces' hashes.
 

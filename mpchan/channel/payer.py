@@ -27,7 +27,7 @@ from mpchan.channel.messages import (
     signed_message,
     unsigned_message,
 )
-from mpchan.channel.refund_request import is_within_limits
+from mpchan.channel.refund_request import is_within_limits, with_offer
 from mpchan.channel.rules import Check, Rule, enforce
 from mpchan.channel.scheme import scheme_of
 from mpchan.channel.signing import ChannelKey
@@ -194,7 +194,7 @@ def _refund_txid(state: Funded | Settling | Refunding) -> Txid:
 def refund_request(state: PayerState) -> Psbt:
     """The message that asks for the payee's signature on the refund: the same bytes in every phase."""
     terms = terms_of(state)
-    return unsigned_message(terms, scheme_of(terms).refund())
+    return with_offer(unsigned_message(terms, scheme_of(terms).refund()), terms.offer)
 
 
 # funding ------------------------------------------------------------------------------------------

@@ -2,6 +2,9 @@
 
 From the request only the free variables are read: outpoint, value, payer key, payer script and lock time. The refund
 that they make under the offer's terms is rebuilt and must be the same bytes. Where the chain stands decides last.
+
+The request carries the offer itself, in its canonical form, as a proprietary field of the PSBT (identifier ``mpchan``,
+subtype 0): the payee need not have kept it.
 """
 
 from __future__ import annotations
@@ -16,6 +19,25 @@ from mpchan.channel.scheme import scheme_of
 from mpchan.channel.terms import Terms, close_reserve, refund_fee, smallest_capacity
 from mpchan.errors import ParseError
 from mpchan.units import ChainTip, lock_time_from_int
+
+_IDENTIFIER, _OFFER_SUBTYPE = b"mpchan", 0
+
+
+def with_offer(psbt: Psbt, offer: Offer) -> Psbt:
+    """A refund request that brings its offer along; one of version 1 does not."""
+    if offer.version == 1:
+        return psbt
+    return psbt.with_proprietary(_IDENTIFIER, _OFFER_SUBTYPE, offer.canonical())
+
+
+def carried_offer(psbt: Psbt) -> Offer | None:
+    """The offer that a refund request brings along; None where it brings none.
+
+    Raises:
+        ParseError: as ``Offer.from_canonical``.
+    """
+    data = psbt.global_fields.proprietary(_IDENTIFIER, _OFFER_SUBTYPE)
+    return None if data is None else Offer.from_canonical(data)
 
 
 def requested_keys_rules(psbt: Psbt) -> Check[tuple[bytes, bytes]]:

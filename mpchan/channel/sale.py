@@ -7,8 +7,10 @@
     free_pieces   so many from the first one on are samples, and cost nothing
     merkle_root   over the pieces' hashes (RFC 6962, section 2.1)
     pieces        SHA-256 of each piece, in order
-    address       HOST:PORT where the seller listens, if it does
-    certificate   SHA-256 of the TLS certificate that it shows there (DER)
+    address       HOST:PORT where the seller listens, if it does; in offers of version 1 alone
+    certificate   SHA-256 of the TLS certificate that it shows there (DER); as address
+
+From version 2 on, where the seller listens stands in the offer's ``[[ways]]``, with the kind ``tcp``.
 
 An offer that is made out to one buyer has three keys more:
 
@@ -32,7 +34,7 @@ from mpchan.channel.offer import Offer
 from mpchan.channel.rules import Check, Rule
 from mpchan.errors import NotPossible, ParseError
 from mpchan.units import MAX_MONEY_SAT, Amount, checked_int, is_hex
-from mpchan.values import field, frozen
+from mpchan.values import field, frozen, replace
 
 MAX_PIECES = 5_000
 """Of one file: so many hashes still fit into an offer."""
@@ -281,7 +283,40 @@ def sale_of(offer: Offer) -> Sale:
     """
     if offer.sale is None:
         raise NotPossible("nothing-sold", f"offer {offer.offer_id} sells no file: it has no table [sale]")
+    if offer.version > 1 and any(key in offer.sale for key in _ADDRESS):
+        raise _malformed("where the seller listens stands in [[ways]]")
     return Sale.from_table(offer.sale)
+
+
+_TCP = "tcp"
+
+
+def tcp_way(address: str, certificate: str) -> dict[str, Any]:
+    """The entry of ``[[ways]]`` that says where a seller listens.
+
+    Args:
+        address: HOST:PORT.
+        certificate: SHA-256 of the TLS certificate (DER), 64 lower-case hex digits.
+    """
+    return {"kind": _TCP, "address": address, "certificate": certificate}
+
+
+def listening_at(offer: Offer) -> tuple[str, str] | None:
+    """Where the seller listens, and the fingerprint of its certificate; None where the offer says nothing of it.
+
+    Raises:
+        ParseError: ``malformed-sale``; as ``sale_of``.
+    """
+    if offer.version == 1:
+        sale = sale_of(offer)
+        return None if sale.address is None else (sale.address, sale.certificate or "")
+    for way in offer.ways:
+        if way["kind"] == _TCP:
+            address, certificate = _text(way, "address") or "", way.get("certificate")
+            if not (0 < len(address) <= MAX_NAME_LENGTH and address.isprintable()):
+                raise _malformed(f"address is no printable text of at most {MAX_NAME_LENGTH} characters")
+            return address, _digest(certificate, "certificate").hex()
+    return None
 
 
 def published_sale(offer: Offer) -> Sale:
@@ -301,7 +336,7 @@ def published_sale(offer: Offer) -> Sale:
 
 # an offer made out to one buyer -------------------------------------------------------------------
 
-_OWN_KEYS = ("offer_id", "payee_pubkey", "payee_address")
+_OWN_KEYS = ("offer_id", "token", "payee_pubkey", "payee_address")
 """What an offer that is made out to a buyer has of its own."""
 
 
@@ -320,11 +355,9 @@ def made_out_terms(published: Offer, buyer: str, sold: Sequence[int]) -> dict[st
     general = published_sale(published)
     sale = Sale.from_table({**general.to_table(), "buyer": buyer, "sold": pieces_text(sold)})
     price = sale.whole_price.sat
-    terms = published.to_dict()
-    for key in _OWN_KEYS:
-        del terms[key]
+    terms = published.terms()
     return {
-        **terms,
+        **{key: value for key, value in terms.items() if key not in _OWN_KEYS},
         "min_capacity_sat": price,
         "max_capacity_sat": price,
         "min_increment_sat": sale.price.sat,
@@ -345,14 +378,16 @@ def _without_voucher(offer: Offer) -> dict[str, Any]:
 def voucher_digest(offer: Offer) -> bytes:
     """What a voucher signs: all of the offer but the voucher itself.
 
-    SHA-256 in the tagged form of BIP-0340, so that it is the digest of no transaction, over the offer's table as JSON
-    with sorted keys and no spaces.
+    SHA-256 in the tagged form of BIP-0340, so that it is the digest of no transaction, over the offer's canonical form;
+    in version 1 over its whole table as JSON with sorted keys and no spaces.
     """
-    table = offer.to_dict()
-    table["sale"] = _without_voucher(offer)
-    text = json.dumps(table, sort_keys=True, separators=(",", ":"))
+    if offer.version == 1:
+        table = {**offer.to_dict(), "sale": _without_voucher(offer)}
+        text = json.dumps(table, sort_keys=True, separators=(",", ":")).encode()
+    else:
+        text = replace(offer, sale=_without_voucher(offer)).canonical()
     tag = sha256(_VOUCHER_TAG).digest()
-    return sha256(tag + tag + text.encode()).digest()
+    return sha256(tag + tag + text).digest()
 
 
 def made_out_rules(published: Offer, offer: Offer, buyer: str, sold: Sequence[int]) -> Check[Sale]:
@@ -361,16 +396,17 @@ def made_out_rules(published: Offer, offer: Offer, buyer: str, sold: Sequence[in
     Establishes what it sells.
     """
     sale = sale_of(offer)
-    expected, found = made_out_terms(published, buyer, sold), offer.to_dict()
+    expected, found = made_out_terms(published, buyer, sold), offer.terms()
     found["sale"] = _without_voucher(offer)
-    for key, value in expected.items():
-        if key == "sale" and found[key] != value:
+    for key in (*expected, *(name for name in found if name not in (*expected, *_OWN_KEYS))):
+        value, theirs = expected.get(key), found.get(key)
+        if key == "sale" and isinstance(value, dict) and theirs != value:
             differing = [name for name in value if found[key].get(name) != value[name]]
             name = differing[0] if differing else "its keys"
             yield Rule(
                 "offer-differs", False, f"{name} of the sale is not as published", found=found[key].get(name)
             )
-        yield Rule("offer-differs", found[key] == value, f"{key} of the offer", value, found[key])
+        yield Rule("offer-differs", theirs == value, f"{key} of the offer", value, theirs)
     fresh = offer.payee_key != published.payee_key and offer.offer_id != published.offer_id
     yield Rule("offer-differs", fresh, "the offer is the published one itself, not one for this buyer")
     text = "the offer is not signed by the key of the published one"

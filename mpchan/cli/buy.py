@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from mpchan.channel.offer import Offer
-from mpchan.channel.sale import Sale, sale_of
+from mpchan.channel.sale import listening_at, sale_of
 from mpchan.cli.app import App, common_options, example, pass_app
 from mpchan.cli.buy_lines import BuyLines, News
 from mpchan.cli.files import check_refund_out, confirmed, read_text_input
@@ -102,12 +102,14 @@ def buy(
     check_refund_out(refund_out, "file", [output, part_path(output)])
     published = Offer.from_toml(read_text_input(offer))
     sale, folder = sale_of(published), mailbox or _mailbox_of(offer, connect)
-    _check_way(sale, folder, connect)
+    listening = listening_at(published)
+    _check_way(listening, folder, connect)
+    way = str(folder or connect or (listening or ("",))[0])
     wallet = app.wallet(signs=True)
     purchases, place = Purchases(wallet.directory), output.resolve()
     if cancel:
         with purchases.lock(str(place)):
-            result = _cancel(app, wallet, sale, place, folder, connect, patience)
+            result = _cancel(app, wallet, published, place, folder, connect, patience)
         app.report(result, lambda view: _cancelled(view, output))
         return
 
@@ -119,14 +121,14 @@ def buy(
     if not yes and not purchases.unfinished(sale.root, str(place)):
         # a question holds no lock, and a no leaves nothing
         agreed = quoted()
-        _agree(app, agreed, str(folder or connect or sale.address), asks=True)
+        _agree(app, agreed, way, asks=True)
     with purchases.lock(str(place)):
         found = quoted()
         if agreed is None:
-            _agree(app, found, str(folder or connect or sale.address), asks=not yes)
+            _agree(app, found, way, asks=not yes)
         else:
             _require_same(agreed, found)
-        line = _line(found.purchase.session, sale, folder, connect)
+        line = _line(found.purchase.session, listening, folder, connect)
         try:
             result = _buy(app, wallet, found, line, patience, refund_out)
         finally:
@@ -161,7 +163,7 @@ def _mailbox_of(offer: str, connect: str | None) -> Path | None:
     return folder if connect is None and (folder / REQUESTS).is_dir() else None
 
 
-def _check_way(sale: Sale, mailbox: Path | None, connect: str | None) -> None:
+def _check_way(listening: tuple[str, str] | None, mailbox: Path | None, connect: str | None) -> None:
     """There is one way to the seller.
 
     Raises:
@@ -169,24 +171,23 @@ def _check_way(sale: Sale, mailbox: Path | None, connect: str | None) -> None:
     """
     if mailbox is not None and connect is not None:
         raise UsageError("usage", "give --mailbox or --connect, not both")
-    address = connect or sale.address
-    if mailbox is None and (address is None or sale.certificate is None):
+    if mailbox is None and listening is None:
         raise UsageError(
             "no-way",
             "the offer names no place to connect to",
             hint="give --mailbox, the folder that the seller sees too",
         )
-    if mailbox is None and address is not None:
+    if mailbox is None and listening is not None:
         from mpchan.transport.tcp import parse_address
 
-        parse_address(address)
+        parse_address(connect or listening[0])
 
 
-def _line(session: str, sale: Sale, mailbox: Path | None, connect: str | None) -> Line:
+def _line(session: str, listening: tuple[str, str] | None, mailbox: Path | None, connect: str | None) -> Line:
     """The way to the seller, which was checked.
 
     Args:
-        sale: of the offer that was given: it says where the seller is now, also where an older one was agreed to.
+        listening: what the offer that was given says: where the seller is now, also where an older one was agreed to.
     """
     if mailbox is not None:
         from mpchan.transport.mailbox import MailboxLine
@@ -194,8 +195,8 @@ def _line(session: str, sale: Sale, mailbox: Path | None, connect: str | None) -
         return MailboxLine(mailbox, session)
     from mpchan.transport.tcp import TcpLine, parse_address
 
-    address, certificate = connect or sale.address or "", sale.certificate or ""
-    return TcpLine(parse_address(address), certificate, session)
+    address, certificate = listening or ("", "")
+    return TcpLine(parse_address(connect or address), certificate, session)
 
 
 def _show(app: App, found: Quote, way: str) -> None:
@@ -260,7 +261,7 @@ def _buy(
 def _cancel(
     app: App,
     wallet: Wallet,
-    sale: Sale,
+    published: Offer,
     place: Path,
     folder: Path | None,
     connect: str | None,
@@ -268,12 +269,13 @@ def _cancel(
 ) -> Result:
     from mpchan.market.closing import cancel
 
+    sale = sale_of(published)
     going = going_purchase(wallet, sale.root, str(place))
     if going is None:
         raise NotPossible(
             "no-purchase", f"no purchase of {sale.name!r} into {place} is going on", hint="see `mpchan list`"
         )
-    news, line = News(), _line(going.session, sale, folder, connect)
+    news, line = News(), _line(going.session, listening_at(published), folder, connect)
 
     def tell(step: Step) -> None:
         said = news.line(step)

@@ -11,6 +11,9 @@ from typing import Any
 
 import click
 
+from mpchan.errors import ParseError
+from mpchan.units import parse_duration
+
 _WHOLE = re.compile(r"-?[0-9]{1,20}", re.ASCII)
 _DECIMAL = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,20})?", re.ASCII)
 
@@ -28,6 +31,19 @@ class WholeNumber(click.IntRange):
         if isinstance(value, str) and not _WHOLE.fullmatch(value):
             self.fail(f"{value!r:.80} is not a whole number", param, ctx)
         return super().convert(value, param, ctx)
+
+
+class Duration(click.ParamType[int]):
+    """A duration such as 90s, 30m, 12h or 2d; 0 for none."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Parse into seconds; exit 2 where it is none."""
+        try:
+            return parse_duration(value) if isinstance(value, str) else value
+        except ParseError as error:
+            self.fail(f"{error.message}; {error.hint}", param, ctx)
 
 
 class Seconds(click.FloatRange):

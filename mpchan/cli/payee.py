@@ -21,6 +21,7 @@ from mpchan.cli.app import (
     pass_app,
 )
 from mpchan.cli.files import read_input, read_message_bytes
+from mpchan.cli.numbers import Duration
 from mpchan.cli.terms import plain_terms, terms_options
 from mpchan.errors import UsageError
 from mpchan.party import payee
@@ -40,6 +41,12 @@ from mpchan.units import lock_time_from_int
     "--address", metavar="ADDRESS", help="Where you are paid, instead of a fresh address of this wallet."
 )
 @click.option(
+    "--expires-in",
+    type=Duration(),
+    metavar="DURATION",
+    help="For how long it holds, such as 12h or 2d; 0 for ever.",
+)
+@click.option(
     "--for",
     "wish",
     type=click.Path(allow_dash=True),
@@ -54,6 +61,7 @@ def offer(
     /,
     like: str | None,
     address: str | None,
+    expires_in: int | None,
     wish: str | None,
     force: bool,
     output: Path | None,
@@ -66,7 +74,8 @@ def offer(
     """
     changes = plain_terms(terms)
     app.check_output(output, *([wish] if wish is not None else []))
-    if wish is not None and (changes or like is not None or address is not None or force):
+    others = (like, address, expires_in)
+    if wish is not None and (changes or force or any(other is not None for other in others)):
         raise UsageError("usage", "the request says it all: nothing goes with --for")
     asked = None if wish is None else read_message_bytes(wish)
     wallet = app.wallet(signs=True)
@@ -77,7 +86,15 @@ def offer(
 
         result = offer_for(wallet, asked)
     else:
-        result = payee.offer(wallet, app.chain(wallet), changes, like=like, address=address, force=force)
+        result = payee.offer(
+            wallet,
+            app.chain(wallet),
+            changes,
+            like=like,
+            address=address,
+            expires_in=expires_in,
+            force=force,
+        )
     app.emit(
         result,
         output,

@@ -9,10 +9,11 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 
-from mpchan.channel.sale import MAX_PIECES, Sale
+from mpchan.channel.sale import MAX_PIECES, Sale, tcp_way
 from mpchan.cli.app import AMOUNT, App, common_options, example, pass_app
 from mpchan.cli.files import written
 from mpchan.cli.numbers import Seconds, WholeNumber
@@ -107,7 +108,7 @@ def sell(
     hashes = _hashed(app, wallet, file, pieces, piece_size)
     with ExitStack() as stack, ending() as end:
         wake = threading.Event()
-        inboxes, address, fingerprint = _inboxes(stack, wallet, mailbox, listen, wake)
+        inboxes, ways = _inboxes(stack, wallet, mailbox, listen, wake)
         sale = Sale(
             file.name,
             hashes.length,
@@ -115,12 +116,10 @@ def sell(
             price,
             free_pieces,
             hashes.hashes,
-            address,
-            fingerprint,
         )
         chain = app.chain(wallet)
         watcher = Watcher(wallet, chain, stop=end.has_come)
-        own, warnings = published_offer(wallet, chain, plain_terms(terms), sale, force=force)
+        own, warnings = published_offer(wallet, chain, plain_terms(terms), sale, ways=ways, force=force)
         app.warn({"warnings": [*warnings, *room_warnings(chain, own.offer, len(sale.sold))]})
         _publish(app, own, mailbox, output)
         lines = SaleLines(app)
@@ -210,8 +209,8 @@ def progress_bar(app: App, title: str, length: int) -> Iterator[Progress | None]
 
 def _inboxes(
     stack: ExitStack, wallet: Wallet, mailbox: Path | None, listen: str | None, wake: threading.Event
-) -> tuple[list[Inbox], str | None, str | None]:
-    """Where requests come in, and what stands in the offer of where the seller listens."""
+) -> tuple[list[Inbox], list[dict[str, Any]]]:
+    """Where requests come in, and what the offer's ``[[ways]]`` says of where the seller listens."""
     inboxes: list[Inbox] = []
     if mailbox is not None:
         from mpchan.transport.mailbox import MailboxInbox
@@ -219,14 +218,14 @@ def _inboxes(
         inboxes.append(MailboxInbox(mailbox, wake))
         stack.callback(inboxes[-1].close)
     if listen is None:
-        return inboxes, None, None
+        return inboxes, []
     from mpchan.transport.tcp import TcpInbox, parse_address
     from mpchan.transport.tls import own_certificate
 
     certificate = own_certificate(wallet.directory)
     inboxes.append(TcpInbox(parse_address(listen), certificate, wake))
     stack.callback(inboxes[-1].close)
-    return inboxes, listen, certificate.fingerprint
+    return inboxes, [tcp_way(listen, certificate.fingerprint)]
 
 
 def _publish(app: App, own: OwnOffer, mailbox: Path | None, output: Path | None) -> None:

@@ -9,6 +9,7 @@ from mpchan.chain.base import Chain
 from mpchan.channel import payer
 from mpchan.channel.facts import Status
 from mpchan.channel.offer import Offer
+from mpchan.channel.offer_rules import lasting_rules, version_rules
 from mpchan.channel.opening import default_delay_rules, offer_rules, refund_lock_time
 from mpchan.channel.refund_request import refund_delay_rules
 from mpchan.channel.rules import enforce
@@ -19,7 +20,7 @@ from mpchan.errors import MpchanError, NotPossible, UsageError
 from mpchan.market.output import Progress, already_there
 from mpchan.market.standing import going_purchase, is_begun, live_channel, opened_for
 from mpchan.party import payer as party
-from mpchan.party.common import ENDED, Result, current_tip, facts_if_any, tip_for
+from mpchan.party.common import ENDED, Result, current_tip, facts_if_any, now_of, tip_for
 from mpchan.party.fees import estimated_rate
 from mpchan.transport.base import new_session
 from mpchan.units import Amount, LockTime
@@ -98,7 +99,9 @@ def quote(
         known = str(record.terms.refund_lock_time)
         return Quote(purchase, sale, held, True, capacity, reserve, Amount(0), known, "")
     limits = wallet.config.limits
+    enforce(version_rules(published))
     enforce(offer_rules(published, wallet.network.name, limits, chain.min_fee_rate()))
+    enforce(lasting_rules(published, now_of(chain)))
     chain.require_version(published.transaction_version)
     delay = enforce(default_delay_rules(published, limits))
     rate, _ = estimated_rate(chain, limits, "the funding")

@@ -122,7 +122,7 @@ class Seller:
         self._unused: dict[str, float] = {}  # sessions that have paid nothing yet, and since when
         for session, own in made_out_offers(wallet, self.sale.root):
             self._offers.setdefault(session, []).append(own.offer.offer_id)
-            if not own.void and not self._has_paid(own):
+            if not own.void and not self._has_paid(session):
                 self._unused[session] = wallet.offer_made_at(own.offer.offer_id)
 
     # one request ----------------------------------------------------------------------------------
@@ -307,12 +307,11 @@ class Seller:
 
     # whose is what --------------------------------------------------------------------------------
 
-    def _has_paid(self, own: OwnOffer) -> bool:
-        """Whether an offer's channel holds a payment; one that cannot be read is taken for such a one."""
-        if own.used_by is None or not self.wallet.has_channel(own.used_by):
-            return False
+    def _has_paid(self, session: str) -> bool:
+        """Whether a session's channel holds a payment; one that cannot be read is taken for such a one."""
         try:
-            return bool(self.wallet.load_channel(channel_name(own.used_by)).credit(None).paid)
+            names = self._sessions.channels(session)
+            return any(self.wallet.load_channel(name).credit(None).paid for name in names)
         except StorageError:
             return True
 

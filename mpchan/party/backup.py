@@ -3,9 +3,10 @@
 What was signed after the backup is not in it. A restored wallet therefore must not do what the lost one may have done
 already with the same keys:
 
-- an offer that was unused may have served a channel since: it is void, so that no outpoint gets a second refund;
-- channel keys that were handed out since are left out: the next index moves on, by at least 1,000 and then some, picked
-  by chance, because a backup can be restored a second time;
+- an offer that was unused may have served a channel since: it is void, so that no outpoint gets a second refund. For
+  the wallet's generation is in no backup, and the restored wallet draws another one;
+- older channels' keys that were handed out since are left out: the next index moves on, by at least 1,000 and then
+  some, picked by chance, because a backup can be restored a second time;
 - a payer may have signed later updates: its channels sign nothing new until they are synced (``party.syncing``).
 
 A payee's older state needs no mark: whatever the payer has signed since is later, so it is accepted. What nothing can
@@ -23,7 +24,7 @@ from mpchan.channel import payer
 from mpchan.errors import MpchanError, ParseError, StorageError
 from mpchan.party.common import Result, with_warnings
 from mpchan.values import replace
-from mpchan.wallet.backup import Backup, collect, pack, unpack
+from mpchan.wallet.backup import Backup, collect, left_out, pack, unpack
 from mpchan.wallet.config import Config
 from mpchan.wallet.journal import continues
 from mpchan.wallet.keys import Unlocker, no_passphrase
@@ -62,6 +63,7 @@ def backup(wallet: Wallet, target: Path, passphrase: str | None = None) -> Resul
         "channels": _count(made, "channels/", ".json"),
         "offers": _count(made, "offers/", ".toml"),
         "bytes": len(data),
+        "left_out": left_out(wallet, made),
     }
     warnings = [f"it holds a damaged channel as it is: {error.message}" for error in damaged]
     return with_warnings(result, [*warnings, *_left_out(wallet)])
@@ -156,8 +158,8 @@ def _marked(wallet: Wallet) -> Result:
     """What keeps the restored wallet from doing again what the lost one may have done since."""
     keys = wallet.fresh_keys()
     keys.move_past_lost_channels()
-    void = wallet.void_unused_offers()
     to_sync: list[str] = []
+    served: set[str] = set()
     warnings: list[str] = []
     for plan in wallet.plans:
         wallet.plans.save(replace(plan, restored=True))
@@ -168,11 +170,13 @@ def _marked(wallet: Wallet) -> Result:
         except (StorageError, ParseError) as error:
             warnings.append(f"channel {name[:16]} was damaged when the backup was made: {error.message}")
             continue
+        served.add(record.terms.offer.offer_id)
         if isinstance(record, PayerRecord) and _may_have_paid(record.state):
             record = replace(record, restored=True)
             to_sync.append(record.terms.channel_id)
         wallet.save_channel(record, "restored")
-    result: Result = {"channels": len(names), "void_offers": void, "to_sync": to_sync}
+    void = set(wallet.offer_ids()) - served
+    result: Result = {"channels": len(names), "void_offers": len(void), "to_sync": to_sync}
     return with_warnings(result, warnings)
 
 

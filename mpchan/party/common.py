@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -102,6 +103,19 @@ def current_tip(chain: Chain, unit: str) -> ChainTip:
     tip = tip_for(chain, unit)
     enforce(current_rules(tip))
     return tip
+
+
+def now_by(tip: ChainTip) -> int:
+    """Unix time by this machine's clock; never before the median time of the chain, which no clock set back undoes."""
+    return max(int(time.time()), tip.median_time)
+
+
+def now_of(chain: Chain) -> int:
+    """As ``now_by``; by the clock alone where nobody says where the chain stands."""
+    try:
+        return now_by(chain.tip())
+    except UsageError:
+        return int(time.time())
 
 
 def earliest_spend(terms: Terms) -> LockTime | None:

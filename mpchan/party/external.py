@@ -21,11 +21,12 @@ from mpchan.channel.foreign_funding import (
     unsigned_rules,
 )
 from mpchan.channel.offer import Offer
+from mpchan.channel.offer_rules import lasting_rules, version_rules
 from mpchan.channel.opening import capacity_rules, offer_rules, refund_lock_time
 from mpchan.channel.rules import enforce
 from mpchan.channel.terms import Terms
 from mpchan.errors import NotPossible, Refused, TooEarly, UsageError
-from mpchan.party.common import Result, counted_spend, current_tip, facts_if_any, with_warnings
+from mpchan.party.common import Result, counted_spend, current_tip, facts_if_any, now_by, with_warnings
 from mpchan.party.fees import outside_warning
 from mpchan.party.funding import replaceable_warnings, signed_already_warning, warnings_about
 from mpchan.party.payer import offer_is_taken, opened, opened_so
@@ -48,6 +49,7 @@ def plan_channel(
     """
     offer = Offer.from_toml(offer_text)
     with wallet.lock():
+        enforce(version_rules(offer))
         for plan in wallet.plans:
             if (plan.offer, plan.capacity, plan.address) == (offer, capacity, address):
                 return _planned(plan)
@@ -127,6 +129,8 @@ def open_funding(
                     other, f"where it left, its refund is for `mpchan payer open --again {outpoint}`"
                 )
             if other.terms.outpoint == outpoint:
+                if isinstance(other.state, payer.Opening):
+                    enforce(version_rules(plan.offer))
                 if not abandoned:
                     known = opened_so(other, plan.capacity, asked, external=True)
                     wallet.make_sure(known.terms.name)
@@ -150,6 +154,7 @@ def _opening(
     """The opening that this funding makes; one that was given up keeps its terms, which the payee may have signed."""
     limits = wallet.config.limits
     rates = Rates(chain.min_fee_rate(), limits.max_fee_rate)
+    enforce(version_rules(plan.offer))
     enforce(offer_rules(plan.offer, wallet.network.name, limits, rates.relay))
     chain.require_version(plan.offer.transaction_version)
     tip = current_tip(chain, plan.offer.lock_time_unit)
@@ -159,6 +164,7 @@ def _opening(
     if seen is None or not seen.confirmations:  # what a block holds cannot change any more
         enforce(spent_rules(message, spent))
     if seen is None:  # of what was sent nothing but the refund can be had back any more
+        enforce(lasting_rules(plan.offer, now_by(tip)))
         enforce(unsigned_fee_rules(message, spent, rates))
     if given_up is not None:
         terms, asked = given_up.terms, given_up.asked

@@ -29,7 +29,7 @@ class Subject:
     """One thing that was looked at.
 
     Attributes:
-        kind: keys, offer, plan, sent, channel, or wallet for all of them together.
+        kind: keys, generation, offer, plan, sent, channel, or wallet for all of them together.
         rules: what was asked of it, as far as that came.
         repaired: what was done about it.
         warnings: what people have to do themselves.
@@ -79,6 +79,7 @@ def fsck(wallet: Wallet, prefix: str | None = None, *, repair: bool = False) -> 
         names = wallet.channel_names()
         subjects = [
             Subject("keys", "keys.toml", (keys_rule,)),
+            Subject("generation", "generation", (_of("generation", lambda: wallet.generation),)),
             *_offers(wallet),
             *_plans(wallet, has_keys),
             *_sent(wallet),
@@ -140,10 +141,11 @@ def _key_rules(wallet: Wallet) -> Iterator[Rule]:
     owners: dict[bytes, tuple[str, str]] = {}
     served: set[str] = set()
     offers = [wallet.load_offer(offer_id) for offer_id in wallet.offer_ids() if _readable(wallet, offer_id)]
-    claims = [(own.offer.payee_key, "offer", own.offer.offer_id) for own in offers]
+    # what is published again keeps its key
+    claims = [(own.offer.payee_key, "offer", own.offer.key_name.hex()) for own in offers]
     claims += [(plan.payer_key, "plan", plan.offer.offer_id) for plan in wallet.plans]
     records = list(wallet.channels())
-    claims += [(record.own_key, _opening(record), record.terms.offer.offer_id) for record in records]
+    claims += [(record.own_key, *_opening(record)) for record in records]
     for key, kind, offer_id in claims:
         first = owners.setdefault(key.sec, (kind, offer_id))
         # an offer and the channel that the payee has under it share the key; so do a plan and its channels
@@ -161,11 +163,13 @@ def _key_rules(wallet: Wallet) -> Iterator[Rule]:
             served.add(offer_id)
 
 
-def _opening(record: Record) -> str:
+def _opening(record: Record) -> tuple[str, str]:
+    """What a channel's key serves: the kind of it, and its name."""
+    offer = record.terms.offer
     if not isinstance(record, PayerRecord):
-        return "offer channel"
+        return "offer channel", offer.key_name.hex()
     together = record.key_index is None or record.has_external_funding
-    return "plan channel" if together else f"channel {record.terms.channel_id}"
+    return "plan channel" if together else f"channel {record.terms.channel_id}", offer.offer_id
 
 
 def _readable(wallet: Wallet, offer_id: str) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
@@ -32,7 +34,6 @@ from mpchan.party.common import (
     with_warnings,
 )
 from mpchan.party.payee_rules import (
-    Request,
     funded_channels_rules,
     funding_rules,
     own_channel_rules,
@@ -68,6 +69,7 @@ def offer(
     *,
     like: str | None = None,
     address: str | None = None,
+    expires_in: int | None = None,
     force: bool = False,
 ) -> Result:
     """``payee offer``: new terms for one channel, with a key of their own.
@@ -78,12 +80,19 @@ def offer(
         changes: keys of the offer's TOML text, over the wallet's usual terms.
         like: another own offer whose terms are the starting point.
         address: where to be paid instead of a fresh address of this wallet.
+        expires_in: seconds for which it holds, 0 for ever; None for what wallet.toml says.
     """
-    terms = {**_start(wallet, changes, like), **changes}
+    terms = {**_start(wallet, changes, like), **changes, "expires": expires_at(wallet, expires_in)}
     warnings = set_rate(terms, chain, wallet.config.limits)
     with wallet.lock():
         own, outside = new_offer(wallet, terms, address=address, force=force, vouch=partial(relayed, chain))
     return with_warnings(offered(own.offer), [*warnings, *outside])
+
+
+def expires_at(wallet: Wallet, expires_in: int | None) -> int:
+    """The Unix time at which an offer expires that holds so many seconds from now; 0 for never."""
+    seconds = wallet.config.expires_in if expires_in is None else expires_in
+    return int(time.time()) + seconds if seconds else 0
 
 
 def relayed(chain: Chain, offer: Offer) -> Offer:
@@ -106,10 +115,10 @@ def new_offer(
 ) -> tuple[OwnOffer, list[str]]:
     """Make an offer with an id and a key of its own, and keep it; what people should know about its address.
 
-    Whoever calls this holds the wallet's lock. The key's index is on disk before the offer is.
+    Whoever calls this holds the wallet's lock. The address's index is on disk before the offer is.
 
     Args:
-        terms: keys of the offer's TOML text, all but those that are its own.
+        terms: as ``Offer.terms`` names them, all but those that are the offer's own.
         vouch: makes of it the offer that is kept.
 
     Raises:
@@ -119,33 +128,36 @@ def new_offer(
     from mpchan.party.fees import outside_warning, require_within
 
     keys = wallet.fresh_keys()
-    index = keys.next_index("channel")
     warnings: list[str] = []
+    fresh = address is None
     if address is None:
-        script = keys.script("receive", keys.next_index("receive"))
-        address = script_to_address(script, wallet.network)
-        kinds = ["channel", "receive"]
-    else:
-        script = address_to_script(address, wallet.network)
-        if script not in keys.scripts():
-            warnings.append(outside_warning(address))
-        kinds = ["channel"]
-    table = {
-        "version": 1,
-        "offer_id": wallet.new_offer_id(),
+        address = script_to_address(keys.script("receive", keys.next_index("receive")), wallet.network)
+    elif address_to_script(address, wallet.network) not in keys.scripts():
+        warnings.append(outside_warning(address))
+    own = {
+        "version": 2,
+        "offer_id": os.urandom(16).hex(),
+        "generation": wallet.need_generation(),
+        "token": _NO_TOKEN,
         "network": wallet.network.name,
         "scheme": "decrementing",
-        "payee_pubkey": keys.channel_key(index).public_key.sec.hex(),
+        "payee_pubkey": _ANY_KEY,
         "payee_address": address,
-        **terms,
     }
-    new = _checked(table)
-    require_within(new.fee_rate, wallet.config.limits, "an offer")
-    require_window(new, force=force)
-    own = OwnOffer(new if vouch is None else vouch(new), index)
-    keys.allocate(*kinds)
-    wallet.save_offer(own)
-    return own, warnings
+    draft = _checked({"expires": 0, **terms, **own})
+    require_within(draft.fee_rate, wallet.config.limits, "an offer")
+    require_window(draft, force=force)
+    made = keys.own_offer(draft)
+    made = made if vouch is None else vouch(made)
+    if fresh:
+        keys.allocate("receive")
+    wallet.save_offer(made)
+    return OwnOffer(made), warnings
+
+
+_NO_TOKEN = "0" * 64
+_ANY_KEY = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798"
+"""In the places of what follows from the rest of an offer, while that is put together."""
 
 
 def offered(offer: Offer) -> Result:
@@ -184,7 +196,9 @@ def set_rate(terms: dict[str, Any], chain: Chain, limits: PayerLimits) -> list[s
     return warnings
 
 
-_IDENTITY = ("version", "offer_id", "network", "scheme", "payee_pubkey", "payee_address")
+_IDENTITY = (
+    *("offer_id", "generation", "expires", "token", "network", "scheme", "payee_pubkey", "payee_address"),
+)
 _MADE_OUT = ("buyer", "sold", "voucher")
 """What the sale of an offer that was made out to one buyer has besides."""
 
@@ -192,16 +206,16 @@ _MADE_OUT = ("buyer", "sold", "voucher")
 def _start(wallet: Wallet, changes: Mapping[str, Any], like: str | None) -> dict[str, Any]:
     if like is None:
         return offer_defaults(wallet.config, changes.get("lock_time_unit"))
-    table = wallet.load_offer(like).offer.to_dict()
-    if "sale" in table:
-        table["sale"] = {key: value for key, value in table["sale"].items() if key not in _MADE_OUT}
-    return {key: value for key, value in table.items() if key not in _IDENTITY}
+    terms = wallet.load_offer(like).offer.terms()
+    if "sale" in terms:
+        terms["sale"] = {key: value for key, value in terms["sale"].items() if key not in _MADE_OUT}
+    return {key: value for key, value in terms.items() if key not in _IDENTITY}
 
 
-def _checked(table: Mapping[str, Any]) -> Offer:
+def _checked(terms: Mapping[str, Any]) -> Offer:
     """The offer, or why these terms make none: a mistake on the command line or in wallet.toml."""
     try:
-        return Offer.from_dict(table)
+        return Offer.from_terms(terms)
     except ParseError as error:
         raise UsageError(error.slug, error.message, hint=error.hint) from None
 
@@ -237,11 +251,14 @@ def sign_refund(wallet: Wallet, chain: Chain, psbt: Psbt) -> Result:
                 held.enter_context(wallet.channel_lock(other.terms.name))
             # as they stand now that nobody can change them any more
             request = enforce(request_rules(wallet, chain, psbt))
-        terms, known = request.terms, request.known
-        key = wallet.offer_key_of(request.own) if known is None else wallet.channel_key_of(known)
-        reply = payee.signed_refund(terms, key).to_hex()
-        if known is None:
-            _store(wallet, request, psbt, reply)
+        terms = request.terms
+        state = payee.Active(terms) if request.serves else payee.Abandoned(terms)
+        record = request.known or PayeeRecord(None, state)
+        reply = payee.signed_refund(terms, wallet.channel_key_of(record)).to_hex()
+        for other in request.given_up:
+            wallet.save_channel(replace(other, state=payee.Abandoned(other.terms)), "abandoned")
+        if request.known is None:
+            wallet.save_channel(record, "refund-signed", reply)
         wallet.make_sure(terms.name)
     result = {
         "channel": terms.channel_id,
@@ -255,25 +272,6 @@ def sign_refund(wallet: Wallet, chain: Chain, psbt: Psbt) -> Result:
         for other in request.given_up
     ]
     return with_warnings(result, [*only, *given_up])
-
-
-def _store(wallet: Wallet, request: Request, psbt: Psbt, reply: str) -> None:
-    """Write down that a refund is signed, before it leaves: what takes no payment any more, the offer, the channel.
-
-    An offer that had a channel before keeps the mark of that until the new one stands: whenever this process ends, the
-    rules look at both again.
-    """
-    terms, own = request.terms, request.own
-    used = replace(own, used_by=terms.outpoint, refund_txid=str(psbt.tx.txid))
-    first = own.used_by in (None, terms.outpoint)
-    if first:
-        wallet.save_offer(used)
-    for other in request.given_up:
-        wallet.save_channel(replace(other, state=payee.Abandoned(other.terms)), "abandoned")
-    state = payee.Active(terms) if request.serves else payee.Abandoned(terms)
-    wallet.save_channel(PayeeRecord(own.key_index, state), "refund-signed", reply)
-    if not first and request.serves:
-        wallet.save_offer(used)
 
 
 def funding(wallet: Wallet, chain: Chain, transaction: Transaction, *, send: bool = False) -> Result:

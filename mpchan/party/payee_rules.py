@@ -13,7 +13,10 @@ from mpchan.chain.base import Chain
 from mpchan.channel import payee
 from mpchan.channel.facts import current_rules
 from mpchan.channel.messages import envelope_rules
+from mpchan.channel.offer import Offer
+from mpchan.channel.offer_rules import expired_rules, has_expired, version_rules
 from mpchan.channel.refund_request import (
+    carried_offer,
     is_within_limits,
     refund_delay_rules,
     refund_request_rules,
@@ -23,11 +26,11 @@ from mpchan.channel.refund_request import (
 from mpchan.channel.rules import BROKEN, Check, Rule
 from mpchan.channel.scheme import scheme_of
 from mpchan.channel.terms import Terms
-from mpchan.party.common import ENDED, from_now_on, gather_facts, tip_for
+from mpchan.party.common import ENDED, from_now_on, gather_facts, now_by, tip_for
 from mpchan.units import ChainTip
 from mpchan.values import frozen
 from mpchan.wallet.payee_record import PayeeRecord
-from mpchan.wallet.wallet import OwnOffer, Wallet, channel_name
+from mpchan.wallet.wallet import Wallet, channel_name
 
 
 @frozen
@@ -35,13 +38,11 @@ class Request:
     """A refund request that this wallet signs.
 
     Attributes:
-        own: the offer that it names.
         known: the channel whose very refund is asked for again; None for a new one.
         serves: whether payments are taken in the channel; else nothing but its refund is ever signed.
         given_up: channels under the same offer whose place this one takes; nothing is held of them.
     """
 
-    own: OwnOffer
     terms: Terms
     known: PayeeRecord | None
     serves: bool = True
@@ -52,36 +53,31 @@ def request_rules(wallet: Wallet, chain: Chain, psbt: Psbt) -> Check[Request]:
     """A refund request under an unused offer of this wallet, or the very one that was signed before.
 
     Or one for money that the chain shows on the offer's own address, where no refund that was signed could spend it.
+    What was signed before is signed again, whatever has become of its offer since.
     """
     keys = yield from requested_keys_rules(psbt)
-    own = wallet.offer_for_keys(keys)
-    shown = " and ".join(key.hex() for key in keys)
-    yield Rule("unknown-offer", own is not None, "no offer of this wallet has one of the keys", found=shown)
-    if own is None:
-        raise TypeError(BROKEN)
+    carried = carried_offer(psbt)
     if wallet.has_channel(psbt.tx.inputs[0].outpoint):
-        known = yield from _signed_before_rules(wallet, own, psbt)
-        return Request(own, known.terms, known)
-    terms = yield from refund_request_rules(psbt, own.offer)
-    tip = tip_for(chain, own.offer.lock_time_unit)
-    if not (is_within_limits(terms) and _is_unused(own, psbt)) and _lies_there(chain, terms, tip):
-        request = yield from _returned_rules(wallet, chain, own, terms)
+        known = yield from _signed_before_rules(wallet, carried, psbt)
+        return Request(known.terms, known)
+    offer = yield from _own_offer_rules(wallet, carried, keys)
+    terms = yield from refund_request_rules(psbt, wallet.with_pieces(offer))
+    tip = tip_for(chain, offer.lock_time_unit)
+    expired = has_expired(offer, now_by(tip))
+    fresh = is_within_limits(terms) and not expired and wallet.served_by(offer) is None
+    if not fresh and _lies_there(chain, terms, tip):
+        request = yield from _returned_rules(wallet, chain, terms, expired=expired)
         yield from current_rules(tip)
         yield from refund_delay_rules(terms, tip)
         return request
     yield from value_rules(terms)
-    yield from _unused_rules(wallet, own, terms, psbt)
+    yield from _unused_rules(wallet, terms)
     yield from current_rules(tip)
-    chain.require_version(own.offer.transaction_version)
+    yield from expired_rules(offer, now_by(tip))
+    chain.require_version(offer.transaction_version)
     yield from refund_delay_rules(terms, tip)
     yield from _free_rules(chain, terms, tip)
-    return Request(own, terms, None)
-
-
-def _is_unused(own: OwnOffer, psbt: Psbt) -> bool:
-    """Whether the offer serves no channel; a run that was cut short may have marked it with this request."""
-    mark = (own.used_by, own.refund_txid)
-    return own.used_by is None or mark == (psbt.tx.inputs[0].outpoint, str(psbt.tx.txid))
+    return Request(terms, None)
 
 
 def _lies_there(chain: Chain, terms: Terms, tip: ChainTip) -> bool:
@@ -92,19 +88,18 @@ def _lies_there(chain: Chain, terms: Terms, tip: ChainTip) -> bool:
     return facts.funding == terms.funding_txout and facts.confirmations > 0 and facts.spent_by is None
 
 
-def _returned_rules(wallet: Wallet, chain: Chain, own: OwnOffer, terms: Terms) -> Check[Request]:
+def _returned_rules(wallet: Wallet, chain: Chain, terms: Terms, *, expired: bool) -> Check[Request]:
     """Money on the offer's address that no channel's refund spends goes back to the payer, or makes a channel instead.
 
     One offer has one channel: payments are taken in this one only where nothing was ever held of another, which is
     given up then. And of no other that still goes on anything is held: its payer has to close it first.
     """
-    yield from _not_void_rules(own)
-    under = wallet.channels_with_key(own.offer.payee_key.sec)
-    others = [record for record in under if isinstance(record, PayeeRecord)]
-    offer_id, outpoint = own.offer.offer_id, own.used_by
-    text = f"offer {offer_id} serves the channel on {outpoint} already, which another payer has opened"
+    offer = terms.offer
+    under = wallet.channels_with_key(offer.payee_key.sec)
+    others = [record for record in under if isinstance(record, PayeeRecord) and record.terms.offer == offer]
+    text = f"offer {offer.offer_id} serves a channel already, which another payer has opened"
     same = all(other.terms.payer_key == terms.payer_key for other in others)
-    yield Rule("offer-used", same, text, hint=_another(offer_id))
+    yield Rule("offer-used", same, text, hint=_another(offer.offer_id))
     yield from _payer_key_rules(wallet, terms, [other.terms.name for other in others])
     held = [other for other in others if payee.holds_anything(other.state)]
     for other in held:
@@ -115,44 +110,60 @@ def _returned_rules(wallet: Wallet, chain: Chain, own: OwnOffer, terms: Terms) -
             f"channel {other.terms.channel_id} under the same offer goes on, and a payment of it is held",
             hint="once its close is in a block (`mpchan payee settle`), this refund can be signed",
         )
-    serves = not held and is_within_limits(terms)
+    serves = not held and not expired and is_within_limits(terms)
     given_up = [other for other in others if serves and not isinstance(other.state, payee.Abandoned)]
-    return Request(own, terms, None, serves, tuple(given_up))
+    return Request(terms, None, serves, tuple(given_up))
 
 
-def _signed_before_rules(wallet: Wallet, own: OwnOffer, psbt: Psbt) -> Check[PayeeRecord]:
+def _signed_before_rules(wallet: Wallet, carried: Offer | None, psbt: Psbt) -> Check[PayeeRecord]:
     """The channel on this outpoint is the one whose very refund this request asks for again."""
     outpoint = psbt.tx.inputs[0].outpoint
     record = wallet.load_channel(channel_name(outpoint))
     terms = record.terms
-    same = (
-        isinstance(record, PayeeRecord) and scheme_of(terms).refund() == psbt.tx and terms.offer == own.offer
-    )
+    same = isinstance(record, PayeeRecord) and scheme_of(terms).refund() == psbt.tx
     text = "another refund was signed, or another channel stands, on the outpoint"
-    yield Rule("outpoint-signed", same, text, found=outpoint)
+    yield Rule("outpoint-signed", same and carried in (None, terms.offer), text, found=outpoint)
     yield from envelope_rules(psbt, terms, None)
     if not isinstance(record, PayeeRecord):
         raise TypeError(BROKEN)
     return record
 
 
-def _unused_rules(wallet: Wallet, own: OwnOffer, terms: Terms, psbt: Psbt) -> Check[None]:
-    """Offer and payer key are fresh; a run that was cut short may have marked the offer with this request."""
-    yield from _not_void_rules(own)
-    offer_id = own.offer.offer_id
+def _own_offer_rules(wallet: Wallet, carried: Offer | None, keys: tuple[bytes, bytes]) -> Check[Offer]:
+    """The offer that a request brings, or names by its key alone, is one that this wallet made and stands by."""
+    if carried is None:
+        own = wallet.offer_for_keys(keys)
+        shown = " and ".join(key.hex() for key in keys)
+        text = "the request brings no offer, and none of this wallet has one of its keys"
+        yield Rule("unknown-offer", own is not None, text, found=shown)
+        if own is None:
+            raise TypeError(BROKEN)
+        offer = own.offer
+    else:
+        offer = carried
+    yield from version_rules(offer)
+    name = offer.network.name
     yield Rule(
-        "offer-used",
-        _is_unused(own, psbt),
-        f"offer {offer_id} serves the channel on {own.used_by} already",
-        hint=_another(offer_id),
+        "wrong-network", name == wallet.network.name, "network of the offer", wallet.network.name, name
     )
+    text = "this wallet made no such offer: its token is another"
+    yield Rule("unknown-offer", wallet.made(offer), text, found=offer.offer_id)
+    yield Rule(
+        "offer-void",
+        offer.generation == wallet.generation,
+        f"offer {offer.offer_id} was made before this wallet was restored, and may have served a channel since",
+        hint=f"make another with `mpchan payee offer`; --like {offer.offer_id} takes its terms over",
+    )
+    return offer
+
+
+def _unused_rules(wallet: Wallet, terms: Terms) -> Check[None]:
+    """Offer and payer key are fresh."""
+    offer_id = terms.offer.offer_id
+    name = wallet.served_by(terms.offer)
+    text = f"offer {offer_id} serves channel {(name or '')[:16]} already"
+    yield Rule("offer-used", name is None, text, hint=_another(offer_id))
     yield from _payer_key_rules(wallet, terms)
-
-
-def _not_void_rules(own: OwnOffer) -> Check[None]:
-    offer_id = own.offer.offer_id
-    text = f"offer {offer_id} comes from a backup, and may have served a channel since"
-    yield Rule("offer-void", not own.void, text, hint=_another(offer_id))
 
 
 def _payer_key_rules(wallet: Wallet, terms: Terms, apart_from: Collection[str] = ()) -> Check[None]:

@@ -76,6 +76,7 @@ def open_channel(
 
     The same call again gives the same request again, however far the channel has come.
     """
+    from mpchan.channel.offer_rules import version_rules
     from mpchan.channel.opening import refund_lock_time
     from mpchan.party.fees import outside_warning
     from mpchan.party.payer_rules import new_offer_rules, opened_under
@@ -87,6 +88,8 @@ def open_channel(
         earlier_ones = opened_under(wallet, offer)
         for earlier in earlier_ones:
             if not isinstance(earlier.state, payer.Abandoned):
+                if isinstance(earlier.state, payer.Opening):
+                    enforce(version_rules(offer))
                 answer = opened(opened_so(earlier, capacity, asked, external=False))
                 wallet.make_sure(earlier.terms.name)
                 return answer

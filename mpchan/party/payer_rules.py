@@ -14,11 +14,12 @@ from mpchan.chain.base import Chain
 from mpchan.channel import payer
 from mpchan.channel.facts import current_rules
 from mpchan.channel.offer import Offer
+from mpchan.channel.offer_rules import lasting_rules, version_rules
 from mpchan.channel.opening import offer_rules
 from mpchan.channel.rules import BROKEN, Check, Rule
 from mpchan.channel.terms import Terms
 from mpchan.errors import NotPossible, TooEarly, UsageError
-from mpchan.party.common import tip_for
+from mpchan.party.common import now_by, now_of, tip_for
 from mpchan.party.funding import find_conflict, is_sent, refuse_conflict, sent_transaction
 from mpchan.units import FeeRate
 from mpchan.wallet.payer_record import PayerRecord
@@ -50,7 +51,9 @@ def new_offer_rules(wallet: Wallet, chain: Chain, offer: Offer, under: Collectio
     planned = [plan.name for plan in wallet.plans if plan.offer == offer]
     fresh = not wallet.knows_key(key, apart_from=[*under, *planned])
     yield Rule("payee-key", fresh, "the offer's key is known to this wallet already", found=key.hex())
+    yield from version_rules(offer)
     yield from offer_rules(offer, wallet.network.name, wallet.config.limits, chain.min_fee_rate())
+    yield from lasting_rules(offer, now_of(chain))
     chain.require_version(offer.transaction_version)
 
 
@@ -84,6 +87,7 @@ def reply_rules(chain: Chain, record: PayerRecord, psbt: Psbt) -> Check[Going]:
         chain.require_version(terms.offer.transaction_version)
         yield from payer.time_left_rules(terms, tip)
         if state.funding is not None:
+            yield from lasting_rules(terms.offer, now_by(tip))
             yield from _unspent_rules(chain, terms, state.funding)
     return state
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from mpchan.bitcoin.script import dust_limit
 from mpchan.chain.base import Chain
 from mpchan.channel.offer import Offer
+from mpchan.channel.offer_rules import version_rules
+from mpchan.channel.rules import enforce
 from mpchan.channel.sale import (
     Sale,
     is_made_out_under,
@@ -27,7 +29,7 @@ from mpchan.values import frozen, replace
 from mpchan.wallet.config import offer_defaults
 from mpchan.wallet.wallet import OwnOffer, Wallet
 
-_OFFER_ID = re.compile(r"[0-9a-f]{16}", re.ASCII)
+_OFFER_ID = re.compile(r"[0-9a-f]{32}|[0-9a-f]{16}", re.ASCII)
 
 
 @frozen
@@ -82,7 +84,13 @@ def read_table(data: bytes, keys: tuple[str, ...]) -> dict[str, Any]:
 
 
 def published_offer(
-    wallet: Wallet, chain: Chain, changes: Mapping[str, Any], sale: Sale, *, force: bool = False
+    wallet: Wallet,
+    chain: Chain,
+    changes: Mapping[str, Any],
+    sale: Sale,
+    *,
+    ways: Sequence[Mapping[str, Any]] = (),
+    force: bool = False,
 ) -> tuple[OwnOffer, list[str]]:
     """The offer that tells everybody what is sold, and what people should know about it.
 
@@ -91,6 +99,7 @@ def published_offer(
 
     Args:
         changes: keys of an offer's TOML text, over the wallet's usual terms.
+        ways: how the seller can be reached, as ``[[ways]]`` says it.
 
     Raises:
         NotPossible: ``price-dust``, one piece costs less than a channel can pay at first.
@@ -103,6 +112,7 @@ def published_offer(
         "min_capacity_sat": sale.price.sat,
         "max_capacity_sat": sale.whole_price.sat,
         "min_increment_sat": sale.price.sat,
+        "ways": [dict(way) for way in ways],
         "sale": sale.to_table(),
     }
     standing = _standing(wallet, terms)
@@ -136,8 +146,9 @@ def room_warnings(chain: Chain, offer: Offer, pieces: int) -> list[str]:
 def _standing(wallet: Wallet, terms: Mapping[str, Any]) -> OwnOffer | None:
     """The published offer with these very terms that still serves."""
     for own in published_offers(wallet):
-        table = own.offer.to_dict()
-        if not own.void and all(table[key] == value for key, value in terms.items()):
+        known = {"ways": [], **own.offer.terms()}
+        serves = own.offer.version > 1 and not own.void
+        if serves and all(known.get(key) == value for key, value in terms.items()):
             return own
     return None
 
@@ -210,6 +221,7 @@ def offer_for(wallet: Wallet, data: bytes) -> Result:
     """
     wish = Wish.from_bytes(data)
     own = wallet.load_offer(wish.offer_id)
+    enforce(version_rules(own.offer))
     made = (made for buyer, made in made_out_offers(wallet, sale_of(own.offer).root) if buyer == wish.buyer)
     return offered(answer_wish(wallet, own, wish, made).offer)
 
@@ -235,5 +247,5 @@ def answer_wish(wallet: Wallet, published: OwnOffer, wish: Wish, made: Iterable[
         if sale_of(own.offer).sold != sold:
             raise Refused("wish-changed", f"another wish of session {wish.buyer} was answered already")
         if not own.void and is_made_out_under(published.offer, own.offer):
-            same = own if same is None or same.used_by is None else same
+            same = same or own
     return make_out(wallet, published, wish.buyer, sold) if same is None else same

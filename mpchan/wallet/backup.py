@@ -1,13 +1,15 @@
 """One file that holds a whole wallet.
 
-    {"mpchan_backup": 1, "checksum": "<SHA-256 of the canonical contents>", "contents": {
+    {"mpchan_backup": 2, "checksum": "<SHA-256 of the canonical contents>", "contents": {
         "time": 1700000000, "network": "regtest", "files": {"keys.toml": "…", "channels/….json": "…", …}}}
 
 Where the wallet's keys are encrypted, so is all of it, with the same passphrase: instead of ``contents`` stands
 ``encrypted``, the canonical contents as ``sealing`` seals them, and the checksum is that of the canonical table.
 
-``files`` holds every file of the wallet but its locks and what a backend can look up again, byte for byte: what is not
-UTF-8 in a damaged one stands as lone surrogates (PEP 383). The canonical form is JSON with sorted keys and no spaces.
+``files`` holds every file of the wallet but its locks, its generation (whoever is restored makes another) and what can
+be looked up or made again, byte for byte: what is not UTF-8 in a damaged one stands as lone surrogates (PEP 383). The
+canonical form is JSON with sorted keys and no spaces. Version 1, which is read too, comes from a wallet without a
+generation.
 
 A name is one of those that a wallet has, letter by letter: there are no other folders, links or ways out of a folder in
 it, so a hostile file can write nothing but a wallet.
@@ -31,7 +33,8 @@ from mpchan.wallet.records import canonical, checksum
 from mpchan.wallet.storage import storage_error
 from mpchan.wallet.wallet import Wallet
 
-BACKUP_VERSION = 1
+BACKUP_VERSION = 2
+_READABLE = (1, BACKUP_VERSION)
 MAX_BACKUP_BYTES = 1_000_000_000
 """A larger backup could not be read again on a small machine, so none is made."""
 
@@ -40,7 +43,7 @@ _FOLDERS = ("offers", "plans", "sent", "certificates", "purchases")
 _LISTENING = "listening.pem"
 _NAME = re.compile(
     r"wallet\.toml|keys\.toml|listening\.pem"
-    r"|offers/[0-9a-f]{16}\.(toml|json)"
+    r"|offers/([0-9a-f]{16}\.(toml|json)|[0-9a-f]{32}\.toml)"
     r"|channels/[0-9a-f]{64}-[0-9]{1,10}\.(json|journal)"
     r"|(sent|plans)/[0-9a-f]{64}\.json"
     r"|purchases/[0-9a-f]{32}\.json"
@@ -120,6 +123,24 @@ def _content(path: Path) -> bytes:
         raise storage_error("read-failed", path, error) from error
 
 
+def left_out(wallet: Wallet, made: Backup) -> list[str]:
+    """The files of a wallet that a backup of it does not hold, by their names in the directory; locks are none.
+
+    Raises:
+        StorageError: ``read-failed``.
+    """
+    names: list[str] = []
+
+    def failed(error: OSError) -> None:
+        raise storage_error("read-failed", wallet.directory, error) from error
+
+    for folder, _, files in os.walk(wallet.directory, onerror=failed):
+        for file in files:
+            if not file.endswith((".lock", ".queue")):
+                names.append((Path(folder) / file).relative_to(wallet.directory).as_posix())
+    return sorted(set(names) - set(made.files))
+
+
 # the file -----------------------------------------------------------------------------------------
 
 
@@ -190,7 +211,7 @@ def unpack(data: bytes, unlocker: Unlocker = no_passphrase) -> Backup:
         body = envelope["encrypted" if sealed else "contents"]
     except (ValueError, TypeError, KeyError, RecursionError):
         raise ParseError("malformed-backup", "this is no backup of mpchan, or not the whole of it") from None
-    if type(version) is not int or version != BACKUP_VERSION:
+    if type(version) is not int or version not in _READABLE:
         raise ParseError("backup-version", f"written by another mpchan (version {version!r:.20})")
     if not isinstance(body, dict) or total != checksum(canonical(body)):
         raise ParseError("malformed-backup", "checksum does not fit: the file was damaged or changed")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from mpchan.chain.base import ChainConfig as ChainConfig  # read here, so had fr
 from mpchan.channel.limits import PayerLimits, WatchPolicy
 from mpchan.channel.offer import blocks_in_unit
 from mpchan.errors import ParseError
-from mpchan.units import MAX_LOCK_TIME, MAX_MONEY_SAT, FeeRate, checked_int
+from mpchan.units import MAX_LOCK_TIME, MAX_MONEY_SAT, FeeRate, checked_int, parse_duration
 from mpchan.values import field, frozen
 
 CONFIG_VERSION = 1
@@ -45,6 +44,11 @@ class Config:
     limits: PayerLimits = field(default_factory=PayerLimits)
     offer: Mapping[str, Any] = field(default_factory=dict)
     watch: WatchPolicy = field(default_factory=WatchPolicy)
+
+    @property
+    def expires_in(self) -> int:
+        """For how many seconds an offer holds unless told otherwise; 0 for ever."""
+        return int(self.offer.get("expires_in", 0))
 
     @classmethod
     def from_toml(cls, text: str, *, source: Path | str = "wallet.toml") -> Config:
@@ -99,7 +103,8 @@ def offer_defaults(config: Config, unit: str | None) -> dict[str, Any]:
         "memo": "",
     }
     delays = ("min_refund_delay", "max_refund_delay", "settle_window", "step")
-    terms.update({key: value for key, value in config.offer.items() if unit == own_unit or key not in delays})
+    own = {key: value for key, value in config.offer.items() if key != "expires_in"}
+    terms.update({key: value for key, value in own.items() if unit == own_unit or key not in delays})
     terms["lock_time_unit"] = unit
     return terms
 
@@ -141,6 +146,7 @@ max_refund_delay_seconds = 2592000
 # max_refund_delay = 4320
 # settle_window = 144
 # min_confirmations = 1
+# expires_in = "2d"
 
 [watch]
 # When `mpchan watch` closes a channel in which this wallet is paid with the latest update that it holds: as soon as
@@ -211,16 +217,16 @@ def _limits(table: dict[str, Any]) -> PayerLimits:
 
 
 def _offer_defaults(table: dict[str, Any]) -> dict[str, Any]:
-    _known(table, (*_OFFER_NUMBERS, "lock_time_unit", "memo"), "offer.")
+    _known(table, (*_OFFER_NUMBERS, "lock_time_unit", "memo", "expires_in"), "offer.")
+    terms = dict(table)
     for key in table:
         if key in _OFFER_NUMBERS:
             checked_int(table[key], 0, MAX_MONEY_SAT, key)
+        elif key == "expires_in":
+            terms[key] = checked_int(_seconds(table[key], key), 0, MAX_LOCK_TIME, key)
         else:
             _string(table, key)
-    return table
-
-
-_DURATION_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+    return terms
 
 
 def _watch(table: dict[str, Any]) -> WatchPolicy:
@@ -233,9 +239,9 @@ def _watch(table: dict[str, Any]) -> WatchPolicy:
 
 def _seconds(value: Any, key: str) -> int:
     """A duration such as ``12h``, in seconds."""
-    match = re.fullmatch(r"([0-9]{1,10})([smhd])", value, re.ASCII) if type(value) is str else None
-    if match is None:
+    try:
+        return parse_duration(value if type(value) is str else "")
+    except ParseError:
         raise ParseError(
             "malformed-config", f'{key} must be a duration such as "12h" or "2d", not {value!r:.80}'
-        )
-    return int(match[1]) * _DURATION_UNITS[match[2]]
+        ) from None

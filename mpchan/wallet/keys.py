@@ -28,6 +28,7 @@ from mpchan.channel.key_paths import counted_path, payee_path, payer_path, token
 from mpchan.channel.offer import Offer
 from mpchan.channel.signing import ChannelKey
 from mpchan.errors import ParseError, StorageError
+from mpchan.values import replace
 from mpchan.wallet.keys_file import (
     KINDS,
     Indexes,
@@ -318,6 +319,11 @@ class Keys:
     def offer_key(self, offer: Offer) -> ChannelKey:
         """The key that an offer of version 2 has, if this wallet made it."""
         return self.payee_key(bytes.fromhex(offer.generation), offer.key_name)
+
+    def own_offer(self, draft: Offer) -> Offer:
+        """An offer of version 2 with this wallet's key and token, whatever stands in their places."""
+        keyed = replace(draft, payee_key=self.offer_key(draft).public_key)
+        return replace(keyed, token=self.offer_token(keyed))
 
     def offer_token(self, offer: Offer) -> str:
         """The token that this wallet gives an offer of version 2, whatever stands there: 64 lower-case hex digits.

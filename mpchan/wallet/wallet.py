@@ -3,7 +3,7 @@
     wallet.toml                    settings, for people
     keys.toml                      the seed, plain or encrypted; mode 0600
     offers/<offer_id>.toml         the payee's own offers, as they are handed out
-    offers/<offer_id>.json         the offer's key index, and the channel that it served
+    offers/<offer_id>.json         of an offer of version 1: its key index, and the channel that it served
     channels/<txid>-<vout>.journal one channel: all that happened in it
     channels/<txid>-<vout>.json    the same channel as it stood at some line of its journal
     channels/names                 the names of all channels, to find one by the beginning of its id
@@ -19,6 +19,7 @@ are needed, the wallet's comes first.
 
 from __future__ import annotations
 
+import hmac
 import json
 import os
 from collections.abc import Callable, Collection, Iterator
@@ -31,10 +32,11 @@ from mpchan.bitcoin.network import Network
 from mpchan.channel.offer import Offer
 from mpchan.channel.signing import ChannelKey
 from mpchan.errors import MpchanError, NotPossible, ParseError, StorageError, UsageError
-from mpchan.units import OutPoint, Txid, checked_key_index
-from mpchan.values import frozen
+from mpchan.units import OutPoint, checked_key_index
+from mpchan.values import frozen, replace
 from mpchan.wallet.channel_files import ChannelFiles
 from mpchan.wallet.config import ChainConfig, Config, config_text
+from mpchan.wallet.generation import draw_generation, read_generation
 from mpchan.wallet.keys import Keys, Unlocker, no_passphrase
 from mpchan.wallet.storage import (
     LOCK_TIMEOUT_SECONDS,
@@ -59,16 +61,12 @@ class OwnOffer:
     """An offer that this wallet made.
 
     Attributes:
-        key_index: of the offer's key.
-        used_by: the funding outpoint of the channel that it serves; None while unused.
-        refund_txid: of the refund that was, or is about to be, signed under it; None while unused.
-        void: whether it serves nobody, because it was unused in the backup that this wallet was restored from.
+        key_index: of the offer's key; None from version 2 on, where the key follows from the offer.
+        void: whether it serves nobody, because it comes from a backup that this wallet was restored from.
     """
 
     offer: Offer
-    key_index: int
-    used_by: OutPoint | None = None
-    refund_txid: str | None = None
+    key_index: int | None = None
     void: bool = False
 
 
@@ -226,7 +224,8 @@ class Wallet:
 
     def offer_key_of(self, own: OwnOffer) -> ChannelKey:
         """The key of an offer of this wallet; errors as ``channel_key_of``."""
-        key = self.keys.channel_key(own.key_index)
+        index, offer = own.key_index, own.offer
+        key = self.keys.offer_key(offer) if index is None else self.keys.channel_key(index)
         return self._own_key(key, own.offer.payee_key, f"offer {own.offer.offer_id}")
 
     def plan_key_of(self, plan: Plan) -> ChannelKey:
@@ -453,12 +452,18 @@ class Wallet:
 
     # offers ---------------------------------------------------------------------------------------
 
-    def new_offer_id(self) -> str:
-        """16 random hex digits that no offer of this wallet has."""
-        while True:
-            offer_id = os.urandom(8).hex()
-            if not self._offer_path(offer_id).exists():
-                return offer_id
+    @property
+    def generation(self) -> str | None:
+        """What tells this wallet's offers from those of an older copy of it; None before the first.
+
+        Raises:
+            StorageError: ``generation-damaged``, ``read-failed``.
+        """
+        return read_generation(self.directory)
+
+    def need_generation(self) -> str:
+        """The same; drawn now where there is none, and durable on return. To be called under ``lock``."""
+        return draw_generation(self.directory)
 
     def _offer_path(self, offer_id: str, suffix: str = "toml") -> Path:
         return self.directory / "offers" / f"{offer_id}.{suffix}"
@@ -474,18 +479,9 @@ class Wallet:
         except OSError:
             return 0.0
 
-    def save_offer(self, own: OwnOffer) -> None:
-        """Write an offer and what this wallet knows of it; durable on return, the text last."""
-        state = {
-            "key_index": own.key_index,
-            "used_by": None if own.used_by is None else str(own.used_by),
-            "refund_txid": own.refund_txid,
-            **({"void": True} if own.void else {}),
-        }
-        write_durably(self._offer_path(own.offer.offer_id, "json"), (json.dumps(state) + "\n").encode())
-        path = self._offer_path(own.offer.offer_id)
-        if not path.exists():
-            write_durably(path, own.offer.to_toml().encode())
+    def save_offer(self, offer: Offer) -> None:
+        """Write an offer down, for people, and for what is sold under it; durable on return."""
+        write_durably(self._offer_path(offer.offer_id), offer.to_toml().encode())
 
     def load_offer(self, offer_id: str) -> OwnOffer:
         """Read one of the own offers.
@@ -499,35 +495,53 @@ class Wallet:
             raise NotPossible("unknown-offer", f"this wallet made no offer {offer_id!r:.80}")
         try:
             offer = Offer.from_toml(read_text(path))
-            state = json.loads(read_text(self._offer_path(offer_id, "json")))
-            used_by = None if state["used_by"] is None else OutPoint.parse(state["used_by"])
-            index = checked_key_index(state["key_index"])
-            refund_txid = None if state["refund_txid"] is None else str(Txid.from_hex(state["refund_txid"]))
-            own = OwnOffer(offer, index, used_by, refund_txid, bool(state.get("void")))
+            own = self._counted(offer) if offer.version == 1 else self._derived(offer)
         except (ParseError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise StorageError("offer-damaged", f"{path}: {error!s:.200}") from None
         if own.offer.offer_id != offer_id:
             raise StorageError("offer-damaged", f"{path}: holds another offer, {own.offer.offer_id!r:.40}")
         self.offer_key_of(own)
+        if offer.version > 1 and not self.made(offer):
+            raise StorageError("offer-damaged", f"{path}: its token does not fit")
         return own
 
-    def void_unused_offers(self) -> int:
-        """Mark all offers that served no channel yet, so that they never will; how many. A damaged one serves nobody.
+    def _counted(self, offer: Offer) -> OwnOffer:
+        state = json.loads(read_text(self._offer_path(offer.offer_id, "json")))
+        return OwnOffer(offer, checked_key_index(state["key_index"]), bool(state.get("void")))
 
-        Raises:
-            StorageError: ``write-failed``, ``read-failed``.
-        """
-        count = 0
-        for path in self._files("offers", ".json"):
-            try:
-                state = json.loads(read_text(path))
-                unused = state["used_by"] is None
-            except (ParseError, ValueError, KeyError, TypeError, RecursionError):
-                continue
-            if unused:
-                write_durably(path, (json.dumps({**state, "void": True}) + "\n").encode())
-                count += 1
-        return count
+    def _derived(self, offer: Offer) -> OwnOffer:
+        return OwnOffer(offer, None, offer.generation != self.generation)
+
+    def made(self, offer: Offer) -> bool:
+        """Whether an offer of version 2 is one that this wallet, or an older copy of it, has made, by its token."""
+        return hmac.compare_digest(offer.token, self.keys.offer_token(offer))
+
+    def with_pieces(self, offer: Offer) -> Offer:
+        """An offer that came without the hashes of what it sells, with those of an own offer of the same file."""
+        sale = offer.sale or {}
+        root = sale.get("merkle_root")
+        if type(root) is not str or "pieces" in sale:
+            return offer
+        for path in self._files("offers", ".toml"):
+            if _mentions(path, [root]):
+                known = self.load_offer(path.name[:-5]).offer.sale or {}
+                if known.get("merkle_root") == root and "pieces" in known:
+                    return replace(offer, sale={**sale, "pieces": known["pieces"]})
+        return offer
+
+    def served_by(self, offer: Offer) -> str | None:
+        """The name of a channel in which this wallet is paid under an offer; a damaged one is taken at its word."""
+        for path in self.channel_files.paths():
+            if _mentions(path, [offer.offer_id]) and self._serves(path.stem, offer):
+                return path.stem
+        return None
+
+    def _serves(self, name: str, offer: Offer) -> bool:
+        try:
+            record = self.load_channel(name)
+        except MpchanError:
+            return True
+        return record.role == "payee" and record.terms.offer.offer_id == offer.offer_id
 
     def offer_for_keys(self, keys: tuple[bytes, bytes]) -> OwnOffer | None:
         """The own offer whose key is one of ``keys`` (compressed), or None.

@@ -75,6 +75,7 @@ OPTIONS: dict[str, set[str]] = {
         "--max-capacity",
         "--min-increment",
         "--address",
+        "--expires-in",
     }
     | TERMS,
     "payee sign-refund": CHAIN | OUTPUT,

@@ -26,7 +26,7 @@ def test_a_cancelled_channel_gives_everything_back(opened: Shell) -> None:
         $ mpchan inspect close.hex
         kind        complete transaction
         txid        <txid:close>
-        version     2
+        version     3
         lock time   none: final at once
         size        <n> vB
         input 0     <txid:funding>:0
@@ -343,7 +343,7 @@ def test_openings_that_are_given_up(wallets: Shell) -> None:
         $ mpchan --wallet buyer open first.toml 50000 --funding-fee-rate 1 -q -o other.psbt
         + other.psbt
         $ mpchan --wallet seller payee sign-refund other.psbt --json
-        2> {"error": "offer-used", "message": "offer <offer:first> serves the channel on <txid:first>:0 already",
+        2> {"error": "offer-used", "message": "offer <offer:first> serves channel <channel:first> already",
         > "hint": "make another with `mpchan payee offer --like <offer:first>`", "exit_code": 4}
         ? 4
         $ mpchan --wallet buyer payer abandon -q

@@ -40,9 +40,12 @@ def test_the_story_in_long_forms(bare: Shell) -> None:
         2> offer <offer>, paid to <address:seller>
         2> next: the payer runs `mpchan payer open OFFER AMOUNT` on this text
         + offer.toml
-        $ cat offer.toml
-        version = 1
+        $ grep . offer.toml
+        version = 2
         offer_id = "<offer>"
+        generation = "<generation>"
+        expires = 0
+        token = "<token>"
         network = "regtest"
         scheme = "decrementing"
         payee_pubkey = "<key:seller>"
@@ -54,10 +57,11 @@ def test_the_story_in_long_forms(bare: Shell) -> None:
         min_refund_delay = 288
         max_refund_delay = 4320
         settle_window = 144
-        step = 1
         min_increment_sat = 1
         min_confirmations = 1
         memo = "100 pieces"
+        [decrementing]
+        step = 1
 
         # the refund before the funding
         $ mpchan --wallet buyer payer open offer.toml 100000 -o request.psbt
@@ -67,7 +71,7 @@ def test_the_story_in_long_forms(bare: Shell) -> None:
         $ mpchan inspect request.psbt
         kind        PSBT (lacks signatures)
         txid        <txid:refund>
-        version     2
+        version     3
         lock time   block 417
         size        82 vB
         input 0     <txid:funding>:0
@@ -104,7 +108,7 @@ def test_the_story_in_long_forms(bare: Shell) -> None:
         $ mpchan inspect refund.hex
         kind        complete transaction
         txid        <txid:refund>
-        version     2
+        version     3
         lock time   block 417
         size        <n> vB
         input 0     <txid:funding>:0
@@ -184,7 +188,7 @@ def test_the_story_in_long_forms(bare: Shell) -> None:
         $ mpchan inspect close.hex
         kind        complete transaction
         txid        <txid:close>
-        version     2
+        version     3
         lock time   none: final at once
         size        <n> vB
         input 0     <txid:funding>:0
@@ -236,11 +240,13 @@ def test_the_story_in_short_forms_and_json(wallets: Shell) -> None:
         """
         $ mpchan --json --wallet seller payee offer --max-capacity 0.5btc -o offer.toml
         {"offer_id": "<offer>", "payee_pubkey": "<key:seller>", "payee_address": "<address:seller>", "toml":
-        > "version = 1\\noffer_id = \\"<offer>\\"\\nnetwork = \\"regtest\\"\\nscheme =
+        > "version = 2\\noffer_id = \\"<offer>\\"\\ngeneration = \\"<generation>\\"\\nexpires = 0\\ntoken =
+        > \\"<token>\\"\\nnetwork = \\"regtest\\"\\nscheme =
         > \\"decrementing\\"\\npayee_pubkey = \\"<key:seller>\\"\\npayee_address =
         > \\"<address:seller>\\"\\nmin_capacity_sat = 1000\\nmax_capacity_sat = 50000000\\nfee_rate_sat_per_kvb =
         > 2000\\nlock_time_unit = \\"blocks\\"\\nmin_refund_delay = 288\\nmax_refund_delay = 4320\\nsettle_window
-        > = 144\\nstep = 1\\nmin_increment_sat = 1\\nmin_confirmations = 1\\nmemo = \\"\\"\\n"}
+        > = 144\\nmin_increment_sat = 1\\nmin_confirmations = 1\\nmemo =
+        > \\"\\"\\n\\n[decrementing]\\nstep = 1\\n"}
         + offer.toml
         $ mpchan --wallet buyer open offer.toml 100000sat --json
         {"channel": "<channel>", "capacity_sat": 100000, "funding_txid": "<txid:funding>", "funding_vout": 0,

@@ -97,6 +97,7 @@ LINES = {
     69: "a reorganisation that puts the refund in the place of the close, and the reverse",
     70: "a foreign funding that pays far too much, or too little, to the miner",
     71: "a funding that was replaced, left too early, or was paid twice; change that goes where nobody knows",
+    77: "an offer that is expired, of another generation, with another token",
     79: "full or read-only before a broadcast of what is complete: it is sent",
     80: "full before an acceptance: refused, nothing counted, and the close still possible",
 }

@@ -317,7 +317,7 @@ KEYS: dict[str, Callable[[str], str]] = {
     ),
     "56 keys with a float as the index": lambda text: text.replace("next_channel = ", "next_channel = 1."),
     "56 keys with a huge index": lambda text: text.replace("next_channel = ", "next_channel = 99999999999"),
-    "56 keys with a negative index": lambda text: text.replace("next_channel = ", "next_channel = -"),
+    "56 keys with a negative index": lambda text: text.replace("next_channel = ", "next_channel = -1"),
     "56 keys with nothing": lambda text: "",
     "56 keys with half a seed": lambda text: text.replace('seed = "', 'seed = "00'),
 }

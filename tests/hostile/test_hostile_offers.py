@@ -78,7 +78,7 @@ CASES: dict[str, tuple[Write, str, int]] = {
         "wrong-network",
         3,
     ),
-    "47 an unknown version": (put("version", "2"), "offer-version", 3),
+    "47 an unknown version": (put("version", "3"), "offer-version", 3),
     "47 version 0": (put("version", "0"), "offer-version", 3),
     "47 an unknown scheme": (put("scheme", '"spilman"'), "unknown-scheme", 3),
     "47 no scheme": (put("scheme", '""'), "unknown-scheme", 3),

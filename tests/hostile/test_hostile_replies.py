@@ -33,6 +33,7 @@ from mpchan.bitcoin.psbt import Psbt
 from mpchan.bitcoin.tx import Transaction, TxIn, TxOut
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.channel.payer import Opening
+from mpchan.channel.refund_request import with_offer
 from mpchan.units import Amount, OutPoint, Txid
 from mpchan.wallet.keys import Keys
 
@@ -161,7 +162,7 @@ CASES: dict[str, tuple[Callable[[Scene], Psbt], str]] = {
     "43 no output": (lambda scene: scene.signed(replace(scene.refund, outputs=())), "output-count"),
     "43 a second input": (extra_input, "input-count"),
     "43 version 1": (transaction(version=1), "version"),
-    "43 version 3": (transaction(version=3), "version"),
+    "43 version 2": (transaction(version=2), "version"),
     "43 final nSequence": (transaction(sequence=0xFFFFFFFF), "sequence"),
     "43 nSequence of BIP-0068": (transaction(sequence=100), "sequence"),
     "44 no signature": (lambda scene: message(scene.terms, scene.refund), "missing-signature"),
@@ -246,7 +247,7 @@ def test_55_a_final_field_is_malformed(scene: Scene, monkeypatch: pytest.MonkeyP
 
 
 def test_the_request_itself_is_no_reply(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    reply = message(scene.terms, scene.refund)
+    reply = with_offer(message(scene.terms, scene.refund), scene.terms.offer)
     assert reply.to_hex() == scene.request
     assert refused(scene, reply, monkeypatch).slug == "missing-signature"
 

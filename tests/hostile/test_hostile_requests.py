@@ -298,7 +298,7 @@ CASES: dict[str, tuple[Callable[[Scene], Psbt], str]] = {
     "32 ANYONECANPAY": (field(SIGHASH_TYPE, b"\x81\x00\x00\x00"), "sighash-type"),
     "32 ALL in the low byte only": (field(SIGHASH_TYPE, b"\x01\x01\x00\x00"), "sighash-type"),
     "38 version 1": (version(1), "version"),
-    "38 version 3": (version(3), "version"),
+    "38 version 2": (version(2), "version"),
     "38 version 0": (version(0), "version"),
     "38 version -2": (version(0xFFFFFFFE), "version"),
 }

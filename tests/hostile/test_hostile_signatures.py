@@ -17,9 +17,10 @@ from hostile_tools import Desk, mpchan, refusal
 from party_tools import Pair
 from protocol_tools import message, replace, scheme
 
-from mpchan.bitcoin.psbt import Psbt
+from mpchan.bitcoin.psbt import GlobalMap, Psbt
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.channel.offer import Offer
+from mpchan.channel.refund_request import with_offer
 from mpchan.channel.terms import Terms
 from mpchan.cli.main import cli
 from mpchan.party.common import read_psbt
@@ -62,28 +63,36 @@ def test_10_a_second_refund_for_an_outpoint(desk: Desk) -> None:
             desk.done(desk.payee, "payee", "abandon")
 
 
-def test_10_a_run_that_was_cut_short_still_signs_only_the_one(desk: Desk) -> None:
-    """The offer is marked before the channel is written: after a crash between, the mark alone stands."""
+def test_10_a_run_that_was_cut_short_has_signed_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The channel is written before the signature leaves, and is all that marks an offer: so there is no between."""
     pair = desk.pair
     request = pair.request()
     record = pair.payer_record(f"{request['funding_txid']}-0")
-    desk.done(desk.payee, "payee", "sign-refund", desk.file(request["hex"]))
-    for path in (desk.payee / "channels").iterdir():
-        path.unlink()
-    error = desk.refused_writing(desk.payee, "payee", "sign-refund", desk.file(later(record.terms)))
-    assert (error.slug, error.exit_code) == ("offer-used", 4)
-    again = desk.done(desk.payee, "payee", "sign-refund", desk.file(request["hex"]))
-    assert again["channel"] == request["channel"]
+    before = pair.files()
+    with monkeypatch.context() as patch:
+        patch.setattr(Wallet, "save_channel", interrupted)
+        ended = mpchan(desk.payee, desk.chain, "payee", "sign-refund", desk.file(request["hex"]))
+    assert ended.code != 0
+    assert ended.out == ""
+    assert pair.files() == before
+    signed = desk.done(desk.payee, "payee", "sign-refund", desk.file(later(record.terms)))
+    error = desk.refused_writing(desk.payee, "payee", "sign-refund", desk.file(request["hex"]))
+    assert (error.slug, error.exit_code) == ("outpoint-signed", 4)
+    again = desk.done(desk.payee, "payee", "sign-refund", desk.file(later(record.terms)))
+    assert again == signed
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_61_a_wallet_restored_from_its_words(
     desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It knows no offer of the old one, and its channel keys begin at a multiple of 1000 that the old one has not
-    come to: so an outpoint that the old one may have signed for gets no second signature.
+    """It knows its own offers again by their tokens, and stands by none: words hold no generation. So an outpoint that
+    the old one may have signed for gets no second signature.
 
-    Words hold no offers, so none of them is void by a mark: each is unknown. An older copy of the directory, put back
-    by hand, is the very wallet that it was, and nothing in it can tell.
+    An older copy of the directory, put back by hand, is the very wallet that it was, and nothing in it can tell.
     """
     pair = desk.pair
     unused = Offer.from_toml(pair.offer())
@@ -96,8 +105,6 @@ def test_61_a_wallet_restored_from_its_words(
     old = tomli.loads((desk.payee / "keys.toml").read_text())
     new = tomli.loads((restored / "keys.toml").read_text())
     assert new["seed"] == old["seed"]
-    assert new["next_channel"] % 1000 == 0
-    assert new["next_channel"] >= 1000 > old["next_channel"]
     terms = pair.terms(f"{request['funding_txid']}-0")
     hostile = {
         "the request that was signed": read_psbt(request["hex"].encode()),
@@ -106,14 +113,22 @@ def test_61_a_wallet_restored_from_its_words(
             replace(terms, offer=unused), scheme(replace(terms, offer=unused)).refund()
         ),
     }
-    for name, asked in hostile.items():
-        path = desk.file(asked)
-        error = refusal([restored], restored, desk.chain, "payee", "sign-refund", path)
-        assert (error.slug, error.exit_code) == ("unknown-offer", 4), name
+    for drawn in (False, True):  # before and after the restored wallet's first offer
+        for name, asked in hostile.items():
+            for offer in (None, unused if "never" in name else terms.offer):
+                bare = asked if offer is not None else replace(asked, global_fields=bare_fields(asked))
+                path = desk.file(bare if offer is None else with_offer(bare, offer))
+                error = refusal([restored], restored, desk.chain, "payee", "sign-refund", path)
+                slug = "unknown-offer" if offer is None else "offer-void"
+                assert (error.slug, error.exit_code) == (slug, 4), (name, drawn)
+        fresh = mpchan(restored, desk.chain, "payee", "offer").json
+        assert Offer.from_toml(fresh["toml"]).generation != terms.offer.generation
     assert signed["channel"] == request["channel"]
-    fresh = mpchan(restored, desk.chain, "payee", "offer").json
-    mine = Wallet.open(restored).keys
-    assert fresh["payee_pubkey"] == mine.channel_key(new["next_channel"]).public_key.sec.hex()
+
+
+def bare_fields(psbt: Psbt) -> GlobalMap:
+    """What a tool leaves that knows nothing of this program's own field."""
+    return GlobalMap(psbt.global_fields.pairs[:1])
 
 
 # 62: no complete update ---------------------------------------------------------------------------

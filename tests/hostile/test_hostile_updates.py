@@ -289,7 +289,7 @@ BOTH: dict[str, tuple[Build, str]] = {
     "37 another sighash type": (field(SIGHASH_TYPE, b"\x81\x00\x00\x00"), "sighash-type"),
     "38 version 0": (changed(version=0), "version"),
     "38 version 1": (changed(version=1), "version"),
-    "38 version 3": (changed(version=3), "version"),
+    "38 version 2": (changed(version=2), "version"),
 }
 
 

@@ -63,13 +63,13 @@ def resigned(market: Market, answer: Offer, **changes: Any) -> Offer:
     table = answer.to_dict()
     sale = table["sale"]
     for key, value in changes.items():
-        if key in table:
+        if key in table or key == "ways":
             table[key] = value
         else:
             sale[key] = value
     sale.pop("voucher", None)
     offer = Offer.from_dict(table)
-    key = market.pair.payee.keys.channel_key(market.own.key_index)
+    key = market.pair.payee.offer_key_of(market.own)
     return replace(offer, sale={**sale, "voucher": key.sign_voucher(offer).hex()})
 
 

@@ -247,7 +247,8 @@ def dear(market: Market, good: Offer) -> Message:
 
 
 def other_certificate(market: Market, good: Offer) -> Message:
-    return text_of(resigned(market, good, address="198.51.100.7:7420", certificate="ab" * 32))
+    way = {"kind": "tcp", "address": "198.51.100.7:7420", "certificate": "ab" * 32}
+    return text_of(resigned(market, good, ways=[way]))
 
 
 def other_session(market: Market, good: Offer) -> Message:

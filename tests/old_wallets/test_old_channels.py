@@ -178,7 +178,14 @@ def test_a_funding_that_waits_for_its_block(old: Old) -> None:
 
 
 def test_an_opening_that_was_only_asked_for(old: Old) -> None:
+    """Nothing new begins in the old way; what was asked for is given up, and the same terms are offered anew."""
     shell = old("asked")
+    shell.fails(f"{PAYEE} payee sign-refund request.psbt", 3, "offer-version")
+    shell.fails(f"{PAYER} payer open offer.toml 100000", 3, "offer-version")
+    shell.ok(f"{PAYER} -q payer abandon")
+    [like] = (shell.folder / "seller" / "offers").glob("*.toml")
+    shell.ok(f"{PAYEE} -q payee offer --like {like.stem} -o offer.toml")
+    shell.ok(f"{PAYER} -q payer open offer.toml 100000 -o request.psbt")
     shell.ok(f"{PAYEE} -q payee sign-refund request.psbt -o signed.psbt")
     shell.ok(f"{PAYER} -q payer fund signed.psbt --refund-out refund.hex -o funding.hex")
     mine(shell)
