@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import BinaryIO, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -154,6 +154,17 @@ def done_reading(descriptor: int) -> None:
     """Close a file that was only read: what was read is read, whatever the system says of the close."""
     with suppress(OSError):
         os.close(descriptor)
+
+
+@contextmanager
+def reading(path: AnyPath) -> Iterator[BinaryIO]:
+    """A file to read from, closed as ``done_reading`` does."""
+    file = open(path, "rb")  # noqa: SIM115  # its own close would raise
+    try:
+        yield file
+    finally:
+        with suppress(OSError):
+            file.close()
 
 
 def sync_directory(path: AnyPath) -> None:

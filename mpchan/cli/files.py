@@ -43,7 +43,7 @@ def read_input(name: str, *, in_hex: bool = False) -> bytes:
         else:
             if stat.S_ISDIR(os.stat(name).st_mode):
                 raise ParseError("unreadable-file", f"{name}: is a directory")
-            with open(name, "rb") as file:
+            with durability.reading(name) as file:
                 data = file.read(most + 1)
     except (OSError, ValueError) as error:
         raise ParseError("unreadable-file", f"{name!s:.200}: {_reason(error)}") from None

@@ -19,6 +19,7 @@ from pathlib import Path
 from threading import get_ident
 from typing import TYPE_CHECKING
 
+from mpchan.durability import reading
 from mpchan.errors import ParseError, StorageError
 from mpchan.values import frozen, replace
 from mpchan.wallet.batch import Batch
@@ -161,7 +162,7 @@ class ChannelFiles:
     def _has_begun(self, name: str) -> bool:
         """Whether a journal without a state file holds a whole line."""
         try:
-            with open(self.journal_path(name), "rb") as file:
+            with reading(self.journal_path(name)) as file:
                 return file.readline()[-1:] == b"\n"
         except FileNotFoundError:
             return False

@@ -29,7 +29,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from mpchan.durability import AnyPath, done_reading
+from mpchan.durability import AnyPath, done_reading, reading
 from mpchan.errors import ParseError
 from mpchan.values import frozen, replace
 from mpchan.wallet.storage import MAX_FILE_BYTES, storage_error
@@ -170,7 +170,7 @@ def entries(path: AnyPath, after: Position) -> Iterator[tuple[Entry, Position]]:
         StorageError: ``file-missing``, ``read-failed``.
     """
     try:
-        with open(path, "rb") as file:
+        with reading(path) as file:
             yield from _entries(file, after)
     except FileNotFoundError as error:
         raise storage_error("file-missing", path, error) from error
@@ -257,7 +257,7 @@ def continues(path: Path) -> Position | None:
         StorageError: ``file-missing``, ``read-failed``.
     """
     try:
-        with open(path, "rb") as file:
+        with reading(path) as file:
             return _continues(file)
     except FileNotFoundError as error:
         raise storage_error("file-missing", path, error) from error

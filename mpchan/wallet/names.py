@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from mpchan.durability import reading
 from mpchan.wallet.storage import append_durably, locked
 
 FILE = "names"
@@ -65,7 +66,7 @@ class Names:
     def _data(self) -> bytes:
         """The whole file; nothing where it is not there or cannot be read: it can always be made again."""
         try:
-            with open(self._path, "rb") as file:
+            with reading(self._path) as file:
                 return file.read()
         except OSError:
             return b""

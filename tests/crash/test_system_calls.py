@@ -122,6 +122,7 @@ SAMPLE = {
     "refund interrupted": (REFUND, "refund", "flock", r"\.lock", "EINTR"),
     "watch full": (WATCHED_REFUND, "watch-refund", "write", r"\.journal", "ENOSPC"),
     "watch close": (WATCHED, "watch", "close", r"\.journal", "EIO"),
+    "watch reads": (WATCHED, "watch", "close", r"\.journal", "EDQUOT"),
     "claim fsync": (CLAIM, "claim", "fsync", r"\.journal", "EIO"),
 }
 """Story, command, call, file, and what happens at the last such call that writes."""
@@ -153,7 +154,8 @@ def test_sample(
         if call.name == kind and re.search(about, call.about) and (kind != "openat" or call.writes)
     ]
     assert fitting, "there is no such call any more"
-    break_off(stage, command, Injection(fitting[-1], how))
+    for call in fitting if name == "watch reads" else fitting[-1:]:  # each of them, also of what is only read
+        break_off(stage, command, Injection(call, how))
 
 
 # the campaign -------------------------------------------------------------------------------------
