@@ -44,14 +44,15 @@ class App:
             return self.directory
         return Path(os.environ.get("MPCHAN_WALLET") or click.get_app_dir("mpchan"))
 
-    def wallet(self, *, signs: bool = False) -> Wallet:
+    def wallet(self, *, signs: bool = False, asks: bool = True) -> Wallet:
         """The wallet, opened.
 
         Args:
+            asks: whether a person at a terminal may be asked for the passphrase.
             signs: the command needs a secret: the passphrase is asked for now, where no lock makes others wait and
                 nothing has changed yet.
         """
-        wallet = Wallet.open(self.wallet_directory, unlock)
+        wallet = Wallet.open(self.wallet_directory, unlock if asks else unlock_unasked)
         if signs:
             wallet.keys.need_secret()
         if wallet.network.name == "mainnet" and self._signed_before is None:
@@ -196,6 +197,13 @@ def unlock(attempt: Callable[[str], None]) -> None:
     from mpchan.cli.asking import unlock as ask
 
     ask(attempt)
+
+
+def unlock_unasked(attempt: Callable[[str], None]) -> None:
+    """The same where nobody may be asked."""
+    from mpchan.cli.asking import unlock_unasked as look
+
+    look(attempt)
 
 
 pass_app = click.make_pass_decorator(App, ensure=True)

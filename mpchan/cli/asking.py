@@ -15,6 +15,7 @@ from mpchan.wallet.sealing import MAX_PASSPHRASE_BYTES, passphrase_bytes
 CURRENT, NEW = "MPCHAN_PASSPHRASE", "MPCHAN_NEW_PASSPHRASE"
 """Beginnings of the variables: ``…_FD`` holds a descriptor's number, ``…_FILE`` a file's name."""
 
+_GIVE = "set {source}_FILE to the name of a file that holds it, or {source}_FD to a descriptor"
 _TRIES = 3
 _AGAIN = ("passphrase-wrong", "passphrase-unusable")
 
@@ -38,6 +39,23 @@ def unlock(attempt: Callable[[str], None]) -> None:
             if error.slug not in _AGAIN or not left:
                 raise
             _tell(f"{error.message}, try again")
+
+
+def passphrase_is_given() -> bool:
+    """Whether the environment names where the wallet's passphrase is."""
+    return bool(os.environ.get(f"{CURRENT}_FD") or os.environ.get(f"{CURRENT}_FILE"))
+
+
+def unlock_unasked(attempt: Callable[[str], None]) -> None:
+    """The same where nobody is asked, even at a terminal.
+
+    Raises:
+        StorageError: as ``unlock``.
+    """
+    given = _given(CURRENT)
+    if given is None:
+        raise StorageError("passphrase-needed", "the keys are encrypted", hint=_GIVE.format(source=CURRENT))
+    attempt(given)
 
 
 def new_passphrase(source: str) -> str:
@@ -150,7 +168,7 @@ def _typed(question: str, source: str) -> str:
         raise StorageError(
             "passphrase-needed",
             "a passphrase is needed, and there is no terminal to ask for it",
-            hint=f"set {source}_FILE to the name of a file that holds it, or {source}_FD to a descriptor",
+            hint=_GIVE.format(source=source),
         ) from None
     except ValueError:
         raise StorageError("passphrase-unusable", "the passphrase is not UTF-8 text") from None

@@ -374,6 +374,17 @@ def _older_update(stage: Stage, number: int) -> Case:
     return case
 
 
+def _held_up_close(stage: Stage, number: int) -> Case:
+    from mpchan.cli.demo_pin import play
+
+    stage.show.scene(f"Bad ending {number}: the payer holds up the payee's close")
+    stage.show.say(
+        "The payer settles, and hangs a large and cheap child on its own share of the close, so that no miner takes "
+        "either before the refund is final. Then all would be the payer's again."
+    )
+    return play(_open(stage, number, "held-up-close"))
+
+
 _PLAYS: tuple[Callable[[Stage, int], Case], ...] = (
     _early_refund,
     _altered_settlement,
@@ -382,4 +393,5 @@ _PLAYS: tuple[Callable[[Stage, int], Case], ...] = (
     _payee_gone_after_funding,
     _payee_gone_after_payments,
     _older_update,
+    _held_up_close,
 )

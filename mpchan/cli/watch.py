@@ -17,8 +17,9 @@ from mpchan.cli.app import App, common_options, example, pass_app
 from mpchan.cli.files import print_output
 from mpchan.cli.numbers import Seconds
 from mpchan.cli.watch_lines import Lines
-from mpchan.errors import StorageError
+from mpchan.errors import MpchanError, StorageError
 from mpchan.party.watch import Round, Sight, Watcher
+from mpchan.wallet.wallet import Wallet
 
 INTERVAL_SECONDS = 30.0
 REGTEST_INTERVAL_SECONDS = 1.0
@@ -102,17 +103,19 @@ def watch(app: App, once: bool, interval: float | None) -> int:
 
     Paid channels are claimed: a settlement at once, the latest update when it is final and L_0 is near or no payment
     came for claim_after (wallet.toml). Refunds are taken at their lock time. What fell out of the mempool is sent
-    again. What needs a person is an ALARM with a slug.
+    again. What pays too little gets a child that pays for it, which takes the keys: a passphrase is read as
+    MPCHAN_PASSPHRASE_FD or _FILE say, and never asked for. What needs a person is an ALARM with a slug.
 
-    Exit code of --once: 0, nothing needs a person; else the highest of the alarms': 5, look at a channel; 7, its file;
-    8, the chain is out of reach or refuses a transaction. Without --once: 0 after SIGTERM, 130 after Ctrl-C.
+    Exit code of --once: 0, nothing needs a person; else the highest of the alarms': 5 or 6, look at a channel; 7, its
+    file or the keys; 8, the chain is out of reach or refuses a transaction. Without --once: 0 after SIGTERM, 130 after
+    Ctrl-C.
     With --json each line is an object: "event" is "channel" or "round". With -q people hear of alarms alone.
     """
     gc.enable()  # this command may run for days
-    wallet = app.wallet()
+    wallet = app.wallet(asks=False)
     usual = REGTEST_INTERVAL_SECONDS if wallet.network.name == "regtest" else INTERVAL_SECONDS
     with ending() as end:
-        watcher = Watcher(wallet, app.chain(wallet), once=once, stop=end.has_come)
+        watcher = Watcher(wallet, app.chain(wallet), once=once, stop=end.has_come, trouble=_open_keys(wallet))
         if once:
             return _once(app, watcher, end)
         if app.json or app.quiet or not (sys.stdout is not None and sys.stdout.isatty()):
@@ -123,6 +126,23 @@ def watch(app: App, once: bool, interval: float | None) -> int:
             with live(wallet.network.name) as shown:
                 _follow(watcher, end, shown, interval or usual)
     return INTERRUPTED if end.signal == signal.SIGINT else 0
+
+
+def _open_keys(wallet: Wallet) -> MpchanError | None:
+    """Open the keys with the passphrase that was given, if any, rather than when every block counts.
+
+    Returns:
+        Why they do not open: no reason not to watch, but one for an alarm.
+    """
+    from mpchan.cli.asking import passphrase_is_given
+
+    if not passphrase_is_given():
+        return None
+    try:
+        wallet.keys.need_secret()
+    except MpchanError as error:
+        return error
+    return None
 
 
 def _once(app: App, watcher: Watcher, end: Ending) -> int:

@@ -29,7 +29,7 @@ from mpchan.channel.watching import Decision, Deed, has_passed
 from mpchan.durability import step
 from mpchan.errors import MpchanError, StorageError
 from mpchan.party.stuck import Place, Stuck, close_of, own_output, paying, place_of, waiting
-from mpchan.units import Amount, ChainTip
+from mpchan.units import Amount, ChainTip, FeeRate
 from mpchan.values import frozen
 from mpchan.wallet.bumping import automatic_child
 from mpchan.wallet.coins import spend_vsize
@@ -116,15 +116,15 @@ class Bidder:
             )  # with nothing at stake, if need be
             return Answer(stuck, noted, alarm=None if enough or helps else error)
         bidding = _bidding(place)
+        pressing = stuck.kind != "refund" and has_passed(record.terms, 4, facts.tip)
         times = max(_times(record.terms, stuck, facts), _since_answered(place, children, facts))
         target = raised(market.estimate, times)
+        if not pressing:
+            target = min(target, _pace(record, place, market, facts))
         if noted is not None and not place.has_lost(target, noted):
             return Answer(stuck, noted)
         held = None if place.rivals.paying else noted  # what was outbid is refused
-        most = bidding.most(
-            pressing=stuck.kind != "refund" and has_passed(record.terms, 4, facts.tip),
-            max_rate=self._wallet.config.limits.max_bump_fee_rate,
-        )
+        most = bidding.most(pressing=pressing, max_rate=self._wallet.config.limits.max_bump_fee_rate)
         try:
             fee = bid(bidding, target, market, most)
             if fee is None:
@@ -178,6 +178,20 @@ def _times(terms: Terms, stuck: Stuck, facts: Facts) -> int:
     if stuck.kind == "refund":  # nothing but patience is at stake: nobody may take the money meanwhile
         return blocks_since(terms.refund_lock_time, tip) // REFUND_PATIENCE
     return blocks_since(scheme_of(terms).deadline, tip)
+
+
+def _pace(record: Record, place: Place, market: Market, facts: Facts) -> FeeRate:
+    """As long as time does not press, no block raises what is paid more than once.
+
+    Else a watcher that wakes up late would pay for blocks in which its close was not even on offer.
+    """
+    stuck = place.stuck
+    if not stuck.waits and not isinstance(record.state, (payee.Closing, payer.Refunding)):
+        return market.estimate
+    present = (stuck.paying,) if place.own is None else (stuck.paying, place.own)
+    paid = max(market.estimate, rate_of(*present))
+    is_new = place.noted is not None and place.noted.height >= facts.tip.height
+    return paid if is_new else raised(paid, 1)
 
 
 def _since_answered(place: Place, children: list[Sent], facts: Facts) -> int:

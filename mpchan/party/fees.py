@@ -6,9 +6,11 @@ The limits in wallet.toml hold for both.
 from __future__ import annotations
 
 from mpchan.chain.base import Chain
+from mpchan.channel.bidding import DEFENCE_VSIZE
 from mpchan.channel.limits import PayerLimits
+from mpchan.channel.terms import Terms
 from mpchan.errors import ChainError, NotPossible
-from mpchan.units import FeeRate
+from mpchan.units import Amount, FeeRate
 from mpchan.values import replace
 
 _LIMIT_HINT = "the limits are min_fee_rate and max_fee_rate in wallet.toml"
@@ -84,6 +86,37 @@ def relay_warnings(rate: FeeRate, chain: Chain, what: str) -> list[str]:
     except ChainError:
         return []
     return [f"the chain relays nothing below {least} now, {what} pays {rate}"] if rate < least else []
+
+
+def close_warnings(terms: Terms, chain: Chain) -> list[str]:
+    """What people should know of the rate that was agreed on for the close, as soon as it is too late to change it."""
+    if not chain.sends:
+        return []
+    return relay_warnings(terms.offer.fee_rate, chain, f"a close of channel {terms.channel_id}")
+
+
+def stake_warnings(stake: Amount, chain: Chain, what: str) -> list[str]:
+    """What people should know of a stake so small that it costs more to get its close past one that is held up.
+
+    Nothing where the chain cannot be asked.
+
+    Args:
+        what: the stake is, for the message.
+    """
+    if not chain.sends:
+        return []
+    try:
+        estimate = max(chain.fee_rate(), chain.min_fee_rate())
+    except ChainError:
+        return []
+    needed = estimate.fee(DEFENCE_VSIZE)
+    if stake >= needed:
+        return []
+    text = (
+        f"{what} of {stake} cannot be defended: should the other party hold up the close, to get it into a block can "
+        f"cost {needed} now, at {estimate}"
+    )
+    return [text]
 
 
 def outside_warning(address: object) -> str:

@@ -84,6 +84,7 @@ def offer(
     """
     terms = {**_start(wallet, changes, like), **changes, "expires": expires_at(wallet, expires_in)}
     warnings = set_rate(terms, chain, wallet.config.limits)
+    warnings += _least_warnings(wallet, changes, like, terms, chain)
     with wallet.lock():
         own, outside = new_offer(wallet, terms, address=address, force=force, vouch=partial(relayed, chain))
     return with_warnings(offered(own.offer), [*warnings, *outside])
@@ -103,6 +104,17 @@ def relayed(chain: Chain, offer: Offer) -> Offer:
     """
     chain.require_version(offer.transaction_version)
     return offer
+
+
+def _least_warnings(
+    wallet: Wallet, changes: Mapping[str, Any], like: str | None, terms: Mapping[str, Any], chain: Chain
+) -> list[str]:
+    """What people should know of the smallest channel that they ask for; of the built-in one ``accept`` tells."""
+    from mpchan.party.fees import stake_warnings
+
+    key = "min_capacity_sat"
+    is_named = key in changes or like is not None or key in wallet.config.offer
+    return stake_warnings(Amount(terms[key]), chain, "a smallest channel") if is_named else []
 
 
 def new_offer(
@@ -244,6 +256,8 @@ def require_window(offer: Offer, *, force: bool) -> None:
 
 def sign_refund(wallet: Wallet, chain: Chain, psbt: Psbt) -> Result:
     """``payee sign-refund``: check a refund request against the offer that it names, and sign it, once per outpoint."""
+    from mpchan.party.fees import close_warnings
+
     with wallet.lock(), ExitStack() as held:
         request = enforce(request_rules(wallet, chain, psbt))
         if request.given_up:
@@ -271,7 +285,7 @@ def sign_refund(wallet: Wallet, chain: Chain, psbt: Psbt) -> Result:
         f"given-up: channel {other.terms.channel_id} under the same offer is abandoned for this one"
         for other in request.given_up
     ]
-    return with_warnings(result, [*only, *given_up])
+    return with_warnings(result, [*only, *given_up, *close_warnings(terms, chain)])
 
 
 def funding(wallet: Wallet, chain: Chain, transaction: Transaction, *, send: bool = False) -> Result:
@@ -353,7 +367,18 @@ def accept(wallet: Wallet, chain: Chain, psbt: Psbt) -> Result:
             "lock_time": receipt.lock_time,
             "duplicate": receipt.duplicate,
         }
-        return with_warnings(result, _pending_warnings(chain, terms, receipt.pending))
+        warnings = _pending_warnings(chain, terms, receipt.pending)
+        if not receipt.duplicate and payee.best_of(record.state) is None and receipt.number:
+            warnings = [*warnings, *_first_warnings(terms, receipt.paid, chain)]
+        return with_warnings(result, warnings)
+
+
+def _first_warnings(terms: Terms, paid: Amount, chain: Chain) -> list[str]:
+    """Once per channel, and never again: no payment waits for a fee rate."""
+    from mpchan.party.fees import close_warnings, stake_warnings
+
+    stake = stake_warnings(paid, chain, f"a total in channel {terms.channel_id}")
+    return [*close_warnings(terms, chain), *stake]
 
 
 def taken(state: payee.PayeeState) -> tuple[str, str | None]:

@@ -291,7 +291,9 @@ def fund(
         "broadcast": sends,
         "hex": message,
     }
-    return out.told(f"the funding {terms.outpoint.txid}", result)
+    from mpchan.party.fees import close_warnings
+
+    return with_warnings(out.told(f"the funding {terms.outpoint.txid}", result), close_warnings(terms, chain))
 
 
 def _funding_here(state: payer.Secured | payer.Funded | payer.Settling | payer.Refunding) -> bool:

@@ -23,6 +23,7 @@ from mpchan.channel.sale import (
 )
 from mpchan.errors import NotPossible, ParseError, Refused, StorageError
 from mpchan.party.common import Result
+from mpchan.party.fees import relay_warnings, stake_warnings
 from mpchan.party.payee import new_offer, offered, relayed, require_window, set_rate
 from mpchan.units import Height, MedianTime
 from mpchan.values import frozen, replace
@@ -115,12 +116,13 @@ def published_offer(
         "ways": [dict(way) for way in ways],
         "sale": sale.to_table(),
     }
+    stake = stake_warnings(sale.whole_price, chain, "a whole price")
     standing = _standing(wallet, terms)
     if standing is not None:
         require_window(standing.offer, force=force)
         relayed(chain, standing.offer)
-        return standing, []
-    warnings = set_rate(terms, chain, wallet.config.limits)
+        return standing, [*relay_warnings(standing.offer.fee_rate, chain, "a close under this offer"), *stake]
+    warnings = [*set_rate(terms, chain, wallet.config.limits), *stake]
     with wallet.lock():
         own, outside = new_offer(
             wallet, terms, force=force, vouch=lambda offer: relayed(chain, _collectable(offer))

@@ -179,6 +179,7 @@ class Watcher:
     Args:
         once: there will be no second round: what would pass by itself is an alarm at once.
         stop: asked between two channels; True ends the round.
+        trouble: what is wrong with the wallet as a whole; an alarm of every round.
         clock: seconds since 1970.
 
     Raises:
@@ -192,6 +193,7 @@ class Watcher:
         *,
         once: bool = False,
         stop: Callable[[], bool] = lambda: False,
+        trouble: MpchanError | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         if not chain.sends:
@@ -206,6 +208,7 @@ class Watcher:
         self._chain = chain
         self._once = once
         self._stop = stop
+        self._trouble = trouble
         self.clock = clock
         self._over: dict[str, tuple[int, Sight]] = {}  # by name: when the file was written, and what was seen
         self._bidder = Bidder(wallet, chain)
@@ -236,7 +239,7 @@ class Watcher:
                     return Round(tip, tuple(sights), blind, whole=False)
         for forgotten in self._over.keys() - set(names):
             del self._over[forgotten]
-        return Round(tip, tuple(sights), _behind(tip))
+        return Round(tip, tuple(sights), _behind(tip) or self._trouble)
 
     def _out_of_reach(self) -> ChainError | None:
         """Whether it is the chain as a whole that fails, and not one channel's questions."""

@@ -200,6 +200,7 @@ ENDINGS = {
     "payee-disappears-after-funding": [("engine", MINED)],
     "payee-disappears-after-payments": [("engine", MINED)],
     "older-update": [("engine", NON_FINAL), ("engine", MINED), ("engine", SPENT)],
+    "held-up-close": [("engine", MINED)],
 }
 
 

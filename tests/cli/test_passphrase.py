@@ -6,11 +6,14 @@ import fcntl
 import json
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
 import tomli
 from encrypted_tools import GIVEN, SECRET, encrypt, typed, write_secret
 from transcript import TIMEOUT_SECONDS, Shell
+
+from mpchan.chain.embedded import EmbeddedChain
 
 BUYER, SELLER = "mpchan --wallet buyer", "mpchan --wallet seller"
 LOST = "who forgets it loses the keys: the seed words give back the wallet's coins, not the money of an open channel"
@@ -88,6 +91,32 @@ def test_the_watchers_need_none(paid: Shell) -> None:
     twin.ok(f"{BUYER} watch --once")
     twin.ok("mpchan regtest mine 1")
     assert twin.json(f"{BUYER} show")["status"] == "refunded"
+
+
+def test_a_watcher_that_has_to_pay_for_a_close_asks_nobody(paid: Shell) -> None:
+    """64. It takes the passphrase from where it is said to be; without one, a close that needs a child is an alarm."""
+    encrypt(paid, "seller")
+    paid.ok("mpchan regtest mine 160")
+    paid.ok(f"{SELLER} watch --once")
+    with EmbeddedChain(Path(paid.env["MPCHAN_REGTEST"])) as chain:
+        for _ in range(12):
+            assert chain.submit_block_with([]) is None
+    done = paid.run(f"{SELLER} watch --once")
+    assert (done.code, "passphrase-needed" in done.out) == (7, True), done
+    code, _, screen = typed(paid, f"{SELLER} watch --once")
+    assert (code, QUESTION in screen) == (7, False)
+    done = paid.run(f"{SELLER} watch --once --json", **GIVEN)
+    assert (done.code, '"action": "bump"' in done.out) == (0, True), done
+
+
+def test_a_wrong_passphrase_is_told_before_it_is_needed(paid: Shell) -> None:
+    """And the watcher goes on with what needs none."""
+    encrypt(paid, "seller")
+    write_secret(paid.folder / "secret", "wrong\n")
+    done = paid.run(f"{SELLER} watch --once --json", **GIVEN)
+    assert done.code == 7
+    assert '"alarm": "passphrase-wrong"' in done.out
+    assert '"channels": 1' in done.out
 
 
 def test_closing_by_hand_needs_none(paid: Shell) -> None:

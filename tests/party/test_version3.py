@@ -272,6 +272,28 @@ def rate(pair: Pair, close: Transaction, txid: str | None) -> int:
 CHILD = 110
 
 
+def test_a_watcher_that_wakes_up_late_does_not_pay_for_the_blocks_that_it_slept_through(pair: Pair) -> None:
+    """As long as more than a quarter of the settle window is left, what is paid rises by half a block at the most."""
+    name = pair.open(settle_window=144, min_refund_delay=163, max_refund_delay=400)
+    pair.accept(pair.pay(name, 40_000))
+    deadline = scheme_of(pair.terms(name)).deadline.value
+    pair.mine_to(deadline + 60)
+    assert seen(look(pair.payee, pair.chain)) == ("settling", "update", True, None)
+    close = pair.payee_record(name).state.active.best.transaction  # type: ignore[union-attr]
+    assert pair.chain.mempool() == [close.txid]
+    rates = []
+    for _ in range(3):
+        assert pair.chain.submit_block_with([]) is None
+        rates += [rate(pair, close, one(look(pair.payee, pair.chain)).sent)]
+        assert seen(look(pair.payee, pair.chain)) == ("settling", "wait", False, None)
+    assert [round(each / 1000) for each in rates] == [3, 4, 7]
+    while pair.chain.tip().height < deadline + 108:
+        assert pair.chain.submit_block_with([]) is None
+    late = one(look(pair.payee, pair.chain))
+    assert (late.deed.value, late.sent is not None) == ("bump", True)
+    assert rate(pair, close, late.sent) > 130_000  # all that is at stake, now that time presses
+
+
 def test_before_l0_the_watcher_pays_the_estimate_and_no_more(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
