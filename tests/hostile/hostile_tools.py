@@ -91,6 +91,8 @@ LINES = {
     61: "a wallet restored from an older copy",
     62: "an order to hand out a complete update",
     65: "a settlement so late that the refund may win",
+    63: "children that one party hangs on its output of a close, to hold it up",
+    64: "a rate that was agreed on, and that nobody relays any more",
     66: "a node or server that is behind its network",
     67: "a spend of the funding that no block could hold",
     68: "a spend, or its block, that one server hides",
