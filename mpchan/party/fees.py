@@ -12,6 +12,7 @@ from mpchan.channel.terms import Terms
 from mpchan.errors import ChainError, NotPossible
 from mpchan.units import Amount, FeeRate
 from mpchan.values import replace
+from mpchan.wallet.wallet import Wallet
 
 _LIMIT_HINT = "the limits are min_fee_rate and max_fee_rate in wallet.toml"
 _BUMP_HINT = "the limits are min_fee_rate and max_bump_fee_rate in wallet.toml"
@@ -95,15 +96,15 @@ def close_warnings(terms: Terms, chain: Chain) -> list[str]:
     return relay_warnings(terms.offer.fee_rate, chain, f"a close of channel {terms.channel_id}")
 
 
-def stake_warnings(stake: Amount, chain: Chain, what: str) -> list[str]:
-    """What people should know of a stake so small that it costs more to get its close past one that is held up.
+def stake_warnings(stake: Amount, wallet: Wallet, chain: Chain, what: str) -> list[str]:
+    """What people should know of a stake so small that to get its close past a child that holds it up costs more.
 
-    Nothing where the chain cannot be asked.
+    Nothing where the chain cannot be asked, nor on the private chain, where blocks are never full.
 
     Args:
         what: the stake is, for the message.
     """
-    if not chain.sends:
+    if not chain.sends or wallet.config.chain.backend == "embedded":
         return []
     try:
         estimate = max(chain.fee_rate(), chain.min_fee_rate())

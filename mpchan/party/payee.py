@@ -114,7 +114,7 @@ def _least_warnings(
 
     key = "min_capacity_sat"
     is_named = key in changes or like is not None or key in wallet.config.offer
-    return stake_warnings(Amount(terms[key]), chain, "a smallest channel") if is_named else []
+    return stake_warnings(Amount(terms[key]), wallet, chain, "a smallest channel") if is_named else []
 
 
 def new_offer(
@@ -369,15 +369,15 @@ def accept(wallet: Wallet, chain: Chain, psbt: Psbt) -> Result:
         }
         warnings = _pending_warnings(chain, terms, receipt.pending)
         if not receipt.duplicate and payee.best_of(record.state) is None and receipt.number:
-            warnings = [*warnings, *_first_warnings(terms, receipt.paid, chain)]
+            warnings = [*warnings, *_first_warnings(wallet, chain, terms, receipt.paid)]
         return with_warnings(result, warnings)
 
 
-def _first_warnings(terms: Terms, paid: Amount, chain: Chain) -> list[str]:
+def _first_warnings(wallet: Wallet, chain: Chain, terms: Terms, paid: Amount) -> list[str]:
     """Once per channel, and never again: no payment waits for a fee rate."""
     from mpchan.party.fees import close_warnings, stake_warnings
 
-    stake = stake_warnings(paid, chain, f"a total in channel {terms.channel_id}")
+    stake = stake_warnings(paid, wallet, chain, f"a total in channel {terms.channel_id}")
     return [*close_warnings(terms, chain), *stake]
 
 

@@ -116,7 +116,7 @@ def published_offer(
         "ways": [dict(way) for way in ways],
         "sale": sale.to_table(),
     }
-    stake = stake_warnings(sale.whole_price, chain, "a whole price")
+    stake = stake_warnings(sale.whole_price, wallet, chain, "a whole price")
     standing = _standing(wallet, terms)
     if standing is not None:
         require_window(standing.offer, force=force)

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from party_tools import Pair, new_wallet
+from party_tools import Pair, new_wallet, psbt
 
 from mpchan.bitcoin.tx import Transaction
+from mpchan.chain.base import ChainConfig
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.chain.manual import ManualChain
 from mpchan.channel.limits import PayerLimits
@@ -181,3 +182,31 @@ def test_an_address_outside_of_the_wallet_is_said(pair: Pair) -> None:
     opened = payer.open_channel(pair.payer, pair.chain, pair.offer(), Amount(100_000), address=THEIRS)
     [warning] = opened["warnings"]
     assert warning.startswith(f"{THEIRS} is outside of this wallet")
+
+
+def test_a_stake_that_is_too_small_to_defend_is_said_once(pair: Pair) -> None:
+    """1,170 virtual bytes at the chain's estimate: of the smallest channel on offer, and of the first payment."""
+    pair.payee.config = replace(pair.payee.config, chain=ChainConfig("bitcoind"))
+    says(pair, 5_000)
+    small, enough = ({"min_capacity_sat": least} for least in (5_849, 5_850))
+    assert "cannot be defended" in str(payee.offer(pair.payee, pair.chain, small))
+    assert "warnings" not in payee.offer(pair.payee, pair.chain, enough)
+    name = pair.open(fee_rate_sat_per_kvb=5_000)
+    assert "cannot be defended" in pair.accept(pair.pay(name, 1_000))["warnings"][0]
+    assert "warnings" not in pair.accept(pair.pay(name, 1_000))
+
+
+def test_an_agreed_rate_that_nobody_relays_any_more_is_said(pair: Pair) -> None:
+    """As soon as somebody commits to it: when the refund is signed, the channel funded, the first payment taken."""
+    request = pair.request()
+    says(pair, 9_000, 9_000)
+    words = "the chain relays nothing below 9 sat/vB now"
+    signed = payee.sign_refund(pair.payee, pair.chain, psbt(request["hex"]))
+    assert words in signed["warnings"][0]
+    assert words in pair.fund(signed["hex"], send=False)["warnings"][0]
+    says(pair, 2_000)
+    pair.coin()
+    name = pair.open()
+    says(pair, 9_000, 9_000)
+    assert words in pair.accept(pair.pay(name, 1_000))["warnings"][0]
+    assert "warnings" not in pair.accept(pair.pay(name, 1_000))
