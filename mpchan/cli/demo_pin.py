@@ -7,6 +7,7 @@ from mpchan.channel.bidding import Paying, rate_of
 from mpchan.cli.demo_cheats import Case
 from mpchan.cli.demo_stage import PAYEE, PAYER
 from mpchan.cli.demo_story import UNIT_SAT
+from mpchan.durability import step
 from mpchan.errors import ChainError
 from mpchan.units import Amount, OutPoint
 
@@ -25,7 +26,7 @@ def play(case: Case) -> Case:
     stage.payee("settle", settlement, "-o", closing)
     close = stage.transaction(closing)
     child = _child(case, close)
-    stage.chain.broadcast(child)
+    step("emit", stage.chain.broadcast, child)
     paid = case.terms.funding_value.sat - sum(output.value.sat for output in close.outputs)
     together = rate_of(Paying(close.vsize, Amount(paid)), Paying(child.vsize, Amount(_LARGE_FEE)))
     stage.show.fact(
@@ -72,7 +73,7 @@ def _refused(case: Case, child: Transaction) -> None:
     moved = (TxOut(output.value - Amount(_LARGE_FEE), output.script_pubkey),)
     unsigned = Transaction(child.version, (TxIn(OutPoint(child.txid, 0), 0xFFFF_FFFD),), moved, 0)
     try:
-        case.stage.chain.broadcast(case.wallet(PAYER).keys.sign_spend(unsigned, [output]))
+        step("emit", case.stage.chain.broadcast, case.wallet(PAYER).keys.sign_spend(unsigned, [output]))
     except ChainError as error:
         word = error.message.partition(": ")[2].partition(",")[0]
     else:
