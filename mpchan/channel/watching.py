@@ -25,6 +25,10 @@ REMEMBERED = 1008
 """So many blocks long (about a week) it is still said that money was lost."""
 
 
+SETTLE_SOON = "it was opened under an older offer, and the other party can hold up its close: settle it soon"
+"""Of a channel that is ``held_up_easily``."""
+
+
 class Deed(str, Enum):
     """What a watcher sends."""
 
@@ -121,3 +125,8 @@ def has_passed(terms: Terms, part: int, tip: ChainTip) -> bool:
     """Whether no more than one ``part``-th of the settle window is left until the refund is final."""
     refund = terms.refund_lock_time
     return refund.now(tip.of_network) >= refund.value - terms.offer.settle_window // part
+
+
+def held_up_easily(terms: Terms) -> bool:
+    """Whether either party can hang so many children on a close that no child of the other is relayed (version 2)."""
+    return terms.offer.transaction_version < TRUC_VERSION

@@ -43,6 +43,7 @@ def list_channels(app: App) -> None:
         return render.channels(result)
 
     app.answer(view, people)
+    app.warn(view)
     app.name_unreadable(problems)
 
 

@@ -11,6 +11,7 @@ from mpchan.bitcoin.network import REGTEST
 from mpchan.chain.base import Chain
 from mpchan.channel.facts import Facts, Status
 from mpchan.channel.terms import Terms
+from mpchan.channel.watching import SETTLE_SOON
 from mpchan.errors import MpchanError, NotPossible, StorageError, TooEarly
 from mpchan.party.common import (
     Result,
@@ -128,15 +129,20 @@ def _time_before(terms: Terms, tip: ChainTip) -> int:
     return max(0, tip.median_time - _SLOW_BLOCK_SECONDS * max(0, tip.height - earliest.value))
 
 
+_GOING = (Status.FUNDING.value, Status.OPEN.value)
+
+
 def list_channels(wallet: Wallet, chain: Chain, damaged: Callable[[str, MpchanError], None]) -> Result:
     """``list``: every channel in short, the oldest first; unreadable ones are told to ``damaged``."""
     from mpchan.party.briefs import Briefs
 
     briefs = Briefs(wallet.network.name, chain)
     views: list[Result] = []
+    warnings: list[str] = []
     for name in wallet.channels_oldest_first():
         try:
-            view = briefs.view(name, wallet.channel_body(name))
+            body = wallet.channel_body(name)
+            view = briefs.view(name, body)
             if view is None:
                 record = wallet.load_channel(name)
                 view = short_view(record, facts_if_any(chain, record.terms))
@@ -144,7 +150,9 @@ def list_channels(wallet: Wallet, chain: Chain, damaged: Callable[[str, MpchanEr
             damaged(name, error)
         else:
             views.append(view)
-    return {"channels": views}
+            if body["offer"]["version"] == 1 and view["status"] in _GOING:
+                warnings.append(f"channel {view['channel']}: {SETTLE_SOON}")
+    return with_warnings({"channels": views}, warnings)
 
 
 def fresh_address(wallet: Wallet) -> Result:

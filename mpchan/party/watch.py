@@ -17,8 +17,15 @@ from typing import TYPE_CHECKING
 from mpchan.chain.base import Chain
 from mpchan.channel import payee as payee_protocol
 from mpchan.channel import payer as payer_protocol
-from mpchan.channel.facts import Facts
-from mpchan.channel.watching import Deadline, Decision, Deed, next_deadline
+from mpchan.channel.facts import Facts, Status
+from mpchan.channel.watching import (
+    SETTLE_SOON,
+    Deadline,
+    Decision,
+    Deed,
+    held_up_easily,
+    next_deadline,
+)
 from mpchan.channel.watching_payee import payee_deadlines, payee_decision
 from mpchan.channel.watching_payer import payer_deadlines, payer_decision
 from mpchan.errors import ChainError, MpchanError, NotPossible, SentUnnoted, StorageError, TooEarly
@@ -274,9 +281,10 @@ class Watcher:
     def _decide_and_act(self, name: str, record: Record, tip: ChainTip, written: int) -> Sight:
         facts = None if _is_given_up(record) else gather_facts(self._chain, record.terms, tip)
         decision = self._decide(record, facts, written)
-        sight = Sight(
-            name, record, facts, tip, decision.deed, None, decision.why, decision.alarm, decision.over
-        )
+        why = decision.why
+        if held_up_easily(record.terms) and record.status(facts) in (Status.FUNDING, Status.OPEN):
+            why = f"{why}; {SETTLE_SOON}"
+        sight = Sight(name, record, facts, tip, decision.deed, None, why, decision.alarm, decision.over)
         answer = None
         if decision.bids and facts is not None:
             answer = self._bidder.answer(record, facts, decision)

@@ -69,6 +69,20 @@ def test_payments_go_on_and_are_settled(old: Old) -> None:
     settle(shell, CAPACITY)
 
 
+def test_both_are_told_that_their_close_can_be_held_up(old: Old) -> None:
+    """Its transactions keep version 2: ``list`` and ``watch`` advise to settle, as long as the channel goes on."""
+    shell = old("open")
+    for wallet in (PAYER, PAYEE):
+        [warning] = shell.json(f"{wallet} list")["warnings"]
+        assert "can hold up its close: settle it soon" in warning
+        assert "settle it soon" in shell.run(f"{wallet} watch --once --json").out
+    shell.ok(f"{PAYEE} payee accept late.psbt")
+    settle(shell, CAPACITY)
+    for wallet in (PAYER, PAYEE):
+        assert "warnings" not in shell.json(f"{wallet} list")
+        assert "settle it soon" not in shell.run(f"{wallet} watch --once --json").out
+
+
 def test_streams_go_on(old: Old) -> None:
     for story in ("open", "seconds"):
         shell = old(story)
