@@ -24,6 +24,7 @@ piece is delivered where the total covers it. Nothing else has to be remembered 
 
 from __future__ import annotations
 
+import hmac
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -365,8 +366,19 @@ def made_out_terms(published: Offer, buyer: str, sold: Sequence[int]) -> dict[st
     }
 
 
+def made_out_id(published: Offer, buyer: str, sold: Sequence[int]) -> str:
+    """The id of the offer that answers a wish: 32 lower-case hex digits.
+
+    They are the first 16 bytes of HMAC-SHA256. Its key is the id of the published offer, 16 bytes; its message is the
+    session, 16 bytes, and behind it the pieces as ``pieces_text`` writes them, in ASCII. So the same wish has the same
+    offer, of which nobody needs to keep a record.
+    """
+    wish = bytes.fromhex(buyer) + pieces_text(sold).encode()
+    return hmac.digest(bytes.fromhex(published.offer_id), wish, "sha256")[:16].hex()
+
+
 def is_made_out_under(published: Offer, offer: Offer) -> bool:
-    """Whether an offer carries the voucher of this very published one."""
+    """Whether an offer carries the voucher of this very published one's key."""
     voucher = sale_of(offer).voucher
     return voucher is not None and published.payee_key.verify(voucher, voucher_digest(offer))
 
@@ -407,8 +419,11 @@ def made_out_rules(published: Offer, offer: Offer, buyer: str, sold: Sequence[in
                 "offer-differs", False, f"{name} of the sale is not as published", found=found[key].get(name)
             )
         yield Rule("offer-differs", theirs == value, f"{key} of the offer", value, theirs)
-    fresh = offer.payee_key != published.payee_key and offer.offer_id != published.offer_id
+    fresh = offer.payee_key != published.payee_key
     yield Rule("offer-differs", fresh, "the offer is the published one itself, not one for this buyer")
+    if offer.version > 1:
+        own_id = made_out_id(published, buyer, sold)
+        yield Rule("offer-differs", offer.offer_id == own_id, "id of the offer", own_id, offer.offer_id)
     text = "the offer is not signed by the key of the published one"
     yield Rule("not-vouched", is_made_out_under(published, offer), text, found=offer.offer_id)
     return sale

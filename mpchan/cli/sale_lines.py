@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 
+from mpchan.channel.offer import Offer
 from mpchan.channel.sale import Sale
 from mpchan.cli.app import App
 from mpchan.cli.numbers import counted
@@ -49,6 +50,11 @@ def selling_line(sale: Sale, offer_id: str) -> str:
         f"on sale: {sale.name!r}, {sale.length:,} bytes in {counted(sale.count, 'piece')}{free}, "
         f"{sale.price.sat:,} sat each; offer {offer_id}"
     )
+
+
+def renewed_line(offer: Offer) -> str:
+    """What is published from now on."""
+    return f"another offer is published, {offer.offer_id}, at {offer.fee_rate}"
 
 
 def event_line(event: Event) -> str:

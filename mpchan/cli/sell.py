@@ -6,18 +6,19 @@ import gc
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
+from mpchan.chain.base import Chain
 from mpchan.channel.sale import MAX_PIECES, Sale, tcp_way
 from mpchan.cli.app import AMOUNT, App, common_options, example, pass_app
 from mpchan.cli.files import written
 from mpchan.cli.numbers import Seconds, WholeNumber
-from mpchan.cli.sale_lines import SaleLines, selling_line
+from mpchan.cli.sale_lines import SaleLines, renewed_line, selling_line
 from mpchan.cli.sizes import SIZE
 from mpchan.cli.terms import plain_terms, terms_options
 from mpchan.cli.watch import INTERRUPTED, INTERVAL_SECONDS, REGTEST_INTERVAL_SECONDS, Ending, ending
@@ -68,6 +69,11 @@ OFFER_NAME = "offer.toml"
     metavar="S",
     help="Seconds between two looks after the channels; 1 on regtest, else 30.",
 )
+@click.option(
+    "--address",
+    metavar="ADDRESS",
+    help="Where buyers pay to; else one of this wallet, and the next one once a close has paid to it.",
+)
 @terms_options
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Also write the offer there."
@@ -86,6 +92,7 @@ def sell(
     listen: str | None,
     buyers: int | None,
     interval: float | None,
+    address: str | None,
     force: bool,
     output: Path | None,
     **terms: object,
@@ -93,7 +100,8 @@ def sell(
     """Sell FILE piece by piece, to many buyers at once.
 
     Every buyer gets an offer and a channel of its own, and a piece for each payment of its price. Channels are looked
-    after as `mpchan watch` does. Stop it at any moment: the same command goes on with the same buyers.
+    after as `mpchan watch` does. Stop it at any moment: the same command goes on with the same buyers. The published
+    offer holds for 24 hours and is renewed after 12.
 
     Each line on stdout is an event; with --json an object. With -q people hear of alarms alone.
     """
@@ -119,15 +127,21 @@ def sell(
         )
         chain = app.chain(wallet)
         watcher = Watcher(wallet, chain, stop=end.has_come)
-        own, warnings = published_offer(wallet, chain, plain_terms(terms), sale, ways=ways, force=force)
-        app.warn({"warnings": [*warnings, *room_warnings(chain, own.offer, len(sale.sold))]})
-        _publish(app, own, mailbox, output)
+        own = _published(app, wallet, chain, terms, sale, ways, address, mailbox, output, force=force)
+        place = output or (mailbox / OFFER_NAME if mailbox is not None else None)
+        app.say(f"the offer is in {place}: buyers run `mpchan payer buy {place} --output FILE`")
         lines = SaleLines(app)
         seller = Seller(wallet, chain, own, file.resolve(), hashes, lines.event)
         lines.tell(
             selling_line(sale, own.offer.offer_id), {"event": "selling", "offer_id": own.offer.offer_id}
         )
-        _serve(seller, inboxes, watcher, wake, lines, end, buyers=buyers, interval=interval)
+
+        def renew() -> OwnOffer:
+            new = _published(app, wallet, chain, terms, sale, ways, address, mailbox, output, force=force)
+            lines.tell(renewed_line(new.offer), {"event": "renewed", "offer_id": new.offer.offer_id})
+            return new
+
+        _serve(seller, inboxes, watcher, wake, lines, end, renew, buyers=buyers, interval=interval)
     if lines.failure is not None:
         raise lines.failure
     return INTERRUPTED if end.signal == signal.SIGINT else 0
@@ -140,6 +154,7 @@ def _serve(
     wake: threading.Event,
     lines: SaleLines,
     end: Ending,
+    renew: Callable[[], OwnOffer],
     *,
     buyers: int | None,
     interval: float | None,
@@ -160,6 +175,7 @@ def _serve(
         stop=enough,
         tell_channel=lines.channel,
         tell_round=lines.round,
+        renew=renew,
     )
 
 
@@ -228,12 +244,28 @@ def _inboxes(
     return inboxes, [tcp_way(listen, certificate.fingerprint)]
 
 
-def _publish(app: App, own: OwnOffer, mailbox: Path | None, output: Path | None) -> None:
+def _published(
+    app: App,
+    wallet: Wallet,
+    chain: Chain,
+    terms: Mapping[str, object],
+    sale: Sale,
+    ways: Sequence[Mapping[str, Any]],
+    address: str | None,
+    mailbox: Path | None,
+    output: Path | None,
+    *,
+    force: bool,
+) -> OwnOffer:
+    """The offer for everybody, which is in its places when this returns; people are told what they should know."""
+    own, warnings = published_offer(
+        wallet, chain, plain_terms(terms), sale, ways=ways, address=address, force=force
+    )
+    app.warn({"warnings": [*warnings, *room_warnings(chain, own.offer, len(sale.sold))]})
     text = own.offer.to_toml()
     if mailbox is not None:
         write_durably(mailbox / OFFER_NAME, text.encode(), mode=0o644)
     if output is not None:
         with written(output, text):
             pass
-    place = output or (mailbox / OFFER_NAME if mailbox is not None else None)
-    app.say(f"the offer is in {place}: buyers run `mpchan payer buy {place} --output FILE`")
+    return own

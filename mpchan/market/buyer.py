@@ -32,7 +32,7 @@ from mpchan.errors import (
 from mpchan.market.asking import Asking, Step
 from mpchan.market.closing import settled
 from mpchan.market.output import Output
-from mpchan.market.refusal import ANOTHER_OFFER
+from mpchan.market.refusal import ANOTHER_OFFER, NEWER_OFFER
 from mpchan.market.stake import stake_text
 from mpchan.market.standing import is_begun, live_channel
 from mpchan.party import payer as party
@@ -182,6 +182,10 @@ class Buyer:
         wish = Wish(purchase.published.offer_id, purchase.session, pieces_text(purchase.bought))
         try:
             text = self._asking.message("offer", wish.to_bytes()).decode()
+        except SellerRefused as refused:
+            if refused.reason in NEWER_OFFER:
+                refused.hint = "the seller publishes another offer now: run the command with that one"
+            raise
         except UnicodeDecodeError:
             raise ParseError("not-utf8", "the seller's offer is not UTF-8 text") from None
         offer = Offer.from_toml(text)

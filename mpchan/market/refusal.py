@@ -23,6 +23,9 @@ ANOTHER_OFFER = (
 """Why a seller signs no refund under an offer that it made out, where it would under another."""
 
 
+NEWER_OFFER = ("offer-expired", "offer-version", "offer-void", "other-sale")
+"""Why a seller makes out no offer under the published one that a buyer has, where it would under its present one."""
+
 _MENDABLE = ("file-changed",)
 """Why a seller cannot deliver now, where it may be put right: the file is not the one that was put on sale."""
 

@@ -1,9 +1,10 @@
 """The seller of one file: answers the requests of many buyers.
 
-Each buyer has a session, an offer that is made out to it, and a channel. Which piece a payment pays for stands in that
-offer, and what was paid stands in the channel; nothing else is remembered, so a seller that was killed goes on where it
-was, and the same request again gets the same answer. Every answer leaves after the state behind it is on disk, because
-the functions behind the commands see to that.
+Each buyer has a session, an offer that is made out to it, and a channel. A wish leaves nothing behind: its offer
+follows from it, and comes back with the request for the refund. Which piece a payment pays for stands in that offer,
+and what was paid stands in the channel; nothing else is remembered, so a seller that was killed goes on where it was,
+and the same request again gets the same answer. Every answer leaves after the state behind it is on disk, because the
+functions behind the commands see to that.
 
 One object serves one thread.
 """
@@ -19,9 +20,10 @@ from mpchan.bitcoin.psbt import Psbt
 from mpchan.chain.base import Chain
 from mpchan.channel import payee
 from mpchan.channel.messages import paid_in, single_input_rules
-from mpchan.channel.refund_request import requested_keys_rules
+from mpchan.channel.offer import Offer
+from mpchan.channel.refund_request import carried_offer
 from mpchan.channel.rules import enforce
-from mpchan.channel.sale import Sale, sale_of
+from mpchan.channel.sale import Sale, pieces_text, sale_of
 from mpchan.channel.scheme import scheme_of
 from mpchan.errors import ChainError, MpchanError, NotPossible, ParseError, Refused, StorageError, TooEarly
 from mpchan.market.hashing import FileHashes, same_file
@@ -29,7 +31,7 @@ from mpchan.market.sessions import Sessions
 from mpchan.party import payee as party
 from mpchan.party.common import Result, gather_facts, read_psbt, read_transaction
 from mpchan.party.payee_rules import own_channel_rules
-from mpchan.party.selling import Wish, answer_wish, made_out_offers, read_table
+from mpchan.party.selling import OFFER_SECONDS, RENEWAL_SECONDS, Wish, answer_wish, read_table
 from mpchan.transport.base import Answer, Message, Piece, Request, refusal
 from mpchan.units import Amount
 from mpchan.values import frozen
@@ -38,8 +40,11 @@ from mpchan.wallet.wallet import OwnOffer, Wallet, channel_name
 
 MOST_UNUSED = 1_000
 CROWD_SECONDS = 3600
-"""So many offers that have brought no payment yet are made out within so much time: whoever only asks cannot fill the
+"""So many refunds that have brought no payment yet are signed within so much time: whoever only asks cannot fill the
 disk quickly, nor keep others out for long."""
+
+MOVE_SECONDS = 600
+"""So long one address serves at least, however many channels close."""
 
 
 class BugRefusal(MpchanError):
@@ -117,13 +122,53 @@ class Seller:
         self._tell = tell
         self.sale: Sale = sale_of(published.offer)
         self._sessions = Sessions(wallet, self.sale)
-        self._offers: dict[str, list[str]] = {}  # by session: the ids of the offers that were made out to it
         self._clock = clock
-        self._unused: dict[str, float] = {}  # sessions that have paid nothing yet, and since when
-        for session, own in made_out_offers(wallet, self.sale.root):
-            self._offers.setdefault(session, []).append(own.offer.offer_id)
-            if not own.void and not self._has_paid(session):
-                self._unused[session] = wallet.offer_made_at(own.offer.offer_id)
+        self._earlier: dict[str, OwnOffer] = {}  # by id: what was published before, and holds still
+        self._unpaid: dict[str, float] = {}  # by session: since when a refund is signed and nothing is paid
+        self._has_closed = False
+        for session, name in self._sessions.all():
+            if not self._has_paid(name):
+                self._unpaid[session] = wallet.channel_changed_at(name) / 1e9
+
+    # what is published ----------------------------------------------------------------------------
+
+    @property
+    def is_renewal_due(self) -> bool:
+        """Whether another offer is to be published: half of this one's time is over, or a close has paid to it.
+
+        The latter is not done for every close where there are many.
+        """
+        left = self._published.offer.expires - self._clock()
+        age = OFFER_SECONDS - left
+        return left <= RENEWAL_SECONDS or (self._has_closed and age >= MOVE_SECONDS)
+
+    def publish(self, own: OwnOffer) -> None:
+        """Another offer is out. Whoever has the one before can still go on with that, as long as it holds."""
+        self._earlier[self._published.offer.offer_id] = self._published
+        self._published, self._has_closed = own, False
+
+    def note_close(self) -> None:
+        """A close was sent that pays to this wallet."""
+        self._has_closed = True
+
+    def _published_by(self, offer_id: str) -> OwnOffer:
+        """The published offer that a wish names: the present one, or an earlier one of the very same sale.
+
+        Raises:
+            Refused: ``other-sale``.
+        """
+        if offer_id == self._published.offer.offer_id:
+            return self._published
+        if offer_id not in self._earlier:
+            try:
+                own = self.wallet.load_offer(offer_id)
+                same = sale_of(own.offer) == self.sale
+            except (NotPossible, ParseError):
+                same = False
+            if not same:
+                raise Refused("other-sale", f"offer {offer_id!r:.40} is not on sale here")
+            self._earlier[offer_id] = own
+        return self._earlier[offer_id]
 
     # one request ----------------------------------------------------------------------------------
 
@@ -159,40 +204,49 @@ class Seller:
         wish = Wish.from_bytes(request.body)
         if wish.buyer != request.session:
             raise Refused("other-session", "the wish is of another session")
-        known = self._offers.get(request.session, [])
-        if not known:
-            self._refuse_crowd()
         self._require_file()
-        own = answer_wish(self.wallet, self._published, wish, map(self.wallet.load_offer, known))
-        if own.offer.offer_id not in known:
-            self._offers[request.session] = [*known, own.offer.offer_id]
-            self._unused[request.session] = self._clock()
-        return Message(own.offer.to_toml().encode()), Event("offer", request.session)
+        published = self._published_by(wish.offer_id)
+        signed = self._sessions.channels(request.session).values()
+        offer = answer_wish(self.wallet, published, wish, signed, int(self._clock()))
+        return Message(offer.to_toml().encode()), Event("offer", request.session)
 
     def _refuse_crowd(self) -> None:
         since = self._clock() - CROWD_SECONDS
-        recent = sum(made > since for made in self._unused.values())
+        recent = sum(signed > since for signed in self._unpaid.values())
         if recent >= MOST_UNUSED:
             raise TooEarly(
                 "too-many-offers",
-                f"{recent} buyers were given an offer within {CROWD_SECONDS} s, and have paid nothing yet",
+                f"the refunds of {recent} buyers were signed within {CROWD_SECONDS} s, and they have paid nothing yet",
             )
 
     def _refund(self, request: Request) -> tuple[Answer, Event]:
         psbt = read_psbt(request.body)
-        if not self._knows(request.session, enforce(requested_keys_rules(psbt))):
-            raise Refused("other-session", "the refund is asked for under the offer of another session")
+        enforce(single_input_rules(psbt))
+        name = channel_name(psbt.tx.inputs[0].outpoint)
+        if name not in self._sessions.channels(request.session):
+            self._require_own_wish(request.session, carried_offer(psbt), name)
+            self._refuse_crowd()
         self._require_file()
         result = party.sign_refund(self.wallet, self.chain, psbt)
+        self._sessions.find(request.session, lambda known: known == name)
+        if not self._has_paid(name):
+            self._unpaid.setdefault(request.session, self._clock())
         return Message(bytes.fromhex(result["hex"])), Event("refund", request.session, result["channel"])
 
-    def _knows(self, session: str, keys: tuple[bytes, ...]) -> bool:
-        """Whether one of a session's offers, or of those that its channels were opened under, has one of these keys."""
-        offers = [self.wallet.load_channel(name).terms.offer for name in self._sessions.channels(session)]
-        offers += [self.wallet.load_offer(offer_id).offer for offer_id in self._offers.get(session, ())]
-        if not offers:
-            raise NotPossible("unknown-session", f"session {session} has asked for no offer here")
-        return any(offer.payee_key.sec in keys for offer in offers)
+    def _require_own_wish(self, session: str, offer: Offer | None, name: str) -> None:
+        """A request for a refund comes under an offer that is made out to this session, for its one wish.
+
+        Whether this wallet made it is for the channel's own rules to say.
+        """
+        sale = {} if offer is None else offer.sale or {}
+        mine = sale.get("buyer") == session and sale.get("merkle_root") == self.sale.root.hex()
+        if not mine and (offer is not None or self._sessions.session_of(name) is not None):
+            raise Refused("other-session", "the refund is asked for under the offer of another session")
+        for known in self._sessions.channels(session).values():
+            if mine and sale.get("sold") != pieces_text(known.sold):
+                raise Refused(
+                    "wish-changed", f"the refund for another wish of session {session} was signed already"
+                )
 
     def _funding(self, request: Request) -> tuple[Answer, Event]:
         transaction = read_transaction(request.body)
@@ -217,7 +271,7 @@ class Seller:
         result = party.accept(self.wallet, self.chain, psbt)
         if result["pending_sat"]:
             raise _unconfirmed(f"{result['pending_sat']} sat are paid")
-        self._unused.pop(request.session, None)
+        self._unpaid.pop(request.session, None)
         paid = Amount(result["paid_sat"])
         number = sale.paid_pieces(paid)[-1]
         received = Amount(result["received_sat"])
@@ -301,17 +355,17 @@ class Seller:
         name, sale = self._named(request.session, psbt)
         self._require_even(psbt, enforce(own_channel_rules(self.wallet, name)), sale)
         result = party.settle(self.wallet, self.chain, psbt)
+        self.note_close()
         paid, pending = Amount(result["paid_sat"]), Amount(result["pending_sat"])
         event = Event("settlement", request.session, name[:16], paid=paid, pending=pending)
         return Message(bytes.fromhex(result["hex"])), event
 
     # whose is what --------------------------------------------------------------------------------
 
-    def _has_paid(self, session: str) -> bool:
-        """Whether a session's channel holds a payment; one that cannot be read is taken for such a one."""
+    def _has_paid(self, name: str) -> bool:
+        """Whether a channel holds a payment; one that cannot be read is taken for such a one."""
         try:
-            names = self._sessions.channels(session)
-            return any(self.wallet.load_channel(name).credit(None).paid for name in names)
+            return bool(self.wallet.load_channel(name).credit(None).paid)
         except StorageError:
             return True
 

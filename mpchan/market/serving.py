@@ -6,12 +6,13 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from mpchan.errors import StorageError
+from mpchan.errors import MpchanError, StorageError
 from mpchan.market.seller import Seller
 from mpchan.party.common import ENDED
 from mpchan.party.watch import Round, Sight, Watcher
 from mpchan.transport.base import Inbox, Request
 from mpchan.values import replace
+from mpchan.wallet.wallet import OwnOffer
 
 _SHORTEST_PAUSE = 0.001
 _LONGEST_PAUSE = 0.1
@@ -28,6 +29,7 @@ def serve(
     stop: Callable[[], bool],
     tell_channel: Callable[[Sight], None],
     tell_round: Callable[[Round], None],
+    renew: Callable[[], OwnOffer] | None = None,
 ) -> None:
     """Answer buyers until it is enough. All of it happens in the thread that calls this.
 
@@ -40,16 +42,20 @@ def serve(
         stop: asked again and again; True ends the serving.
         tell_channel: is told of each channel in a round.
         tell_round: is told of the end of a round.
+        renew: publishes another offer; asked for it after a round, where that is due. Where that fails, it is an alarm
+            of the next round, and the offer before holds on.
     """
 
     def look_after(sight: Sight) -> None:
         session = seller.session_of(sight.name)
+        if session is not None and sight.sent is not None:
+            seller.note_close()
         if session is not None and sight.status in ENDED:
             for inbox in inboxes:
                 inbox.forget(session)
         tell_channel(sight)
 
-    trouble: list[StorageError] = []
+    trouble: list[MpchanError] = []
 
     def requests_of(inbox: Inbox) -> list[Request]:
         try:
@@ -64,12 +70,21 @@ def serve(
         except StorageError as error:  # the buyer will ask again
             trouble[:] = [error]
 
+    def renewed() -> None:
+        if renew is None or not seller.is_renewal_due:
+            return
+        try:
+            seller.publish(renew())
+        except MpchanError as error:
+            trouble[:] = [error]
+
     pause, next_round = _SHORTEST_PAUSE, 0.0
     while not stop():
         if time.monotonic() >= next_round:
             done = watcher.round(look_after)
             tell_round(replace(done, alarm=trouble[0]) if trouble and done.alarm is None else done)
             trouble.clear()
+            renewed()
             next_round = time.monotonic() + interval
         answered = 0
         for inbox in inboxes:

@@ -7,13 +7,12 @@ asks for another rate today, serves the channels that it has.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-from mpchan.channel.offer import Offer
-from mpchan.channel.sale import Sale, sale_of
-from mpchan.errors import NotPossible, ParseError, StorageError
+from mpchan.channel.sale import Sale
+from mpchan.errors import NotPossible, StorageError
+from mpchan.party.selling import sold_in
 from mpchan.values import replace
-from mpchan.wallet.payee_record import PayeeRecord
 from mpchan.wallet.wallet import Wallet
 
 
@@ -52,12 +51,15 @@ class Sessions:
             raise NotPossible("unknown-session", f"session {session} has no channel here")
         return {name: sale for name, sale in found.items() if fits(name)}
 
+    def all(self) -> Iterator[tuple[str, str]]:
+        """Every session that is known with the name of each of its channels."""
+        for session, channels in self._channels.items():
+            for name in channels:
+                yield session, name
+
     def session_of(self, name: str) -> str | None:
         """The session that a channel serves; None for a channel of something else."""
-        for session, channels in self._channels.items():
-            if name in channels:
-                return session
-        return None
+        return next((session for session, known in self.all() if known == name), None)
 
     def _look(self) -> None:
         """Take in the channels that have come since, by this process or by a command beside it."""
@@ -71,14 +73,7 @@ class Sessions:
                 self._unreadable = error
                 continue
             self._seen.add(name)
-            sale = self._sold_in(record.terms.offer) if isinstance(record, PayeeRecord) else None
+            sale = sold_in(record, self._sale.root)
             if sale is not None and sale.buyer is not None:
-                self._channels.setdefault(sale.buyer, {})[name] = sale
-
-    def _sold_in(self, offer: Offer) -> Sale | None:
-        """What an offer sells, where it is this file; of the pieces' hashes one copy serves all channels."""
-        try:
-            sale = sale_of(offer)
-        except (NotPossible, ParseError):
-            return None
-        return replace(sale, hashes=self._sale.hashes) if sale.root == self._sale.root else None
+                # of the pieces' hashes one copy serves all channels
+                self._channels.setdefault(sale.buyer, {})[name] = replace(sale, hashes=self._sale.hashes)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mpchan.bitcoin.script import dust_limit
 from mpchan.chain.base import Chain
+from mpchan.channel import payee
 from mpchan.channel.offer import Offer
-from mpchan.channel.offer_rules import version_rules
+from mpchan.channel.offer_rules import expired_rules, version_rules
 from mpchan.channel.rules import enforce
 from mpchan.channel.sale import (
     Sale,
-    is_made_out_under,
     is_session,
+    made_out_id,
     made_out_terms,
     pieces_from_text,
     published_sale,
@@ -29,6 +31,9 @@ from mpchan.units import Height, MedianTime
 from mpchan.values import frozen, replace
 from mpchan.wallet.config import offer_defaults
 from mpchan.wallet.wallet import OwnOffer, Wallet
+
+if TYPE_CHECKING:
+    from mpchan.wallet.records import Record
 
 _OFFER_ID = re.compile(r"[0-9a-f]{32}|[0-9a-f]{16}", re.ASCII)
 
@@ -91,22 +96,28 @@ def published_offer(
     sale: Sale,
     *,
     ways: Sequence[Mapping[str, Any]] = (),
+    address: str | None = None,
     force: bool = False,
+    now: float | None = None,
 ) -> tuple[OwnOffer, list[str]]:
     """The offer that tells everybody what is sold, and what people should know about it.
 
-    It is the one that stands already, so that a seller who starts again goes on with the buyers that know it; its fee
-    rate, where none is named, was the chain's estimate when it was made. Else it is a new one.
+    It holds for a day. For half of that it is the one that stands already, so that a seller who starts again goes on
+    with the buyers that know it; then it is renewed, with the chain's fee rate of that time unless one is named. Its
+    key stays the same. One that has expired is removed.
 
     Args:
         changes: keys of an offer's TOML text, over the wallet's usual terms.
         ways: how the seller can be reached, as ``[[ways]]`` says it.
+        address: where all buyers pay to; None for one of this wallet, which changes once a close has paid to it.
+        now: Unix time; None for now.
 
     Raises:
         NotPossible: ``price-dust``, one piece costs less than a channel can pay at first.
         UsageError: as ``new_offer``.
         ChainError: out of reach; ``node-too-old``.
     """
+    now = time.time() if now is None else now
     terms = {
         **offer_defaults(wallet.config, changes.get("lock_time_unit")),
         **changes,
@@ -117,17 +128,57 @@ def published_offer(
         "sale": sale.to_table(),
     }
     stake = stake_warnings(sale.whole_price, wallet, chain, "a whole price")
-    standing = _standing(wallet, terms)
-    if standing is not None:
-        require_window(standing.offer, force=force)
-        relayed(chain, standing.offer)
-        return standing, [*relay_warnings(standing.offer.fee_rate, chain, "a close under this offer"), *stake]
+    earlier = [own for own in published_offers(wallet) if sale_of(own.offer).root == sale.root]
+    payout = address or _unused_payout(wallet, earlier)
+    standing = [own for own in earlier if _stands(own, {**terms, "payee_address": payout}, now)]
+    if standing:
+        offer = standing[0].offer
+        require_window(offer, force=force)
+        relayed(chain, offer)
+        return standing[0], [*relay_warnings(offer.fee_rate, chain, "a close under this offer"), *stake]
     warnings = [*set_rate(terms, chain, wallet.config.limits), *stake]
+    terms["expires"] = int(now) + OFFER_SECONDS
     with wallet.lock():
         own, outside = new_offer(
-            wallet, terms, force=force, vouch=lambda offer: relayed(chain, _collectable(offer))
+            wallet,
+            terms,
+            address=payout,
+            force=force,
+            vouch=lambda offer: relayed(chain, _collectable(offer)),
         )
+    for old in earlier:
+        if old.offer.version > 1 and old.offer.expires <= now:
+            wallet.drop_offer(old.offer.offer_id)
     return own, [*warnings, *outside]
+
+
+OFFER_SECONDS = 24 * 3600
+RENEWAL_SECONDS = 12 * 3600
+"""A sale's offer holds for a day, and another is published after half of it: a buyer has 12 hours at least to fund."""
+
+
+def _unused_payout(wallet: Wallet, earlier: Sequence[OwnOffer]) -> str | None:
+    """The address of this wallet in the latest published offer to whose address no close has paid yet.
+
+    However many strangers ask for offers, so they leave no gap of unused addresses before those that hold money.
+    """
+    used = {
+        record.terms.offer.payee_script
+        for record in wallet.channels()
+        if isinstance(record.state, payee.Closing)
+    }
+    for own in sorted(earlier, key=lambda own: own.offer.expires, reverse=True):
+        script = own.offer.payee_script
+        if script not in used and script in wallet.keys.scripts():
+            return own.offer.payee_address
+    return None
+
+
+def _stands(own: OwnOffer, terms: Mapping[str, Any], now: float) -> bool:
+    """Whether a published offer has these very terms, and more than half of its time is left."""
+    known = {"ways": [], **own.offer.terms()}
+    serves = own.offer.version > 1 and not own.void and own.offer.expires > now + RENEWAL_SECONDS
+    return serves and all(known.get(key) == value for key, value in terms.items())
 
 
 def room_warnings(chain: Chain, offer: Offer, pieces: int) -> list[str]:
@@ -143,16 +194,6 @@ def room_warnings(chain: Chain, offer: Offer, pieces: int) -> list[str]:
         "at a time; --lock-time-unit seconds leaves room for all"
     )
     return [text]
-
-
-def _standing(wallet: Wallet, terms: Mapping[str, Any]) -> OwnOffer | None:
-    """The published offer with these very terms that still serves."""
-    for own in published_offers(wallet):
-        known = {"ways": [], **own.offer.terms()}
-        serves = own.offer.version > 1 and not own.void
-        if serves and all(known.get(key) == value for key, value in terms.items()):
-            return own
-    return None
 
 
 def _collectable(offer: Offer) -> Offer:
@@ -171,19 +212,6 @@ def published_offers(wallet: Wallet) -> list[OwnOffer]:
     return [own for own, sale in _offers_of_sales(wallet) if sale.buyer is None]
 
 
-def made_out_offers(wallet: Wallet, root: bytes) -> Iterator[tuple[str, OwnOffer]]:
-    """The offers of one file that were made out, under whatever published one, each with the buyer's session.
-
-    They come one at a time: each holds the whole manifest, and there may be a thousand.
-
-    Args:
-        root: the file's Merkle root.
-    """
-    for own, sale in _offers_of_sales(wallet):
-        if sale.buyer is not None and sale.root == root:
-            yield sale.buyer, own
-
-
 def _offers_of_sales(wallet: Wallet) -> Iterator[tuple[OwnOffer, Sale]]:
     """Own offers with a manifest; one that is damaged, or sells something else, is none of them."""
     for offer_id in wallet.offer_ids():
@@ -195,59 +223,88 @@ def _offers_of_sales(wallet: Wallet) -> Iterator[tuple[OwnOffer, Sale]]:
         yield own, sale
 
 
-def make_out(wallet: Wallet, published: OwnOffer, buyer: str, sold: tuple[int, ...]) -> OwnOffer:
-    """An offer for one buyer, signed by the key of the published one; on disk when this returns.
+def make_out(wallet: Wallet, published: OwnOffer, buyer: str, sold: Sequence[int]) -> Offer:
+    """An offer for one buyer, vouched for by the key of the published one. It is kept nowhere: it can be made again.
+
+    It pays to the address of the published one: however many strangers ask, no address is used up.
 
     Raises:
         ParseError: ``malformed-sale``, such pieces are not sold.
+        NotPossible: ``nothing-sold``, ``made-out``.
     """
-    terms = made_out_terms(published.offer, buyer, sold)
-    key = wallet.offer_key_of(published)
-
-    def vouch(offer: Offer) -> Offer:
-        voucher = key.sign_voucher(offer)
-        return replace(offer, sale={**(offer.sale or {}), "voucher": voucher.hex()})
-
-    with wallet.lock():
-        own, _ = new_offer(wallet, terms, force=True, vouch=vouch)
-    return own
+    general = published.offer
+    draft = Offer.from_terms(
+        {
+            **made_out_terms(general, buyer, sold),
+            "version": general.version,
+            "offer_id": made_out_id(general, buyer, sold),
+            "token": general.token,
+            "payee_pubkey": general.payee_key.sec.hex(),
+            "payee_address": general.payee_address,
+        }
+    )
+    offer = wallet.keys.own_offer(draft)
+    voucher = wallet.offer_key_of(published).sign_voucher(offer)
+    return replace(offer, sale={**(offer.sale or {}), "voucher": voucher.hex()})
 
 
 def offer_for(wallet: Wallet, data: bytes) -> Result:
-    """``payee offer --for``: answer a buyer's wish by hand; the same wish again gets the same offer.
+    """``payee offer --for``: answer a buyer's wish by hand; the same wish again gets the same offer. Nothing is kept.
 
     Raises:
-        ParseError: ``malformed-request``, ``malformed-pieces``, ``malformed-sale``.
-        Refused: ``wish-changed``.
+        ParseError: ``malformed-request``, ``malformed-pieces``, ``malformed-sale``, ``offer-version``.
+        Refused: ``wish-changed``, ``offer-void``, ``offer-expired``.
         NotPossible: ``unknown-offer``, ``nothing-sold``, ``made-out``.
     """
     wish = Wish.from_bytes(data)
     own = wallet.load_offer(wish.offer_id)
-    enforce(version_rules(own.offer))
-    made = (made for buyer, made in made_out_offers(wallet, sale_of(own.offer).root) if buyer == wish.buyer)
-    return offered(answer_wish(wallet, own, wish, made).offer)
+    root = published_sale(own.offer).root
+    signed = [
+        sale for record in wallet.channels() if (sale := sold_in(record, root)) and sale.buyer == wish.buyer
+    ]
+    return offered(answer_wish(wallet, own, wish, signed, int(time.time())))
 
 
-def answer_wish(wallet: Wallet, published: OwnOffer, wish: Wish, made: Iterable[OwnOffer]) -> OwnOffer:
-    """The offer for a buyer: the one that it has already, or a new one.
-
-    It has one already where that was made out under this published one, and is not void.
+def sold_in(record: Record, root: bytes) -> Sale | None:
+    """What a channel sells to its buyer, where this wallet is paid in it and it is this file; else None.
 
     Args:
-        made: what was made out to this session, whatever was published then.
+        root: the file's Merkle root.
+    """
+    sale = record.terms.offer.sale or {}
+    if record.role != "payee" or sale.get("merkle_root") != root.hex() or "buyer" not in sale:
+        return None
+    try:
+        return sale_of(record.terms.offer)
+    except ParseError:
+        return None
+
+
+def answer_wish(wallet: Wallet, published: OwnOffer, wish: Wish, signed: Iterable[Sale], now: int) -> Offer:
+    """The offer for a buyer.
+
+    Args:
+        signed: what the channels of this session sell: from its signed refund on a session stands for one wish.
+        now: Unix time.
 
     Raises:
-        ParseError: ``malformed-pieces``, ``malformed-sale``.
-        Refused: ``other-sale``; ``wish-changed``, one session stands for one wish.
+        ParseError: ``malformed-pieces``, ``malformed-sale``, ``offer-version``.
+        Refused: ``wish-changed``, ``offer-void``, ``offer-expired``.
         NotPossible: ``nothing-sold``, ``made-out``.
     """
-    if wish.offer_id != published.offer.offer_id:
-        raise Refused("other-sale", f"offer {wish.offer_id!r:.40} is not on sale here")
-    sold = pieces_from_text(wish.pieces, published_sale(published.offer).count)
-    same: OwnOffer | None = None
-    for own in made:
-        if sale_of(own.offer).sold != sold:
-            raise Refused("wish-changed", f"another wish of session {wish.buyer} was answered already")
-        if not own.void and is_made_out_under(published.offer, own.offer):
-            same = same or own
-    return make_out(wallet, published, wish.buyer, sold) if same is None else same
+    offer = published.offer
+    enforce(version_rules(offer))
+    if published.void:
+        raise Refused(
+            "offer-void", f"offer {offer.offer_id} was made before this wallet was restored", hint=_NEWER
+        )
+    enforce(expired_rules(offer, now))
+    sold = pieces_from_text(wish.pieces, published_sale(offer).count)
+    if any(sale.sold != sold for sale in signed):
+        raise Refused(
+            "wish-changed", f"the refund for another wish of session {wish.buyer} was signed already"
+        )
+    return make_out(wallet, published, wish.buyer, sold)
+
+
+_NEWER = "take the offer that the seller publishes now"

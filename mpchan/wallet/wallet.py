@@ -28,6 +28,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mpchan import durability
 from mpchan.bitcoin.network import Network
 from mpchan.channel.offer import Offer
 from mpchan.channel.signing import ChannelKey
@@ -482,6 +483,19 @@ class Wallet:
     def save_offer(self, offer: Offer) -> None:
         """Write an offer down, for people, and for what is sold under it; durable on return."""
         write_durably(self._offer_path(offer.offer_id), offer.to_toml().encode())
+
+    def drop_offer(self, offer_id: str) -> None:
+        """Remove an offer of version 2, of which nothing is needed any more.
+
+        Raises:
+            StorageError: ``write-failed``.
+        """
+        path = self._offer_path(offer_id)
+        try:
+            durability.unlink(path)
+            durability.sync_directory(path.parent)
+        except OSError as error:
+            raise storage_error("write-failed", path, error) from error
 
     def load_offer(self, offer_id: str) -> OwnOffer:
         """Read one of the own offers.

@@ -94,6 +94,7 @@ OPTIONS: dict[str, set[str]] = {
         "--listen",
         "--buyers",
         "--interval",
+        "--address",
     },
     "payer buy": OUTPUT
     | {"--pieces", "--mailbox", "--connect", "--patience", "--refund-out", "--cancel", "--yes"},

@@ -248,12 +248,8 @@ class Breaking(Market):
             number for number, start in starts if data[start : start + PIECE] == sold[start : start + PIECE]
         }
 
-    def check_end(self, offers: tuple[int, ...] = (2,)) -> None:
-        """As if nothing had happened.
-
-        Args:
-            offers: how many the seller may have; the published one and this buyer's, where no disk has failed.
-        """
+    def check_end(self) -> None:
+        """As if nothing had happened."""
         price = PRICE * (PIECES - FREE)
         assert self.is_whole()
         assert not part_path(self.output).exists()
@@ -261,7 +257,7 @@ class Breaking(Market):
         assert self.pair.payee.channel_names() == [self.name]
         self.chain.mine(1)
         assert self.pair.status(self.name) == ("closed", "closed")
-        assert len(self.pair.payee.offer_ids()) in offers
+        assert self.pair.payee.offer_ids() == [self.own.offer.offer_id]
         purchases = Purchases(self.pair.payer.directory)
         assert all(purchases.load(path).done for path in purchases.files())
 
@@ -341,7 +337,7 @@ def break_off(bare: Path, place: Path, fault: Fault) -> MpchanError | None:
         market.restart()
         market.check_debt()
         market.buys()
-        market.check_end((2,) if fault.how == "kill" else (2, 3))
+        market.check_end()
         return found
 
 

@@ -261,9 +261,9 @@ class Shop:
 
     @property
     def sale(self) -> Sale:
-        """What is on sale."""
-        [published] = [offer for offer in self._own_offers() if sale_of(offer).buyer is None]
-        return sale_of(published)
+        """What is on sale; it is published again once a close has paid to the address before."""
+        [sale] = {sale for sale in map(sale_of, self._own_offers()) if sale.buyer is None}
+        return sale
 
     def _own_offers(self) -> list[Any]:
         wallet = self.wallet("seller")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,11 @@ from protocol_tools import STRANGER_SECRET, bent, message, signed
 
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.channel.payer import refund_request
+from mpchan.channel.refund_request import with_offer
 from mpchan.errors import NotPossible
 from mpchan.market import seller as selling
 from mpchan.party.selling import offer_for
+from mpchan.transport.base import Message
 from mpchan.units import OutPoint, Txid
 
 ANN, BOB = "aa" * 16, "bb" * 16
@@ -127,8 +130,8 @@ def test_a_sample_is_for_everybody(quick_path: Path, chain: EmbeddedChain) -> No
 
 def test_wishes_for_something_else(market: Market) -> None:
     ann = Forger(market, ANN)
-    plain = market.pair.offer().split('offer_id = "')[1][:16]
-    for offer_id in ("0" * 16, plain):
+    plain = market.pair.offer().split('offer_id = "')[1][:32]
+    for offer_id in ("0" * 16, "0" * 32, plain):
         ann.refused("offer", ann.wish("1-5", offer_id=offer_id), "other-sale")
     for offer_id in ("", "x", "../" * 5 + "x", "a" * 300, market.own.offer.offer_id.upper() + "\0"):
         ann.refused("offer", ann.wish("1-5", offer_id=offer_id or "-"), "malformed-request")
@@ -152,51 +155,79 @@ def test_wishes_for_something_else(market: Market) -> None:
     assert len(market.pair.payee.offer_ids()) == 2
 
 
-def test_one_session_has_one_wish(market: Market) -> None:
-    """In any spelling; another one takes another session, also after a restart."""
+def test_a_wish_leaves_nothing(market: Market) -> None:
+    """The same one has the same offer, in any spelling and after a restart; another one has another."""
     ann = Forger(market, ANN)
+    before = market.pair.files()
     offer = ann.offer("1-3,5")
     for spelling in ("1-3,5", "1,2,3,5", "1-2,3-3,5"):
         assert ann.offer(spelling) == offer
+    assert len({ann.offer(pieces).offer_id for pieces in ("1-3,5", "1-5", "1-4", "1")}) == 4
+    assert Forger(market, BOB).offer("1-3,5").offer_id != offer.offer_id
     market.restart()
     assert ann.offer("1-3,5") == offer
-    for pieces in ("1-5", "1-4", "1"):
-        ann.refused("offer", ann.wish(pieces), "wish-changed")
-    assert len(market.pair.payee.offer_ids()) == 2
+    assert market.pair.files() == before
+
+
+def test_the_id_of_an_offer_can_be_computed(market: Market) -> None:
+    """HMAC of the published one's id over the session and the pieces."""
+    ann = Forger(market, ANN)
+    digest = hmac.new(bytes.fromhex(market.own.offer.offer_id), bytes.fromhex(ANN) + b"1-3,5", "sha256")
+    assert ann.offer("1,2,3,5").offer_id == digest.hexdigest()[:32]
+
+
+def test_one_session_has_one_wish(market: Market) -> None:
+    """From the signed refund on; another wish takes another session, also after a restart."""
+    market.pair.coin()
+    ann = Forger(market, ANN)
+    other = ann.opening("1-4")
+    ann.open("1-3,5")
+    for _ in range(2):
+        for pieces in ("1-5", "1-4", "1"):
+            ann.refused("offer", ann.wish(pieces), "wish-changed")
+        ann.refused("refund", other["hex"], "wish-changed")
+        ann.offer("1-3,5")
+        market.restart()
 
 
 def test_an_offer_that_is_made_out_makes_out_none(market: Market) -> None:
-    """By hand one could be asked for under it."""
+    """By hand one could be asked for under it, were it kept."""
     ann = Forger(market, ANN)
     made_out = ann.offer("2")
+    wish = ann.wish("1-5", session=BOB, offer_id=made_out.offer_id)
     with pytest.raises(NotPossible) as caught:
-        offer_for(market.pair.payee, ann.wish("1-5", session=BOB, offer_id=made_out.offer_id))
+        offer_for(market.pair.payee, wish)
+    assert caught.value.slug == "unknown-offer"
+    market.pair.payee.save_offer(made_out)
+    with pytest.raises(NotPossible) as caught:
+        offer_for(market.pair.payee, wish)
     assert caught.value.slug == "made-out"
 
 
 def test_whoever_only_asks_fills_no_disk(market: Market, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither with offers nor with openings that bring no money; who has paid does not count."""
-    monkeypatch.setattr(selling, "MOST_UNUSED", 4)
+    """Neither with wishes nor with openings that bring no money; who has paid does not count."""
+    monkeypatch.setattr(selling, "MOST_UNUSED", 3)
+    for _ in range(4):
+        market.pair.coin()
     ann = Forger(market, ANN)
     ann.open()
-    crowd = [Forger(market, f"{number:032x}") for number in range(5)]
-    for one in crowd[:3]:
-        one.offer()
-    late = crowd[3]
-    late.refused("offer", late.wish("1-5"), "too-many-offers")
+    crowd = [Forger(market, f"{number:032x}") for number in range(4)]
+    before = market.pair.payee.directory
+    requests = [one.opening()["hex"] for one in crowd]
+    assert len(list((before / "offers").iterdir())) == 1
+    for one, request in zip(crowd[:2], requests, strict=False):
+        assert isinstance(one.ask("refund", request), Message)
+    crowd[2].refused("refund", requests[2], "too-many-offers")
     market.restart()
-    late.refused("offer", late.wish("1-5"), "too-many-offers")
-    crowd[0].offer()  # known already
+    crowd[2].refused("refund", requests[2], "too-many-offers")
+    assert isinstance(crowd[0].ask("refund", requests[0]), Message)  # signed already
     ann.pay(1)
-    late.offer()
-    crowd[4].refused("offer", crowd[4].wish("1-5"), "too-many-offers")
-    market.restart()
-    crowd[4].refused("offer", crowd[4].wish("1-5"), "too-many-offers")
+    assert isinstance(crowd[2].ask("refund", requests[2]), Message)
+    crowd[3].refused("refund", requests[3], "too-many-offers")
     assert ann.pay(2) == 2
-    assert len(market.pair.payee.offer_ids()) == 1 + 5
     market.hours_later = 1
     market.restart()
-    crowd[4].offer()  # a crowd keeps others out for an hour, not for good
+    assert isinstance(crowd[3].ask("refund", requests[3]), Message)  # an hour, not for good
 
 
 # other sessions -----------------------------------------------------------------------------------
@@ -242,7 +273,7 @@ def test_a_second_channel_under_one_offer(market: Market, ann: Forger) -> None:
     request = refund_request(record.state)
     assert ann.ask("refund", request) == ann.ask("refund", request)
     moved = bent(request.tx, outpoint=OutPoint(Txid(b"\x01" * 32), 0))
-    ann.refused("refund", message(record.terms, moved), "offer-used")
+    ann.refused("refund", with_offer(message(record.terms, moved), record.terms.offer), "offer-used")
     ann.refused(
         "refund",
         message(record.terms, bent(request.tx, lock_time=request.tx.lock_time + 1)),

@@ -252,7 +252,7 @@ def other_certificate(market: Market, good: Offer) -> Message:
 
 
 def other_session(market: Market, good: Offer) -> Message:
-    return text_of(make_out(market.pair.payee, market.own, "ff" * 16, (1, 2, 3, 4, 5)).offer)
+    return text_of(make_out(market.pair.payee, market.own, "ff" * 16, (1, 2, 3, 4, 5)))
 
 
 def fewer_pieces(market: Market, good: Offer) -> Message:

@@ -154,11 +154,11 @@ def test_what_is_the_sellers_own_is_not_told(
     """The buyer learns the slug and the code; the seller's people learn the rest."""
     ann = Forger(market, ANN)
 
-    def load(offer_id: str) -> None:
+    def load(own: object) -> None:
         raise error
 
     ann.offer()
-    monkeypatch.setattr(market.pair.payee, "load_offer", load)
+    monkeypatch.setattr(market.pair.payee, "offer_key_of", load)
     answer = market.seller.answer(ann.request("offer", ann.wish("1-5")))
     assert isinstance(answer, Refusal)
     said = json.loads(answer.body)

@@ -143,7 +143,8 @@ def test_an_offer_of_a_lost_wallet_is_asked_for_again(market: Market) -> None:
     new, market.own = market.own, before
     with pytest.raises(NotPossible) as caught:
         market.buy()
-    assert (caught.value.slug, "(other-sale)" in caught.value.message) == ("seller-refused", True)
+    assert (caught.value.slug, "(offer-void)" in caught.value.message) == ("seller-refused", True)
+    assert "the seller publishes another offer now" in str(caught.value.hint)
     market.own = new
     market.buy()
     check_one_channel(market)
