@@ -40,6 +40,10 @@ OTHER_ERRORS = {
 """What steps raise that are no calls of the system."""
 
 
+RELEASING = ("close", "unlock")
+"""Steps by which a program lets go of what the system takes from it when it dies, whatever it was at."""
+
+
 class Died(BaseException):
     """A program ends here; nothing can catch it."""
 
@@ -91,6 +95,8 @@ class Steps:
         if self.side is None:
             return act(*arguments, **options)
         if self.dead:
+            if kind in RELEASING:
+                act(*arguments, **options)
             raise Died
         self.kinds[self.side].append(kind)
         fault = self.fault
@@ -102,6 +108,8 @@ class Steps:
             if kind in ("create", "lock-file"):
                 os.close(result)
         if fault.how == "kill":
+            if fault.when == "before" and kind in RELEASING:
+                act(*arguments, **options)
             self.dead = True
             raise Died
         if kind in OTHER_ERRORS:
