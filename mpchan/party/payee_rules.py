@@ -62,16 +62,20 @@ def request_rules(wallet: Wallet, chain: Chain, psbt: Psbt) -> Check[Request]:
         return Request(known.terms, known)
     offer = yield from _own_offer_rules(wallet, carried, keys)
     terms = yield from refund_request_rules(psbt, wallet.with_pieces(offer))
+    fresh = is_within_limits(terms) and wallet.served_by(offer) is None
+    if fresh:  # what needs no chain comes first
+        yield from value_rules(terms)
+        yield from _unused_rules(wallet, terms)
     tip = tip_for(chain, offer.lock_time_unit)
     expired = has_expired(offer, now_by(tip))
-    fresh = is_within_limits(terms) and not expired and wallet.served_by(offer) is None
-    if not fresh and _lies_there(chain, terms, tip):
+    if (expired or not fresh) and _lies_there(chain, terms, tip):
         request = yield from _returned_rules(wallet, chain, terms, expired=expired)
         yield from current_rules(tip)
         yield from refund_delay_rules(terms, tip)
         return request
-    yield from value_rules(terms)
-    yield from _unused_rules(wallet, terms)
+    if not fresh:
+        yield from value_rules(terms)
+        yield from _unused_rules(wallet, terms)
     yield from current_rules(tip)
     yield from expired_rules(offer, now_by(tip))
     chain.require_version(offer.transaction_version)

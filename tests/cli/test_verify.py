@@ -164,7 +164,7 @@ def test_an_offer_without_the_chain_that_knows_the_fees(paid: Shell) -> None:
     found = verdict(
         paid, f"{BUYER} verify next.toml", 8, MPCHAN_RPC_USER="user", MPCHAN_RPC_PASSWORD="password"
     )
-    assert [rule["rule"] for rule in found["rules"]] == ["offer-used", "payee-key"]
+    assert [rule["rule"] for rule in found["rules"]] == ["offer-used", "payee-key", "offer-version"]
     assert (found["accepted"], found["exit_code"]) == (None, 8)
 
 

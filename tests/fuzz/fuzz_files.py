@@ -270,18 +270,24 @@ def sent(data: bytes) -> None:
         path.unlink()
 
 
+_BESIDE = b'{"key_index": 0, "used_by": null, "refund_txid": null, "void": false}'
+
+
 def own_offer(data: bytes) -> None:
-    """What the wallet keeps beside an offer of its own."""
+    """What an older wallet keeps beside an offer of its own, of version 1."""
     wallet = Wallet.open(world().wallets["payee"])
-    [path, *_] = sorted((wallet.directory / "offers").glob("*.json"))
-    before = path.read_bytes()
+    terms = wallet.load_offer(wallet.offer_ids()[0]).offer.terms()
+    terms = {key: value for key, value in terms.items() if key not in ("generation", "expires", "token")}
+    key = wallet.keys.channel_key(0).public_key.sec.hex()
+    table = {**terms, "version": 1, "offer_id": "0123456789abcdef", "payee_pubkey": key}
+    path = wallet.directory / "offers" / "0123456789abcdef.toml"
     try:
-        path.write_bytes(data)
-        own = wallet.load_offer(path.stem)
-        assert own.used_by is None or OutPoint.parse(str(own.used_by)) == own.used_by
-        assert own.refund_txid is None or isinstance(own.refund_txid, str)
+        path.write_text(Offer.from_dict(table).to_toml())
+        path.with_suffix(".json").write_bytes(data)
+        assert wallet.load_offer(path.stem).key_index == 0
     finally:
-        path.write_bytes(before)
+        path.unlink()
+        path.with_suffix(".json").unlink(missing_ok=True)
 
 
 # what can be made again ---------------------------------------------------------------------------
@@ -417,7 +423,7 @@ FILES = [
     Target(
         "sent", sent, lambda: story("payer", "sent", ".json"), sealing(bent_envelope, envelope("sent")), _BOTH
     ),
-    Target("own-offer", own_offer, lambda: story("payee", "offers", ".json"), bent_json, _BOTH),
+    Target("own-offer", own_offer, lambda: [_BESIDE], bent_json, _BOTH),
     Target("notes", notes, _notes_seeds, sealing(bent_envelope, envelope("note")), ()),
     Target("header-file", header_file, _header_seeds, sealing(bent_bytes, _headers_sealed), ()),
 ]

@@ -45,8 +45,6 @@ def test_an_outpoint_that_is_no_text(value: Any) -> None:
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        *(("used_by", []), ("used_by", {}), ("used_by", 5)),
-        *(("refund_txid", 5), ("refund_txid", "ab"), ("refund_txid", [])),
         *(("key_index", float("inf")), ("key_index", float("nan")), ("key_index", 0.5), ("key_index", True)),
         *(("key_index", -1), ("key_index", 1 << 31), ("key_index", "0")),
     ],
@@ -71,7 +69,7 @@ def test_a_record_of_what_was_sent(key: str, value: Any) -> None:
     assert refused("sent", envelope("sent")(made)) == "send-damaged"
 
 
-@pytest.mark.parametrize(("key", "value"), [("key_index", "0"), ("key_index", None), ("address", 5)])
+@pytest.mark.parametrize(("key", "value"), [("key_index", "0"), ("key_index", 0), ("address", 5)])
 def test_a_plan(key: str, value: Any) -> None:
     made = with_value(TARGETS["plan"].seeds[0], value, "plan", key)
     assert refused("plan", envelope("plan")(made)) == "plan-damaged"

@@ -158,11 +158,11 @@ def test_a_wallet_that_nobody_harmed_is_clean_at_every_step(
 def test_it_says_what_it_looked_at(lived: Lived) -> None:
     found = fsck(lived.pair.payee)
     kinds = [subject["kind"] for subject in found["subjects"]]
-    assert kinds == ["keys", "offer", "offer", "channel", "wallet"]
+    assert kinds == ["keys", "generation", "offer", "offer", "channel", "wallet"]
     [channel] = [subject for subject in found["subjects"] if subject["kind"] == "channel"]
     rules = [rule["rule"] for rule in channel["rules"]]
     assert rules[:4] == ["state-file", "journal", "journal-end", "journal-message"]
-    assert {"key-index", "wrong-keys", "stored-transaction", "signature", "funding-txid"} <= set(rules)
+    assert {"wrong-keys", "stored-transaction", "signature", "funding-txid"} <= set(rules)
     one = fsck(lived.pair.payee, lived.name[:9])
     assert [subject["name"] for subject in one["subjects"]] == [lived.name]
 
@@ -425,7 +425,7 @@ PAYEES: dict[str, tuple[Callable[[Record], Record], set[str]]] = {
         lambda r: _funded(r, funding=replace(r.state.funding, lock_time=9)),
         {"funding-txid"},
     ),
-    "the key of another offer": (lambda r: replace(r, key_index=r.key_index + 1), {"wrong-keys"}),
+    "an index that was never handed out": (lambda r: replace(r, key_index=0), {"key-index"}),
 }
 
 
@@ -500,21 +500,24 @@ def test_the_keys(payers: Copy) -> None:
     assert payers.broken() == {"keys-permissions"}
 
 
-def test_an_index_that_went_back(payees: Copy) -> None:
-    path = payees.wallet.directory / "keys.toml"
-    path.write_text(path.read_text().replace("next_channel = 2", "next_channel = 0"))
-    assert payees.broken() == {"key-index"}
-
-
 def test_offers(payees: Copy) -> None:
-    first, second = sorted((payees.wallet.directory / "offers").glob("*.json"))
-    body = json.loads(second.read_text())
-    second.write_text("{}")
-    assert payees.broken() == {"offer-damaged"}
-    second.write_text(json.dumps({**body, "key_index": 1 - body["key_index"]}))
-    assert payees.broken() == {"wrong-keys"}
-    first.unlink()
-    assert "file-missing" in payees.broken()
+    first, second = sorted((payees.wallet.directory / "offers").glob("*.toml"))
+    text = second.read_text()
+    other = next(line for line in first.read_text().splitlines() if line.startswith("payee_pubkey"))
+    own = next(line for line in text.splitlines() if line.startswith("payee_pubkey"))
+    for changed, slug in (
+        ("{}", "offer-damaged"),
+        (first.read_text(), "offer-damaged"),
+        (text.replace("step = 1", "step = 2"), "offer-damaged"),
+        (text.replace(own, other), "wrong-keys"),
+    ):
+        assert changed != text
+        second.write_text(changed)
+        assert payees.broken() == {slug}, slug
+    second.write_text(text)
+    assert payees.broken() == set()
+    (payees.wallet.directory / "generation").write_text("none")
+    assert "generation-damaged" in payees.broken()
 
 
 def test_plans_and_sent_transactions(lived: Lived, payers: Copy) -> None:

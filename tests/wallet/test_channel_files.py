@@ -306,19 +306,16 @@ def test_a_file_under_another_channels_name_is_damage(pair: Pair) -> None:
     assert caught.value.slug == "channel-damaged"
 
 
-def test_a_damaged_offer_is_named_and_others_go_on_working(pair: Pair) -> None:
-    bad, good = pair.offer(), pair.offer()
-    folder = pair.payee.directory / "offers"
-    for path in folder.glob("*.toml"):
-        if path.read_text() == bad:
-            path.write_bytes(b"\xff" + path.read_bytes())
-    request = pair.request(offer=good)
-    pair.fund(pair.sign_refund(request["hex"]))
-    pair.chain.mine(1)
+def test_a_damaged_offer_stops_nobody(pair: Pair) -> None:
+    """The payer brings it back; only who asks for the file itself is told."""
+    bad = pair.offer()
+    for path in (pair.payee.directory / "offers").glob("*.toml"):
+        path.write_bytes(b"\xff" + path.read_bytes())
+        with pytest.raises(MpchanError) as caught:
+            pair.payee.load_offer(path.stem)
+        assert (caught.value.slug, caught.value.exit_code) == ("offer-damaged", 7)
     request = pair.request(offer=bad)
-    with pytest.raises(MpchanError) as caught:
-        pair.sign_refund(request["hex"])
-    assert (caught.value.slug, caught.value.exit_code) == ("offer-damaged", 7)
+    pair.fund(pair.sign_refund(request["hex"]))
 
 
 def test_a_file_that_cannot_be_read_stops_no_other_channel(pair: Pair) -> None:
