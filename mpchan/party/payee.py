@@ -99,10 +99,16 @@ def expires_at(wallet: Wallet, expires_in: int | None) -> int:
 def relayed(chain: Chain, offer: Offer) -> Offer:
     """An offer whose refund, updates and settlement the backend's node relays, as far as it can be asked.
 
+    One that cannot be asked now is asked again before the refund is signed.
+
     Raises:
         ChainError: ``node-too-old``.
     """
-    chain.require_version(offer.transaction_version)
+    try:
+        chain.require_version(offer.transaction_version)
+    except ChainError as error:
+        if error.slug == "node-too-old":
+            raise
     return offer
 
 
@@ -149,7 +155,7 @@ def new_offer(
     own = {
         "version": 2,
         "offer_id": os.urandom(16).hex(),
-        "generation": wallet.need_generation(),
+        "generation": _NO_GENERATION,
         "token": _NO_TOKEN,
         "network": wallet.network.name,
         "scheme": "decrementing",
@@ -159,7 +165,8 @@ def new_offer(
     draft = _checked({"expires": 0, **terms, **own})
     require_within(draft.fee_rate, wallet.config.limits, "an offer")
     require_window(draft, force=force)
-    made = keys.own_offer(draft)
+    # where this is the wallet's first offer, what would be refused above leaves no file
+    made = keys.own_offer(replace(draft, generation=wallet.need_generation()))
     made = made if vouch is None else vouch(made)
     if fresh:
         keys.allocate("receive")
@@ -167,6 +174,7 @@ def new_offer(
     return OwnOffer(made), warnings
 
 
+_NO_GENERATION = "0" * 16
 _NO_TOKEN = "0" * 64
 _ANY_KEY = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798"
 """In the places of what follows from the rest of an offer, while that is put together."""

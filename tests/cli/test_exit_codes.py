@@ -421,7 +421,7 @@ def test_7_a_damaged_channel_is_named_and_left_alone(paid: Shell) -> None:
     done = paid.ok(f"{BUYER} list")
     assert done.out == "no channels yet\n"
     assert done.err == f"mpchan: warning: buyer/channels/{path.name}: checksum does not fit\n"
-    path.write_text(json.dumps({**json.loads(good), "schema": 2}))
+    path.write_text(json.dumps({**json.loads(good), "schema": 3}))
     paid.fails(f"{BUYER} show {named}", 7, "channel-schema")
     path.write_text(good)
     assert paid.json(f"{BUYER} pay 1")["update"] == 2

@@ -152,7 +152,10 @@ def test_the_next_offer_like_that_of_a_sale_sells_the_same(shop: Shell) -> None:
     shop.ok(f"mpchan --wallet seller payee offer --like {first.offer_id} -o second.toml")
     second = tomli.loads(shop.text("second.toml"))
     assert second["sale"] == tomli.loads(shop.text("offer.toml"))["sale"]
-    assert second["payee_pubkey"] != first.payee_key.sec.hex()
+    assert second["offer_id"] != first.offer_id
+    assert (
+        second["payee_pubkey"] == first.payee_key.sec.hex()
+    )  # of what is on sale, so that buyers know the seller again
 
 
 def test_nothing_goes_with_a_buyers_request(shop: Shell) -> None:
