@@ -348,11 +348,14 @@ def test_a_funding_whose_coin_is_spent_elsewhere_is_beyond_help(pair: Pair) -> N
 
 
 def test_the_payee_has_no_output_of_the_funding(pair: Pair) -> None:
+    """The payer can bump it; what spends it waits for its block."""
     request = pair.request()
     pair.fund(pair.sign_refund(request["hex"]))
     name = f"{request['funding_txid']}-0"
-    # its own channel's transactions have version 3, which waits for the funding's block
-    assert unchanged(pair, lambda: bump(pair.payee, pair.chain, name, RATE)) == ("funding-unconfirmed", 6)
+    assert unchanged(pair, lambda: bump(pair.payee, pair.chain, name, RATE)) == (
+        "funding-unconfirmed",
+        6,
+    )
 
 
 def test_a_funding_without_change_and_a_close_without_an_own_output(pair: Pair) -> None:

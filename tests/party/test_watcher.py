@@ -303,6 +303,8 @@ def test_a_settlement_that_is_reorganised_away(pair: Pair, depth: int) -> None:
     replaced(pair, pair.chain.tip().height - funding_height(pair, name) + 1)
     assert payee_sees(pair) == ("settling", "wait", False, "funding-gone")
     assert payer_sees(pair)[1:] == ("funding", True, None)
+    assert payee_sees(pair)[1:] == ("wait", False, "funding-unconfirmed")  # no node would relay the close
+    pair.chain.mine(1)
     assert payee_sees(pair)[1:3] == ("settlement", True)
     pair.chain.mine(1)
     assert payee_sees(pair) == payer_sees(pair) == ("closed", "wait", False, None)
@@ -371,6 +373,8 @@ def test_a_payee_that_has_the_funding_needs_no_payer(pair: Pair) -> None:
     pair.accept(pair.settlement(name, 2000))
     replaced(pair, pair.chain.tip().height - funding_height(pair, name) + 1)
     assert payee_sees(pair)[1:] == ("funding", True, None)
+    assert payee_sees(pair)[1:] == ("wait", False, "funding-unconfirmed")
+    pair.chain.mine(1)
     assert payee_sees(pair)[1:3] == ("settlement", True)
     pair.chain.mine(1)
     assert balance_sat(pair.payee, pair.chain) == 2000
