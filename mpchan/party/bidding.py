@@ -131,7 +131,8 @@ class Bidder:
                 return Answer(stuck, held)
             return self._made(place, fee, facts)
         except MpchanError as error:
-            quiet = isinstance(error, StorageError) and calm and not place.rivals.paying
+            waits = isinstance(error, StorageError) or error.slug == "bump-capped"
+            quiet = waits and calm and not place.rivals.paying  # relayed as it is, with time left
             return Answer(stuck, held, alarm=None if quiet else error)
 
     def _market(self, tip: ChainTip) -> Market:

@@ -147,12 +147,14 @@ def test_the_payer_bumps_the_payees_close_by_its_own_output(pair: Pair, kind: st
     done = bump(pair.payer, pair.chain, name, RATE)
     assert done["kind"] == kind
     check_package(node_of(pair), done, RATE)
-    # the payee's own child is another one, and stands beside it
-    second = bump(pair.payee, pair.chain, name, RATE)
+    # there is room for one child: the payee's takes its place where it pays more
+    assert refused(lambda: bump(pair.payee, pair.chain, name, RATE)).slug == "bump-needless"
+    second = bump(pair.payee, pair.chain, name, HIGHER)
     assert second["txid"] == done["txid"]
     pair.chain.mine(1)
     held = node_of(pair).call("getblock", node_of(pair).call("getbestblockhash"), 1)["tx"]
-    assert {done["txid"], done["child_txid"], second["child_txid"]} <= set(held)
+    assert {done["txid"], second["child_txid"]} <= set(held)
+    assert done["child_txid"] not in held
 
 
 def test_a_small_output_is_helped_by_a_coin_that_nothing_else_spends_then(pair: Pair) -> None:
