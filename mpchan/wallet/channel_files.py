@@ -123,7 +123,7 @@ class ChannelFiles:
 
     def names(self) -> list[str]:
         """The names of all channels, sorted."""
-        return [path.stem for path in self.paths()]
+        return [name for name, _ in self._listed()]
 
     def beginning_with(self, prefix: str) -> list[str]:
         """The names that begin so, sorted; a whole name means that channel alone.
@@ -142,6 +142,10 @@ class ChannelFiles:
 
     def paths(self) -> list[Path]:
         """For each channel a file that holds its terms, sorted: its state file, before there is one its journal."""
+        return [self.directory / f"{name}{suffix}" for name, suffix in self._listed()]
+
+    def _listed(self) -> list[tuple[str, str]]:
+        """The name of each channel, sorted, and the suffix of the file that holds its terms."""
         try:
             files = os.listdir(self.directory)
         except FileNotFoundError:
@@ -151,9 +155,17 @@ class ChannelFiles:
         files = [file for file in files if file[0] != "."]
         names = {file[:-5] for file in files if file.endswith(".json")}
         alone = {file[:-8] for file in files if file.endswith(".journal")} - names
-        found = {name: self.state_path(name) for name in names}
-        found.update((name, self.journal_path(name)) for name in alone if self._has_begun(name))
-        return [found[name] for name in sorted(found)]
+        begun = [(name, ".journal") for name in alone if self._has_begun(name)]
+        return sorted([*((name, ".json") for name in names), *begun])
+
+    def read_before(self, name: str) -> Record | None:
+        """A channel as this process has read it once, without a look at its files; None where it has not.
+
+        Only what never changes may be taken from it: the party's role and the terms. A state file held them, which
+        is written after the channel's first line is durable, so they are what they will always be.
+        """
+        stand = self._stands.get(name)
+        return None if stand is None or stand.text is None else stand.record
 
     def has(self, name: str) -> bool:
         """Whether there is a channel of this name."""

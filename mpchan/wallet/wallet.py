@@ -397,16 +397,37 @@ class Wallet:
         Args:
             apart_from: names of channels and plans that are not looked at.
         """
-        files = [
-            *self._files("offers", ".toml"),
-            *self.channel_files.paths(),
-            *self._files("plans", ".json"),
-        ]
-        return any(
+        files = [*self._files("offers", ".toml"), *self._files("plans", ".json")]
+        if any(
             _mentions(path, [key.hex()]) and self._has_key(path, key)
             for path in files
             if path.stem not in apart_from
+        ):
+            return True
+        channels = self._channels_that(
+            key.hex(), lambda record: key in (record.terms.payer_key.sec, record.terms.offer.payee_key.sec)
         )
+        return any(name not in apart_from for name in channels)
+
+    def _channels_that(self, word: str, fits: Callable[[Record], bool]) -> Iterator[str]:
+        """The names of the channels that fit; a damaged one is taken at its word.
+
+        However many there are, none is opened that this process has read before: strangers make very many.
+
+        Args:
+            word: stands in the files of all that fit.
+            fits: asks for nothing but the role and the terms.
+        """
+        for path in self.channel_files.paths():
+            name = path.stem
+            record = self.channel_files.read_before(name)
+            if record is None and _mentions(path, [word]):
+                try:
+                    record = self.load_channel(name)
+                except MpchanError:
+                    yield name
+            if record is not None and fits(record):
+                yield name
 
     def channels_with_key(self, key: bytes) -> list[Record]:
         """The channels in whose script a compressed key stands.
@@ -429,9 +450,6 @@ class Wallet:
         """
         name = path.stem
         try:
-            if path.parent == self.channel_files.directory:
-                terms = self.load_channel(name).terms
-                return key in (terms.payer_key.sec, terms.offer.payee_key.sec)
             if path.suffix == ".json":
                 plan = self.plans.load(path)
                 return key in (plan.payer_key.sec, plan.offer.payee_key.sec)
@@ -545,17 +563,11 @@ class Wallet:
 
     def served_by(self, offer: Offer) -> str | None:
         """The name of a channel in which this wallet is paid under an offer; a damaged one is taken at its word."""
-        for path in self.channel_files.paths():
-            if _mentions(path, [offer.offer_id]) and self._serves(path.stem, offer):
-                return path.stem
-        return None
-
-    def _serves(self, name: str, offer: Offer) -> bool:
-        try:
-            record = self.load_channel(name)
-        except MpchanError:
-            return True
-        return record.role == "payee" and record.terms.offer.offer_id == offer.offer_id
+        serving = self._channels_that(
+            offer.offer_id,
+            lambda record: record.role == "payee" and record.terms.offer.offer_id == offer.offer_id,
+        )
+        return next(serving, None)
 
     def offer_for_keys(self, keys: tuple[bytes, bytes]) -> OwnOffer | None:
         """The own offer whose key is one of ``keys`` (compressed), or None.

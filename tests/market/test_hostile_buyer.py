@@ -2,24 +2,49 @@
 
 from __future__ import annotations
 
+import builtins
 import hmac
+import io
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cheat_tools import Forger, body_of
 from market_tools import PRICE, Market
 from protocol_tools import STRANGER_SECRET, bent, message, signed
 
+from mpchan.bitcoin.psbt import Psbt
 from mpchan.chain.embedded import EmbeddedChain
+from mpchan.channel.messages import unsigned_message
 from mpchan.channel.payer import refund_request
 from mpchan.channel.refund_request import with_offer
+from mpchan.channel.scheme import scheme_of
+from mpchan.channel.terms import Terms
 from mpchan.errors import NotPossible
 from mpchan.market import seller as selling
+from mpchan.party.common import read_psbt
+from mpchan.party.payee import sign_refund
 from mpchan.party.selling import offer_for
 from mpchan.transport.base import Message
 from mpchan.units import OutPoint, Txid
+from mpchan.values import replace
+from mpchan.wallet.wallet import Wallet
 
 ANN, BOB = "aa" * 16, "bb" * 16
+
+
+@pytest.fixture
+def touched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every file that is opened."""
+    names: list[str] = []
+
+    def noting(real: Any) -> Any:
+        return lambda path, *more, **named: (names.append(str(path)), real(path, *more, **named))[1]
+
+    for module in (os, io, builtins):
+        monkeypatch.setattr(module, "open", noting(module.open))
+    return names
 
 
 @pytest.fixture
@@ -228,6 +253,52 @@ def test_whoever_only_asks_fills_no_disk(market: Market, monkeypatch: pytest.Mon
     market.hours_later = 1
     market.restart()
     assert isinstance(crowd[3].ask("refund", requests[3]), Message)  # an hour, not for good
+
+
+def test_openings_of_strangers_make_no_other_one_slow(market: Market, touched: list[str]) -> None:
+    """To sign a refund, no channel is opened that the seller has read before, however many there are."""
+    crowd = [Forger(market, f"{number:032x}") for number in range(5)]
+    for one in crowd[:3]:
+        market.pair.coin()
+        one.ask("refund", one.opening()["hex"])
+    market.restart()
+    market.pair.coin()
+    request = crowd[3].request("refund", crowd[3].opening()["hex"])
+    market.seller.answer(crowd[4].request("offer", crowd[4].wish("1")))  # whatever is read once only
+    touched.clear()
+    assert isinstance(market.seller.answer(request), Message)
+    place = str(market.pair.payee.directory / "channels")
+    opened = {Path(name).stem for name in touched if name.startswith(f"{place}/")}
+    assert crowd[3].name in opened
+    assert not opened & {one.name for one in crowd[:3]}
+
+
+def test_what_a_command_beside_the_sale_signs_is_seen(market: Market) -> None:
+    """The offer is used up then, and so is the payer's key; a file that is damaged afterwards changes nothing."""
+    ann, beside = Forger(market, ANN), Wallet.open(market.pair.payee.directory)
+    market.pair.coin()
+    asked = read_psbt(bytes.fromhex(ann.opening()["hex"]))
+    sign_refund(beside, market.chain, asked)
+    other = replace(ann.terms, outpoint=OutPoint(Txid(b"\x01" * 32), 0))
+    bob = replace(other, offer=Forger(market, BOB).offer())
+    ann.refused("refund", asking_under(other), "offer-used")
+    Forger(market, BOB).refused("refund", asking_under(bob), "payer-key-used")
+    state, payee = beside.channel_files.state_path(ann.name), market.pair.payee
+    whole = state.read_bytes()
+    for content in (whole, whole.replace(b"active", b"actife")):
+        state.write_bytes(content)
+        for wallet in (payee, Wallet.open(payee.directory)):
+            assert wallet.knows_key(other.payer_key.sec)
+            assert wallet.served_by(other.offer) == ann.name
+            assert not wallet.knows_key(other.payer_key.sec, apart_from=[ann.name])
+            assert wallet.served_by(bob.offer) is None
+    state.write_bytes(whole)
+    assert isinstance(ann.ask("refund", asked), Message)
+
+
+def asking_under(terms: Terms) -> Psbt:
+    """A refund request for any terms."""
+    return with_offer(unsigned_message(terms, scheme_of(terms).refund()), terms.offer)
 
 
 # other sessions -----------------------------------------------------------------------------------

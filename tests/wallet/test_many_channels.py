@@ -175,6 +175,16 @@ def test_a_name_is_on_the_disk_before_its_channel(
     assert files.beginning_with(NAME[:10]) == []
 
 
+def test_what_was_read_before_is_taken_only_where_it_can_never_change(files: ChannelFiles) -> None:
+    """A first line that nobody has made durable may be taken back, and another channel begun in its place."""
+    assert files.read_before(NAME) is None
+    files.save(paying(0), "funded", None, 5)
+    files.state_path(NAME).unlink()
+    other = ChannelFiles(files.directory)
+    assert other.load(NAME) == paying(0)
+    assert (other.read_before(NAME), files.read_before(NAME)) == (None, paying(0))
+
+
 def test_two_of_one_beginning_are_ambiguous(many: Many) -> None:
     starts = {name[:1] for name in many.names}
     shared = next(start for start in starts if sum(name.startswith(start) for name in many.names) > 1)
