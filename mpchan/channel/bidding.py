@@ -10,7 +10,6 @@ No clock, no file and no network here: a watcher that was stopped bids what one 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fractions import Fraction
 
 from mpchan.channel.watching import SECONDS_PER_BLOCK
 from mpchan.errors import NotPossible
@@ -43,10 +42,9 @@ class Paying:
     vsize: int
     fee: Amount
 
-    @property
-    def rate(self) -> Fraction:
-        """In satoshi per virtual byte, exactly."""
-        return Fraction(self.fee.sat, self.vsize)
+    def fee_of(self, vsize: int) -> int:
+        """What so many virtual bytes pay at the same rate, in satoshi, rounded down."""
+        return self.fee.sat * vsize // self.vsize
 
 
 def rate_of(*together: Paying) -> FeeRate:
@@ -92,15 +90,15 @@ def child_fee(
         comes = parent if rivals.of_parent else Paying(0, Amount(0))
         size = comes.vsize + vsize
         above_fee = _fee(rivals.paying) + max(step, LEAST_STEP).fee(size).sat
-        above_rate = int(_best_rate(rivals.paying) * size) + 1
+        above_rate = _best(rivals.paying).fee_of(size) + 1
         fee = max(fee, max(above_fee, above_rate) - comes.fee.sat)
     return Amount(fee)
 
 
-def _best_rate(paying: Sequence[Paying]) -> Fraction:
-    """The rate that miners see in a parent with or without its child."""
-    whole = Fraction(_fee(paying), sum(each.vsize for each in paying))
-    return max(whole, paying[0].rate)
+def _best(paying: Sequence[Paying]) -> Paying:
+    """A parent with or without its child, whichever pays the higher rate: that is the one that miners see."""
+    whole, first = Paying(sum(each.vsize for each in paying), Amount(_fee(paying))), paying[0]
+    return whole if whole.fee.sat * first.vsize >= first.fee.sat * whole.vsize else first
 
 
 def _fee(together: Sequence[Paying]) -> int:
@@ -176,7 +174,7 @@ class Bidding:
 
     def least(self, market: Market) -> Amount:
         """Below this a child is not taken, or does not help."""
-        helps = int(self.parent.rate * self.vsize) + 1
+        helps = self.parent.fee_of(self.vsize) + 1
         relayed = market.least.fee(self.vsize).sat
         return Amount(max(self.fee(market.least, market.step).sat, relayed, helps))
 

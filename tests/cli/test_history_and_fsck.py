@@ -99,14 +99,15 @@ def test_fsck_when_all_is_well(paid: Shell) -> None:
     offer = paid.names["offer"]
     name = journal_of(paid, "seller").stem
     assert done.out == (
-        f"keys keys.toml: ok\noffer {offer}: ok\nchannel {name}: ok\nwallet keys: ok\n4 checked, 0 wrong\n"
+        f"keys keys.toml: ok\ngeneration generation: ok\noffer {offer}: ok\nchannel {name}: ok\n"
+        "wallet keys: ok\n5 checked, 0 wrong\n"
     )
     view = paid.json(f"{BUYER} fsck --repair")
     assert list(view) == ["checked", "wrong", "subjects", "warnings", "exit_code"]
-    assert (view["checked"], view["wrong"], view["warnings"], view["exit_code"]) == (3, 0, [], 0)
+    assert (view["checked"], view["wrong"], view["warnings"], view["exit_code"]) == (4, 0, [], 0)
     assert [list(subject) for subject in view["subjects"]] == [
         ["kind", "name", "ok", "rules", "repaired"]
-    ] * 3
+    ] * 4
 
 
 def test_a_damaged_state_file_and_its_repair(paid: Shell) -> None:
@@ -117,7 +118,7 @@ def test_a_damaged_state_file_and_its_repair(paid: Shell) -> None:
     done = paid.run(f"{BUYER} fsck")
     assert (done.code, done.err) == (7, "")
     assert f"channel {path.stem}: WRONG\n  state-file: state file: not a channel file\n" in done.out
-    assert done.out.endswith("3 checked, 1 wrong\n")
+    assert done.out.endswith("4 checked, 1 wrong\n")
     assert paid.run(f"{BUYER} fsck --json").json["exit_code"] == 7
     assert path.read_text() == "a diary"
     done = paid.ok(f"{BUYER} fsck --repair")

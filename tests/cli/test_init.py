@@ -207,7 +207,7 @@ def test_every_term_is_an_option(bare: Shell) -> None:
         "min_refund_delay": 30,
         "max_refund_delay": 60,
         "settle_window": 10,
-        "step": 2,
+        "decrementing": {"step": 2},
         "min_increment_sat": 7,
         "min_confirmations": 2,
         "memo": "one [line]",
