@@ -419,7 +419,7 @@ def made_out_rules(published: Offer, offer: Offer, buyer: str, sold: Sequence[in
                 "offer-differs", False, f"{name} of the sale is not as published", found=found[key].get(name)
             )
         yield Rule("offer-differs", theirs == value, f"{key} of the offer", value, theirs)
-    fresh = offer.payee_key != published.payee_key
+    fresh = offer.payee_key != published.payee_key and offer.offer_id != published.offer_id
     yield Rule("offer-differs", fresh, "the offer is the published one itself, not one for this buyer")
     if offer.version > 1:
         own_id = made_out_id(published, buyer, sold)
