@@ -308,7 +308,8 @@ def test_after_the_deadline_a_settlement_still_serves(paid: Traders) -> None:
         $ mpchan --wallet buyer settle --total 1600 -q -o settlement.psbt
         + settlement.psbt
         $ mpchan --wallet seller payee accept settlement.psbt
-        the settlement of channel <channel>: 600 sat received, 1600 in all, 98400 left
+        the settlement of channel <channel>: 0 sat received, 1000 in all, 99000 left; 600 more count
+        > once it is confirmed, deliver nothing for them before
         next: `mpchan payee settle` broadcasts it
         $ mpchan --wallet seller settle -q -o close.hex
         + close.hex
