@@ -31,15 +31,18 @@ def test_both_parties_bump_a_settlement_that_waits(ground: Ground, tmp_path: Pat
     assert ground.mempool() == {settled["txid"]}
     sellers = shell.json(f"{SELLER} bump --fee-rate 10")
     better = shell.json(f"{SELLER} bump --fee-rate 30")
-    buyers = shell.json(f"{BUYER} bump --fee-rate 20")
-    assert {sellers["txid"], better["txid"], buyers["txid"]} == {settled["txid"]}
-    assert ground.mempool() == {settled["txid"], better["child_txid"], buyers["child_txid"]}
+    assert {sellers["txid"], better["txid"]} == {settled["txid"]}
+    assert ground.mempool() == {settled["txid"], better["child_txid"]}
     assert shell.json(f"{SELLER} bump --fee-rate 30") == better
+    # a close of version 3 has one child at a time: whoever pays more has the place
+    shell.fails(f"{BUYER} bump --fee-rate 20", 5, "bump-needless")
+    buyers = shell.json(f"{BUYER} bump --fee-rate 40")
+    assert ground.mempool() == {settled["txid"], buyers["child_txid"]}
     shell.play("$ mine 1")
     left = COIN - RESERVE - FUNDING_FEE - 60_000 - buyers["fee_sat"]
-    assert shell.sums() == (left, 60_000 - better["fee_sat"])
+    assert shell.sums() == (left, 60_000)
     for wallet in (BUYER, SELLER):
-        assert shell.run(f"{wallet} bump --channel {settled['channel']} --fee-rate 40 --json").error[
+        assert shell.run(f"{wallet} bump --channel {settled['channel']} --fee-rate 50 --json").error[
             "error"
         ] == ("already-confirmed")
 
