@@ -29,7 +29,7 @@ from mpchan.channel.watching import Decision, Deed, has_passed
 from mpchan.durability import step
 from mpchan.errors import MpchanError, StorageError
 from mpchan.party.stuck import Place, Stuck, close_of, own_output, paying, place_of, waiting
-from mpchan.units import Amount, ChainTip, FeeRate
+from mpchan.units import Amount, ChainTip
 from mpchan.values import frozen
 from mpchan.wallet.bumping import automatic_child
 from mpchan.wallet.coins import spend_vsize
@@ -118,9 +118,8 @@ class Bidder:
         bidding = _bidding(place)
         pressing = stuck.kind != "refund" and has_passed(record.terms, 4, facts.tip)
         times = max(_times(record.terms, stuck, facts), _since_answered(place, children, facts))
-        target = raised(market.estimate, times)
-        if not pressing:
-            target = min(target, _pace(record, place, market, facts))
+        offered = pressing or _is_on_offer(record, stuck)
+        target = raised(market.estimate, times) if offered else market.estimate
         if noted is not None and not place.has_lost(target, noted):
             return Answer(stuck, noted)
         held = None if place.rivals.paying else noted  # what was outbid is refused
@@ -181,18 +180,12 @@ def _times(terms: Terms, stuck: Stuck, facts: Facts) -> int:
     return blocks_since(scheme_of(terms).deadline, tip)
 
 
-def _pace(record: Record, place: Place, market: Market, facts: Facts) -> FeeRate:
-    """As long as time does not press, no block raises what is paid more than once.
+def _is_on_offer(record: Record, stuck: Stuck) -> bool:
+    """Whether it was sent before: a watcher that wakes up late first offers its close at the estimate, like any other.
 
-    Else a watcher that wakes up late would pay for blocks in which its close was not even on offer.
+    Only blocks that come without it then are a reason to pay for all of them.
     """
-    stuck = place.stuck
-    if not stuck.waits and not isinstance(record.state, (payee.Closing, payer.Refunding)):
-        return market.estimate
-    present = (stuck.paying,) if place.own is None else (stuck.paying, place.own)
-    paid = max(market.estimate, rate_of(*present))
-    is_new = place.noted is not None and place.noted.height >= facts.tip.height
-    return paid if is_new else raised(paid, 1)
+    return stuck.waits or isinstance(record.state, (payee.Closing, payer.Refunding))
 
 
 def _since_answered(place: Place, children: list[Sent], facts: Facts) -> int:

@@ -38,7 +38,7 @@ from mpchan.party.common import Result
 from mpchan.units import Amount
 from mpchan.wallet.wallet import Wallet
 
-_SEQUENCE = 0xFFFF_FFFD
+_VERSION, _SEQUENCE = 3, 0xFFFF_FFFD
 _STEP, _WINDOW = 3, 6
 _DUST_P2WPKH = 294
 
@@ -70,7 +70,7 @@ def rebuilt_close(terms: Terms, paid: int, lock_time: int) -> bytes:
 
 def _spend(terms: Terms, outputs: tuple[tuple[int, bytes], ...], lock_time: int) -> bytes:
     outpoint = terms.outpoint.txid.wire + terms.outpoint.vout.to_bytes(4, "little")
-    return Raw(2, (Input(outpoint, b"", _SEQUENCE),), outputs, lock_time).to_bytes()
+    return Raw(_VERSION, (Input(outpoint, b"", _SEQUENCE),), outputs, lock_time).to_bytes()
 
 
 def expect(found: bytes, wanted: bytes) -> None:
@@ -138,7 +138,10 @@ def refund_signed(place: World, message: bytes, ended: Ended) -> None:
     reserve, fee = _fees(offer, payout)
     assert offer.min_capacity.sat <= value - reserve <= offer.max_capacity.sat
     wanted = Raw(
-        2, (replace(raw.inputs[0], sequence=_SEQUENCE, script=b""),), ((value - fee, payout),), raw.lock_time
+        _VERSION,
+        (replace(raw.inputs[0], sequence=_SEQUENCE, script=b""),),
+        ((value - fee, payout),),
+        raw.lock_time,
     )
     expect(psbt.tx.to_bytes(), wanted.to_bytes())
     assert offer.min_refund_delay <= raw.lock_time - place.tip.height <= offer.max_refund_delay
