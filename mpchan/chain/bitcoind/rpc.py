@@ -139,9 +139,10 @@ class Rpc:
         return Failure(code, message)
 
     def _malformed(self, method: str, found: object) -> ChainError:
+        shown = repr(found)
         return ChainError(
             "malformed-answer",
-            f"the answer of {self.endpoint} to {method} makes no sense: {found!r:.80}",
+            f"the answer of {self.endpoint} to {method} makes no sense: {shown:.80}{'…' if len(shown) > 80 else ''}",
             hint="is it Bitcoin Core that listens there?",
         )
 
