@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -292,12 +291,16 @@ def test_66_a_server_whose_last_block_is_of_long_ago(
 ) -> None:
     """Where blocks come by the clock; a second server that has more would be asked in its place."""
     mainnets_clock = replace(REGTEST, coin_type=0)
+    node = electrum.node
+    clock = [
+        node.call("getblockheader", node.call("getbestblockhash"))["time"]
+    ]  # other tests move the chain's time
+    monkeypatch.setattr(lag, "time", SimpleNamespace(time=lambda: clock[0]))
     with electrum.chain() as chain:
         now = chain.tip()
         chain._pool._network = mainnets_clock
         assert chain.tip() == now
-        eight_hours_later = SimpleNamespace(time=lambda: time.time() + 8 * 3600)
-        monkeypatch.setattr(lag, "time", eight_hours_later)
+        clock[0] += 8 * 3600
         late = chain.tip()
         assert late.lag is not None
         assert (late.height, late.median_time) == (now.height, now.median_time)
