@@ -7,10 +7,7 @@ from typing import Any
 
 import pytest
 from old_tools import SECRET
-from transcript import CHAIN, Shell
-
-from mpchan.chain.embedded import EmbeddedChain
-from mpchan.units import Txid
+from transcript import Shell
 
 Old = Callable[[str], Shell]
 
@@ -203,28 +200,17 @@ def test_an_opening_that_was_only_asked_for(old: Old) -> None:
     shell.ok(f"{PAYEE} -q payee sign-refund request.psbt -o signed.psbt")
     shell.ok(f"{PAYER} -q payer fund signed.psbt --refund-out refund.hex -o funding.hex")
     mine(shell)
-    settle(shell, 1_000)
-
-
-@pytest.mark.parametrize("form", ["--funding", "--again"])
-def test_a_plan_whose_address_is_paid(old: Old, form: str) -> None:
-    """By somebody who read the old advice to the end, or not: the refund of what is there, and a channel."""
-    shell = old("plan")
-    plan = shell.json(f"{PAYER} payer open offer.toml 100000 --external")
-    txid = shell.json(f"mpchan regtest faucet {plan['address']} {plan['amount_sat']}")["txid"]
-    mine(shell)
-    with EmbeddedChain(shell.folder / CHAIN) as chain:
-        found = chain.transaction(Txid.from_hex(txid))
-    assert found is not None
-    (shell.folder / "paid.hex").write_text(found[0].to_hex())
-    [vout] = [n for n, output in enumerate(found[0].outputs) if output.value.sat == plan["amount_sat"]]
-    what = "paid.hex" if form == "--funding" else f"{txid}:{vout}"
-    shell.ok(f"{PAYER} -q payer open {form} {what} -o request.psbt")
-    shell.ok(f"{PAYEE} -q payee sign-refund request.psbt -o signed.psbt")
-    shell.ok(f"{PAYER} -q payer fund signed.psbt --refund-out refund.hex")
     shell.ok(f"{PAYER} -q pay 1000 -o update.psbt")
-    shell.ok(f"{PAYEE} -q payee accept update.psbt")
-    settle(shell, 1_500)
+    assert shell.json(f"{PAYEE} payee accept update.psbt")["paid_sat"] == 1_000
+    shell.ok(f"{PAYER} -q settle -o settlement.psbt")
+    assert shell.json(f"{PAYEE} settle settlement.psbt")["kind"] == "settlement"
+
+
+def test_a_plan_is_not_paid_any_more(old: Old) -> None:
+    """Nothing new begins in the old way."""
+    shell = old("plan")
+    error = shell.fails(f"{PAYER} payer open offer.toml 100000 --external", 3, "offer-version")
+    assert "ask for a new offer" in error["hint"]
 
 
 def test_an_opening_can_be_given_up(old: Old) -> None:
