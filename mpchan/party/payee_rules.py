@@ -150,8 +150,13 @@ def _own_offer_rules(wallet: Wallet, carried: Offer | None, keys: tuple[bytes, b
     yield Rule(
         "wrong-network", name == wallet.network.name, "network of the offer", wallet.network.name, name
     )
+    made = wallet.made(offer)
+    if not made and offer.offer_id in wallet.offer_ids():
+        wallet.load_offer(
+            offer.offer_id
+        )  # where our own copy does not fit our keys, these are of another wallet
     text = "this wallet made no such offer: its token is another"
-    yield Rule("unknown-offer", wallet.made(offer), text, found=offer.offer_id)
+    yield Rule("unknown-offer", made, text, found=offer.offer_id)
     yield Rule(
         "offer-void",
         offer.generation == wallet.generation,

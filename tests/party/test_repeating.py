@@ -280,7 +280,7 @@ def test_like_makes_the_same_terms_with_another_key(pair: Pair) -> None:
     again = payee.offer(pair.payee, pair.chain, {"step": 2}, like=first["offer_id"])
     one, two = (pair.payee.load_offer(made["offer_id"]).offer.to_dict() for made in (first, again))
     different = {key for key in one if one[key] != two[key]}
-    assert different == {"offer_id", "payee_pubkey", "payee_address", "step"}
+    assert different == {"offer_id", "token", "payee_pubkey", "payee_address", "decrementing"}
     assert slug_of(lambda: payee.offer(pair.payee, pair.chain, {}, like="0" * 16)) == ("unknown-offer", 5)
     assert slug_of(lambda: payee.offer(pair.payee, pair.chain, {}, like="../keys")) == ("unknown-offer", 5)
 
@@ -331,7 +331,7 @@ def test_too_little_time_left_to_fund(pair: Pair) -> None:
     assert pair.files() == before
 
 
-def test_short_windows_in_seconds_need_force(tmp_path: Path) -> None:
+def test_short_windows_need_force(tmp_path: Path) -> None:
     """Median time lags and can be bent by miners: not on a chain with real money."""
     wallet = Wallet.create(tmp_path / "wallet", SIGNET, ChainConfig("none"))
     terms = {"lock_time_unit": "seconds", "settle_window": 6 * 3600 - 1}
@@ -342,7 +342,9 @@ def test_short_windows_in_seconds_need_force(tmp_path: Path) -> None:
     assert os.listdir(wallet.directory / "offers") == before
     payee.offer(wallet, ManualChain(), terms, force=True)
     payee.offer(wallet, ManualChain(), {**terms, "settle_window": 6 * 3600})
-    payee.offer(wallet, ManualChain(), {"settle_window": 1})  # blocks
+    with pytest.raises(UsageError) as caught:
+        payee.offer(wallet, ManualChain(), {"settle_window": 35})  # blocks
+    assert caught.value.slug == "short-window"
     regtest = new_wallet(tmp_path / "regtest")
     payee.offer(regtest, ManualChain(), terms)
 

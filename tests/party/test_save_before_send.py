@@ -138,7 +138,7 @@ class Story:
 
 
 STEPS = ("make_offer", "ask", "sign", "fund", "pay", "accept", "settle", "close")
-WRITES = {"make_offer": 3, "ask": 2, "sign": 2, "fund": 3, "pay": 1, "accept": 1, "settle": 1, "close": 1}
+WRITES = {"make_offer": 2, "ask": 2, "sign": 1, "fund": 3, "pay": 1, "accept": 1, "settle": 1, "close": 1}
 """How many writes each command makes; the table fails where one is gone or added."""
 
 FAILURES = [(step, write) for step in STEPS for write in range(1, WRITES[step] + 1)]
@@ -236,9 +236,9 @@ def test_no_signature_of_the_funding_exists_until_then(pair: Pair, recorder: Rec
 @pytest.mark.parametrize(
     ("step", "expected"),
     [
-        ("make_offer", ["write keys", "write offers", "write offers"]),
+        ("make_offer", ["write keys", "write offers"]),
         ("ask", ["write keys", "write opened"]),
-        ("sign", ["write offers", "sign refund", "write refund-signed"]),
+        ("sign", ["sign refund", "write refund-signed"]),
         ("pay", ["sign update", "write paid"]),
         ("accept", ["sign update", "write accepted"]),
         ("settle", ["sign settlement", "write settlement"]),

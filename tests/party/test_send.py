@@ -190,7 +190,7 @@ def test_a_rate_that_is_not_relayed(purse: Purse) -> None:
         error = purse.refused(lambda: purse.send(1000, fee_rate=FeeRate(2999)))
         assert (error.slug, error.exit_code) == ("fee-rate-low", 5)
         assert purse.send(1000, fee_rate=FeeRate(3000))["broadcast"]
-        assert purse.send(2000, fee_rate=None)["fee_sat"] == FeeRate(3000).fee(141).sat
+        assert purse.send(2000, fee_rate=None)["fee_sat"] == FeeRate(6000).fee(141).sat
 
 
 # reserved coins -----------------------------------------------------------------------------------
