@@ -152,7 +152,7 @@ def test_what_is_written_is_whole_when_it_has_its_name(
         f".{SESSION}-000001-piece.hex.{os.getpid()}.tmp",
         f".{SESSION}-000001-piece.data.{os.getpid()}.tmp",
     }
-    assert {kind for kind, _ in seen} == {"create", "write", "replace", "unlink"}
+    assert {kind for kind, _ in seen} == {"create", "write", "close", "replace", "unlink"}
 
 
 # who deletes what ---------------------------------------------------------------------------------
