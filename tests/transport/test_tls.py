@@ -88,7 +88,7 @@ def test_it_is_on_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(durability, "step", step)
     own_certificate(tmp_path / "new")
     assert seen == [
-        *("mkdir", "create", "write", "sync", "link", "unlink", "sync-directory", "sync-directory")
+        *("mkdir", "create", "write", "sync", "close", "link", "unlink", "sync-directory", "sync-directory")
     ]
 
 
