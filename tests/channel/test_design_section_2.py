@@ -97,7 +97,7 @@
         test_fund_is_refused_when_too_little_time_is_left
         test_too_little_time_left_to_fund
     windows below 6 h need --force, regtest apart
-        test_short_windows_in_seconds_need_force
+        test_short_windows_need_force
 
 2.3 Amounts, fees, bytes
     integers, 0 to 21e14, never floats
