@@ -277,6 +277,6 @@ SHORT_FORMS = {"pay", "refund", "settle"}
 """Commands of one of the two groups under another name."""
 
 ELSEWHERE = {"payee sell", "payer buy", "engine install"}
-"""What writes nothing of a wallet: pip installs the engine (``tests/cli/test_engine.py``). And two programs that go on for
-long and wait for each other: ``tests/market`` breaks them off, at each step of a sale (``test_crash_points``) and as
-processes at any moment (``test_killed_processes``)."""
+"""What writes nothing of a wallet: pip installs the engine (``tests/cli/test_engine.py``). And two programs that go on
+for long and wait for each other: ``tests/market`` breaks them off, at each step of a sale (``test_crash_points``) and
+as processes at any moment (``test_killed_processes``)."""
