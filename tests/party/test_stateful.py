@@ -399,8 +399,9 @@ class Parties(RuleBasedStateMachine):
             if self.payer_is_here:
                 assert left == 0
         ours, theirs = self.worth(self.pair.payer), self.worth(self.pair.payee)
-        assert theirs == given
-        assert ours + theirs + fees + unspent == CHANNELS * COIN
+        payers_children, payees_children = self.bumped(self.pair.payer), self.bumped(self.pair.payee)
+        assert theirs + payees_children == given
+        assert ours + theirs + payers_children + payees_children + fees + unspent == CHANNELS * COIN
         judge_wallet(self.pair.payer.directory, self.chain.directory)
         judge_wallet(self.pair.payee.directory, self.chain.directory)
 
@@ -444,6 +445,13 @@ class Parties(RuleBasedStateMachine):
         # the agreed fee, and a change that was dust at most
         assert close_fee < channel.terms.reserve.sat + DUST
         return values.get(channel.terms.offer.payee_script, 0), fee + close_fee, 0
+
+    def bumped(self, wallet: Wallet) -> int:
+        """What a wallet has paid by children to bring closes and refunds into a block; at most what they pay it."""
+        seen = ((sent, self.chain.transaction(sent.txid)) for sent in wallet.sent.all().values())
+        mined = [sent for sent, found in seen if found is not None and found[1]]
+        assert all(sent.parent is not None and len(sent.spent) == 1 for sent in mined)
+        return sum(sent.fee.sat for sent in mined)
 
     def worth(self, wallet: Wallet) -> int:
         """All coins of a wallet, which are confirmed in the end."""

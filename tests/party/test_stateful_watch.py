@@ -32,6 +32,7 @@ HARMLESS = {
     "close-unconfirmed",
     "funding-late",
     "rejected",
+    "bump-capped",  # of a close that pays next to nothing, and whose time is up
 }
 """Alarms that the accidents above explain; a bug, a foreign spend or a damaged file is no accident."""
 
@@ -135,3 +136,29 @@ def test_watchers_bring_everybody_what_it_is_owed(
                 suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
             ),
         )
+
+
+def test_a_settlement_that_comes_past_the_refund_is_paid_for(
+    chain_directory: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Two of the ways there that hypothesis found, by hand: with everything to lose, and with dust at stake."""
+    with EmbeddedChain(chain_directory) as chain, chain.engine():
+        state = Watched(lambda: tmp_path_factory.mktemp("parties"), chain)
+        state.open(kind="fast", fund=False, blocks=1)
+        state.settlement_held_back(pick=0, more=0, after=5, whim=True)
+        state.deliver_the_latest(pick=0)
+        state.teardown()
+        state = Watched(lambda: tmp_path_factory.mktemp("parties"), chain)
+        state.open(kind="fast", fund=True, blocks=1)
+        state.pay_up_to(more=294, pick=5)
+        state.mine(blocks=8)
+        state.settlement_held_back(pick=7, more=500, after=4, whim=True)
+        state.teardown()
+        state = Watched(lambda: tmp_path_factory.mktemp("parties"), chain)
+        state.open(kind="fast", fund=True, blocks=1)
+        state.pay_up_to(more=294, pick=5)
+        state.mine(blocks=8)
+        state.settlement_held_back(pick=4, more=0, after=1, whim=True)
+        state.pay(amount=59800, pick=0)
+        state.open(blocks=1, fund=False, kind="blocks")
+        state.teardown()
