@@ -40,6 +40,7 @@ class Request:
         session: 32 lower-case hex digits.
         number: from 1 on; it tells the requests of a session apart, and means nothing beyond that.
         kind: one of ``KINDS``.
+        source: where it came from, as ``source_of`` has it; None where there is none: in a mailbox, and at the buyer.
 
     Raises:
         ValueError: for anything else: such a request is never read, and never sent.
@@ -49,6 +50,7 @@ class Request:
     number: int
     kind: str
     body: bytes
+    source: str | None = None
 
     def __post_init__(self) -> None:
         if _SESSION.fullmatch(self.session) is None:

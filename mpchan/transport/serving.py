@@ -78,7 +78,7 @@ class Desk:
                 raise ConnectionError("the session has another connection")
             self._last_number += 1
             conversation.open_request = self._last_number
-            self._waiting[session] = Request(session, self._last_number, kind, body)
+            self._waiting[session] = Request(session, self._last_number, kind, body, conversation.source)
         self._wake.set()
 
     def sent(self, conversation: Conversation) -> None:
@@ -125,6 +125,7 @@ class Conversation:
     """One buyer's connection.
 
     Args:
+        source: where it comes from, as ``source_of`` has it.
         idle: seconds without a request, or without its answer, after which the connection ends.
         stall: seconds that the peer may take for the handshake, for a frame, and for each part of a piece.
 
@@ -134,9 +135,12 @@ class Conversation:
         answers: what the desk has for it; None for the end.
     """
 
-    def __init__(self, connection: socket.socket, desk: Desk, *, idle: float, stall: float) -> None:
+    def __init__(
+        self, connection: socket.socket, desk: Desk, source: str, *, idle: float, stall: float
+    ) -> None:
         self._stream = Stream(connection)
         self._desk = desk
+        self.source = source
         self._idle = idle
         self._stall = stall
         self.session = ""

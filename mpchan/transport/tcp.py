@@ -18,6 +18,7 @@ from mpchan.transport import frames
 from mpchan.transport.base import MAX_BODY_BYTES, Answer, Arrival, Request
 from mpchan.transport.frames import ANSWER_KINDS, REQUEST_CODES, Stream
 from mpchan.transport.serving import Conversation, Desk
+from mpchan.transport.source import source_of
 from mpchan.transport.tls import Certificate, dial, seller_context, seller_side
 
 MOST_CONNECTIONS = 200
@@ -129,15 +130,15 @@ class TcpInbox:
                 selector.register(each, selectors.EVENT_READ)
             while not any(key.fileobj is self._stopped for key, _ in selector.select()):
                 try:
-                    plain, _ = self._listener.accept()
+                    plain, peer = self._listener.accept()
                 except (BlockingIOError, ConnectionError):
                     continue  # it has gone again
                 except OSError:
                     time.sleep(_BREATH_SECONDS)  # too many files are open
                     continue
-                self._take(plain)
+                self._take(plain, source_of(peer[0]))
 
-    def _take(self, plain: socket.socket) -> None:
+    def _take(self, plain: socket.socket, source: str) -> None:
         with self._lock:
             full = len(self._threads) >= self._most + _POLITE_CONNECTIONS
         if full:
@@ -150,7 +151,7 @@ class TcpInbox:
         except OSError:  # it has gone again
             plain.close()
             return
-        conversation = Conversation(connection, self._desk, idle=self._idle, stall=self._stall)
+        conversation = Conversation(connection, self._desk, source, idle=self._idle, stall=self._stall)
         thread = threading.Thread(target=self._run, args=(conversation,), name="tcp", daemon=True)
         with self._lock:
             self._threads[conversation] = thread
