@@ -88,7 +88,7 @@ class Many:
         with mock.patch("os.fsync"):  # how long the disk takes says nothing here
             state = payer.Funded(terms, funding, (coin,), refund, sends=True)
             self.payer.save_channel(PayerRecord(None, state), "funded")
-            self.payee.save_offer(offer)
+            self.payee.offers.save(offer)
             self.payee.save_channel(PayeeRecord(None, payee.Active(terms)), "refund-signed")
         self.names.append(terms.name)
         return terms, funding
@@ -98,7 +98,7 @@ class Many:
         offer = Offer(
             version=2,
             offer_id=f"{number:032x}",
-            generation=self.payee.need_generation(),
+            generation=self.payee.offers.need_generation(),
             token="0" * 64,
             network=REGTEST,
             scheme="decrementing",

@@ -30,8 +30,9 @@ from mpchan.party.selling import published_offer, room_warnings
 from mpchan.party.watch import Watcher
 from mpchan.transport.base import Inbox
 from mpchan.units import Amount
+from mpchan.wallet.offers import OwnOffer
 from mpchan.wallet.storage import write_durably
-from mpchan.wallet.wallet import OwnOffer, Wallet
+from mpchan.wallet.wallet import Wallet
 
 USUAL_PIECES = 100
 HASHES = "hashes"

@@ -35,8 +35,9 @@ from mpchan.party.selling import OFFER_SECONDS, RENEWAL_SECONDS, Wish, answer_wi
 from mpchan.transport.base import Answer, Message, Piece, Request, refusal
 from mpchan.units import Amount
 from mpchan.values import frozen
+from mpchan.wallet.offers import OwnOffer
 from mpchan.wallet.payee_record import PayeeRecord
-from mpchan.wallet.wallet import OwnOffer, Wallet, channel_name
+from mpchan.wallet.wallet import Wallet, channel_name
 
 MOST_UNUSED = 1_000
 CROWD_SECONDS = 3600
@@ -161,7 +162,7 @@ class Seller:
             return self._published
         if offer_id not in self._earlier:
             try:
-                own = self.wallet.load_offer(offer_id)
+                own = self.wallet.offers.load(offer_id)
                 same = sale_of(own.offer) == self.sale
             except (NotPossible, ParseError):
                 same = False

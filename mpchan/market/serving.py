@@ -12,7 +12,7 @@ from mpchan.party.common import ENDED
 from mpchan.party.watch import Round, Sight, Watcher
 from mpchan.transport.base import Inbox, Request
 from mpchan.values import replace
-from mpchan.wallet.wallet import OwnOffer
+from mpchan.wallet.offers import OwnOffer
 
 _SHORTEST_PAUSE = 0.001
 _LONGEST_PAUSE = 0.1

@@ -175,7 +175,7 @@ def _marked(wallet: Wallet) -> Result:
             record = replace(record, restored=True)
             to_sync.append(record.terms.channel_id)
         wallet.save_channel(record, "restored")
-    void = set(wallet.offer_ids()) - served
+    void = set(wallet.offers.ids()) - served
     result: Result = {"channels": len(names), "void_offers": len(void), "to_sync": to_sync}
     return with_warnings(result, warnings)
 

@@ -79,7 +79,7 @@ def fsck(wallet: Wallet, prefix: str | None = None, *, repair: bool = False) -> 
         names = wallet.channel_names()
         subjects = [
             Subject("keys", "keys.toml", (keys_rule,)),
-            Subject("generation", "generation", (_of("generation", lambda: wallet.generation),)),
+            Subject("generation", "generation", (_of("generation", lambda: wallet.offers.generation),)),
             *_offers(wallet),
             *_plans(wallet, has_keys),
             *_sent(wallet),
@@ -110,10 +110,10 @@ def _of(slug: str, read: Callable[[], object]) -> Rule:
 
 
 def _offers(wallet: Wallet) -> Iterator[Subject]:
-    for offer_id in wallet.offer_ids():
-        rules = [_of("offer", lambda offer_id=offer_id: wallet.load_offer(offer_id))]  # type: ignore[misc]
+    for offer_id in wallet.offers.ids():
+        rules = [_of("offer", lambda offer_id=offer_id: wallet.offers.load(offer_id))]  # type: ignore[misc]
         if rules[0].ok:
-            rules += index_rules(wallet.load_offer(offer_id).key_index, wallet.keys)
+            rules += index_rules(wallet.offers.load(offer_id).key_index, wallet.keys)
         yield Subject("offer", offer_id, tuple(rules))
 
 
@@ -140,7 +140,7 @@ def _key_rules(wallet: Wallet) -> Iterator[Rule]:
     """
     owners: dict[bytes, tuple[str, str]] = {}
     served: set[str] = set()
-    offers = [wallet.load_offer(offer_id) for offer_id in wallet.offer_ids() if _readable(wallet, offer_id)]
+    offers = [wallet.offers.load(offer_id) for offer_id in wallet.offers.ids() if _readable(wallet, offer_id)]
     # what is published again keeps its key
     claims = [(own.offer.payee_key, "offer", own.offer.key_name.hex()) for own in offers]
     claims += [(plan.payer_key, "plan", plan.offer.offer_id) for plan in wallet.plans]
@@ -173,7 +173,7 @@ def _opening(record: Record) -> tuple[str, str]:
 
 
 def _readable(wallet: Wallet, offer_id: str) -> bool:
-    return _of("offer", lambda: wallet.load_offer(offer_id)).ok
+    return _of("offer", lambda: wallet.offers.load(offer_id)).ok
 
 
 # one channel --------------------------------------------------------------------------------------

@@ -43,8 +43,9 @@ from mpchan.party.sending import sending
 from mpchan.units import Amount, FeeRate
 from mpchan.values import replace
 from mpchan.wallet.config import offer_defaults
+from mpchan.wallet.offers import OwnOffer
 from mpchan.wallet.payee_record import PayeeRecord
-from mpchan.wallet.wallet import OwnOffer, Wallet
+from mpchan.wallet.wallet import Wallet
 
 if TYPE_CHECKING:
     from mpchan.wallet.records import Record
@@ -166,11 +167,11 @@ def new_offer(
     require_within(draft.fee_rate, wallet.config.limits, "an offer")
     require_window(draft, force=force)
     # where this is the wallet's first offer, what would be refused above leaves no file
-    made = keys.own_offer(replace(draft, generation=wallet.need_generation()))
+    made = keys.own_offer(replace(draft, generation=wallet.offers.need_generation()))
     made = made if vouch is None else vouch(made)
     if fresh:
         keys.allocate("receive")
-    wallet.save_offer(made)
+    wallet.offers.save(made)
     return OwnOffer(made), warnings
 
 
@@ -226,7 +227,7 @@ _MADE_OUT = ("buyer", "sold", "voucher")
 def _start(wallet: Wallet, changes: Mapping[str, Any], like: str | None) -> dict[str, Any]:
     if like is None:
         return offer_defaults(wallet.config, changes.get("lock_time_unit"))
-    terms = wallet.load_offer(like).offer.terms()
+    terms = wallet.offers.load(like).offer.terms()
     if "sale" in terms:
         terms["sale"] = {key: value for key, value in terms["sale"].items() if key not in _MADE_OUT}
     return {key: value for key, value in terms.items() if key not in _IDENTITY}

@@ -61,8 +61,8 @@ def request_rules(wallet: Wallet, chain: Chain, psbt: Psbt) -> Check[Request]:
         known = yield from _signed_before_rules(wallet, carried, psbt)
         return Request(known.terms, known)
     offer = yield from _own_offer_rules(wallet, carried, keys)
-    terms = yield from refund_request_rules(psbt, wallet.with_pieces(offer))
-    fresh = is_within_limits(terms) and wallet.served_by(offer) is None
+    terms = yield from refund_request_rules(psbt, wallet.offers.with_pieces(offer))
+    fresh = is_within_limits(terms) and wallet.offers.served_by(offer) is None
     if fresh:  # what needs no chain comes first
         yield from value_rules(terms)
         yield from _unused_rules(wallet, terms)
@@ -99,7 +99,7 @@ def _returned_rules(wallet: Wallet, chain: Chain, terms: Terms, *, expired: bool
     given up then. And of no other that still goes on anything is held: its payer has to close it first.
     """
     offer = terms.offer
-    under = wallet.channels_with_key(offer.payee_key.sec)
+    under = wallet.offers.channels_with_key(offer.payee_key.sec)
     others = [record for record in under if isinstance(record, PayeeRecord) and record.terms.offer == offer]
     text = f"offer {offer.offer_id} serves a channel already, which another payer has opened"
     same = all(other.terms.payer_key == terms.payer_key for other in others)
@@ -136,7 +136,7 @@ def _signed_before_rules(wallet: Wallet, carried: Offer | None, psbt: Psbt) -> C
 def _own_offer_rules(wallet: Wallet, carried: Offer | None, keys: tuple[bytes, bytes]) -> Check[Offer]:
     """The offer that a request brings, or names by its key alone, is one that this wallet made and stands by."""
     if carried is None:
-        own = wallet.offer_for_keys(keys)
+        own = wallet.offers.for_keys(keys)
         shown = " and ".join(key.hex() for key in keys)
         text = "the request brings no offer, and none of this wallet has one of its keys"
         yield Rule("unknown-offer", own is not None, text, found=shown)
@@ -150,16 +150,16 @@ def _own_offer_rules(wallet: Wallet, carried: Offer | None, keys: tuple[bytes, b
     yield Rule(
         "wrong-network", name == wallet.network.name, "network of the offer", wallet.network.name, name
     )
-    made = wallet.made(offer)
-    if not made and offer.offer_id in wallet.offer_ids():
-        wallet.load_offer(
+    made = wallet.offers.made(offer)
+    if not made and offer.offer_id in wallet.offers.ids():
+        wallet.offers.load(
             offer.offer_id
         )  # where our own copy does not fit our keys, these are of another wallet
     text = "this wallet made no such offer: its token is another"
     yield Rule("unknown-offer", made, text, found=offer.offer_id)
     yield Rule(
         "offer-void",
-        offer.generation == wallet.generation,
+        offer.generation == wallet.offers.generation,
         f"offer {offer.offer_id} was made before this wallet was restored, and may have served a channel since",
         hint=f"make another with `mpchan payee offer`; --like {offer.offer_id} takes its terms over",
     )
@@ -169,7 +169,7 @@ def _own_offer_rules(wallet: Wallet, carried: Offer | None, keys: tuple[bytes, b
 def _unused_rules(wallet: Wallet, terms: Terms) -> Check[None]:
     """Offer and payer key are fresh."""
     offer_id = terms.offer.offer_id
-    name = wallet.served_by(terms.offer)
+    name = wallet.offers.served_by(terms.offer)
     text = f"offer {offer_id} serves channel {(name or '')[:16]} already"
     yield Rule("offer-used", name is None, text, hint=_another(offer_id))
     yield from _payer_key_rules(wallet, terms)
@@ -177,7 +177,7 @@ def _unused_rules(wallet: Wallet, terms: Terms) -> Check[None]:
 
 def _payer_key_rules(wallet: Wallet, terms: Terms, apart_from: Collection[str] = ()) -> Check[None]:
     key = terms.payer_key.sec
-    fresh = not wallet.knows_key(key, apart_from=apart_from)
+    fresh = not wallet.offers.knows_key(key, apart_from=apart_from)
     yield Rule("payer-key-used", fresh, "payer key is used in another channel or offer", found=key.hex())
 
 

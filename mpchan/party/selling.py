@@ -30,7 +30,8 @@ from mpchan.party.payee import new_offer, offered, relayed, require_window, set_
 from mpchan.units import Height, MedianTime
 from mpchan.values import frozen, replace
 from mpchan.wallet.config import offer_defaults
-from mpchan.wallet.wallet import OwnOffer, Wallet
+from mpchan.wallet.offers import OwnOffer
+from mpchan.wallet.wallet import Wallet
 
 if TYPE_CHECKING:
     from mpchan.wallet.records import Record
@@ -148,7 +149,7 @@ def published_offer(
         )
     for old in earlier:
         if old.offer.version > 1 and old.offer.expires <= now:
-            wallet.drop_offer(old.offer.offer_id)
+            wallet.offers.drop(old.offer.offer_id)
     return own, [*warnings, *outside]
 
 
@@ -214,9 +215,9 @@ def published_offers(wallet: Wallet) -> list[OwnOffer]:
 
 def _offers_of_sales(wallet: Wallet) -> Iterator[tuple[OwnOffer, Sale]]:
     """Own offers with a manifest; one that is damaged, or sells something else, is none of them."""
-    for offer_id in wallet.offer_ids():
+    for offer_id in wallet.offers.ids():
         try:
-            own = wallet.load_offer(offer_id)
+            own = wallet.offers.load(offer_id)
             sale = sale_of(own.offer)
         except (StorageError, NotPossible, ParseError):
             continue
@@ -257,7 +258,7 @@ def offer_for(wallet: Wallet, data: bytes) -> Result:
         NotPossible: ``unknown-offer``, ``nothing-sold``, ``made-out``.
     """
     wish = Wish.from_bytes(data)
-    own = wallet.load_offer(wish.offer_id)
+    own = wallet.offers.load(wish.offer_id)
     root = published_sale(own.offer).root
     signed = [
         sale for record in wallet.channels() if (sale := sold_in(record, root)) and sale.buyer == wish.buyer

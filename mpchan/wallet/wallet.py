@@ -19,33 +19,26 @@ are needed, the wallet's comes first.
 
 from __future__ import annotations
 
-import hmac
-import json
-import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mpchan import durability
 from mpchan.bitcoin.network import Network
-from mpchan.channel.offer import Offer
 from mpchan.channel.signing import ChannelKey
 from mpchan.errors import MpchanError, NotPossible, ParseError, StorageError, UsageError
-from mpchan.units import OutPoint, checked_key_index
-from mpchan.values import frozen, replace
+from mpchan.units import OutPoint
 from mpchan.wallet.channel_files import ChannelFiles
 from mpchan.wallet.config import ChainConfig, Config, config_text
-from mpchan.wallet.generation import draw_generation, read_generation
 from mpchan.wallet.keys import Keys, Unlocker, no_passphrase
+from mpchan.wallet.offers import OwnOffer, OwnOffers
 from mpchan.wallet.storage import (
     LOCK_TIMEOUT_SECONDS,
     close_to_others,
     locked,
     make_directory,
     read_text,
-    storage_error,
     write_durably,
 )
 
@@ -55,20 +48,6 @@ if TYPE_CHECKING:
     from mpchan.wallet.plans import Plan, Plans
     from mpchan.wallet.records import Record
     from mpchan.wallet.sent import SentTransactions
-
-
-@frozen
-class OwnOffer:
-    """An offer that this wallet made.
-
-    Attributes:
-        key_index: of the offer's key; None from version 2 on, where the key follows from the offer.
-        void: whether it serves nobody, because it comes from a backup that this wallet was restored from.
-    """
-
-    offer: Offer
-    key_index: int | None = None
-    void: bool = False
 
 
 def channel_name(outpoint: OutPoint) -> str:
@@ -212,6 +191,11 @@ class Wallet:
 
         return Plans(self.directory)
 
+    @cached_property
+    def offers(self) -> OwnOffers:
+        """The offers that this wallet made, and what they serve."""
+        return OwnOffers(self)
+
     # whose keys these are -------------------------------------------------------------------------
 
     def channel_key_of(self, record: Record) -> ChannelKey:
@@ -280,17 +264,6 @@ class Wallet:
         from mpchan.wallet.ages import oldest_first
 
         return oldest_first(self.channel_files)
-
-    def _files(self, folder: str, suffix: str) -> list[Path]:
-        """The files of a folder, sorted; none where it is missing."""
-        directory = self.directory / folder
-        try:
-            names = os.listdir(directory)
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise storage_error("read-failed", directory, error) from error
-        return [directory / name for name in sorted(names) if name.endswith(suffix) and name[0] != "."]
 
     def has_channel(self, outpoint: OutPoint) -> bool:
         """Whether a channel with this funding outpoint is known."""
@@ -391,72 +364,6 @@ class Wallet:
             )
         return names[0]
 
-    def knows_key(self, key: bytes, *, apart_from: Collection[str] = ()) -> bool:
-        """Whether a compressed key is one of those of any offer, channel or plan of this wallet.
-
-        Args:
-            apart_from: names of channels and plans that are not looked at.
-        """
-        files = [*self._files("offers", ".toml"), *self._files("plans", ".json")]
-        if any(
-            _mentions(path, [key.hex()]) and self._has_key(path, key)
-            for path in files
-            if path.stem not in apart_from
-        ):
-            return True
-        channels = self._channels_that(
-            key.hex(), lambda record: key in (record.terms.payer_key.sec, record.terms.offer.payee_key.sec)
-        )
-        return any(name not in apart_from for name in channels)
-
-    def _channels_that(self, word: str, fits: Callable[[Record], bool]) -> Iterator[str]:
-        """The names of the channels that fit; a damaged one is taken at its word.
-
-        However many there are, none is opened that this process has read before: strangers make very many.
-
-        Args:
-            word: stands in the files of all that fit.
-            fits: asks for nothing but the role and the terms.
-        """
-        for path in self.channel_files.paths():
-            name = path.stem
-            record = self.channel_files.read_before(name)
-            if record is None and _mentions(path, [word]):
-                try:
-                    record = self.load_channel(name)
-                except MpchanError:
-                    yield name
-            if record is not None and fits(record):
-                yield name
-
-    def channels_with_key(self, key: bytes) -> list[Record]:
-        """The channels in whose script a compressed key stands.
-
-        Raises:
-            StorageError: as ``load_channel``, of one that may be among them.
-        """
-        paths = [path for path in self.channel_files.paths() if _mentions(path, [key.hex()])]
-        records = [self.load_channel(path.stem) for path in paths]
-        return [
-            record
-            for record in records
-            if key in (record.terms.payer_key.sec, record.terms.offer.payee_key.sec)
-        ]
-
-    def _has_key(self, path: Path, key: bytes) -> bool:
-        """Whether a file that mentions a key does so as its own key: others can stand in words of the other party.
-
-        A damaged file is taken at its word.
-        """
-        name = path.stem
-        try:
-            if path.suffix == ".json":
-                plan = self.plans.load(path)
-                return key in (plan.payer_key.sec, plan.offer.payee_key.sec)
-            return self.load_offer(name).offer.payee_key.sec == key
-        except MpchanError:
-            return True
-
     def reserved_outpoints(self) -> set[OutPoint]:
         """Coins that a funding of this wallet spends or is about to spend.
 
@@ -468,119 +375,6 @@ class Wallet:
             if funding is not None:
                 reserved.update(source.outpoint for source in funding.inputs)
         return reserved
-
-    # offers ---------------------------------------------------------------------------------------
-
-    @property
-    def generation(self) -> str | None:
-        """What tells this wallet's offers from those of an older copy of it; None before the first.
-
-        Raises:
-            StorageError: ``generation-damaged``, ``read-failed``.
-        """
-        return read_generation(self.directory)
-
-    def need_generation(self) -> str:
-        """The same; drawn now where there is none, and durable on return. To be called under ``lock``."""
-        return draw_generation(self.directory)
-
-    def _offer_path(self, offer_id: str, suffix: str = "toml") -> Path:
-        return self.directory / "offers" / f"{offer_id}.{suffix}"
-
-    def offer_ids(self) -> list[str]:
-        """The ids of all own offers, sorted."""
-        return [path.name[:-5] for path in self._files("offers", ".toml")]
-
-    def offer_made_at(self, offer_id: str) -> float:
-        """When an offer was made, in seconds since 1970 by the file system; 0 where that cannot be told."""
-        try:
-            return os.stat(self._offer_path(offer_id)).st_mtime
-        except OSError:
-            return 0.0
-
-    def save_offer(self, offer: Offer) -> None:
-        """Write an offer down, for people, and for what is sold under it; durable on return."""
-        write_durably(self._offer_path(offer.offer_id), offer.to_toml().encode())
-
-    def drop_offer(self, offer_id: str) -> None:
-        """Remove an offer of version 2, of which nothing is needed any more.
-
-        Raises:
-            StorageError: ``write-failed``.
-        """
-        path = self._offer_path(offer_id)
-        try:
-            durability.unlink(path)
-            durability.sync_directory(path.parent)
-        except OSError as error:
-            raise storage_error("write-failed", path, error) from error
-
-    def load_offer(self, offer_id: str) -> OwnOffer:
-        """Read one of the own offers.
-
-        Raises:
-            NotPossible: ``unknown-offer``.
-            StorageError: ``offer-damaged``, ``wrong-keys``.
-        """
-        path = self._offer_path(offer_id)
-        if not offer_id.isalnum() or not path.exists():
-            raise NotPossible("unknown-offer", f"this wallet made no offer {offer_id!r:.80}")
-        try:
-            offer = Offer.from_toml(read_text(path))
-            own = self._counted(offer) if offer.version == 1 else self._derived(offer)
-        except (ParseError, ValueError, KeyError, TypeError, RecursionError) as error:
-            raise StorageError("offer-damaged", f"{path}: {error!s:.200}") from None
-        if own.offer.offer_id != offer_id:
-            raise StorageError("offer-damaged", f"{path}: holds another offer, {own.offer.offer_id!r:.40}")
-        self.offer_key_of(own)
-        if offer.version > 1 and not self.made(offer):
-            raise StorageError("offer-damaged", f"{path}: its token does not fit")
-        return own
-
-    def _counted(self, offer: Offer) -> OwnOffer:
-        state = json.loads(read_text(self._offer_path(offer.offer_id, "json")))
-        return OwnOffer(offer, checked_key_index(state["key_index"]), bool(state.get("void")))
-
-    def _derived(self, offer: Offer) -> OwnOffer:
-        return OwnOffer(offer, None, offer.generation != self.generation)
-
-    def made(self, offer: Offer) -> bool:
-        """Whether an offer of version 2 is one that this wallet, or an older copy of it, has made, by its token."""
-        return hmac.compare_digest(offer.token, self.keys.offer_token(offer))
-
-    def with_pieces(self, offer: Offer) -> Offer:
-        """An offer that came without the hashes of what it sells, with those of an own offer of the same file."""
-        sale = offer.sale or {}
-        root = sale.get("merkle_root")
-        if type(root) is not str or "pieces" in sale:
-            return offer
-        for path in self._files("offers", ".toml"):
-            if _mentions(path, [root]):
-                known = self.load_offer(path.name[:-5]).offer.sale or {}
-                if known.get("merkle_root") == root and "pieces" in known:
-                    return replace(offer, sale={**sale, "pieces": known["pieces"]})
-        return offer
-
-    def served_by(self, offer: Offer) -> str | None:
-        """The name of a channel in which this wallet is paid under an offer; a damaged one is taken at its word."""
-        serving = self._channels_that(
-            offer.offer_id,
-            lambda record: record.role == "payee" and record.terms.offer.offer_id == offer.offer_id,
-        )
-        return next(serving, None)
-
-    def offer_for_keys(self, keys: tuple[bytes, bytes]) -> OwnOffer | None:
-        """The own offer whose key is one of ``keys`` (compressed), or None.
-
-        Raises:
-            StorageError: ``offer-damaged``, ``wrong-keys``.
-        """
-        wanted = [key.hex() for key in keys]
-        for path in self._files("offers", ".toml"):
-            own = self.load_offer(path.name[:-5]) if _mentions(path, wanted) else None
-            if own is not None and own.offer.payee_key.sec in keys:
-                return own
-        return None
 
 
 def _left_keys(
@@ -595,12 +389,3 @@ def _left_keys(
     if passphrase is not None and not keys.are_encrypted:
         keys.encrypt(passphrase)
     return keys
-
-
-def _mentions(path: Path, words: Collection[str]) -> bool:
-    """Whether a file holds one of these words. A damaged file is searched too; one that cannot be read stops nobody."""
-    try:
-        data = path.read_bytes()
-    except OSError:
-        return False
-    return any(word.encode() in data for word in words)

@@ -26,7 +26,7 @@ def pair(shared_node: Node, tmp_path: Path) -> Iterator[Pair]:
 
 
 def rate_of(pair: Pair, made: dict[str, object]) -> FeeRate:
-    return pair.payee.load_offer(str(made["offer_id"])).offer.fee_rate
+    return pair.payee.offers.load(str(made["offer_id"])).offer.fee_rate
 
 
 def test_an_offer_and_a_funding_take_what_the_node_says(pair: Pair) -> None:

@@ -214,7 +214,7 @@ def test_a_crash_leaves_a_whole_wallet_or_none(kept: Shell, monkeypatch: pytest.
         restore(data, directory)
     own = files(directory)
     assert set(own) == set(contents(kept)["files"])
-    offers = [Wallet.open(directory).load_offer(path.stem) for path in directory.glob("offers/*.toml")]
+    offers = [Wallet.open(directory).offers.load(path.stem) for path in directory.glob("offers/*.toml")]
     assert [own.void for own in offers] == [True, True]  # what is used goes on by its channel
     assert not list(kept.folder.glob(".*"))
 

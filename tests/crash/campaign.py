@@ -492,7 +492,7 @@ def check_readable(folder: Path) -> None:
         for name in wallet.channel_names():
             wallet.load_channel(name)
         for path in (home / "offers").glob("*.toml"):
-            wallet.load_offer(path.stem)
+            wallet.offers.load(path.stem)
         for path in wallet.plans.files():
             wallet.plans.load(path)
         wallet.sent.all()

@@ -192,18 +192,18 @@ def test_a_torn_offer_is_named_and_the_others_serve(torn: Torn) -> None:
     offers = sorted((payee.directory / "offers").glob("*.toml"))
     path, other = offers[0], offers[1]
     data = path.read_bytes()
-    whole = payee.load_offer(path.stem)
+    whole = payee.offers.load(path.stem)
     for length in lengths(path):
         path.write_bytes(data[:length])
         opened = Wallet.open(payee.directory)
-        failed = error_of(lambda opened=opened: opened.load_offer(path.stem))
+        failed = error_of(lambda opened=opened: opened.offers.load(path.stem))
         if failed is None:
-            assert opened.load_offer(path.stem) == whole, f"cut at {length}"
+            assert opened.offers.load(path.stem) == whole, f"cut at {length}"
         else:
             assert not isinstance(failed, NotPossible)
             assert failed.exit_code == 7
             assert path.stem in failed.message
-        assert opened.load_offer(other.stem).offer.offer_id == other.stem
+        assert opened.offers.load(other.stem).offer.offer_id == other.stem
     path.write_bytes(data)
 
 

@@ -276,7 +276,7 @@ _BESIDE = b'{"key_index": 0, "used_by": null, "refund_txid": null, "void": false
 def own_offer(data: bytes) -> None:
     """What an older wallet keeps beside an offer of its own, of version 1."""
     wallet = Wallet.open(world().wallets["payee"])
-    terms = wallet.load_offer(wallet.offer_ids()[0]).offer.terms()
+    terms = wallet.offers.load(wallet.offers.ids()[0]).offer.terms()
     terms = {key: value for key, value in terms.items() if key not in ("generation", "expires", "token")}
     key = wallet.keys.channel_key(0).public_key.sec.hex()
     table = {**terms, "version": 1, "offer_id": "0123456789abcdef", "payee_pubkey": key}
@@ -284,7 +284,7 @@ def own_offer(data: bytes) -> None:
     try:
         path.write_text(Offer.from_dict(table).to_toml())
         path.with_suffix(".json").write_bytes(data)
-        assert wallet.load_offer(path.stem).key_index == 0
+        assert wallet.offers.load(path.stem).key_index == 0
     finally:
         path.unlink()
         path.with_suffix(".json").unlink(missing_ok=True)

@@ -265,7 +265,7 @@ class Breaking(Market):
         assert self.pair.payee.channel_names() == [self.name]
         self.chain.mine(1)
         assert self.pair.status(self.name) == ("closed", "closed")
-        assert self.pair.payee.offer_ids() == [self.own.offer.offer_id]
+        assert self.pair.payee.offers.ids() == [self.own.offer.offer_id]
         purchases = Purchases(self.pair.payer.directory)
         assert all(purchases.load(path).done for path in purchases.files())
 

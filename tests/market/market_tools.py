@@ -27,8 +27,8 @@ from mpchan.party.common import Result
 from mpchan.party.selling import published_offer
 from mpchan.transport.base import Answer, Arrival, Message, Piece, Refusal, Request
 from mpchan.units import Amount
+from mpchan.wallet.offers import OwnOffer
 from mpchan.wallet.purchases import Purchases
-from mpchan.wallet.wallet import OwnOffer
 
 PRICE = 1_000
 PIECE = 1_000

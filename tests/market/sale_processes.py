@@ -267,7 +267,7 @@ class Shop:
 
     def _own_offers(self) -> list[Any]:
         wallet = self.wallet("seller")
-        return [wallet.load_offer(offer_id).offer for offer_id in wallet.offer_ids()]
+        return [wallet.offers.load(offer_id).offer for offer_id in wallet.offers.ids()]
 
     def wallet(self, name: str) -> Wallet:
         """A wallet as it is on disk now."""

@@ -177,7 +177,7 @@ def test_wishes_for_something_else(market: Market) -> None:
     ):
         ann.refused("offer", ann.wish(pieces), "malformed-pieces")
     ann.refused("offer", ann.wish("1-5", session=BOB), "other-session")
-    assert len(market.pair.payee.offer_ids()) == 2
+    assert len(market.pair.payee.offers.ids()) == 2
 
 
 def test_a_wish_leaves_nothing(market: Market) -> None:
@@ -223,7 +223,7 @@ def test_an_offer_that_is_made_out_makes_out_none(market: Market) -> None:
     with pytest.raises(NotPossible) as caught:
         offer_for(market.pair.payee, wish)
     assert caught.value.slug == "unknown-offer"
-    market.pair.payee.save_offer(made_out)
+    market.pair.payee.offers.save(made_out)
     with pytest.raises(NotPossible) as caught:
         offer_for(market.pair.payee, wish)
     assert caught.value.slug == "made-out"
@@ -288,10 +288,10 @@ def test_what_a_command_beside_the_sale_signs_is_seen(market: Market) -> None:
     for content in (whole, whole.replace(b"active", b"actife")):
         state.write_bytes(content)
         for wallet in (payee, Wallet.open(payee.directory)):
-            assert wallet.knows_key(other.payer_key.sec)
-            assert wallet.served_by(other.offer) == ann.name
-            assert not wallet.knows_key(other.payer_key.sec, apart_from=[ann.name])
-            assert wallet.served_by(bob.offer) is None
+            assert wallet.offers.knows_key(other.payer_key.sec)
+            assert wallet.offers.served_by(other.offer) == ann.name
+            assert not wallet.offers.knows_key(other.payer_key.sec, apart_from=[ann.name])
+            assert wallet.offers.served_by(bob.offer) is None
     state.write_bytes(whole)
     assert isinstance(ann.ask("refund", asked), Message)
 

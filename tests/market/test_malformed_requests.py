@@ -116,7 +116,7 @@ def test_wishes_of_other_types(market: Market, key: str, value: object) -> None:
     wish = json.loads(Forger(market, ANN).wish("1-5"))
     error = refused(market, ANN, "offer", json.dumps({**wish, key: value}).encode())
     assert error.slug in ("malformed-request", "malformed-pieces")
-    assert market.pair.payee.offer_ids() == [market.own.offer.offer_id]
+    assert market.pair.payee.offers.ids() == [market.own.offer.offer_id]
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])

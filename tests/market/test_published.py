@@ -20,7 +20,7 @@ from mpchan.party.selling import OFFER_SECONDS, RENEWAL_SECONDS, offer_for, publ
 from mpchan.party.watch import Round, Watcher
 from mpchan.transport.base import Message
 from mpchan.units import FeeRate
-from mpchan.wallet.wallet import OwnOffer
+from mpchan.wallet.offers import OwnOffer
 
 ANN, BOB = "aa" * 16, "bb" * 16
 HOUR = 3600
@@ -47,10 +47,10 @@ def test_it_holds_for_a_day_and_is_renewed_after_half_of_it(
     assert differing == {"offer_id", "expires", "token", "fee_rate_sat_per_kvb"}
     assert second.offer.fee_rate == FeeRate(7000)
     assert first.offer.payee_key == second.offer.payee_key
-    assert first.offer.offer_id in market.pair.payee.offer_ids()
+    assert first.offer.offer_id in market.pair.payee.offers.ids()
     third, _ = published(market, 25)
-    assert first.offer.offer_id not in market.pair.payee.offer_ids()
-    assert {second.offer.offer_id, third.offer.offer_id} <= set(market.pair.payee.offer_ids())
+    assert first.offer.offer_id not in market.pair.payee.offers.ids()
+    assert {second.offer.offer_id, third.offer.offer_id} <= set(market.pair.payee.offers.ids())
 
 
 def test_a_rate_that_is_not_relayed_any_more_is_said(market: Market, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -184,7 +184,7 @@ class Sale(RuleBasedStateMachine):
         states = [self.market.pair.payer_record(name).state for name in self.channels()]
         alive = (payer.Opening, payer.Secured, payer.Funded)
         assert sum(isinstance(state, alive) for state in states) <= 1
-        assert len(self.market.pair.payee.offer_ids()) == 1
+        assert len(self.market.pair.payee.offers.ids()) == 1
 
     def teardown(self) -> None:
         """From here on everybody is honest, and the purchase comes to its end."""

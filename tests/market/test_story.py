@@ -140,7 +140,7 @@ def test_broken_off_anywhere_it_goes_on(market: Market, kind: str, answered: boo
     assert (market.paid, market.received) == (5 * PRICE, 5 * PRICE)
     assert market.delivered() == {1, 2, 3, 4, 5}
     assert len(market.pair.payer.channel_names()) == len(market.pair.payee.channel_names()) == 1
-    assert len(market.pair.payee.offer_ids()) == 1  # the published one: this buyer's is kept in its channel
+    assert len(market.pair.payee.offers.ids()) == 1  # the published one: this buyer's is kept in its channel
     purchases = Purchases(market.pair.payer.directory)
     assert all(purchases.load(path).done for path in purchases.files())
 

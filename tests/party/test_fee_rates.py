@@ -57,7 +57,7 @@ def limit(wallet: Wallet, low: int, high: int) -> None:
 
 
 def offered(wallet: Wallet, made: dict[str, object]) -> int:
-    return wallet.load_offer(str(made["offer_id"])).offer.fee_rate.sat_per_kvb
+    return wallet.offers.load(str(made["offer_id"])).offer.fee_rate.sat_per_kvb
 
 
 def funding_rate(pair: Pair, **options: object) -> tuple[float, list[str]]:

@@ -278,7 +278,7 @@ def test_15_an_offer_serves_one_channel(pair: Pair) -> None:
 def test_like_makes_the_same_terms_with_another_key(pair: Pair) -> None:
     first = payee.offer(pair.payee, pair.chain, {"settle_window": 7, "min_refund_delay": 99, "memo": "x"})
     again = payee.offer(pair.payee, pair.chain, {"step": 2}, like=first["offer_id"])
-    one, two = (pair.payee.load_offer(made["offer_id"]).offer.to_dict() for made in (first, again))
+    one, two = (pair.payee.offers.load(made["offer_id"]).offer.to_dict() for made in (first, again))
     different = {key for key in one if one[key] != two[key]}
     assert different == {"offer_id", "token", "payee_pubkey", "payee_address", "decrementing"}
     assert slug_of(lambda: payee.offer(pair.payee, pair.chain, {}, like="0" * 16)) == ("unknown-offer", 5)

@@ -230,7 +230,7 @@ def secret_of(scene: Scene, who: str, terms: Terms) -> Any:
         return STRANGER_SECRET
     if who == "payer":
         return scene.pair.payer_secret(terms.name)
-    own = scene.pair.payee.offer_for_keys((terms.offer.payee_key.sec, terms.offer.payee_key.sec))
+    own = scene.pair.payee.offers.for_keys((terms.offer.payee_key.sec, terms.offer.payee_key.sec))
     assert own is not None
     return scene.pair.payee.offer_key_of(own)._private_key
 

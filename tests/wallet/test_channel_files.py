@@ -312,7 +312,7 @@ def test_a_damaged_offer_stops_nobody(pair: Pair) -> None:
     for path in (pair.payee.directory / "offers").glob("*.toml"):
         path.write_bytes(b"\xff" + path.read_bytes())
         with pytest.raises(MpchanError) as caught:
-            pair.payee.load_offer(path.stem)
+            pair.payee.offers.load(path.stem)
         assert (caught.value.slug, caught.value.exit_code) == ("offer-damaged", 7)
     request = pair.request(offer=bad)
     pair.fund(pair.sign_refund(request["hex"]))
