@@ -8,21 +8,34 @@ from __future__ import annotations
 from mpchan.channel.offer import OFFER_VERSIONS, Offer
 from mpchan.channel.rules import Check, Rule
 from mpchan.errors import NotPossible, ParseError
+from mpchan.units import OutPoint
 
 LEAST_SECONDS_LEFT = 6 * 3600
 """A payer locks money only under an offer that holds so long yet: its funding has to be seen before it expires."""
 
 
-def version_rules(offer: Offer) -> Check[None]:
-    """Nothing new is begun under an offer of an older version: its transactions could be held up in the mempool."""
+def is_current(offer: Offer) -> bool:
+    """Whether a channel may still begin under an offer of this version; else money comes back, and nothing more."""
+    return offer.version == OFFER_VERSIONS[-1]
+
+
+def version_rules(offer: Offer, paid: OutPoint | str | None = None) -> Check[None]:
+    """Nothing new is begun under an offer of an older version: its transactions could be held up in the mempool.
+
+    Args:
+        paid: the output that lies on its channel's address, or what such a one is called; None where there is none.
+    """
+    hint = "ask for a new offer; the payee makes one with the same terms by `mpchan payee offer --like`"
+    if paid is not None:
+        hint += f"; what was paid comes back by `mpchan payer open --again {paid}`, once a block holds it"
     yield Rule(
         "offer-version",
-        offer.version == OFFER_VERSIONS[-1],
+        is_current(offer),
         f"version of offer {offer.offer_id}",
         OFFER_VERSIONS[-1],
         offer.version,
         error=ParseError,
-        hint="ask for a new offer; the payee makes one with the same terms by `mpchan payee offer --like`",
+        hint=hint,
     )
 
 

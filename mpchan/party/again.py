@@ -13,6 +13,7 @@ from mpchan.bitcoin.tx import TxOut
 from mpchan.chain.base import Chain
 from mpchan.channel import payer
 from mpchan.channel.offer import Offer
+from mpchan.channel.offer_rules import is_current
 from mpchan.channel.opening import refund_lock_time
 from mpchan.channel.refund_request import is_within_limits, refund_delay_rules
 from mpchan.channel.rules import enforce
@@ -85,11 +86,13 @@ def open_again(wallet: Wallet, chain: Chain, outpoint: OutPoint, refund_delay: i
 
 def _answer(wallet: Wallet, record: PayerRecord) -> Result:
     wallet.make_sure(record.terms.name)
-    text = (
-        f"refund-only: the offer allows no channel of {record.terms.funding_value}: its refund can be signed, and the "
-        "payee takes no payment in it"
-    )
-    return with_warnings(opened(record), [] if is_within_limits(record.terms) else [text])
+    terms, why = record.terms, None
+    if not is_within_limits(terms):
+        why = f"the offer allows no channel of {terms.funding_value}"
+    elif not is_current(terms.offer) and isinstance(record.state, payer.Opening):
+        why = f"no channel begins any more under an offer of version {terms.offer.version}"
+    text = f"refund-only: {why}: its refund can be signed, and the payee takes no payment in it"
+    return with_warnings(opened(record), [] if why is None else [text])
 
 
 def _unspent(chain: Chain, outpoint: OutPoint) -> TxOut:

@@ -4,7 +4,8 @@ What was signed after the backup is not in it. A restored wallet therefore must 
 already with the same keys:
 
 - an offer that was unused may have served a channel since: it is void, so that no outpoint gets a second refund. For
-  the wallet's generation is in no backup, and the restored wallet draws another one;
+  the wallet's generation is in no backup, and the restored wallet draws another one. An offer of version 1, which has
+  none, is marked: of what lies on its address the lost wallet may have signed a refund;
 - older channels' keys that were handed out since are left out: the next index moves on, by at least 1,000 and then
   some, picked by chance, because a backup can be restored a second time;
 - a payer may have signed later updates: its channels sign nothing new until they are synced (``party.syncing``).
@@ -15,7 +16,9 @@ mend is two wallets that are both used: that is said, not prevented.
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -151,7 +154,19 @@ def _write_files(staged: Path, made: Backup) -> None:
     for folder in ("offers", "channels", *{name.split("/")[0] for name in made.files if "/" in name}):
         make_directory(staged / folder)
     for name, data in sorted(made.files.items()):
-        write_durably(staged / name, data, mode=0o600)
+        write_durably(staged / name, _void(data) if _COUNTED_OFFER.fullmatch(name) else data, mode=0o600)
+
+
+_COUNTED_OFFER = re.compile(r"offers/[0-9a-f]{16}\.json")
+
+
+def _void(data: bytes) -> bytes:
+    """The state of an offer of version 1 that serves nobody any more; a damaged one does that already."""
+    try:
+        state = json.loads(data)
+    except (ValueError, RecursionError):
+        return data
+    return f"{json.dumps({**state, 'void': True})}\n".encode() if isinstance(state, dict) else data
 
 
 def _marked(wallet: Wallet) -> Result:

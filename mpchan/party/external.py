@@ -21,7 +21,7 @@ from mpchan.channel.foreign_funding import (
     unsigned_rules,
 )
 from mpchan.channel.offer import Offer
-from mpchan.channel.offer_rules import lasting_rules, version_rules
+from mpchan.channel.offer_rules import is_current, lasting_rules, version_rules
 from mpchan.channel.opening import capacity_rules, offer_rules, refund_lock_time
 from mpchan.channel.rules import enforce
 from mpchan.channel.terms import Terms
@@ -49,7 +49,8 @@ def plan_channel(
     """
     offer = Offer.from_toml(offer_text)
     with wallet.lock():
-        enforce(version_rules(offer))
+        planned = any(plan.offer == offer for plan in wallet.plans)
+        enforce(version_rules(offer, "TXID:VOUT" if planned else None))
         for plan in wallet.plans:
             if (plan.offer, plan.capacity, plan.address) == (offer, capacity, address):
                 return _planned(plan)
@@ -130,7 +131,7 @@ def open_funding(
                 )
             if other.terms.outpoint == outpoint:
                 if isinstance(other.state, payer.Opening):
-                    enforce(version_rules(plan.offer))
+                    _require_current(chain, plan.offer, outpoint)
                 if not abandoned:
                     known = opened_so(other, plan.capacity, asked, external=True)
                     wallet.make_sure(known.terms.name)
@@ -154,7 +155,7 @@ def _opening(
     """The opening that this funding makes; one that was given up keeps its terms, which the payee may have signed."""
     limits = wallet.config.limits
     rates = Rates(chain.min_fee_rate(), limits.max_fee_rate)
-    enforce(version_rules(plan.offer))
+    _require_current(chain, plan.offer, outpoint)
     enforce(offer_rules(plan.offer, wallet.network.name, limits, rates.relay))
     chain.require_version(plan.offer.transaction_version)
     tip = current_tip(chain, plan.offer.lock_time_unit)
@@ -176,6 +177,13 @@ def _opening(
     return PayerRecord(
         plan.key_index, payer.Opening(terms, funding, spent, external=True), asked, plan.restored
     )
+
+
+def _require_current(chain: Chain, offer: Offer, outpoint: OutPoint) -> None:
+    """No opening begins under an offer of an older version, nor goes on before its refund is signed."""
+    if not is_current(offer):
+        paid = chain.output(outpoint, not_before=_back(chain.tip())) is not None
+        enforce(version_rules(offer, outpoint if paid else None))
 
 
 def _back(tip: ChainTip) -> Height:

@@ -276,7 +276,7 @@ def sign_refund(wallet: Wallet, chain: Chain, psbt: Psbt) -> Result:
             request = enforce(request_rules(wallet, chain, psbt))
         terms = request.terms
         state = payee.Active(terms) if request.serves else payee.Abandoned(terms)
-        record = request.known or PayeeRecord(None, state)
+        record = request.known or PayeeRecord(request.key_index, state)
         reply = payee.signed_refund(terms, wallet.channel_key_of(record)).to_hex()
         for other in request.given_up:
             wallet.save_channel(replace(other, state=payee.Abandoned(other.terms)), "abandoned")

@@ -14,7 +14,7 @@ from mpchan.channel import payee
 from mpchan.channel.facts import current_rules
 from mpchan.channel.messages import envelope_rules
 from mpchan.channel.offer import Offer
-from mpchan.channel.offer_rules import expired_rules, has_expired, version_rules
+from mpchan.channel.offer_rules import expired_rules, has_expired, is_current, version_rules
 from mpchan.channel.refund_request import (
     carried_offer,
     is_within_limits,
@@ -29,6 +29,7 @@ from mpchan.channel.terms import Terms
 from mpchan.party.common import ENDED, from_now_on, gather_facts, now_by, tip_for
 from mpchan.units import ChainTip
 from mpchan.values import frozen
+from mpchan.wallet.offers import OwnOffer
 from mpchan.wallet.payee_record import PayeeRecord
 from mpchan.wallet.wallet import Wallet, channel_name
 
@@ -40,11 +41,13 @@ class Request:
     Attributes:
         known: the channel whose very refund is asked for again; None for a new one.
         serves: whether payments are taken in the channel; else nothing but its refund is ever signed.
+        key_index: of the key that signs; None where that follows from the offer.
         given_up: channels under the same offer whose place this one takes; nothing is held of them.
     """
 
     terms: Terms
     known: PayeeRecord | None
+    key_index: int | None = None
     serves: bool = True
     given_up: tuple[PayeeRecord, ...] = ()
 
@@ -59,20 +62,23 @@ def request_rules(wallet: Wallet, chain: Chain, psbt: Psbt) -> Check[Request]:
     carried = carried_offer(psbt)
     if wallet.has_channel(psbt.tx.inputs[0].outpoint):
         known = yield from _signed_before_rules(wallet, carried, psbt)
-        return Request(known.terms, known)
-    offer = yield from _own_offer_rules(wallet, carried, keys)
+        return Request(known.terms, known, known.key_index)
+    own = yield from _own_offer_rules(wallet, carried, keys)
+    offer = own.offer
     terms = yield from refund_request_rules(psbt, wallet.offers.with_pieces(offer))
     fresh = is_within_limits(terms) and wallet.offers.served_by(offer) is None
     if fresh:  # what needs no chain comes first
         yield from value_rules(terms)
         yield from _unused_rules(wallet, terms)
     tip = tip_for(chain, offer.lock_time_unit)
-    expired = has_expired(offer, now_by(tip))
-    if (expired or not fresh) and _lies_there(chain, terms, tip):
-        request = yield from _returned_rules(wallet, chain, terms, expired=expired)
+    ended = has_expired(offer, now_by(tip)) or not is_current(offer)
+    if (ended or not fresh) and _lies_there(chain, terms, tip):
+        request = yield from _returned_rules(wallet, chain, terms, own.key_index, ended=ended)
         yield from current_rules(tip)
         yield from refund_delay_rules(terms, tip)
         return request
+    if not is_current(offer):
+        yield from version_rules(offer, terms.outpoint if _is_paid(chain, terms, tip) else None)
     if not fresh:
         yield from value_rules(terms)
         yield from _unused_rules(wallet, terms)
@@ -81,7 +87,14 @@ def request_rules(wallet: Wallet, chain: Chain, psbt: Psbt) -> Check[Request]:
     chain.require_version(offer.transaction_version)
     yield from refund_delay_rules(terms, tip)
     yield from _free_rules(chain, terms, tip)
-    return Request(terms, None)
+    return Request(terms, None, own.key_index)
+
+
+def _is_paid(chain: Chain, terms: Terms, tip: ChainTip) -> bool:
+    """Whether the chain shows the outpoint with the channel's script, in a block or not."""
+    return (
+        chain.stated_confirmations is None and gather_facts(chain, terms, tip).funding == terms.funding_txout
+    )
 
 
 def _lies_there(chain: Chain, terms: Terms, tip: ChainTip) -> bool:
@@ -92,11 +105,16 @@ def _lies_there(chain: Chain, terms: Terms, tip: ChainTip) -> bool:
     return facts.funding == terms.funding_txout and facts.confirmations > 0 and facts.spent_by is None
 
 
-def _returned_rules(wallet: Wallet, chain: Chain, terms: Terms, *, expired: bool) -> Check[Request]:
+def _returned_rules(
+    wallet: Wallet, chain: Chain, terms: Terms, key_index: int | None, *, ended: bool
+) -> Check[Request]:
     """Money on the offer's address that no channel's refund spends goes back to the payer, or makes a channel instead.
 
     One offer has one channel: payments are taken in this one only where nothing was ever held of another, which is
     given up then. And of no other that still goes on anything is held: its payer has to close it first.
+
+    Args:
+        ended: whether no channel may begin under the offer any more, for its age or its version.
     """
     offer = terms.offer
     under = wallet.offers.channels_with_key(offer.payee_key.sec)
@@ -114,9 +132,9 @@ def _returned_rules(wallet: Wallet, chain: Chain, terms: Terms, *, expired: bool
             f"channel {other.terms.channel_id} under the same offer goes on, and a payment of it is held",
             hint="once its close is in a block (`mpchan payee settle`), this refund can be signed",
         )
-    serves = not held and not expired and is_within_limits(terms)
+    serves = not held and not ended and is_within_limits(terms)
     given_up = [other for other in others if serves and not isinstance(other.state, payee.Abandoned)]
-    return Request(terms, None, serves, tuple(given_up))
+    return Request(terms, None, key_index, serves, tuple(given_up))
 
 
 def _signed_before_rules(wallet: Wallet, carried: Offer | None, psbt: Psbt) -> Check[PayeeRecord]:
@@ -133,24 +151,24 @@ def _signed_before_rules(wallet: Wallet, carried: Offer | None, psbt: Psbt) -> C
     return record
 
 
-def _own_offer_rules(wallet: Wallet, carried: Offer | None, keys: tuple[bytes, bytes]) -> Check[Offer]:
+def _own_offer_rules(wallet: Wallet, carried: Offer | None, keys: tuple[bytes, bytes]) -> Check[OwnOffer]:
     """The offer that a request brings, or names by its key alone, is one that this wallet made and stands by."""
     if carried is None:
-        own = wallet.offers.for_keys(keys)
+        found = wallet.offers.for_keys(keys)
         shown = " and ".join(key.hex() for key in keys)
         text = "the request brings no offer, and none of this wallet has one of its keys"
-        yield Rule("unknown-offer", own is not None, text, found=shown)
-        if own is None:
+        yield Rule("unknown-offer", found is not None, text, found=shown)
+        if found is None:
             raise TypeError(BROKEN)
-        offer = own.offer
+        own = found
     else:
-        offer = carried
-    yield from version_rules(offer)
+        own = OwnOffer(carried, None, carried.generation != wallet.offers.generation)
+    offer = own.offer
     name = offer.network.name
     yield Rule(
         "wrong-network", name == wallet.network.name, "network of the offer", wallet.network.name, name
     )
-    made = wallet.offers.made(offer)
+    made = carried is None or wallet.offers.made(carried)
     if not made and offer.offer_id in wallet.offers.ids():
         wallet.offers.load(
             offer.offer_id
@@ -159,11 +177,11 @@ def _own_offer_rules(wallet: Wallet, carried: Offer | None, keys: tuple[bytes, b
     yield Rule("unknown-offer", made, text, found=offer.offer_id)
     yield Rule(
         "offer-void",
-        offer.generation == wallet.offers.generation,
+        not own.void,
         f"offer {offer.offer_id} was made before this wallet was restored, and may have served a channel since",
         hint=f"make another with `mpchan payee offer`; --like {offer.offer_id} takes its terms over",
     )
-    return offer
+    return own
 
 
 def _unused_rules(wallet: Wallet, terms: Terms) -> Check[None]:

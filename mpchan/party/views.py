@@ -150,7 +150,8 @@ def list_channels(wallet: Wallet, chain: Chain, damaged: Callable[[str, MpchanEr
             damaged(name, error)
         else:
             views.append(view)
-            if body["offer"]["version"] == 1 and view["status"] in _GOING:
+            back_only = body["role"] == "payer" and body["funding_tx"] is None  # by `payer open --again`
+            if body["offer"]["version"] == 1 and view["status"] in _GOING and not back_only:
                 warnings.append(f"channel {view['channel']}: {SETTLE_SOON}")
     return with_warnings({"channels": views}, warnings)
 

@@ -282,7 +282,9 @@ class Watcher:
         facts = None if _is_given_up(record) else gather_facts(self._chain, record.terms, tip)
         decision = self._decide(record, facts, written)
         why = decision.why
-        if held_up_easily(record.terms) and record.status(facts) in (Status.FUNDING, Status.OPEN):
+        back_only = isinstance(record, PayerRecord) and record.funding is None  # by `payer open --again`
+        going = record.status(facts) in (Status.FUNDING, Status.OPEN)
+        if held_up_easily(record.terms) and going and not back_only:
             why = f"{why}; {SETTLE_SOON}"
         sight = Sight(name, record, facts, tip, decision.deed, None, why, decision.alarm, decision.over)
         answer = None

@@ -35,7 +35,8 @@ class OwnOffer:
 
     Attributes:
         key_index: of the offer's key; None from version 2 on, where the key follows from the offer.
-        void: whether it serves nobody, because it comes from a backup that this wallet was restored from.
+        void: whether it serves nobody, because it comes from a backup that this wallet was restored from, or because
+            the channel that it served is missing.
     """
 
     offer: Offer
@@ -122,7 +123,9 @@ class OwnOffers:
 
     def _counted(self, offer: Offer) -> OwnOffer:
         state = json.loads(read_text(self._path(offer.offer_id, "json")))
-        return OwnOffer(offer, checked_key_index(state["key_index"]), bool(state.get("void")))
+        used_by = state.get("used_by")
+        lost = used_by is not None and not self._wallet.channel_files.has(str(used_by).replace(":", "-"))
+        return OwnOffer(offer, checked_key_index(state["key_index"]), bool(state.get("void")) or lost)
 
     def _derived(self, offer: Offer) -> OwnOffer:
         return OwnOffer(offer, None, offer.generation != self.generation)

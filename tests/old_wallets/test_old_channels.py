@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from old_tools import SECRET
-from transcript import Shell
+from transcript import CHAIN, Shell
+
+from mpchan.bitcoin.address import script_to_address
+from mpchan.bitcoin.tx import Transaction
+from mpchan.chain.embedded import EmbeddedChain
+from mpchan.channel.payer import Opening, refund_request
+from mpchan.channel.terms import Terms
+from mpchan.units import Height, OutPoint, Txid
+from mpchan.wallet.wallet import Wallet
 
 Old = Callable[[str], Shell]
 
@@ -207,10 +217,110 @@ def test_an_opening_that_was_only_asked_for(old: Old) -> None:
 
 
 def test_a_plan_is_not_paid_any_more(old: Old) -> None:
-    """Nothing new begins in the old way."""
+    """Nothing new begins in the old way; whoever has paid already is told the way back."""
     shell = old("plan")
     error = shell.fails(f"{PAYER} payer open offer.toml 100000 --external", 3, "offer-version")
     assert "ask for a new offer" in error["hint"]
+    assert "mpchan payer open --again TXID:VOUT" in error["hint"]
+    (shell.folder / "buyer" / "plans").rename(shell.folder / "elsewhere")
+    error = shell.fails(f"{PAYER} payer open offer.toml 100000 --external", 3, "offer-version")
+    assert "--again" not in error["hint"]
+
+
+def pay_the_plan(shell: Shell, *, mined: bool = True) -> str:
+    """Another wallet pays the old plan's address; the output."""
+    [plan] = Wallet.open(shell.folder / "buyer").plans
+    address, value = script_to_address(plan.output.script_pubkey, plan.offer.network), plan.output.value
+    txid = shell.json(f"mpchan regtest faucet {address} {value.sat}")["txid"]
+    if mined:
+        mine(shell)
+    with EmbeddedChain(shell.folder / CHAIN) as chain:
+        found = chain.transaction(Txid.from_hex(txid))
+    assert found is not None
+    (shell.folder / "paid.hex").write_text(found[0].to_hex())
+    return f"{txid}:{found[0].outputs.index(plan.output)}"
+
+
+def test_a_plan_that_was_paid_comes_back(old: Old) -> None:
+    """By somebody who read the old advice to the end: the refund of what is there, in version 2, and no payment."""
+    shell = old("plan")
+    before = confirmed(shell, PAYER)
+    outpoint = pay_the_plan(shell)
+    again = f"`mpchan payer open --again {outpoint}`"
+    assert again in shell.fails(f"{PAYER} payer open --funding paid.hex", 3, "offer-version")["hint"]
+    asked = shell.json(f"{PAYER} payer open --again {outpoint}")
+    (shell.folder / "request.psbt").write_text(asked["hex"])
+    assert [warning.split(":")[0] for warning in asked["warnings"]] == ["refund-only"]
+    assert shell.json(f"{PAYER} payer open --again {outpoint}") == asked
+    assert shell.json(f"{PAYEE} verify request.psbt")["accepted"] is True
+    signed = shell.json(f"{PAYEE} payee sign-refund request.psbt")
+    assert signed["warnings"][0].startswith("refund-only: ")
+    assert shell.json(f"{PAYEE} payee sign-refund request.psbt")["hex"] == signed["hex"]
+    (shell.folder / "signed.psbt").write_text(signed["hex"])
+    shell.ok(f"{PAYER} -q payer fund signed.psbt --refund-out refund.hex")
+    assert Transaction.from_hex(shell.text("refund.hex").strip()).version == 2
+    assert status(shell) == ["open", "abandoned"]
+    shell.ok(f"{PAYER} -q pay 1000 -o update.psbt")
+    shell.fails(f"{PAYEE} payee accept update.psbt", 5, "channel-abandoned")
+    assert "warnings" not in shell.json(f"{PAYER} list")  # no settlement is taken: nothing is advised
+    assert "settle it soon" not in shell.run(f"{PAYER} watch --once --json").out
+    mine_to(shell, asked["refund_lock_time"])
+    shell.ok(f"{PAYER} -q watch --once")
+    mine(shell)
+    assert status(shell)[0] == "refunded"
+    assert confirmed(shell, PAYER) - before == CAPACITY + RESERVE - REFUND_FEE
+    for who in (PAYER, PAYEE):
+        shell.ok(f"{who} -q fsck")
+
+
+def as_asked(shell: Shell, outpoint: str) -> None:
+    """``request.psbt``, as a payer asks for it that knows no rule."""
+    [plan] = Wallet.open(shell.folder / "buyer").plans
+    lock_time = Height(shell.json("mpchan regtest status")["height"] + plan.offer.default_refund_delay)
+    txid, vout = outpoint.split(":")
+    terms = Terms(
+        *(plan.offer, OutPoint(Txid.from_hex(txid), int(vout)), plan.output.value, plan.payer_key),
+        *(plan.payer_script, lock_time),
+    )
+    (shell.folder / "request.psbt").write_text(
+        refund_request(Opening(terms, None, (), external=True)).to_hex()
+    )
+
+
+def test_a_plan_whose_payment_waits_is_not_refunded_yet(old: Old) -> None:
+    """The payee signs for what a block holds, and for nothing that may come."""
+    shell = old("plan")
+    outpoint = pay_the_plan(shell, mined=False)
+    shell.fails(f"{PAYER} payer open --again {outpoint}", 6, "unconfirmed")
+    as_asked(shell, outpoint)
+    error = shell.fails(f"{PAYEE} payee sign-refund request.psbt", 3, "offer-version")
+    assert f"`mpchan payer open --again {outpoint}`, once a block holds it" in error["hint"]
+    as_asked(shell, f"{'ab' * 32}:0")
+    error = shell.fails(f"{PAYEE} payee sign-refund request.psbt", 3, "offer-version")
+    assert "--again" not in error["hint"]
+    assert view_of_all(shell, PAYEE) == []
+
+
+def view_of_all(shell: Shell, who: str) -> list[Any]:
+    found: list[Any] = shell.json(f"{who} list")["channels"]
+    return found
+
+
+@pytest.mark.parametrize("lost", ["wallet", "channel"])
+def test_a_payee_that_may_have_signed_a_refund_already_signs_none(old: Old, lost: str) -> None:
+    """HOSTILE 61: it was restored from a backup of today, or its channel's files are gone."""
+    shell = old("plan")
+    outpoint = pay_the_plan(shell)
+    shell.ok(f"{PAYER} -q payer open --again {outpoint} -o request.psbt")
+    if lost == "wallet":
+        shell.ok(f"{PAYEE} -q backup -o seller.backup")
+        shutil.rmtree(shell.folder / "seller")
+        assert shell.json(f"{PAYEE} restore seller.backup")["void_offers"] == 1
+    else:
+        [state] = (shell.folder / "seller" / "offers").glob("*.json")
+        state.write_text(json.dumps({**json.loads(state.read_text()), "used_by": outpoint}))
+    shell.fails(f"{PAYEE} payee sign-refund request.psbt", 4, "offer-void")
+    assert view_of_all(shell, PAYEE) == []
 
 
 def test_an_opening_can_be_given_up(old: Old) -> None:
