@@ -108,9 +108,14 @@ class Answer:
 
     def only(self) -> Self:
         """The one element of an array."""
-        if len(self.items()) != 1:
-            raise self.malformed("a list of one")
-        return self.item(0)
+        return self.exactly(1)[0]
+
+    def exactly(self, count: int) -> list[Self]:
+        """The elements of an array that must have so many."""
+        items = self.items()
+        if len(items) != count:
+            raise self.malformed(f"a list of {'one' if count == 1 else count}")
+        return items
 
     def integer(self, low: int, high: int) -> int:
         """An integer from ``low`` to ``high``."""

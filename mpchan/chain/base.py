@@ -6,7 +6,7 @@ never decides anything about a channel.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from mpchan.bitcoin.tx import Transaction, TxOut
@@ -104,6 +104,28 @@ class Chain(Protocol):
         Args:
             not_before: no block below this height, or whose median time is earlier, holds a transaction that spends
                 it. A backend that must look through blocks for one begins there.
+        """
+
+    def outputs(self, asked: Mapping[OutPoint, LockTime | None]) -> dict[OutPoint, OutputStatus]:
+        """What ``output`` would say of each of these; without those of which it would say None.
+
+        For whoever looks after many: each block is looked at once for all of them, and what is asked of a server goes
+        out together. All answers are of the same tip.
+
+        Args:
+            asked: each with its ``not_before``.
+        """
+
+    def appeared(self, openings: Mapping[OutPoint, bytes]) -> set[OutPoint]:
+        """Which of these outputs, each with the scriptPubKey that it would have, chain or mempool show by now.
+
+        For fundings that strangers have announced, most of which never come: of 100,000 that nobody has sent, a call
+        costs a fraction of a second but for the first one, as long as one object is asked about about the same ones
+        again and again. So ask once a round, about all of them. Nothing about them is kept on the disk.
+
+        It may be late: a backend whose servers bear only so many questions asks about some hundred of them at each
+        call, in turn. And of an output that was spent in a block before it was first asked about nothing needs to be
+        said. So ask ``outputs`` about what was found here before it is used, and about what is to be thrown away.
         """
 
     def coins(self, scripts: Collection[bytes]) -> list[Coin]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.base import Coin, OutputStatus
@@ -41,6 +41,14 @@ class ManualChain:
     def output(self, outpoint: OutPoint, *, not_before: LockTime | None = None) -> OutputStatus | None:
         """Nothing is known."""
         return None
+
+    def outputs(self, asked: Mapping[OutPoint, LockTime | None]) -> dict[OutPoint, OutputStatus]:
+        """Nothing is known."""
+        return {}
+
+    def appeared(self, openings: Mapping[OutPoint, bytes]) -> set[OutPoint]:
+        """Nothing is known."""
+        return set()
 
     def coins(self, scripts: Collection[bytes]) -> list[Coin]:
         """Nothing is known.

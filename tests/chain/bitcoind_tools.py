@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import count
 
@@ -111,16 +111,30 @@ def _block(node: Node, block: str) -> tuple[str, list[Transaction]]:
     return _blocks[block]
 
 
+class Calls(Counter[str]):
+    """How often each question was asked, and in how many messages all of them went."""
+
+    messages = 0
+
+
 @contextmanager
-def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
+def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[Calls]:
     """Counts what the node is asked."""
-    counted: Counter[str] = Counter()
-    attempt = Rpc.attempt
+    counted = Calls()
+    attempt, attempt_all = Rpc.attempt, Rpc.attempt_all
 
     def counting(self: Rpc, method: str, *parameters: object, **options: float | None) -> object:
         counted[method] += 1
+        counted.messages += 1
         return attempt(self, method, *parameters, **options)
+
+    def counting_all(self: Rpc, method: str, calls: Sequence[Sequence[object]]) -> object:
+        if len(calls) > 1:  # one alone is asked as such
+            counted[method] += len(calls)
+            counted.messages += 1
+        return attempt_all(self, method, calls)
 
     with monkeypatch.context() as patch:
         patch.setattr(Rpc, "attempt", counting)
+        patch.setattr(Rpc, "attempt_all", counting_all)
         yield counted

@@ -11,7 +11,7 @@ import shlex
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import AbstractContextManager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,7 @@ from transcript import WALLETS, Done, Files, Shell
 from mpchan.bitcoin.address import address_to_script
 from mpchan.bitcoin.network import REGTEST
 from mpchan.bitcoin.tx import Transaction
+from mpchan.chain.base import Chain
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.cli.main import main
 from mpchan.units import Amount, ChainTip
@@ -74,6 +75,10 @@ class Ground(ABC):
         """
 
     @abstractmethod
+    def open(self) -> AbstractContextManager[Chain]:
+        """The backend itself, as a wallet's program has it."""
+
+    @abstractmethod
     def settle_down(self) -> None:
         """Wait until the backend has seen what the chain holds; there is nothing to wait for where it is the chain."""
 
@@ -107,6 +112,9 @@ class EmbeddedGround(Ground):
 
     def reorganise(self, depth: int, instead: Sequence[Transaction] = ()) -> None:
         self._chain.reorganise(depth, instead)
+
+    def open(self) -> AbstractContextManager[Chain]:
+        return EmbeddedChain(self._chain.directory)
 
     def settle_down(self) -> None:
         return
@@ -148,6 +156,9 @@ class NodeGround(Ground):
         for _ in range(depth):
             self.node.mine_with(())
 
+    def open(self) -> AbstractContextManager[Chain]:
+        return self.node.chain()
+
     def settle_down(self) -> None:
         return
 
@@ -161,6 +172,9 @@ class ElectrumGround(NodeGround):
         super().__init__(server.node)
         self.server = server
         self.init = f"--chain electrum --electrum {server.name}"
+
+    def open(self) -> AbstractContextManager[Chain]:
+        return self.server.chain()
 
     def settle_down(self) -> None:
         self.server.settle()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from mpchan.bitcoin.network import Network
@@ -13,6 +13,7 @@ from mpchan.chain.bitcoind.coins import coins_of, used_scripts_of
 from mpchan.chain.bitcoind.endpoint import Credentials, Endpoint, usual_cookie
 from mpchan.chain.bitcoind.node import catching_up, lag_of, require_truc
 from mpchan.chain.bitcoind.notes import Block, ConfirmedSpend, Note, Notes
+from mpchan.chain.bitcoind.openings import Openings, spenders
 from mpchan.chain.bitcoind.package import is_unable, refusals
 from mpchan.chain.bitcoind.rpc import ANSWER_SECONDS, Rpc
 from mpchan.chain.bitcoind.spends import NOT_FOUND, Spends
@@ -81,6 +82,7 @@ class BitcoindChain:
         self._rpc = Rpc(endpoint, credentials, seconds=seconds)
         self._notes = Notes(notes)
         self._spends = Spends(self._rpc, self._notes)
+        self._openings = Openings(self._rpc)
         self._checked = False
         self._relays_truc = False
         self._seen_tip: Block | None = None
@@ -128,6 +130,16 @@ class BitcoindChain:
         if outpoint.vout > _MAX_OUTPUT_INDEX:
             return None  # no block could hold a transaction of so many outputs, and the node takes no such question
         return steady(lambda: self._output(outpoint, not_before))
+
+    def outputs(self, asked: Mapping[OutPoint, LockTime | None]) -> dict[OutPoint, OutputStatus]:
+        """Those that chain or mempool hold, each with its spender."""
+        found = {outpoint: self.output(outpoint, not_before=bound) for outpoint, bound in asked.items()}
+        return {outpoint: status for outpoint, status in found.items() if status is not None}
+
+    def appeared(self, openings: Mapping[OutPoint, bytes]) -> set[OutPoint]:
+        """Those that chain or mempool hold, spent in no block before they were first asked about."""
+        possible = [outpoint for outpoint in openings if outpoint.vout <= _MAX_OUTPUT_INDEX]
+        return self._openings.appeared(possible, self._tip())
 
     def coins(self, scripts: Collection[bytes]) -> list[Coin]:
         """The outputs of these scripts that neither chain nor mempool spends, in outpoint order.
@@ -304,10 +316,7 @@ class BitcoindChain:
 
     def _spent(self, outpoint: OutPoint, not_before: LockTime | None, tip: Block) -> OutputStatus | None:
         """An output that is spent, in the mempool or a block, or was never there."""
-        query = [{"txid": str(outpoint.txid), "vout": outpoint.vout}]
-        answer = self._rpc.call("gettxspendingprevout", query).only()
-        if answer.outpoint() != outpoint:
-            raise answer.malformed(f"about {outpoint}")
+        [(_, answer)] = spenders(self._rpc, [outpoint])
         spender = answer["spendingtxid"].txid() if "spendingtxid" in answer else None
         if spender is None:
             spend = self._spends.find(outpoint, not_before, tip)

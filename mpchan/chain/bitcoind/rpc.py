@@ -79,8 +79,8 @@ class Rpc:
 
     def attempt_all(self, method: str, calls: Sequence[Sequence[object]]) -> list[Reply]:
         """The same request with different parameters, all in one message; the replies in their order."""
-        if not calls:
-            return []
+        if len(calls) <= 1:
+            return [self.attempt(method, *parameters) for parameters in calls]
         requests = [self._request(method, parameters) for parameters in calls]
         replies = self._ask(requests, method, None)
         if not isinstance(replies, list):  # the node did not even look at the single requests

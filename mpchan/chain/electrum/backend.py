@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -32,6 +32,9 @@ LOWEST_MIN_RATE, HIGHEST_MIN_RATE = FeeRate(100), FeeRate(200_000)
 
 LEAST_STEP = FeeRate(1000)
 """What a replacement adds where a server does not tell: Bitcoin Core's default up to version 29."""
+
+OPENINGS_AT_ONCE = 200
+"""Servers count what they are asked, and turn away whom that makes too expensive."""
 
 _TARGET_BLOCKS = 3
 
@@ -69,6 +72,7 @@ class ElectrumChain:
         connect = partial(Connection, proxy=proxy, certificates=certificates, seconds=seconds)
         headers = None if directory is None else directory / "seen" / "headers"
         self._pool = Pool(network, servers, connect, headers)
+        self._asked_openings: set[OutPoint] = set()
 
     @classmethod
     def from_config(cls, config: ChainConfig, network: Network, directory: Path | None) -> ElectrumChain:
@@ -109,6 +113,23 @@ class ElectrumChain:
             not_before: not needed, a server has an index of spends.
         """
         return self._pool.output(outpoint)
+
+    def outputs(self, asked: Mapping[OutPoint, LockTime | None]) -> dict[OutPoint, OutputStatus]:
+        """Those that a server knows, each as ``output`` has it."""
+        found = {outpoint: self._pool.output(outpoint) for outpoint in asked}
+        return {outpoint: status for outpoint, status in found.items() if status is not None}
+
+    def appeared(self, openings: Mapping[OutPoint, bytes]) -> set[OutPoint]:
+        """Those of ``OPENINGS_AT_ONCE`` at a time, in turn, that the server knows; those that are new are first."""
+        turn = [outpoint for outpoint in openings if outpoint not in self._asked_openings]
+        if not turn:
+            self._asked_openings, turn = set(), list(openings)
+        turn = turn[:OPENINGS_AT_ONCE]
+        scripts = {openings[outpoint] for outpoint in turn}
+        used = self._pool.ask(lambda chain, server, view: view.used_scripts(scripts)) if scripts else set()
+        self._asked_openings.update(turn)
+        self._asked_openings.intersection_update(openings)
+        return set(self.outputs({outpoint: None for outpoint in turn if openings[outpoint] in used}))
 
     def coins(self, scripts: Collection[bytes]) -> list[Coin]:
         """The outputs of these scripts that neither chain nor mempool spends, in outpoint order, their depth proven."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -73,6 +73,14 @@ class EmbeddedChain:
     def output(self, outpoint: OutPoint, *, not_before: LockTime | None = None) -> OutputStatus | None:
         """The output with its spender, spent or not; None when neither chain nor mempool holds it."""
         return self._index().output_status(outpoint)
+
+    def outputs(self, asked: Mapping[OutPoint, LockTime | None]) -> dict[OutPoint, OutputStatus]:
+        """Those that chain or mempool hold, each with its spender."""
+        return self._index().output_statuses(asked)
+
+    def appeared(self, openings: Mapping[OutPoint, bytes]) -> set[OutPoint]:
+        """Those that chain or mempool hold."""
+        return self._index().appeared(openings)
 
     def coins(self, scripts: Collection[bytes]) -> list[Coin]:
         """The outputs of these scripts that neither chain nor mempool spends, in outpoint order."""

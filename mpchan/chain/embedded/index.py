@@ -28,7 +28,7 @@ from mpchan.values import frozen
 SCHEMA_VERSION = 1
 
 _BUSY_SECONDS = 60.0
-_SCRIPTS_AT_ONCE = 500  # older SQLite takes 999 variables
+_KEYS_AT_ONCE = 500  # older SQLite takes 999 variables
 
 _SCHEMA = (
     """CREATE TABLE blocks (
@@ -238,14 +238,33 @@ class Index:
         mature = not record.coinbase or spend is not None or confirmations > COINBASE_MATURITY
         return OutputStatus(record.output, confirmations, spend, mature)
 
+    def output_statuses(self, outpoints: Collection[OutPoint]) -> dict[OutPoint, OutputStatus]:
+        """Those of these outputs that there are, all as of one moment."""
+        with self._snapshot():
+            found = [(outpoint, self.output_status(outpoint)) for outpoint in outpoints]
+        return {outpoint: status for outpoint, status in found if status is not None}
+
+    def appeared(self, outpoints: Collection[OutPoint]) -> set[OutPoint]:
+        """Those of these outputs that there are."""
+        by_key = {(outpoint.txid.wire, outpoint.vout): outpoint for outpoint in outpoints}
+        wanted = sorted({txid for txid, _ in by_key})
+        found: set[OutPoint] = set()
+        with self._snapshot():
+            for start in range(0, len(wanted), _KEYS_AT_ONCE):
+                chunk = wanted[start : start + _KEYS_AT_ONCE]
+                marks = ", ".join("?" * len(chunk))
+                rows = self._run(f"SELECT txid, vout FROM outputs WHERE txid IN ({marks})", *chunk)
+                found.update(by_key[row] for row in rows if row in by_key)
+        return found
+
     def coins(self, scripts: Collection[bytes]) -> list[Coin]:
         """The unspent outputs of these scripts, in outpoint order."""
         wanted = sorted({script for script in scripts if not is_unspendable(script)})
         rows: list[tuple[Any, ...]] = []
         with self._snapshot():
             tip_height = self.last_block().height
-            for start in range(0, len(wanted), _SCRIPTS_AT_ONCE):
-                chunk = wanted[start : start + _SCRIPTS_AT_ONCE]
+            for start in range(0, len(wanted), _KEYS_AT_ONCE):
+                chunk = wanted[start : start + _KEYS_AT_ONCE]
                 rows += self._run(
                     f"""SELECT o.txid, o.vout, o.value, o.script, t.height, t.position
                     FROM outputs o JOIN transactions t ON t.txid = o.txid
@@ -259,8 +278,8 @@ class Index:
         wanted = sorted(set(scripts))
         found: set[bytes] = set()
         with self._snapshot():
-            for start in range(0, len(wanted), _SCRIPTS_AT_ONCE):
-                chunk = wanted[start : start + _SCRIPTS_AT_ONCE]
+            for start in range(0, len(wanted), _KEYS_AT_ONCE):
+                chunk = wanted[start : start + _KEYS_AT_ONCE]
                 marks = ", ".join("?" * len(chunk))
                 rows = self._run(f"SELECT DISTINCT script FROM outputs WHERE script IN ({marks})", *chunk)
                 found.update(script for (script,) in rows)

@@ -1,0 +1,103 @@
+"""Fundings that strangers have announced: which of very many outputs have come to be.
+
+Nearly all of them never come. So the node is asked about each once; from then on what is new, the ids of the
+transactions in new blocks and in the mempool, is compared with what is waited for. Only memory holds any of it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
+
+from mpchan.chain.answer import Answer, Failure
+from mpchan.chain.bitcoind.notes import Block
+from mpchan.chain.bitcoind.rpc import Rpc
+from mpchan.units import OutPoint
+
+FEW = 500
+"""About so many the node is asked each time: its mempool may be longer than that."""
+
+QUESTIONS_AT_ONCE = 1_000
+_BLOCKS = 144
+"""Where more blocks than these are new, the node is asked about every output instead."""
+
+
+class Openings:
+    """What was asked about, and up to which block. Methods raise as ``Rpc`` does."""
+
+    def __init__(self, rpc: Rpc) -> None:
+        self._rpc = rpc
+        self._asked: set[OutPoint] = set()
+        self._front: Block | None = None
+
+    def appeared(self, wanted: Collection[OutPoint], tip: Block) -> set[OutPoint]:
+        """Those of these outputs that a block up to ``tip``, or the mempool, holds.
+
+        Args:
+            tip: as the node said it before this question.
+        """
+        waiting = self._asked.intersection(wanted)
+        fresh = self._fresh_transactions(tip) if len(wanted) > FEW and waiting else None
+        if fresh is None:
+            possible = set(wanted)
+        else:
+            possible = {outpoint for outpoint in wanted if outpoint not in waiting}
+            by_txid = defaultdict(list)
+            for outpoint in waiting:
+                by_txid[str(outpoint.txid)].append(outpoint)
+            for txid in by_txid.keys() & fresh:
+                possible.update(by_txid[txid])
+        found = self._existing(sorted(possible))
+        self._asked, self._front = set(wanted) - found, tip
+        return found
+
+    def _fresh_transactions(self, tip: Block) -> set[str] | None:
+        """The ids of all transactions that wait, or came into blocks since the last time; None where that is not known.
+
+        The blocks come last: what leaves the mempool for a block above ``tip`` meanwhile is found the next time.
+        """
+        front, fresh = self._front, {item.hex() for item in self._rpc.call("getrawmempool").items()}
+        if front is None or tip.height - front.height > _BLOCKS:
+            return None
+        block = tip
+        while block.height > front.height:
+            reply = self._rpc.attempt("getblock", block.hash, 1)
+            if isinstance(reply, Failure):
+                return None  # pruned, or of a branch that is gone
+            if reply["height"].height() != block.height:
+                raise reply.malformed(f"block {block.height}")
+            fresh.update(item.hex() for item in reply["tx"].items())
+            block = Block(block.height - 1, reply["previousblockhash"].block_hash())
+        return fresh if block == front else None
+
+    def _existing(self, outpoints: Sequence[OutPoint]) -> set[OutPoint]:
+        """Those that are unspent, or that only the mempool spends."""
+        found: set[OutPoint] = set()
+        for start in range(0, len(outpoints), QUESTIONS_AT_ONCE):
+            part = outpoints[start : start + QUESTIONS_AT_ONCE]
+            questions = [[str(outpoint.txid), outpoint.vout, True] for outpoint in part]
+            replies = self._rpc.attempt_all("gettxout", questions)
+            missing = []
+            for outpoint, reply in zip(part, replies, strict=True):
+                if isinstance(reply, Failure):
+                    raise self._rpc.refused("gettxout", reply)
+                if reply.is_null:
+                    missing.append(outpoint)
+                else:
+                    found.add(outpoint)
+            found.update(
+                outpoint for outpoint, answer in spenders(self._rpc, missing) if "spendingtxid" in answer
+            )
+        return found
+
+
+def spenders(rpc: Rpc, outpoints: Sequence[OutPoint]) -> Iterator[tuple[OutPoint, Answer]]:
+    """What the node says of what spends each output; in the mempool, unless it happens to keep an index of spends."""
+    for start in range(0, len(outpoints), QUESTIONS_AT_ONCE):
+        part = outpoints[start : start + QUESTIONS_AT_ONCE]
+        query = [{"txid": str(outpoint.txid), "vout": outpoint.vout} for outpoint in part]
+        answers = rpc.call("gettxspendingprevout", query)
+        for outpoint, answer in zip(part, answers.exactly(len(part)), strict=True):
+            if answer.outpoint() != outpoint:
+                raise answer.malformed(f"about {outpoint}")
+            yield outpoint, answer
