@@ -15,7 +15,7 @@ from mpchan.bitcoin.signature import PublicKey
 from mpchan.channel.canonical import canonical_form, from_canonical_form
 from mpchan.errors import ParseError
 from mpchan.units import MAX_LOCK_TIME, MAX_MONEY_SAT, Amount, FeeRate, checked_int, is_hex
-from mpchan.values import field, frozen
+from mpchan.values import field, frozen, replace
 
 OFFER_VERSIONS = (1, 2)
 _TRANSACTION_VERSIONS = {1: 2, 2: 3}
@@ -209,6 +209,15 @@ class Offer:
         import tomli_w
 
         return tomli_w.dumps(self.to_dict())
+
+    def without_pieces(self) -> Offer:
+        """The same offer as a wallet keeps it with each channel: for the pieces' hashes the Merkle root stands.
+
+        They stand where the file is on sale or on order. An offer of version 1 is kept as it came.
+        """
+        if self.version == 1 or self.sale is None or "pieces" not in self.sale:
+            return self
+        return replace(self, sale={key: value for key, value in self.sale.items() if key != "pieces"})
 
     def canonical(self) -> bytes:
         """The canonical form of an offer of version 2: all of it but ``sale.pieces``, for which the Merkle root stands.

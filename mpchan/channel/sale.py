@@ -28,6 +28,7 @@ import hmac
 import json
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 
@@ -45,7 +46,7 @@ MAX_NAME_LENGTH = 255
 SESSION_DIGITS = 32
 
 _DIGEST_DIGITS = 64
-_REQUIRED = ("name", "length", "piece_length", "price_sat", "free_pieces", "merkle_root", "pieces")
+_REQUIRED = ("name", "length", "piece_length", "price_sat", "free_pieces", "merkle_root")
 _ADDRESS = ("address", "certificate")
 _MADE_OUT = ("buyer", "sold", "voucher")
 _SPAN = re.compile(r"([1-9][0-9]{0,3})(?:-([1-9][0-9]{0,3}))?", re.ASCII)
@@ -70,6 +71,12 @@ def merkle_root(leaves: Sequence[bytes]) -> bytes:
         paired = [sha256(b"\x01" + a + b).digest() for a, b in zip(level[::2], level[1::2], strict=False)]
         level = paired + level[len(paired) * 2 :]
     return level[0]
+
+
+@lru_cache(8)
+def _root_of(hashes: tuple[bytes, ...]) -> bytes:
+    """The same of one file's pieces, which very many sales have in common."""
+    return merkle_root(hashes)
 
 
 def pieces_from_text(text: str, count: int) -> tuple[int, ...]:
@@ -161,7 +168,7 @@ class Sale:
         if sold[0] <= self.free_pieces or sold[-1] > count or list(sold) != sorted(set(sold)):
             raise _malformed(f"sold names pieces that are not for sale: {pieces_text(sold):.80}")
         object.__setattr__(self, "sold", sold)
-        object.__setattr__(self, "root", merkle_root(self.hashes))
+        object.__setattr__(self, "root", _root_of(self.hashes))
 
     @property
     def count(self) -> int:
@@ -213,23 +220,24 @@ class Sale:
         return table
 
     @classmethod
-    def from_table(cls, table: Mapping[str, Any]) -> Sale:
+    def from_table(cls, table: Mapping[str, Any], known: Sale | None = None) -> Sale:
         """Read ``to_table`` back; an offer's ``[sale]`` is the other party's.
+
+        Args:
+            known: a sale of the same file, for a table that comes without the pieces' hashes.
 
         Raises:
             ParseError: ``malformed-sale``, ``malformed-pieces``, ``malformed-number``.
         """
-        unknown = [key for key in table if key not in (*_REQUIRED, *_ADDRESS, *_MADE_OUT)]
+        unknown = [key for key in table if key not in (*_REQUIRED, "pieces", *_ADDRESS, *_MADE_OUT)]
         missing = [key for key in _REQUIRED if key not in table]
         if unknown or missing:
             raise _malformed(f"unknown key {unknown[0]!r:.80}" if unknown else f"lacks the key {missing[0]}")
-        listed = table["pieces"]
-        if type(listed) is not list or not 1 <= len(listed) <= MAX_PIECES:
-            raise _malformed(f"pieces is no list of 1 to {MAX_PIECES} hashes")
+        hashes = _hashes(table, known)
         buyer, sold = _text(table, "buyer"), _text(table, "sold")
         if (buyer is None) != (sold is None) or (buyer is not None and not is_session(buyer)):
             raise _malformed("buyer is no session of 32 hex digits, or sold does not stand beside it")
-        numbers = () if sold is None else pieces_from_text(sold, len(listed))
+        numbers = () if sold is None else pieces_from_text(sold, len(hashes))
         if sold is not None and pieces_text(numbers) != sold:
             raise _malformed(f"sold is not written as {pieces_text(numbers):.80}")
         voucher, certificate = _text(table, "voucher"), _text(table, "certificate")
@@ -241,7 +249,7 @@ class Sale:
             checked_int(table["piece_length"], 1, MAX_LENGTH, "piece_length"),
             Amount(checked_int(table["price_sat"], 1, MAX_MONEY_SAT, "price_sat")),
             checked_int(table["free_pieces"], 0, MAX_PIECES, "free_pieces"),
-            tuple(_digest(item, "a hash in pieces") for item in listed),
+            hashes,
             _text(table, "address"),
             None if certificate is None else _digest(certificate, "certificate").hex(),
             buyer,
@@ -270,13 +278,28 @@ def _digest(value: object, what: str) -> bytes:
     return bytes.fromhex(value)
 
 
+def _hashes(table: Mapping[str, Any], known: Sale | None) -> tuple[bytes, ...]:
+    """The hashes that a table lists; where it lists none, those of a known sale of the same root."""
+    if "pieces" not in table and known is not None and table["merkle_root"] == known.root.hex():
+        return known.hashes
+    listed = table.get("pieces")
+    if "pieces" not in table:
+        raise _malformed("lacks the key pieces")
+    if type(listed) is not list or not 1 <= len(listed) <= MAX_PIECES:
+        raise _malformed(f"pieces is no list of 1 to {MAX_PIECES} hashes")
+    return tuple(_digest(item, "a hash in pieces") for item in listed)
+
+
 def is_session(text: str) -> bool:
     """Whether a text is the session of a buyer: 32 lower-case hex digits."""
     return len(text) == SESSION_DIGITS and is_hex(text) and text == text.lower()
 
 
-def sale_of(offer: Offer) -> Sale:
+def sale_of(offer: Offer, known: Sale | None = None) -> Sale:
     """What an offer sells.
+
+    Args:
+        known: a sale of the same file, for an offer that comes without the pieces' hashes.
 
     Raises:
         NotPossible: ``nothing-sold``, the offer has no ``[sale]``.
@@ -286,7 +309,7 @@ def sale_of(offer: Offer) -> Sale:
         raise NotPossible("nothing-sold", f"offer {offer.offer_id} sells no file: it has no table [sale]")
     if offer.version > 1 and any(key in offer.sale for key in _ADDRESS):
         raise _malformed("where the seller listens stands in [[ways]]")
-    return Sale.from_table(offer.sale)
+    return Sale.from_table(offer.sale, known)
 
 
 _TCP = "tcp"

@@ -73,7 +73,7 @@ class Sessions:
                 self._unreadable = error
                 continue
             self._seen.add(name)
-            sale = sold_in(record, self._sale.root)
+            sale = sold_in(record, self._sale)
             if sale is not None and sale.buyer is not None:
                 # of the pieces' hashes one copy serves all channels
                 self._channels.setdefault(sale.buyer, {})[name] = replace(sale, hashes=self._sale.hashes)

@@ -64,8 +64,8 @@ def request_rules(wallet: Wallet, chain: Chain, psbt: Psbt) -> Check[Request]:
         known = yield from _signed_before_rules(wallet, carried, psbt)
         return Request(known.terms, known, known.key_index)
     own = yield from _own_offer_rules(wallet, carried, keys)
-    offer = own.offer
-    terms = yield from refund_request_rules(psbt, wallet.offers.with_pieces(offer))
+    offer = own.offer.without_pieces()
+    terms = yield from refund_request_rules(psbt, offer)
     fresh = is_within_limits(terms) and wallet.offers.served_by(offer) is None
     if fresh:  # what needs no chain comes first
         yield from value_rules(terms)

@@ -259,24 +259,26 @@ def offer_for(wallet: Wallet, data: bytes) -> Result:
     """
     wish = Wish.from_bytes(data)
     own = wallet.offers.load(wish.offer_id)
-    root = published_sale(own.offer).root
+    general = published_sale(own.offer)
     signed = [
-        sale for record in wallet.channels() if (sale := sold_in(record, root)) and sale.buyer == wish.buyer
+        sale
+        for record in wallet.channels()
+        if (sale := sold_in(record, general)) and sale.buyer == wish.buyer
     ]
     return offered(answer_wish(wallet, own, wish, signed, int(time.time())))
 
 
-def sold_in(record: Record, root: bytes) -> Sale | None:
+def sold_in(record: Record, general: Sale) -> Sale | None:
     """What a channel sells to its buyer, where this wallet is paid in it and it is this file; else None.
 
     Args:
-        root: the file's Merkle root.
+        general: the file, as it is on sale now. A channel's own sale may differ in price and in what is free.
     """
     sale = record.terms.offer.sale or {}
-    if record.role != "payee" or sale.get("merkle_root") != root.hex() or "buyer" not in sale:
+    if record.role != "payee" or sale.get("merkle_root") != general.root.hex() or "buyer" not in sale:
         return None
     try:
-        return sale_of(record.terms.offer)
+        return sale_of(record.terms.offer, general)
     except ParseError:
         return None
 

@@ -4,7 +4,7 @@
     offers/<offer_id>.json   of an offer of version 1: its key index, and the channel that it served
 
 An offer of version 2 needs no file: its token says that this wallet made it, and its key follows from it. What stands
-here is for people, for what is published, and for the hashes of what a channel sells.
+here is for people, and for what is published.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mpchan import durability
 from mpchan.channel.offer import Offer
 from mpchan.errors import MpchanError, NotPossible, ParseError, StorageError
 from mpchan.units import checked_key_index
-from mpchan.values import frozen, replace
+from mpchan.values import frozen
 from mpchan.wallet.generation import draw_generation, read_generation
 from mpchan.wallet.storage import read_text, storage_error, write_durably
 
@@ -148,19 +148,6 @@ class OwnOffers:
             if own is not None and own.offer.payee_key.sec in keys:
                 return own
         return None
-
-    def with_pieces(self, offer: Offer) -> Offer:
-        """An offer that came without the hashes of what it sells, with those of an own offer of the same file."""
-        sale = offer.sale or {}
-        root = sale.get("merkle_root")
-        if type(root) is not str or "pieces" in sale:
-            return offer
-        for path in self._files():
-            if _mentions(path, [root]):
-                known = self.load(path.stem).offer.sale or {}
-                if known.get("merkle_root") == root and "pieces" in known:
-                    return replace(offer, sale={**sale, "pieces": known["pieces"]})
-        return offer
 
     # what is served already -----------------------------------------------------------------------
 

@@ -167,7 +167,7 @@ def checksum(text: str) -> str:
 
 def _terms_fields(terms: Terms) -> dict[str, Any]:
     return {
-        "offer": terms.offer.to_dict(),
+        "offer": terms.offer.without_pieces().to_dict(),
         "outpoint": str(terms.outpoint),
         "funding_value_sat": terms.funding_value.sat,
         "payer_pubkey": terms.payer_key.sec.hex(),

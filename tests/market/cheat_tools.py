@@ -274,7 +274,7 @@ def fair(market: Market) -> None:
         paid = record.credit(gather_facts(market.chain, record.terms)).paid
         assert paid.sat >= len(delivered) * PRICE
         if delivered:
-            assert delivered <= set(sale_of(record.terms.offer).paid_pieces(paid))
+            assert delivered <= set(sale_of(record.terms.offer, market.sale).paid_pieces(paid))
 
 
 def turned_away(market: Market, request: Request, *slugs: str) -> dict[str, Any]:
