@@ -312,7 +312,7 @@ class Seller:
             )
         if self.sale.is_free(number):
             self._require_file()
-            return self._part(number), Event("piece", request.session, piece=number)
+            return self._part(number, free=True), Event("piece", request.session, piece=number)
         failure: MpchanError | None = None
         for name, sale in self._sessions.find(request.session).items():
             try:
@@ -321,7 +321,8 @@ class Seller:
                 failure = error
                 continue
             self._require_file()
-            return self._part(number), Event("piece", request.session, name[:16], number, paid)
+            part = self._part(number, free=sale.is_free(number))
+            return part, Event("piece", request.session, name[:16], number, paid)
         raise failure or TypeError("a session that is known has a channel")
 
     def _require_paid(self, name: str, sale: Sale, number: int) -> Amount:
@@ -348,8 +349,8 @@ class Seller:
             return sure
         return total if payee.is_settled(record.state, gather_facts(self.chain, record.terms)) else sure
 
-    def _part(self, number: int) -> Piece:
-        return Piece(self._file, self.sale.start_of(number), self.sale.length_of(number))
+    def _part(self, number: int, *, free: bool = False) -> Piece:
+        return Piece(self._file, self.sale.start_of(number), self.sale.length_of(number), free)
 
     def _settlement(self, request: Request) -> tuple[Answer, Event]:
         psbt = read_psbt(request.body)

@@ -6,6 +6,7 @@ folder     its files: names, modes, reading what others wrote
 copying    a part of a file into another file, by the kernel where it can
 tcp        one connection, with TLS
 source     where a connection comes from, as far as bounds are counted
+places     who gets a place among the connections, and who leaves for it
 serving    one connection on the seller's side
 frames     what is said on it, byte by byte
 tls        the seller's own certificate, and how the buyer knows it

@@ -88,11 +88,13 @@ class Piece:
 
     Attributes:
         offset, length: in bytes; ``length`` is at least 1.
+        free: whether nobody has paid for it. Then it may have to make room for others.
     """
 
     path: Path
     offset: int
     length: int
+    free: bool = False
 
     def __post_init__(self) -> None:
         if self.offset < 0 or self.length < 1:

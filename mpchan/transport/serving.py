@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Union
 
 from mpchan import durability
-from mpchan.errors import MpchanError, ParseError, TooEarly
+from mpchan.errors import MpchanError, ParseError
 from mpchan.transport import frames
 from mpchan.transport.base import (
     MAX_BODY_BYTES,
@@ -29,6 +29,9 @@ from mpchan.transport.base import (
 )
 from mpchan.transport.frames import HEADER, REQUEST_KINDS, Stream
 
+_MOST_REMEMBERED = 10_000
+"""Sessions that have paid, and are known by that when they come again."""
+
 _READ_BYTES = 1 << 18
 _SEND_BYTES = 1 << 16
 """So much of a piece must leave while a peer may stand still."""
@@ -39,13 +42,12 @@ class Desk:
 
     Args:
         wake: set when a request has come, and when an answer has gone.
-        most: so many sessions may be connected at the same time.
     """
 
-    def __init__(self, wake: threading.Event, most: int) -> None:
+    def __init__(self, wake: threading.Event) -> None:
         self._wake = wake
-        self._most = most
         self._lock = threading.Lock()
+        self._paid: dict[str, None] = {}  # the sessions that have paid, the last one to do so last
         self._talking: dict[str, Conversation] = {}
         self._waiting: dict[str, Request] = {}
         self._sending: set[Conversation] = set()
@@ -53,18 +55,16 @@ class Desk:
 
     # the conversations' side ----------------------------------------------------------------------
 
-    def enter(self, conversation: Conversation) -> bool:
-        """Take a conversation in, in the place of an older one of its session; False where there is no room."""
+    def enter(self, conversation: Conversation) -> None:
+        """Take a conversation in, in the place of an older one of its session."""
         session = conversation.session
         with self._lock:
             older = self._talking.get(session)
-            if older is None and len(self._talking) >= self._most:
-                return False
             self._talking[session] = conversation
             self._waiting.pop(session, None)
+            conversation.paid = session in self._paid
         if older is not None:
             older.end()
-        return True
 
     def lay(self, conversation: Conversation, kind: str, body: bytes) -> None:
         """Lay a request on the desk.
@@ -78,6 +78,7 @@ class Desk:
                 raise ConnectionError("the session has another connection")
             self._last_number += 1
             conversation.open_request = self._last_number
+            conversation.note(busy=True)
             self._waiting[session] = Request(session, self._last_number, kind, body, conversation.source)
         self._wake.set()
 
@@ -85,6 +86,7 @@ class Desk:
         """The answer has left."""
         with self._lock:
             self._sending.discard(conversation)
+            conversation.note(busy=False)
         self._wake.set()
 
     def leave(self, conversation: Conversation) -> None:
@@ -99,11 +101,20 @@ class Desk:
     # the seller's side ----------------------------------------------------------------------------
 
     def take(self) -> list[Request]:
-        """The requests that lie there, oldest first."""
+        """The oldest request of each source; the others when those have been answered.
+
+        So whoever asks on many connections waits for its own requests, and others wait for one of them.
+        """
+        found: dict[str | None, Request] = {}
         with self._lock:
-            found = list(self._waiting.values())
-            self._waiting.clear()
-        return found
+            for request in self._waiting.values():
+                found.setdefault(request.source, request)
+            for request in found.values():
+                del self._waiting[request.session]
+            left = bool(self._waiting)
+        if left:
+            self._wake.set()
+        return list(found.values())
 
     def bring(self, request: Request, answer: Answer) -> None:
         """Let an answer be sent, if the connection that asked for it still waits."""
@@ -113,7 +124,16 @@ class Desk:
                 return
             conversation.open_request = 0
             self._sending.add(conversation)
+            if isinstance(answer, Piece) and not answer.free:
+                self._note_payment(conversation)
             conversation.answers.put(answer)
+
+    def _note_payment(self, conversation: Conversation) -> None:
+        conversation.paid = True
+        self._paid.pop(conversation.session, None)
+        self._paid[conversation.session] = None
+        if len(self._paid) > _MOST_REMEMBERED:
+            del self._paid[next(iter(self._paid))]
 
     def busy(self) -> bool:
         """Whether an answer is still being sent."""
@@ -125,22 +145,35 @@ class Conversation:
     """One buyer's connection.
 
     Args:
-        source: where it comes from, as ``source_of`` has it.
+        greeting: seconds that the peer may take for the handshake and its hello together.
         idle: seconds without a request, or without its answer, after which the connection ends.
-        stall: seconds that the peer may take for the handshake, for a frame, and for each part of a piece.
+        stall: seconds that the peer may take for a frame, and for each part of a piece.
 
     Attributes:
+        source, paid, busy, since: as ``Guest`` has them.
+        has_to_go: whether somebody has ended it.
         session: empty before the hello.
         open_request: the number of the request that has no answer yet, 0 for none; under the desk's lock.
         answers: what the desk has for it; None for the end.
     """
 
     def __init__(
-        self, connection: socket.socket, desk: Desk, source: str, *, idle: float, stall: float
+        self,
+        connection: socket.socket,
+        desk: Desk,
+        source: str,
+        *,
+        greeting: float,
+        idle: float,
+        stall: float,
     ) -> None:
         self._stream = Stream(connection)
         self._desk = desk
         self.source = source
+        self.paid = False
+        self.has_to_go = False
+        self.note(busy=False)
+        self._greeting = greeting
         self._idle = idle
         self._stall = stall
         self.session = ""
@@ -160,18 +193,24 @@ class Conversation:
         """End it where it has not begun."""
         self._stream.close()
 
+    def note(self, *, busy: bool) -> None:
+        """What it does from now on."""
+        self.busy = busy
+        self.since = time.monotonic()
+
     def end(self) -> None:
         """End it from another thread."""
+        self.has_to_go = True
         self.answers.put(None)
         self._stream.interrupt()
 
     def _talk(self) -> None:
-        version, self.session = self._greeting()
+        version, self.session = self._greeted()
         if version != frames.VERSION:
             return self._dismiss(
                 ParseError("malformed-request", f"this seller speaks version {frames.VERSION}, not {version}")
             )
-        entered = self._desk.enter(self)
+        self._desk.enter(self)
         while True:
             code, length = self._stream.header(time.monotonic() + self._idle, self._stall)
             kind = REQUEST_KINDS.get(code)
@@ -182,18 +221,14 @@ class Conversation:
                     ParseError("malformed-request", f"{length} bytes are more than {MAX_BODY_BYTES}")
                 )
             body = self._stream.body(length, time.monotonic() + self._stall)
-            if not entered:
-                return self._dismiss(
-                    TooEarly("too-many-connections", "the seller talks with as many buyers as it can")
-                )
             self._desk.lay(self, kind, body)
             if not self._answered():
                 return None
 
-    def _greeting(self) -> tuple[int, str]:
+    def _greeted(self) -> tuple[int, str]:
         """The version and the session that the buyer begins with; the handshake comes before it, unseen."""
-        deadline = time.monotonic() + self._stall
-        code, length = self._stream.header(deadline, self._stall)
+        deadline = time.monotonic() + self._greeting
+        code, length = HEADER.unpack(self._stream.body(HEADER.size, deadline))
         if code != frames.HELLO or length > frames.MAX_HELLO_BYTES:
             raise ConnectionError("no hello")
         return frames.read_hello(self._stream.body(length, deadline))

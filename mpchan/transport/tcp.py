@@ -17,6 +17,7 @@ from mpchan.errors import NotPossible, Refused, TooEarly, UsageError
 from mpchan.transport import frames
 from mpchan.transport.base import MAX_BODY_BYTES, Answer, Arrival, Request
 from mpchan.transport.frames import ANSWER_KINDS, REQUEST_CODES, Stream
+from mpchan.transport.places import place_for
 from mpchan.transport.serving import Conversation, Desk
 from mpchan.transport.source import source_of
 from mpchan.transport.tls import Certificate, dial, seller_context, seller_side
@@ -24,9 +25,10 @@ from mpchan.transport.tls import Certificate, dial, seller_context, seller_side
 MOST_CONNECTIONS = 200
 IDLE_SECONDS = 300.0
 STALL_SECONDS = 30.0
+GREETING_SECONDS = 15.0
 
-_POLITE_CONNECTIONS = 16
-"""So many more are taken, to be told that there is no room."""
+_LEAVING = 16
+"""So many connections may be on their way out beside those that have a place."""
 
 _BACKLOG = 128
 _BREATH_SECONDS = 0.1
@@ -61,9 +63,11 @@ class TcpInbox:
     Args:
         address: where to listen; port 0 takes any that is free.
         wake: set when a request has come, and when an answer has gone.
-        most: so many buyers may be connected at the same time.
+        most: so many connections there are at the same time, those included that have said nothing yet. Half of them
+            at most come from one source; ``place_for`` says who leaves for a newcomer.
+        greeting: seconds that a buyer may take for the handshake and its hello together.
         idle: seconds without a request, or without its answer, after which a connection ends.
-        stall: seconds that a buyer may take for the handshake, for a frame, and for each part of a piece.
+        stall: seconds that a buyer may take for a frame, and for each part of a piece.
 
     Attributes:
         address: where it listens.
@@ -80,12 +84,13 @@ class TcpInbox:
         wake: threading.Event,
         *,
         most: int = MOST_CONNECTIONS,
+        greeting: float = GREETING_SECONDS,
         idle: float = IDLE_SECONDS,
         stall: float = STALL_SECONDS,
     ) -> None:
         self._context = seller_context(certificate)
-        self._most, self._idle, self._stall = most, idle, stall
-        self._desk = Desk(wake, most)
+        self._most, self._greeting, self._idle, self._stall = most, greeting, idle, stall
+        self._desk = Desk(wake)
         self._lock = threading.Lock()
         self._threads: dict[Conversation, threading.Thread] = {}
         self._listener = _listening(address)
@@ -139,9 +144,7 @@ class TcpInbox:
                 self._take(plain, source_of(peer[0]))
 
     def _take(self, plain: socket.socket, source: str) -> None:
-        with self._lock:
-            full = len(self._threads) >= self._most + _POLITE_CONNECTIONS
-        if full:
+        if not self._makes_room(source):
             plain.close()
             return
         try:
@@ -151,7 +154,9 @@ class TcpInbox:
         except OSError:  # it has gone again
             plain.close()
             return
-        conversation = Conversation(connection, self._desk, source, idle=self._idle, stall=self._stall)
+        conversation = Conversation(
+            connection, self._desk, source, greeting=self._greeting, idle=self._idle, stall=self._stall
+        )
         thread = threading.Thread(target=self._run, args=(conversation,), name="tcp", daemon=True)
         with self._lock:
             self._threads[conversation] = thread
@@ -161,6 +166,20 @@ class TcpInbox:
             conversation.close()
             with self._lock:
                 del self._threads[conversation]
+
+    def _makes_room(self, source: str) -> bool:
+        """Whether there is a place for a newcomer; whoever has to leave for it has been told so."""
+        with self._lock:
+            guests = [guest for guest in self._threads if not guest.has_to_go]
+            admitted, leaving = place_for(source, guests, self._most)
+            if not admitted or len(self._threads) >= self._most + _LEAVING:
+                return False
+            if leaving is None:
+                return True
+            thread = self._threads[leaving]
+        leaving.end()
+        thread.join(_BREATH_SECONDS)
+        return True
 
     def _run(self, conversation: Conversation) -> None:
         try:

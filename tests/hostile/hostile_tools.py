@@ -99,6 +99,8 @@ LINES = {
     69: "a reorganisation that puts the refund in the place of the close, and the reverse",
     70: "a foreign funding that pays far too much, or too little, to the miner",
     71: "a funding that was replaced, left too early, or was paid twice; change that goes where nobody knows",
+    75: "free pieces without end, and an answer that is never taken away",
+    76: "connections that are idle, half-open or slow, in numbers, from one source and from many",
     77: "an offer that is expired, of another generation, with another token",
     79: "full or read-only before a broadcast of what is complete: it is sent",
     80: "full before an acceptance: refused, nothing counted, and the close still possible",

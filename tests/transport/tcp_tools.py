@@ -23,16 +23,16 @@ def frame(code: int, body: bytes) -> bytes:
     return HEADER.pack(code, len(body)) + body
 
 
-def plain(way: TcpWay) -> socket.socket:
-    """A connection to the seller, without TLS."""
-    return socket.create_connection(way.address, 20)
+def plain(way: TcpWay, source: str = "127.0.0.1") -> socket.socket:
+    """A connection to the seller, without TLS, from an address of the loopback network."""
+    return socket.create_connection(way.address, 20, source_address=(source, 0))
 
 
-def secured(way: TcpWay) -> ssl.SSLSocket:
+def secured(way: TcpWay, source: str = "127.0.0.1") -> ssl.SSLSocket:
     """A connection to the seller, with TLS, over which nothing has been said."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    return context.wrap_socket(plain(way))
+    return context.wrap_socket(plain(way, source))
 
 
 def read_frame(connection: socket.socket) -> tuple[int, bytes] | None:

@@ -22,7 +22,6 @@ from transport_tools import (
     awaited,
     one_request,
     piece_of,
-    refused,
     selling,
     some_bytes,
 )
@@ -171,21 +170,6 @@ def test_threads_end_with_their_connections(tcp: TcpWay) -> None:
         awaited(lambda: threading.active_count() == before, "the end of the threads")
 
 
-def test_one_too_many_is_told_so(tcp: TcpWay) -> None:
-    """Politely, with an exit code that says: later."""
-    tcp.options["most"] = 2
-    with selling(tcp.inbox()), ExitStack() as stack:
-        lines = [stack.enter_context(closing(tcp.line(new_session()))) for _ in range(2)]
-        for line in lines:
-            asked(line)
-        with closing(tcp.line(new_session())) as line:
-            assert refused(asked(line, "funding", bytes(400_000))) == ("too-many-connections", 6)
-            for each in lines:
-                assert asked(each)[0] == "message", "who was there first stays"
-            lines[0].close()
-            awaited(lambda: asked(line)[0] == "message", "the free place")
-
-
 def test_a_session_that_comes_again_has_its_place(tcp: TcpWay) -> None:
     """Its older connection may be one that died without a word."""
     tcp.options["most"] = 1
@@ -194,18 +178,33 @@ def test_a_session_that_comes_again_has_its_place(tcp: TcpWay) -> None:
             assert asked(line)[0] == "message"
 
 
-def test_far_too_many_are_cut_off(tcp: TcpWay) -> None:
-    """Strangers who say nothing take the places that there are, and no thread beyond them."""
-    tcp.options["most"] = 2
-    with selling(tcp.inbox()), closing(tcp.line()) as line:
+def test_half_of_the_places_for_one_source(tcp: TcpWay) -> None:
+    """The oldest of its connections that does nothing leaves for another one, and comes again when it has a word."""
+    tcp.options["most"] = 4
+    with selling(tcp.inbox()), ExitStack() as stack:
         before = threading.active_count()
-        with ExitStack() as stack:
-            crowd = [stack.enter_context(plain(tcp)) for _ in range(40)]
-            assert all(ended(wire) for wire in crowd[18:])
-            assert threading.active_count() == before + 18
-            with pytest.raises(TooEarly):
-                asked(line, patience=SHORT)
-        assert asked(line)[0] == "message"
+        lines = [stack.enter_context(closing(tcp.line(new_session()))) for _ in range(3)]
+        for _ in range(3):
+            for line in lines:
+                assert asked(line)[0] == "message"
+        awaited(lambda: threading.active_count() == before + 2, "the end of the others")
+
+
+def test_places_that_have_been_paid_for(tcp: TcpWay, tmp_path: Path) -> None:
+    """Whoever is being sent what was paid for is not sent away, and the newcomer has to wait."""
+    tcp.options["most"] = 2
+    data = some_bytes(30 * CHUNK_BYTES)
+    piece = piece_of(tmp_path / "file", data)
+    with selling(tcp.inbox(), lambda _: piece), closing(tcp.line()) as line:
+        with line.ask("piece", b"", PATIENCE) as arrival:
+            chunks = arrival.chunks()
+            found = bytes(next(chunks))
+            with closing(tcp.line(OTHER)) as other, pytest.raises(TooEarly, match=r"closed|reset"):
+                asked(other, patience=SHORT)
+            found += b"".join(bytes(chunk) for chunk in chunks)
+        assert found == data
+        with closing(tcp.line(OTHER)) as other:
+            assert asked(other) == ("piece", data)
 
 
 def test_the_newer_connection_of_a_session_wins(tcp: TcpWay) -> None:

@@ -152,7 +152,7 @@ def test_requests_that_do_not_wait_for_their_answers(tcp: TcpWay) -> None:
 
 def test_a_plain_connection(tcp: TcpWay) -> None:
     """Somebody who speaks no TLS, or leaves, or says nothing, is in nobody's way."""
-    tcp.options["stall"] = 0.3
+    tcp.options["greeting"] = 0.3
     with selling(tcp.inbox()) as seller:
         before = threading.active_count()
         for data in (HELLO + frame(OFFER, b""), b"\x16\x03\x01", b"\0", b"\n" * 100_000):
@@ -191,7 +191,7 @@ def dripping(wire: socket.socket, data: bytes, pause: float) -> bool:
 
 def test_whoever_drips_a_frame_is_dropped(tcp: TcpWay) -> None:
     """Each byte is in time, and the whole is not: in the handshake, in the hello, in a header, in a body."""
-    tcp.options["stall"] = 0.2
+    tcp.options.update(stall=0.2, greeting=0.2)
     with selling(tcp.inbox()) as seller:
         with plain(tcp) as wire:
             assert dripping(wire, b"\x16\x03\x01\x02\x00" + bytes(1000), 0.01)
