@@ -40,7 +40,7 @@ def known(chain: Chain, openings: dict[OutPoint, bytes]) -> set[OutPoint]:
 
 @pytest.mark.parametrize("others", [3, FEW + 100])
 def test_what_comes_is_found(ground: Ground, others: int) -> None:
-    """In the mempool, in a block, in another branch's block, and spent by the mempool; and asked about anew each time."""
+    """In the mempool, in a block, in another branch's block, and spent by the mempool; asked about each time."""
     openings = never_sent(others)
     script = script_to_p2wsh_script(b"\x04" + next(_fresh).to_bytes(4, "little"))
     with ground.open() as chain:
@@ -111,7 +111,7 @@ def test_what_comes_among_many_later(pair: tuple[Node, Chain]) -> None:
     """Through the mempool and straight in a block; also one that the mempool spends before anybody has looked."""
     node, chain = pair
     seen, (mined, straight), (parent, quick) = unsent(node), unsent(node), unsent(node)
-    openings = never_sent(2 * FEW) | {outpoint: b"" for outpoint in (seen[1], straight, quick)}
+    openings = never_sent(2 * FEW) | dict.fromkeys((seen[1], straight, quick), b"")
     assert chain.appeared(openings) == set()
     node.call("sendrawtransaction", seen[0].to_hex())
     assert chain.appeared(openings) == {seen[1]}

@@ -152,7 +152,7 @@ def test_the_table_fits_80_columns(bare: Shell, options: str) -> None:
 
 
 def test_scripts_load_no_tables(paid: Shell) -> None:
-    assert not loaded(paid, "--wallet seller plan 1G --price 1btc --json") & set(HEAVY)
+    assert not loaded(paid, "--wallet seller plan 1G --price 1btc --json") & HEAVY
     assert "rich" in loaded(paid, "--wallet seller plan 1G --price 1btc")
 
 
