@@ -77,10 +77,11 @@ NOBODY = Rivals()
 def child_fee(
     rate: FeeRate, parent: Paying, vsize: int, rivals: Rivals = NOBODY, step: FeeRate = LEAST_STEP
 ) -> Amount:
-    """The least that a child of this size pays for its parent and itself, and to take the place of others.
+    """What a child of this size pays at least for its parent and itself, and to take the place of others.
 
     A replacement pays what it replaces and ``step`` for its own size (BIP-0125, rules 3 and 4), and raises the feerate
-    diagram: it does where it pays a higher rate than the best that leaves.
+    diagram: it does where it pays a higher rate than the best that leaves. Where parent and child replace together, the
+    child also has to pay a higher rate than the parent, or nodes judge the parent alone.
 
     Args:
         rate: that parent and child pay together.
@@ -90,15 +91,21 @@ def child_fee(
         comes = parent if rivals.of_parent else Paying(0, Amount(0))
         size = comes.vsize + vsize
         above_fee = _fee(rivals.paying) + max(step, LEAST_STEP).fee(size).sat
-        above_rate = _best(rivals.paying).fee_of(size) + 1
+        above_rate = max(_outbidding(rivals.paying[:1], size), _outbidding(rivals.paying, size))
         fee = max(fee, max(above_fee, above_rate) - comes.fee.sat)
+    if rivals.of_parent:
+        raising = FeeRate(rate_of(parent).sat_per_kvb + 1)  # above it also where rates are rounded down
+        fee = max(fee, raising.fee(parent.vsize + vsize).sat - parent.fee.sat)
     return Amount(fee)
 
 
-def _best(paying: Sequence[Paying]) -> Paying:
-    """A parent with or without its child, whichever pays the higher rate: that is the one that miners see."""
-    whole, first = Paying(sum(each.vsize for each in paying), Amount(_fee(paying))), paying[0]
-    return whole if whole.fee.sat * first.vsize >= first.fee.sat * whole.vsize else first
+def _outbidding(leaves: Sequence[Paying], size: int) -> int:
+    """What so many virtual bytes pay for a higher rate than those that leave have together.
+
+    Nodes compare by weight (BIP-0141), of which up to three units each are lost in a size that was rounded up.
+    """
+    least_weight = sum(4 * each.vsize - 3 for each in leaves)
+    return _fee(leaves) * 4 * size // least_weight + 1
 
 
 def _fee(together: Sequence[Paying]) -> int:
@@ -155,17 +162,11 @@ class Bidding:
     own: Paying | None = None
     rivals: Rivals = NOBODY
 
-    @property
-    def present(self) -> tuple[Paying, ...]:
-        """What the parent pays now, with whatever child it has."""
-        if self.own is not None:
-            return (self.parent, self.own)
-        return (self.parent,) if self.rivals.of_parent else (self.parent, *self.rivals.paying)
-
     def reaches(self, target: FeeRate) -> bool:
         """Whether nothing has to be bid: a sibling that pays enough serves both parties."""
+        child = self.rivals.paying if self.own is None else (self.own,)
         unopposed = not (self.rivals.of_parent and self.rivals.paying)
-        return unopposed and pays(target, *self.present)
+        return unopposed and pays(target, self.parent, *child)
 
     def fee(self, target: FeeRate, step: FeeRate) -> Amount:
         """What the child has to pay to reach the target, and to be taken."""
@@ -173,10 +174,9 @@ class Bidding:
         return child_fee(target, self.parent, self.vsize, held, step)
 
     def least(self, market: Market) -> Amount:
-        """Below this a child is not taken, or does not help."""
+        """Below this a child is not taken, or does not help. One that does both is relayed by its own rate too."""
         helps = self.parent.fee_of(self.vsize) + 1
-        relayed = market.least.fee(self.vsize).sat
-        return Amount(max(self.fee(market.least, market.step).sat, relayed, helps))
+        return Amount(max(self.fee(market.least, market.step).sat, helps))
 
     def most(self, *, pressing: bool, max_rate: FeeRate) -> Amount:
         """What the child may pay: half of what is at stake, all of it above dust where time presses.

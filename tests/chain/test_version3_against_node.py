@@ -11,8 +11,9 @@ from test_embedded_against_node import SYNONYMS, Call, hand_over
 
 from mpchan.bitcoin.tx import Transaction, TxOut
 from mpchan.chain.embedded import EmbeddedChain
+from mpchan.channel.bidding import Paying, Rivals, child_fee
 from mpchan.errors import ChainError, TooEarly
-from mpchan.units import Amount, OutPoint
+from mpchan.units import Amount, FeeRate, OutPoint
 from mpchan.values import replace
 
 pytestmark = needs_node
@@ -151,7 +152,7 @@ def test_the_largest_of_version_3(both: Both) -> None:
 
 @pytest.mark.parametrize(
     ("theirs", "size", "ours"),
-    [(8_700, 983, 0), (3_000, 0, 982), (500, 0, 0), (30_000, 400, 300), (450, 200, 900)],
+    [(8_700, 983, 0), (3_000, 0, 982), (500, 0, 0), (30_000, 400, 300), (450, 200, 900), (9_000, 113, 300)],
 )
 def test_a_sibling_is_replaced_to_the_satoshi(both: Both, theirs: int, size: int, ours: int) -> None:
     """What one party's child has to pay to take the place of the other's."""
@@ -164,7 +165,12 @@ def test_a_sibling_is_replaced_to_the_satoshi(both: Both, theirs: int, size: int
 
     least = both.least(bid, 49_000)
     assert both.give(bid(least - 1)) == "insufficient fee"
-    assert both.give(bid(least)) == TAKEN
+    held = Rivals((Paying(child(close, theirs, size=size).vsize, Amount(theirs)),))
+    offered = child_fee(FeeRate(0), Paying(close.vsize, Amount(336)), bid(least).vsize, held)
+    # what a size does not tell of a weight is paid for; a larger child pays their rate for all of its bytes
+    assert least <= offered.sat
+    assert offered.sat <= least * 1.01 or bid(least).vsize > held.paying[0].vsize
+    assert both.give(bid(offered.sat)) == TAKEN
     assert both.give(child(close, theirs, size=size)) == "insufficient fee"
 
 
@@ -186,6 +192,21 @@ def test_close_and_refund_replace_each_other_with_their_children(both: Both) -> 
     assert both.give(*bid(refund, 100 + size + other - 1)) == "refused"
     assert both.give(*bid(refund, 100 + size + other)) == TAKEN
     assert both.give(*bid(close, 2 * (100 + size + other))) == TAKEN
+
+
+def test_a_close_that_pays_more_than_its_child_does_not_replace_a_package(both: Both) -> None:
+    """However much both pay together: the child has to raise what its parent pays."""
+    coin = both.coin()
+    refund, close = spend(coin, VALUE - 200, version=3), spend(coin, 150_000, VALUE - 158_400, version=3)
+    large = child(refund, 9_000, size=1_000)
+    assert [both.give(refund), both.give(large)] == [TAKEN, TAKEN]
+    standing = Rivals((Paying(refund.vsize, Amount(200)), Paying(1_000, Amount(9_000))), of_parent=True)
+    size = child(close, 1_000).vsize
+    offered = child_fee(FeeRate(0), Paying(close.vsize, Amount(8_400)), size, standing)
+    no_higher = 8_400 * size // close.vsize
+    assert 8_400 + no_higher > 9_200 + close.vsize + size
+    assert both.give(close, child(close, no_higher)) == "refused"
+    assert both.give(close, child(close, offered.sat)) == TAKEN
 
 
 def test_packages_of_version_3(both: Both) -> None:

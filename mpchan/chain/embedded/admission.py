@@ -139,7 +139,8 @@ def _require_better(
         ]
         if len(candidates) > 2 or in_mempool:
             reject(transaction, "package RBF failed: package must be 1-parent-1-child")
-        if whole.rate <= _whole([parent]).rate:
+        # by sizes that are rounded up, unlike all else here
+        if whole.fee * parent.transaction.vsize <= parent.fee * _vsize(candidates):
             raise _TooCheap(f"package RBF failed: {child.transaction.txid} pays less than its parent")
     if not improves(new, old):
         raise _TooCheap(f"{why}, the feerate diagram is no better")
