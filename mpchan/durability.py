@@ -10,6 +10,7 @@ Every function lets the system's OSError through; its callers know what it means
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections.abc import Callable, Iterator
@@ -22,6 +23,18 @@ R = TypeVar("R")
 
 AnyPath = str | Path
 AnyBytes = bytes | memoryview
+
+TEMPORARY_NAME = r"\.(?P<target>.+)\.[0-9a-f]{1,16}\.tmp"
+"""Of a file that is still being written, or whose writer was killed. (Older ones end with a process id.)"""
+
+_UNKNOWN_TO_FOLDERS = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP)
+"""What file systems say that have nothing to sync in a folder: those of networks, and virtual ones."""
+
+_UNKNOWN_MODES = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+"""What file systems say that know no permissions."""
+
+_UNKNOWN_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+"""What file systems say that give a file one name only, FAT for one."""
 
 
 def step(kind: str, act: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
@@ -49,14 +62,22 @@ def rewrite(path: AnyPath, data: bytes, *, mode: int = 0o600, synced: bool = Tru
         synced: whether the data are on disk before they take the name. Without it a crash of the machine may leave
             anything, so it is for what can be lost.
     """
-    folder, name = os.path.split(path)
-    temporary = os.path.join(folder, f".{name}.{os.getpid()}.tmp")
+    temporary = temporary_path(path)
     try:
         write_new(temporary, data, mode=mode, synced=synced)
         replace(temporary, path)
     except OSError:
         discard(temporary)
         raise
+
+
+def temporary_path(path: AnyPath) -> str:
+    """Where a file is written before it takes its name: beside it, by a name that nobody else takes.
+
+    A process id would be none: in two containers there are two processes of one id.
+    """
+    folder, name = os.path.split(path)
+    return os.path.join(folder, f".{name}.{os.urandom(8).hex()}.tmp")
 
 
 def write_new(path: AnyPath, data: bytes, *, mode: int = 0o600, synced: bool = True) -> None:
@@ -73,13 +94,8 @@ def write_new(path: AnyPath, data: bytes, *, mode: int = 0o600, synced: bool = T
 
 
 def create(path: AnyPath, mode: int) -> int:
-    """A new file. One that is there already is left by a process that was killed, or laid by somebody: it goes."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    try:
-        return step("create", os.open, path, flags, mode)
-    except FileExistsError:
-        unlink(path)
-        return step("create", os.open, path, flags, mode)
+    """A new file, and no other: whatever stands there already is somebody else's (FileExistsError)."""
+    return step("create", os.open, path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
 
 
 def open_lock_file(path: AnyPath) -> int:
@@ -168,12 +184,24 @@ def reading(path: AnyPath) -> Iterator[BinaryIO]:
 
 
 def sync_directory(path: AnyPath) -> None:
-    """Make renames, creations and removals inside ``path`` durable."""
+    """Make renames, creations and removals inside ``path`` durable, as far as its file system can do that."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         step("sync-directory", os.fsync, descriptor)
+    except OSError as error:
+        if error.errno not in _UNKNOWN_TO_FOLDERS:
+            raise
     finally:
         done_reading(descriptor)
+
+
+def change_mode(target: AnyPath | int, mode: int) -> None:
+    """Change the permissions of a file, or of a descriptor's, as far as its file system knows any."""
+    try:
+        step("chmod", os.chmod, target, mode)
+    except OSError as error:
+        if error.errno not in _UNKNOWN_MODES:
+            raise
 
 
 def replace(source: AnyPath, target: AnyPath) -> None:
@@ -184,6 +212,35 @@ def replace(source: AnyPath, target: AnyPath) -> None:
 def link(source: AnyPath, target: AnyPath) -> None:
     """Give a file a second name, which nobody has yet."""
     step("link", os.link, source, target)
+
+
+def keep_as(source: AnyPath, target: AnyPath) -> None:
+    """Keep a file under a second name, for it is going to be replaced; as a copy where no file has two names."""
+    try:
+        link(source, target)
+    except OSError as error:
+        if error.errno not in _UNKNOWN_LINKS:
+            raise
+        with reading(source) as file:
+            write_new(target, file.read())
+
+
+def claim(source: AnyPath, target: AnyPath) -> None:
+    """Give a file a name that nobody has yet, beside its own or in its place: of two processes the first one gets it.
+
+    Where no file has two names, two that come in the same moment may both get it, and the last one's file stays.
+
+    Raises:
+        FileExistsError: somebody has it.
+    """
+    try:
+        link(source, target)
+    except OSError as error:
+        if error.errno not in _UNKNOWN_LINKS:
+            raise
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target) from None
+        replace(source, target)
 
 
 def unlink(path: AnyPath) -> None:

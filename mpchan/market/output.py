@@ -20,6 +20,7 @@ from mpchan import durability
 from mpchan.channel.sale import Sale
 from mpchan.errors import NotPossible, StorageError, UsageError
 from mpchan.market.hashing import verify_pieces
+from mpchan.wallet.storage import sync_name
 
 SUFFIX = ".mpchan-part"
 
@@ -224,7 +225,7 @@ class Output:
         """Give a file that stands in its final place the name of one that is being filled.
 
         Raises:
-            StorageError: ``output-failed``.
+            StorageError: ``output-failed``, ``write-unsure``.
         """
         if not os.path.lexists(self._part):
             self._rename(self.path, self._part)
@@ -233,7 +234,8 @@ class Output:
         """All of it is there: durable, and under its own name on return.
 
         Raises:
-            StorageError: ``output-failed``.
+            StorageError: ``output-failed``; ``write-unsure``, it stands there, and a crash of the machine could undo
+                that.
         """
         self._wait_for_sync()
         try:
@@ -248,9 +250,9 @@ class Output:
     def _rename(self, source: Path, target: Path) -> None:
         try:
             durability.replace(source, target)
-            durability.sync_directory(target.parent)
         except OSError as error:
             raise _failed(target, error) from error
+        sync_name(target)
 
 
 def _opened(path: Path, sale: Sale) -> int:

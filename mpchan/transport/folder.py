@@ -83,7 +83,7 @@ class Folder:
     def __init__(self, mailbox: Path, which: str) -> None:
         self.path = mailbox / which
         self._name = re.compile(_NAME + f"({_KINDS[which]})", re.ASCII)
-        self._left_over = re.compile(rf"\.{_NAME}({_KINDS[which]})\.[0-9]{{1,10}}\.tmp", re.ASCII)
+        self._left_over = re.compile(rf"\.{_NAME}({_KINDS[which]})\.[0-9a-f]{{1,16}}\.tmp", re.ASCII)
 
     def prepare(self, *, own: bool) -> None:
         """Make the folder where it is missing, and see that it can be used.
@@ -210,13 +210,12 @@ class Folder:
         Raises:
             OSError: it cannot be written.
         """
-        temporary = self.path / f".{name}.{os.getpid()}.tmp"
+        temporary = durability.temporary_path(self.path / str(name))
         descriptor = durability.create(temporary, _FILE_MODE)
         try:
             try:
                 if stat.S_IMODE(os.fstat(descriptor).st_mode) != _FILE_MODE:
-                    with suppress(PermissionError):  # of a file system that knows no modes
-                        durability.step("chmod", os.fchmod, descriptor, _FILE_MODE)
+                    durability.change_mode(descriptor, _FILE_MODE)
                 yield descriptor
             except BaseException:
                 durability.give_up(descriptor)
@@ -263,8 +262,7 @@ def _make_folder(path: Path, mode: int) -> None:
         return
     with suppress(FileExistsError):
         durability.step("mkdir", os.mkdir, path, mode)
-        with suppress(PermissionError):
-            durability.step("chmod", os.chmod, path, mode)
+        durability.change_mode(path, mode)
 
 
 def _from_hex(data: bytes, name: Name) -> bytes | None:

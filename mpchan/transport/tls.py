@@ -84,19 +84,22 @@ def _made() -> bytes:
 
 def _keep(path: Path, data: bytes) -> None:
     """Keep it durably, unless another process was faster."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = durability.temporary_path(path)
     try:
         durability.make_directory(path.parent, parents=True)
         try:
             durability.write_new(temporary, data)
             with suppress(FileExistsError):
-                durability.link(temporary, path)
+                durability.claim(temporary, path)
         finally:
             durability.discard(temporary)
+    except OSError as error:
+        raise storage_error("write-failed", path, error) from error
+    try:
         for folder in (path.parent, path.parent.parent):
             durability.sync_directory(folder)
     except OSError as error:
-        raise storage_error("write-failed", path, error) from error
+        raise storage_error("write-unsure", path, error) from error
 
 
 def _check_permissions(path: Path) -> None:

@@ -416,5 +416,7 @@ def _check_permissions(path: Path) -> None:
         raise StorageError("file-missing", f"{path}: {(error.strerror or str(error)).lower()}") from error
     if mode & 0o077:
         raise StorageError(
-            "keys-permissions", f"{path} is readable by others (mode {mode:04o})", hint=f"chmod 600 {path}"
+            "keys-permissions",
+            f"{path} is readable by others (mode {mode:04o})",
+            hint=f"chmod 600 {path}; a file system that knows no permissions is mounted with umask=077",
         )

@@ -5,7 +5,8 @@
 
 To close one is to give it a second name, and then to put a file that begins with the channel whole in its place. Who is
 killed in between has left two names for one file, which is still the one that grows; the next one to close it gives it
-a third, and the second, whose number is that of no last line, means nothing. Closed files may be moved away; the
+a third, and the second, whose number is that of no last line, means nothing. (Where the file system knows no second
+names, a copy does as well.) Closed files may be moved away; the
 history then begins later.
 """
 
@@ -70,7 +71,7 @@ def close(journal: Path, end: Position, body: Body) -> Position:
     """
     data, position = continuation(end, body, int(time.time()))
     name = journal.with_name(f"{journal.name}.{end.sequence:010d}")
-    durability.link(journal, name)
+    durability.keep_as(journal, name)
     durability.sync_directory(journal.parent)
     durability.rewrite(journal, data)
     durability.sync_directory(journal.parent)

@@ -211,7 +211,7 @@ def _set_aside(path: Path) -> str:
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     kept = path.with_name(f"{path.name}.damaged-{stamp}-{os.urandom(2).hex()}")
     try:
-        durability.link(path, kept)
+        durability.keep_as(path, kept)
         durability.sync_directory(path.parent)
     except OSError as error:
         raise storage_error("write-failed", path, error) from error

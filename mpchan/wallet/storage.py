@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 import time
 from collections.abc import Iterator
@@ -44,10 +45,35 @@ def write_durably(path: Path, data: bytes, *, mode: int = 0o600) -> None:
         durability.rewrite(path, data, mode=mode)
     except OSError as error:
         raise storage_error("write-failed", path, error) from error
+    sync_name(path)
+
+
+def sync_name(path: Path) -> None:
+    """Make durable that ``path`` was renamed or removed.
+
+    Raises:
+        StorageError: ``write-unsure``, it is done, but a crash of the whole machine could still undo it.
+    """
     try:
         durability.sync_directory(path.parent)
     except OSError as error:
-        raise storage_error("write-unsure", path, error) from error
+        said = storage_error("write-unsure", path, error).message
+        raise StorageError(
+            "write-unsure", f"{said}; it is done, and only a crash of the machine could undo it"
+        ) from error
+
+
+def remove_durably(path: Path) -> None:
+    """Remove a file; durable on return.
+
+    Raises:
+        StorageError: ``write-failed``, it is still there; ``write-unsure``.
+    """
+    try:
+        durability.unlink(path)
+    except OSError as error:
+        raise storage_error("write-failed", path, error) from error
+    sync_name(path)
 
 
 def append_durably(path: Path, data: bytes, *, at: int) -> None:
@@ -135,7 +161,8 @@ def discard_leftovers(path: Path) -> None:
     """
     try:
         for name in os.listdir(path.parent):
-            if name.startswith(f".{path.name}.") and name.endswith(".tmp"):
+            match = re.fullmatch(durability.TEMPORARY_NAME, name)
+            if match is not None and match["target"] == path.name:
                 durability.unlink(path.parent / name)
     except OSError as error:
         raise storage_error("write-failed", path, error) from error
@@ -164,8 +191,14 @@ def close_to_others(path: Path) -> None:
         status = os.stat(path)
         open_to_others = bool(stat.S_IMODE(status.st_mode) & 0o077)
         if status.st_uid == os.geteuid() and open_to_others and not os.listdir(path):
-            durability.step("chmod", os.chmod, path, 0o700)
-            return
+            durability.change_mode(path, 0o700)
+            if not os.stat(path).st_mode & 0o077:
+                return
+            raise StorageError(
+                "directory-permissions",
+                f"{path} stays open to others: its file system knows no permissions",
+                hint="name a directory on another one, or mount it with umask=077",
+            )
     except OSError as error:
         raise storage_error("write-failed", path, error) from error
     if status.st_uid != os.geteuid():
@@ -302,6 +335,8 @@ def _try(descriptor: int, path: Path) -> bool:
         durability.lock(descriptor)
     except OSError as error:
         if error.errno not in (errno.EAGAIN, errno.EACCES, errno.EINTR):
-            raise storage_error("lock-failed", path, error) from error
+            failure = storage_error("lock-failed", path, error)
+            hint = "some file systems know no locks: keep the wallet on a disk of this machine"
+            raise StorageError(failure.slug, failure.message, hint=hint) from error
         return False
     return True

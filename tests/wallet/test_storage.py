@@ -14,9 +14,18 @@ from pathlib import Path
 
 import pytest
 
+from mpchan import durability
 from mpchan.errors import ParseError, StorageError
 from mpchan.wallet import storage
-from mpchan.wallet.storage import close_to_others, locked, make_directory, read_text, write_durably
+from mpchan.wallet.storage import (
+    close_to_others,
+    discard_leftovers,
+    locked,
+    make_directory,
+    read_text,
+    remove_durably,
+    write_durably,
+)
 
 
 def failing(error: int) -> Callable[..., None]:
@@ -55,12 +64,15 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(
     assert os.listdir(tmp_path) == ["file"]
 
 
-@pytest.mark.parametrize("kind", ["left over", "soft link", "hard link"])
-def test_what_stands_at_the_temporary_name_is_not_written_through(tmp_path: Path, kind: str) -> None:
-    """In a folder that others write to, it could be anybody's file, or a link to one of ours."""
+@pytest.mark.parametrize("kind", ["another's", "soft link", "hard link"])
+def test_what_stands_at_the_temporary_name_is_not_written_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Nobody can guess the name; were it guessed, what stands there is anybody's file, or a link to one of ours."""
     path, precious = tmp_path / "file", tmp_path / "precious"
     precious.write_bytes(b"keys")
-    temporary = tmp_path / f".file.{os.getpid()}.tmp"
+    monkeypatch.setattr(os, "urandom", bytes)
+    temporary = tmp_path / f".file.{bytes(8).hex()}.tmp"
     if kind == "soft link":
         temporary.symlink_to(precious)
     elif kind == "hard link":
@@ -68,10 +80,11 @@ def test_what_stands_at_the_temporary_name_is_not_written_through(tmp_path: Path
     else:
         temporary.write_bytes(b"the half of it, and longer than the new text")
         temporary.chmod(0o666)
-    write_durably(path, b"new")
-    assert (path.read_bytes(), precious.read_bytes()) == (b"new", b"keys")
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert sorted(os.listdir(tmp_path)) == ["file", "precious"]
+    with pytest.raises(StorageError, match="exists") as caught:
+        write_durably(path, b"new")
+    assert caught.value.slug == "write-failed"
+    assert not path.exists()
+    assert precious.read_bytes() == b"keys"
 
 
 def test_short_writes_are_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,10 +118,15 @@ def test_the_order_is_write_sync_rename_sync(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_temporary_that_a_crash_left_is_in_nobodys_way(tmp_path: Path) -> None:
+    """Nor is that of a process which writes the same file at this moment; it is found where somebody looks for it."""
     path = tmp_path / "file"
-    (tmp_path / f".file.{os.getpid()}.tmp").write_bytes(b"half a file, longer than the next")
+    others = [tmp_path / f".file.{name}.tmp" for name in (os.getpid(), "0123456789abcdef")]
+    for other in others:
+        other.write_bytes(b"half a file, longer than the next")
     write_durably(path, b"whole")
     assert path.read_bytes() == b"whole"
+    assert all(other.exists() for other in others)
+    discard_leftovers(path)
     assert os.listdir(tmp_path) == ["file"]
 
 
@@ -141,6 +159,82 @@ def test_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ParseError) as large:
         read_text(path)
     assert large.value.slug == "malformed-file"
+
+
+# file systems that lack something -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP])
+def test_a_folder_that_cannot_be_synced_is_as_good_as_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    """Of a file the same answer means that it is not on the disk."""
+    path = tmp_path / "file"
+    monkeypatch.setattr(os, "fsync", failing_for_folders(error))
+    write_durably(path, b"new")
+    remove_durably(path)
+    make_directory(tmp_path / "folder")
+    monkeypatch.setattr(os, "fsync", failing(error))
+    with pytest.raises(StorageError) as caught:
+        write_durably(path, b"newer")
+    assert caught.value.slug == "write-failed"
+    assert os.listdir(tmp_path) == ["folder"]
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.EACCES, errno.ENOSPC])
+def test_a_folder_whose_sync_fails_leaves_the_new_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    """And says so: the new name stands, unless the machine crashes."""
+    path = tmp_path / "file"
+    write_durably(path, b"old")
+    monkeypatch.setattr(os, "fsync", failing_for_folders(error))
+    with pytest.raises(StorageError) as caught:
+        write_durably(path, b"new")
+    assert caught.value.slug == "write-unsure"
+    assert caught.value.message == (
+        f"{path}: {os.strerror(error).lower()}; it is done, and only a crash of the machine could undo it"
+    )
+    assert path.read_bytes() == b"new"
+    with pytest.raises(StorageError) as caught:
+        remove_durably(path)
+    assert caught.value.slug == "write-unsure"
+    assert os.listdir(tmp_path) == []
+
+
+def failing_for_folders(error: int) -> Callable[[int], None]:
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(error, os.strerror(error))
+        real(descriptor)
+
+    return fsync
+
+
+@pytest.mark.parametrize("error", [0, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_second_name_or_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int) -> None:
+    """FAT gives a file one name only."""
+    path, kept, made = tmp_path / "file", tmp_path / "kept", tmp_path / "made"
+    path.write_bytes(b"old")
+    made.write_bytes(b"another's")
+    if error:
+        monkeypatch.setattr(os, "link", failing(error))
+    durability.keep_as(path, kept)
+    path.write_bytes(b"new") if error else durability.rewrite(path, b"new")
+    assert (kept.read_bytes(), path.read_bytes()) == (b"old", b"new")
+    with pytest.raises(FileExistsError):
+        durability.claim(kept, path)
+    assert (kept.read_bytes(), path.read_bytes()) == (b"old", b"new")
+    made.unlink()
+    durability.claim(kept, made)
+    assert made.read_bytes() == b"old"
+    monkeypatch.setattr(os, "link", failing(errno.ENOSPC))
+    for act in (durability.keep_as, durability.claim):
+        with pytest.raises(OSError, match="space"):
+            act(path, tmp_path / "never")
+    assert not (tmp_path / "never").exists()
 
 
 # locks --------------------------------------------------------------------------------------------

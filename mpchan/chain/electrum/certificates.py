@@ -9,7 +9,6 @@ certificate of its own is the one moment at which somebody in between could show
 from __future__ import annotations
 
 import hashlib
-import os
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -119,18 +118,21 @@ class Certificates:
         if path is None:
             self._known[server] = text
             return
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        temporary = durability.temporary_path(path)
         try:
             durability.make_directory(path.parent)
             try:
                 durability.write_new(temporary, text.encode("ascii"))
                 with suppress(FileExistsError):
-                    durability.link(temporary, path)
+                    durability.claim(temporary, path)
             finally:
                 durability.discard(temporary)
-            durability.sync_directory(path.parent)
         except OSError as error:
             raise storage_error("write-failed", path, error) from error
+        try:
+            durability.sync_directory(path.parent)
+        except OSError as error:
+            raise storage_error("write-unsure", path, error) from error
         if self._load(server) != text:
             raise self._changed(server, "two connections at the same time were shown different ones")
 
