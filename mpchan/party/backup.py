@@ -19,10 +19,11 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mpchan import durability
+from mpchan.bitcoin.network import network_from_name
 from mpchan.channel import payer
 from mpchan.errors import MpchanError, ParseError, StorageError
 from mpchan.party.common import Result, with_warnings
@@ -31,12 +32,15 @@ from mpchan.wallet.backup import Backup, collect, left_out, pack, unpack
 from mpchan.wallet.config import Config
 from mpchan.wallet.journal import continues
 from mpchan.wallet.keys import Unlocker, no_passphrase
+from mpchan.wallet.keys_file import parse_keys
+from mpchan.wallet.layout import foreign
 from mpchan.wallet.payer_record import PayerRecord
 from mpchan.wallet.storage import (
     close_to_others,
     locked,
     make_directory,
     storage_error,
+    sync_name,
     write_durably,
 )
 from mpchan.wallet.wallet import Wallet
@@ -45,11 +49,14 @@ from mpchan.wallet.wallet import Wallet
 def backup(wallet: Wallet, target: Path, passphrase: str | None = None) -> Result:
     """``backup``: write everything that the wallet has to one file (mode 0600), whole or not at all.
 
+    Before an older backup is replaced, the code that restores has read what is going to be written.
+
     Args:
         passphrase: that of the keys, where they are encrypted: so is the backup.
 
     Raises:
-        StorageError: ``passphrase-changed``, ``backup-too-large``, ``write-failed``; as ``collect``.
+        StorageError: ``passphrase-changed``, ``backup-too-large``, ``backup-unproven``, ``write-failed``; as
+            ``collect``.
     """
     made, damaged = collect(wallet)
     if wallet.keys.are_encrypted is (passphrase is None):
@@ -57,6 +64,7 @@ def backup(wallet: Wallet, target: Path, passphrase: str | None = None) -> Resul
             "passphrase-changed", "the passphrase was set or removed meanwhile", hint="run the command again"
         )
     data = pack(made, passphrase)
+    _prove(data, made, passphrase)
     # through a symbolic link: the backup belongs where that leads
     write_durably(Path(os.path.realpath(target)), data)
     result: Result = {
@@ -69,7 +77,32 @@ def backup(wallet: Wallet, target: Path, passphrase: str | None = None) -> Resul
         "left_out": left_out(wallet, made),
     }
     warnings = [f"it holds a damaged channel as it is: {error.message}" for error in damaged]
+    warnings += [f"{name} is none of the wallet's files, and not in it" for name in foreign(wallet.directory)]
     return with_warnings(result, [*warnings, *_left_out(wallet)])
+
+
+def _prove(data: bytes, made: Backup, passphrase: str | None) -> None:
+    """What is written can be restored, and is what the wallet holds.
+
+    Raises:
+        StorageError: ``backup-unproven``.
+    """
+
+    def unlock(attempt: Callable[[str], None]) -> None:
+        if passphrase is not None:
+            attempt(passphrase)
+
+    try:
+        found = _readable(data, unlock)
+        reason = None if found == made else "it holds something else"
+    except MpchanError as error:
+        reason = error.message
+    if reason is not None:
+        raise StorageError(
+            "backup-unproven",
+            f"what would be written could not be restored: {reason}",
+            hint="nothing was written: look with `mpchan fsck`, and copy the whole directory meanwhile",
+        )
 
 
 def _left_out(wallet: Wallet) -> Iterator[str]:
@@ -99,8 +132,7 @@ def restore(data: bytes, directory: Path, unlocker: Unlocker = no_passphrase) ->
     """
     home = Path(os.path.realpath(directory))
     _require_free(home, directory)
-    made = unpack(data, unlocker)
-    _check_config(made)
+    made = _readable(data, unlocker)
     make_directory(home.parent)
     staged = home.with_name(f".{home.name}.restoring")
     make_directory(staged)
@@ -115,6 +147,22 @@ def restore(data: bytes, directory: Path, unlocker: Unlocker = no_passphrase) ->
             _remove(staged)
             raise
     return {"wallet": str(directory), "network": made.network, "time": made.time, **result}
+
+
+def _readable(data: bytes, unlocker: Unlocker) -> Backup:
+    """What a wallet can be made of; errors as ``restore``."""
+    made = unpack(data, unlocker)
+    _check_config(made)
+    _check_keys(made)
+    return made
+
+
+def _check_keys(made: Backup) -> None:
+    try:
+        parse_keys(made.files["keys.toml"].decode(), network_from_name(made.network))
+    except (ParseError, UnicodeDecodeError) as error:
+        reason = error.message if isinstance(error, ParseError) else "not UTF-8 text"
+        raise StorageError("keys-damaged", f"keys.toml of the backup: {reason}") from None
 
 
 def _check_config(made: Backup) -> None:
@@ -208,10 +256,7 @@ def _move(staged: Path, home: Path) -> None:
         durability.replace(staged, home)
     except OSError as error:
         raise storage_error("write-failed", home, error) from error
-    try:
-        durability.sync_directory(home.parent)
-    except OSError as error:
-        raise storage_error("write-unsure", home, error) from error
+    sync_name(home)
 
 
 def _remove(staged: Path) -> None:

@@ -5,8 +5,10 @@ Nothing is asked of the chain. Each file that something is wrong with is named; 
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING
 
 from mpchan.channel import payer
@@ -15,13 +17,19 @@ from mpchan.errors import MpchanError, StorageError
 from mpchan.party.common import Result
 from mpchan.party.fsck_rules import RESIGNED, Lines, index_rules, record_rules
 from mpchan.values import frozen, replace
+from mpchan.wallet.layout import foreign, left_over
 from mpchan.wallet.payer_record import PayerRecord
 from mpchan.wallet.records import body_of, record_of
 from mpchan.wallet.recovery import Examination, examine, rebuild, restart
+from mpchan.wallet.storage import remove_durably
 from mpchan.wallet.wallet import Wallet
 
 if TYPE_CHECKING:
     from mpchan.wallet.records import Record
+
+
+_LEFT_SECONDS = 3600
+"""No file of a wallet takes so long to write; whose writer is killed before it has its name is left."""
 
 
 @frozen
@@ -29,7 +37,7 @@ class Subject:
     """One thing that was looked at.
 
     Attributes:
-        kind: keys, generation, offer, plan, sent, channel, or wallet for all of them together.
+        kind: keys, generation, offer, plan, sent, channel, leftover, or wallet for all of them together.
         rules: what was asked of it, as far as that came.
         repaired: what was done about it.
         warnings: what people have to do themselves.
@@ -83,6 +91,7 @@ def fsck(wallet: Wallet, prefix: str | None = None, *, repair: bool = False) -> 
             *_offers(wallet),
             *_plans(wallet, has_keys),
             *_sent(wallet),
+            *(_leftovers(wallet) if repair else ()),
         ]
     else:
         names = [wallet.find_channel(prefix, lambda record: True, "known")]
@@ -91,13 +100,35 @@ def fsck(wallet: Wallet, prefix: str | None = None, *, repair: bool = False) -> 
     if prefix is None:
         subjects.append(Subject("wallet", "keys", tuple(_key_rules(wallet) if has_keys else ())))
     wrong = [subject for subject in subjects if not subject.ok]
+    strangers = foreign(wallet.directory) if prefix is None else []
     return {
         "checked": len(subjects),
         "wrong": len(wrong),
         "subjects": [subject.to_dict() for subject in subjects],
-        "warnings": [warning for subject in subjects for warning in subject.warnings],
+        "foreign": strangers,
+        "warnings": [
+            *(warning for subject in subjects for warning in subject.warnings),
+            *(f"{name} is none of the wallet's files, and read by nobody; {_STRANGER}" for name in strangers),
+        ],
         "exit_code": StorageError.exit_code if wrong else 0,
     }
+
+
+_STRANGER = (
+    "a program that syncs, copies or edits files may have left it: "
+    "move it away, and never use a wallet in two places"
+)
+
+
+def _leftovers(wallet: Wallet) -> Iterator[Subject]:
+    """What killed processes have left is removed. Should one of them live, and write since an hour, its write fails."""
+    for path in left_over(wallet.directory):
+        with suppress(FileNotFoundError):  # it has got its name meanwhile
+            if os.stat(path).st_mtime < time.time() - _LEFT_SECONDS:
+                remove_durably(path)
+                name = path.relative_to(wallet.directory).as_posix()
+                done = "removed: a process that was killed has left it"
+                yield Subject("leftover", name, (), (done,))
 
 
 def _of(slug: str, read: Callable[[], object]) -> Rule:

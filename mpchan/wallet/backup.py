@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import stat
 import time
 from collections.abc import Iterator, Mapping
@@ -29,6 +28,7 @@ from typing import Any
 from mpchan.errors import MpchanError, ParseError, StorageError
 from mpchan.values import frozen
 from mpchan.wallet.keys import Unlocker, no_passphrase
+from mpchan.wallet.layout import is_kept, kept_folders, stored
 from mpchan.wallet.records import canonical, checksum
 from mpchan.wallet.storage import storage_error
 from mpchan.wallet.wallet import Wallet
@@ -39,16 +39,7 @@ MAX_BACKUP_BYTES = 1_000_000_000
 """A larger backup could not be read again on a small machine, so none is made."""
 
 _BOUND = b"mpchan backup"
-_FOLDERS = ("offers", "plans", "sent", "certificates", "purchases")
 _LISTENING = "listening.pem"
-_NAME = re.compile(
-    r"wallet\.toml|keys\.toml|listening\.pem"
-    r"|offers/([0-9a-f]{16}\.(toml|json)|[0-9a-f]{32}\.toml)"
-    r"|channels/[0-9a-f]{64}-[0-9]{1,10}\.(json|journal)"
-    r"|(sent|plans)/[0-9a-f]{64}\.json"
-    r"|purchases/[0-9a-f]{32}\.json"
-    r"|certificates/[A-Za-z0-9_][A-Za-z0-9._-]{0,250}\.pem"
-)
 
 
 @frozen
@@ -83,8 +74,9 @@ def collect(wallet: Wallet) -> tuple[Backup, list[MpchanError]]:
             files[name] = _content(wallet.directory / name)
         if (wallet.directory / _LISTENING).exists():
             files[_LISTENING] = _content(wallet.directory / _LISTENING)
-        for folder in _FOLDERS:
-            files.update(_folder(wallet.directory, folder))
+        for folder in kept_folders():
+            if folder != "channels":
+                files.update(_folder(wallet.directory, folder))
         for channel in wallet.channel_names():
             with wallet.channel_lock(channel):
                 files.update(_channel(wallet, channel))
@@ -96,15 +88,8 @@ def collect(wallet: Wallet) -> tuple[Backup, list[MpchanError]]:
 
 
 def _folder(directory: Path, folder: str) -> Iterator[tuple[str, bytes]]:
-    try:
-        names = sorted(os.listdir(directory / folder))
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise storage_error("read-failed", directory / folder, error) from error
-    for name in names:
-        if _NAME.fullmatch(f"{folder}/{name}"):
-            yield f"{folder}/{name}", _content(directory / folder / name)
+    for name in stored(directory, folder, ""):
+        yield f"{folder}/{name}", _content(directory / folder / name)
 
 
 def _channel(wallet: Wallet, channel: str) -> Iterator[tuple[str, bytes]]:
@@ -240,7 +225,7 @@ def _checked(contents: dict[str, Any]) -> Backup:
     if type(made) is not int or not isinstance(network, str) or not isinstance(files, dict):
         raise ParseError("malformed-backup", "time, network or files are missing")
     for name, text in files.items():
-        if not _NAME.fullmatch(name):
+        if not is_kept(name):
             raise ParseError("malformed-backup", f"a wallet has no file {name!r:.80}")
         if not isinstance(text, str):
             raise ParseError("malformed-backup", f"{name} is no text")

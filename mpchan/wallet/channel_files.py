@@ -12,7 +12,6 @@ comes between.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +23,7 @@ from mpchan.errors import ParseError, StorageError
 from mpchan.values import frozen, replace
 from mpchan.wallet.batch import Batch
 from mpchan.wallet.journal import Body, Position, beginning, ends_with, entries, fold
+from mpchan.wallet.layout import kept
 from mpchan.wallet.records import dump, load, record_of
 from mpchan.wallet.storage import append_durably, locked, read_text, storage_error, sync_file, write_durably
 
@@ -44,8 +44,6 @@ REPAIR = "`mpchan fsck --repair` rebuilds what can be rebuilt, and says what it 
 
 _ID_DIGITS = 16
 """Of a channel's id, as it is shown."""
-
-_WHOLE = re.compile(r"[0-9a-f]{64}-[0-9]{1,10}")
 
 
 @frozen
@@ -130,7 +128,7 @@ class ChannelFiles:
 
         The folder is looked through for less than an id as it is shown, and where the file of all names knows none.
         """
-        if _WHOLE.fullmatch(prefix) and self.has(prefix):
+        if self.has(prefix):
             return [prefix]
         known: list[str] = []
         if len(prefix) >= _ID_DIGITS:
@@ -152,7 +150,8 @@ class ChannelFiles:
             return []
         except OSError as error:
             raise storage_error("read-failed", self.directory, error) from error
-        files = [file for file in files if file[0] != "."]
+        is_own = kept("channels").fullmatch  # and no copy that a program has laid beside it
+        files = [file for file in files if is_own(file)]
         names = {file[:-5] for file in files if file.endswith(".json")}
         alone = {file[:-8] for file in files if file.endswith(".journal")} - names
         begun = [(name, ".journal") for name in alone if self._has_begun(name)]
@@ -169,7 +168,8 @@ class ChannelFiles:
 
     def has(self, name: str) -> bool:
         """Whether there is a channel of this name."""
-        return self.state_path(name).exists() or self._has_begun(name)
+        is_name = kept("channels").fullmatch(f"{name}.json") is not None
+        return is_name and (self.state_path(name).exists() or self._has_begun(name))
 
     def _has_begun(self, name: str) -> bool:
         """Whether a journal without a state file holds a whole line."""

@@ -11,18 +11,17 @@ from __future__ import annotations
 
 import hmac
 import json
-import os
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mpchan import durability
 from mpchan.channel.offer import Offer
 from mpchan.errors import MpchanError, NotPossible, ParseError, StorageError
 from mpchan.units import checked_key_index
 from mpchan.values import frozen
 from mpchan.wallet.generation import draw_generation, read_generation
-from mpchan.wallet.storage import read_text, storage_error, write_durably
+from mpchan.wallet.layout import stored
+from mpchan.wallet.storage import read_text, remove_durably, write_durably
 
 if TYPE_CHECKING:
     from mpchan.wallet.records import Record
@@ -71,13 +70,8 @@ class OwnOffers:
         return [path.stem for path in self._files()]
 
     def _files(self) -> list[Path]:
-        try:
-            names = os.listdir(self._directory)
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise storage_error("read-failed", self._directory, error) from error
-        return [self._directory / name for name in sorted(names) if name.endswith(".toml") and name[0] != "."]
+        names = stored(self._wallet.directory, "offers", ".toml")
+        return [self._directory / name for name in names]
 
     def _path(self, offer_id: str, suffix: str = "toml") -> Path:
         return self._directory / f"{offer_id}.{suffix}"
@@ -90,14 +84,9 @@ class OwnOffers:
         """Remove an offer of version 2, of which nothing is needed any more.
 
         Raises:
-            StorageError: ``write-failed``.
+            StorageError: ``write-failed``, ``write-unsure``.
         """
-        path = self._path(offer_id)
-        try:
-            durability.unlink(path)
-            durability.sync_directory(path.parent)
-        except OSError as error:
-            raise storage_error("write-failed", path, error) from error
+        remove_durably(self._path(offer_id))
 
     def load(self, offer_id: str) -> OwnOffer:
         """Read one of the offers.

@@ -21,8 +21,9 @@ from mpchan.channel.terms import funding_output
 from mpchan.errors import ParseError, StorageError
 from mpchan.units import Amount, key_index_or_none
 from mpchan.values import frozen
+from mpchan.wallet.layout import stored
 from mpchan.wallet.records import canonical, checksum
-from mpchan.wallet.storage import make_directory, read_text, storage_error, write_durably
+from mpchan.wallet.storage import make_directory, read_text, write_durably
 
 PLAN_SCHEMA = 2
 """Of a plan without a key index; it is 1 of one that has an index, as older plans have."""
@@ -68,6 +69,7 @@ class Plans:
     """
 
     def __init__(self, directory: Path) -> None:
+        self._home = directory
         self._directory = directory / "plans"
 
     def save(self, plan: Plan) -> None:
@@ -107,12 +109,7 @@ class Plans:
 
     def files(self) -> list[Path]:
         """Their files, sorted; none where there never was a plan."""
-        try:
-            return sorted(path for path in self._directory.iterdir() if path.suffix == ".json")
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise storage_error("read-failed", self._directory, error) from error
+        return [self._directory / name for name in stored(self._home, "plans", ".json")]
 
     def _path(self, name: str) -> Path:
         return self._directory / f"{name}.json"

@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from mpchan.channel.offer import Offer
-from mpchan.channel.sale import is_session, pieces_from_text, pieces_text, sale_of
+from mpchan.channel.sale import pieces_from_text, pieces_text, sale_of
 from mpchan.errors import NotPossible, ParseError, StorageError
 from mpchan.values import frozen
+from mpchan.wallet.layout import stored
 from mpchan.wallet.records import canonical, checksum
-from mpchan.wallet.storage import locked, make_directory, read_text, storage_error, write_durably
+from mpchan.wallet.storage import locked, make_directory, read_text, write_durably
 
 T = TypeVar("T")
 
@@ -61,6 +62,7 @@ class Purchases:
     """
 
     def __init__(self, directory: Path) -> None:
+        self._home = directory
         self._directory = directory / "purchases"
 
     def save(self, purchase: Purchase) -> None:
@@ -119,14 +121,7 @@ class Purchases:
 
     def files(self) -> list[Path]:
         """Their files, sorted; none where there never was a purchase."""
-        try:
-            return sorted(
-                path for path in self._directory.iterdir() if path.suffix == ".json" and path.name[0] != "."
-            )
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise storage_error("read-failed", self._directory, error) from error
+        return [self._directory / name for name in stored(self._home, "purchases", ".json")]
 
     def _path(self, session: str) -> Path:
         return self._directory / f"{session}.json"
@@ -153,8 +148,6 @@ class Purchases:
                 None if body["own"] is None else Offer.from_dict(body["own"]),
                 _kind(body["done"], bool),
             )
-            if not is_session(purchase.session):
-                raise ValueError("its name is no session")
         except (
             ParseError,
             NotPossible,

@@ -12,13 +12,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from mpchan import durability
 from mpchan.bitcoin.tx import Transaction, TxOut
 from mpchan.errors import NotPossible, ParseError, StorageError, UsageError
-from mpchan.units import LOCK_TIME_THRESHOLD, Amount, OutPoint, Txid, checked_int, is_hex
+from mpchan.units import LOCK_TIME_THRESHOLD, Amount, OutPoint, Txid, checked_int
 from mpchan.values import frozen
+from mpchan.wallet.layout import stored
 from mpchan.wallet.records import canonical, checksum
-from mpchan.wallet.storage import make_directory, read_text, storage_error, write_durably
+from mpchan.wallet.storage import make_directory, read_text, remove_durably, write_durably
 
 SENT_SCHEMA = 1
 
@@ -85,6 +85,7 @@ class SentTransactions:
     """
 
     def __init__(self, directory: Path) -> None:
+        self._home = directory
         self._directory = directory / "sent"
         self._unwritten: dict[Txid, Sent] = {}
 
@@ -156,26 +157,15 @@ class SentTransactions:
         """Remove a record; durable on return.
 
         Raises:
-            StorageError: ``write-failed``.
+            StorageError: ``write-failed``, ``write-unsure``.
         """
-        path = self._path(str(txid))
-        try:
-            durability.unlink(path)
-            durability.sync_directory(self._directory)
-        except OSError as error:
-            raise storage_error("write-failed", path, error) from error
+        remove_durably(self._path(str(txid)))
 
     def _path(self, name: str) -> Path:
         return self._directory / f"{name}.json"
 
     def _files(self) -> list[Path]:
-        try:
-            names = sorted(path.name for path in self._directory.iterdir())
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise storage_error("read-failed", self._directory, error) from error
-        return [self._path(name[:-5]) for name in names if name[-5:] == ".json" and is_hex(name[:-5])]
+        return [self._directory / name for name in stored(self._home, "sent", ".json")]
 
     def _load(self, path: Path) -> Sent:
         try:

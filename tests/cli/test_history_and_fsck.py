@@ -103,7 +103,7 @@ def test_fsck_when_all_is_well(paid: Shell) -> None:
         "wallet keys: ok\n5 checked, 0 wrong\n"
     )
     view = paid.json(f"{BUYER} fsck --repair")
-    assert list(view) == ["checked", "wrong", "subjects", "warnings", "exit_code"]
+    assert list(view) == ["checked", "wrong", "subjects", "foreign", "warnings", "exit_code"]
     assert (view["checked"], view["wrong"], view["warnings"], view["exit_code"]) == (4, 0, [], 0)
     assert [list(subject) for subject in view["subjects"]] == [
         ["kind", "name", "ok", "rules", "repaired"]
