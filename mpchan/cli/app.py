@@ -95,9 +95,9 @@ class App:
 
     # answers --------------------------------------------------------------------------------------
 
-    def check_output(self, target: Path | None, *sources: str) -> None:
+    def check_output(self, target: Path | None, *sources: str, follows: bool = False) -> None:
         """Refuse an output file that must not be written, before anything happens; see ``check_output``."""
-        check_output(target, sources, self.wallet_directory)
+        check_output(target, sources, self.wallet_directory, follows=follows)
 
     def say(self, text: str) -> None:
         """Tell people something, on stderr; silent with ``-q`` and ``--json``."""

@@ -40,7 +40,7 @@ def backup(app: App, output: Path) -> None:
     Make a new one after each opening: a channel that was opened later is not in it, and then only its refund (`mpchan
     payer fund --refund-out`) brings the payer's money back.
     """
-    app.check_output(output)
+    app.check_output(output, follows=True)
     _check_place(output, app.wallet_directory)
     from mpchan.party.backup import backup as make
 

@@ -98,7 +98,7 @@ def buy(
     """
     gc.enable()  # this command may run for days
     app.check_output(output, offer)
-    app.check_output(refund_out, offer)
+    app.check_output(refund_out, offer, follows=True)
     check_refund_out(refund_out, "file", [output, part_path(output)])
     published = Offer.from_toml(read_text_input(offer))
     sale, folder = sale_of(published), mailbox or _mailbox_of(offer, connect)

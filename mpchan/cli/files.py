@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import sys
@@ -12,13 +13,10 @@ from typing import TextIO
 
 from mpchan import durability
 from mpchan.errors import ParseError, StorageError, UsageError
-from mpchan.wallet.storage import write_durably
+from mpchan.wallet.layout import own_names
+from mpchan.wallet.storage import sync_name
 
 STANDARD_STREAM = "-"
-_WALLETS_OWN = (
-    *("wallet.toml", "keys.toml", "wallet.lock", "listening.pem"),
-    *("offers", "channels", "sent", "plans", "seen", "certificates", "purchases", "hashes"),
-)
 AGAIN = "it is safe to run the same command again"
 DONE = "it is done: do not run the command again"
 
@@ -85,15 +83,18 @@ def read_message_bytes(name: str) -> bytes:
 # writing ------------------------------------------------------------------------------------------
 
 
-def check_output(target: Path | None, sources: tuple[str, ...], wallet: Path) -> None:
+def check_output(
+    target: Path | None, sources: tuple[str, ...], wallet: Path, *, follows: bool = False
+) -> None:
     """Refuse an output file that cannot be written or must not be, before anything else happens.
 
     Args:
         sources: what the command reads; none of it may be overwritten.
-        wallet: its own files may not be either.
+        wallet: its own files may not be either, nor those of another wallet.
+        follows: a symbolic link may lead into another folder.
 
     Raises:
-        UsageError: ``output-is-input``, ``output-is-wallet``, ``output-unwritable``.
+        UsageError: ``output-is-input``, ``output-is-link``, ``output-is-wallet``, ``output-unwritable``.
     """
     if target is None:
         return
@@ -111,6 +112,26 @@ def check_output(target: Path | None, sources: tuple[str, ...], wallet: Path) ->
         raise UsageError("output-unwritable", f"{target} is {kind}")
     if mode is None or stat.S_ISREG(mode):
         _check_place(target, Path(os.path.realpath(target)), wallet)
+        if not follows:
+            place_of(target)
+
+
+def place_of(target: Path) -> Path:
+    """The file that an output's name stands for: its own, or one in the same folder to which a link leads.
+
+    What somebody has laid into a folder must not decide which file of another folder is overwritten.
+
+    Raises:
+        UsageError: ``output-is-link``.
+    """
+    place = Path(os.path.realpath(target))
+    if os.path.islink(target) and place.parent != Path(os.path.realpath(target.parent)):
+        raise UsageError(
+            "output-is-link",
+            f"{target} is a link into another folder, to {place}",
+            hint=f"where that is what you want, name {place} itself",
+        )
+    return place
 
 
 def check_refund_out(target: Path | None, what: str, others: Iterable[Path]) -> None:
@@ -142,15 +163,19 @@ def _is_stream(mode: int) -> bool:
 
 
 def _check_place(target: Path, place: Path, wallet: Path) -> None:
-    folder, home = place.parent, Path(os.path.realpath(wallet))
+    folder, own = place.parent, Path(os.path.realpath(wallet))
     if not os.path.isdir(folder):
         raise UsageError("output-unwritable", f"the folder {target.parent} does not exist")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise UsageError("output-unwritable", f"the folder {target.parent} cannot be written to")
-    # not every file system tells KEYS.TOML from keys.toml
-    inside = place.parts[len(home.parts) :] if place.is_relative_to(home) else ()
-    if inside and inside[0].casefold() in _WALLETS_OWN:
-        raise UsageError("output-is-wallet", f"{target} is the place of one of the wallet's own files")
+    for home in place.parents:
+        # not every file system tells KEYS.TOML from keys.toml
+        name = place.parts[len(home.parts)].casefold()
+        if name in own_names() and (home == own or (home / "wallet.toml").exists()):
+            whose = "the" if home == own else "another"
+            raise UsageError(
+                "output-is-wallet", f"{target} is the place of one of {whose} wallet's own files"
+            )
 
 
 @contextmanager
@@ -160,47 +185,65 @@ def written(target: Path | None, text: str, hint: str = AGAIN) -> Iterator[None]
     A device or a named pipe is written to as it is; a symbolic link stays one.
 
     Raises:
-        StorageError: ``not-emitted``, with ``hint``.
+        StorageError: ``not-emitted``, with ``hint``; ``write-unsure``, the file is there, but a crash of the machine
+            could undo that.
     """
-    staged = None if target is None else _staged(target, text, hint)
+    if target is None or _poured(target, text, hint):
+        yield
+        return
+    staged, place = _staged(target, text, hint)
     try:
         yield
-        if target is not None and staged is not None:
-            _move(staged, Path(os.path.realpath(target)), hint)
+        _move(staged, place, hint)
     except BaseException:
-        if staged is not None:
-            durability.discard(staged)
-        raise
-
-
-def _staged(target: Path, text: str, hint: str) -> Path | None:
-    """A file beside the target that holds the text; None where the target took it at once."""
-    try:
-        if target.exists() and _is_stream(os.stat(target).st_mode):
-            durability.step("emit", _pour, target, text)
-            return None
-    except OSError as error:
-        raise not_emitted(f"{target}: {_reason(error)}", hint) from error
-    staged = Path(os.path.realpath(target)).with_name(f".mpchan-{os.getpid()}.part")
-    try:
-        write_durably(staged, text.encode(), mode=0o644)
-    except StorageError as error:
         durability.discard(staged)
-        raise not_emitted(error.message.replace(str(staged), str(target)), hint) from error
-    return staged
-
-
-def _pour(target: Path, text: str) -> None:
-    with open(target, "w", encoding="utf-8") as stream:
-        stream.write(text)
+        raise
+    try:
+        sync_name(place)
+    except StorageError as error:
+        raise StorageError(error.slug, error.message, hint=hint) from error
 
 
 def _move(staged: Path, place: Path, hint: str) -> None:
     try:
         durability.replace(staged, place)
-        durability.sync_directory(place.parent)
     except OSError as error:
         raise not_emitted(f"{place}: {_reason(error)}", hint) from error
+
+
+def _poured(target: Path, text: str, hint: str) -> bool:
+    """Whether the target is a device or a pipe, which took the text at once."""
+    try:
+        if not (target.exists() and _is_stream(os.stat(target).st_mode)):
+            return False
+        durability.step("emit", _pour, target, text)
+    except OSError as error:
+        raise not_emitted(f"{target}: {_reason(error)}", hint) from error
+    return True
+
+
+def _pour(target: Path, text: str) -> None:
+    """Write to what is there, be it a file by now: nothing is made, and nothing is cut off."""
+    descriptor = os.open(target, os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY)
+    with open(descriptor, "w", encoding="utf-8") as stream:
+        if not _is_stream(os.fstat(descriptor).st_mode):
+            raise FileExistsError(errno.EEXIST, "is a file now, where a device or a pipe was")
+        stream.write(text)
+
+
+def _staged(target: Path, text: str, hint: str) -> tuple[Path, Path]:
+    """A file beside the target that holds the text, by a name that nobody else takes; and the target's own place."""
+    try:
+        place = place_of(target)
+    except UsageError as error:  # since it was checked
+        raise not_emitted(error.message, hint) from error
+    staged = place.with_name(f".mpchan-{os.urandom(8).hex()}.part")
+    try:
+        durability.write_new(staged, text.encode(), mode=0o644)
+    except OSError as error:
+        durability.discard(staged)
+        raise not_emitted(f"{target}: {_reason(error)}", hint) from error
+    return staged, place
 
 
 def print_output(text: str, hint: str = AGAIN) -> None:

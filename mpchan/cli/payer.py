@@ -255,7 +255,7 @@ def fund(
 
     sources = [file] if funding is None else [file, funding]
     app.check_output(output, *sources)
-    app.check_output(refund_out, *sources)
+    app.check_output(refund_out, *sources, follows=True)
     check_refund_out(refund_out, "funding", [output] if output is not None else [])
     psbt = read_psbt(read_input(file))
     signed = None if funding is None else decode_message(read_input(funding))

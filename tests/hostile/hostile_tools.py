@@ -103,6 +103,9 @@ LINES = {
     76: "connections that are idle, half-open or slow, in numbers, from one source and from many",
     77: "an offer that is expired, of another generation, with another token",
     79: "full or read-only before a broadcast of what is complete: it is sent",
+    81: "a copy of a file beside it, under a name that programs give",
+    83: "two processes with one process id; a directory that cannot be synced; a file system that lacks something",
+    84: "an output that is a link, lies in a wallet, or is another command's",
     80: "full before an acceptance: refused, nothing counted, and the close still possible",
 }
 """Every line in few words. ``test_hostile_list`` holds the tests to the whole of it."""
