@@ -142,7 +142,7 @@ def gather_facts(chain: Chain, terms: Terms, tip: ChainTip | None = None) -> Fac
     """Ask the chain about one channel. With the backend ``none``, the user's word counts.
 
     Args:
-        tip: what the chain has said of its tip a moment ago, where many channels are asked about.
+        tip: what the chain has said of its tip a moment ago.
 
     Raises:
         ChainError: out of reach.
@@ -152,7 +152,11 @@ def gather_facts(chain: Chain, terms: Terms, tip: ChainTip | None = None) -> Fac
         tip = tip_for(chain, terms.refund_lock_time.unit)
     if chain.stated_confirmations is not None:
         return Facts(tip, terms.funding_txout, chain.stated_confirmations)
-    seen = chain.output(terms.outpoint, not_before=earliest_spend(terms))
+    return facts_of(terms, tip, chain.output(terms.outpoint, not_before=earliest_spend(terms)))
+
+
+def facts_of(terms: Terms, tip: ChainTip, seen: OutputStatus | None) -> Facts:
+    """What a backend has said of a channel's funding, as far as it counts."""
     if seen is None:
         return Facts(tip)
     spend = counted_spend(terms.outpoint, seen, tip)

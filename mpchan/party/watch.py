@@ -1,20 +1,20 @@
 """The watcher: looks after every channel of a wallet, round by round.
 
-A round asks for the tip once and for each channel's output once; ``channel.watching_payee`` and ``watching_payer``
-decide; the deeds are done by the functions behind the commands, under the channel's lock, which look again and save
-before they send. All that it sends of a channel is complete on the disk; what it signs is a child that pays for it
-(``party.bidding``), where the keys are at hand. It remembers nothing that counts, so it may be stopped and started at
-any moment, and several may run at once.
+A round asks for the tip once, and once about the outputs of all channels; ``channel.watching_payee`` and
+``watching_payer`` decide; the deeds are done by the functions behind the commands, under the channel's lock, which look
+again and save before they send. All that it sends of a channel is complete on the disk; what it signs is a child that
+pays for it (``party.bidding``), where the keys are at hand. It remembers nothing that counts, so it may be stopped and
+started at any moment, and several may run at once.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
-from mpchan.chain.base import Chain
+from mpchan.chain.base import Chain, OutputStatus
 from mpchan.channel import payee as payee_protocol
 from mpchan.channel import payer as payer_protocol
 from mpchan.channel.facts import Facts, Status
@@ -31,8 +31,8 @@ from mpchan.channel.watching_payer import payer_deadlines, payer_decision
 from mpchan.errors import ChainError, MpchanError, NotPossible, SentUnnoted, StorageError, TooEarly
 from mpchan.party import payee, payer
 from mpchan.party.bidding import Answer, Bidder
-from mpchan.party.common import ENDED, Result, gather_facts
-from mpchan.units import ChainTip
+from mpchan.party.common import ENDED, Result, earliest_spend, facts_of, gather_facts
+from mpchan.units import ChainTip, OutPoint
 from mpchan.values import frozen, replace
 from mpchan.wallet.payee_record import PayeeRecord
 from mpchan.wallet.payer_record import PayerRecord
@@ -180,6 +180,14 @@ def _has_ended(sight: Sight) -> bool:
     return sight.record is not None and sight.record.status(sight.facts) in ENDED
 
 
+@frozen
+class _Read:
+    """A channel, and when its file was written."""
+
+    written: int
+    record: Record
+
+
 class Watcher:
     """All channels of one wallet.
 
@@ -218,6 +226,7 @@ class Watcher:
         self._trouble = trouble
         self.clock = clock
         self._over: dict[str, tuple[int, Sight]] = {}  # by name: when the file was written, and what was seen
+        self._read: dict[str, _Read] = {}  # by name, as it was read last
         self._bidder = Bidder(wallet, chain)
         self._held_up: dict[str, int] = {}  # by name: rounds in a row in which a deed was put off
 
@@ -234,19 +243,54 @@ class Watcher:
             names = self._wallet.channel_names()
         except (ChainError, StorageError) as error:
             return Round(tip, (), error, whole=False)
-        for name in names:
+        found = {name: self._load(name) for name in names if not self._stop()}
+        self._read = {name: read for name, read in found.items() if isinstance(read, _Read)}
+        self._over = {name: over for name, over in self._over.items() if name in found}
+        try:
+            seen = self._look()
+        except ChainError as error:
+            return Round(tip, (), error, whole=False)
+        for name, read in found.items():
             if self._stop():
-                return Round(tip, tuple(sights), whole=False)
-            sight = self._look_after(name, tip)
+                break
+            sight = read if isinstance(read, Sight) else self._look_after(name, read, tip, seen)
             sights.append(sight)
             tell(sight)
             if isinstance(sight.alarm, ChainError):
                 blind = self._out_of_reach()
                 if blind is not None:
                     return Round(tip, tuple(sights), blind, whole=False)
-        for forgotten in self._over.keys() - set(names):
-            del self._over[forgotten]
+        if len(sights) < len(names):
+            return Round(tip, tuple(sights), whole=False)
         return Round(tip, tuple(sights), _behind(tip) or self._trouble)
+
+    def _load(self, name: str) -> _Read | Sight:
+        """One channel, read anew where its file has changed; what there is to say where it cannot be, or is over."""
+        try:
+            written = self._wallet.channel_changed_at(name)
+            over, read = self._over.get(name), self._read.get(name)
+            if over is not None and over[0] == written:
+                return over[1]
+            if read is not None and read.written == written:
+                return read
+            return _Read(written, self._wallet.load_channel(name))
+        except MpchanError as error:
+            return Sight(name, why="the channel's file cannot be read", alarm=error)
+
+    def _look(self) -> dict[OutPoint, OutputStatus] | None:
+        """All that is to be asked, at once; None where that fails for some, so that each has to be asked for itself.
+
+        Raises:
+            ChainError: the chain is out of reach.
+        """
+        records = [read.record for read in self._read.values() if not _is_given_up(read.record)]
+        try:
+            return self._chain.outputs(
+                {record.terms.outpoint: earliest_spend(record.terms) for record in records}
+            )
+        except Exception:  # noqa: BLE001  # whatever it is, and with whichever channel, the others are looked after
+            self._chain.tip()
+            return None
 
     def _out_of_reach(self) -> ChainError | None:
         """Whether it is the chain as a whole that fails, and not one channel's questions."""
@@ -256,18 +300,14 @@ class Watcher:
             return error
         return None
 
-    def _look_after(self, name: str, tip: ChainTip) -> Sight:
+    def _look_after(
+        self, name: str, read: _Read, tip: ChainTip, seen: Mapping[OutPoint, OutputStatus] | None
+    ) -> Sight:
         """One channel; whatever goes wrong here is this channel's alarm, and stops no other."""
+        record = read.record
         try:
-            written = self._wallet.channel_changed_at(name)
-            known = self._over.get(name)
-            if known is not None and known[0] == written:
-                return known[1]
-            record = self._wallet.load_channel(name)
-        except MpchanError as error:
-            return Sight(name, tip=tip, why="the channel's file cannot be read", alarm=error)
-        try:
-            sight = self._decide_and_act(name, record, tip, written)
+            facts = self._facts(record, tip, seen)
+            sight = self._decide_and_act(name, read, facts, tip)
         except MpchanError as error:
             why = "the chain does not answer about it" if isinstance(error, ChainError) else error.message
             return Sight(name, record, tip=tip, why=why, alarm=error)
@@ -275,12 +315,21 @@ class Watcher:
             alarm = BugAlarm("bug", f"unexpected {type(error).__name__}: {error!s:.200}")
             return Sight(name, record, tip=tip, why="this is a bug in mpchan", alarm=alarm)
         if sight.over:
-            self._over[name] = (written, sight)
+            self._over[name] = (read.written, sight)
         return sight
 
-    def _decide_and_act(self, name: str, record: Record, tip: ChainTip, written: int) -> Sight:
-        facts = None if _is_given_up(record) else gather_facts(self._chain, record.terms, tip)
-        decision = self._decide(record, facts, written)
+    def _facts(
+        self, record: Record, tip: ChainTip, seen: Mapping[OutPoint, OutputStatus] | None
+    ) -> Facts | None:
+        if _is_given_up(record):
+            return None
+        if seen is None:
+            return gather_facts(self._chain, record.terms, tip)
+        return facts_of(record.terms, tip, seen.get(record.terms.outpoint))
+
+    def _decide_and_act(self, name: str, read: _Read, facts: Facts | None, tip: ChainTip) -> Sight:
+        record = read.record
+        decision = self._decide(record, facts, read.written)
         why = decision.why
         back_only = isinstance(record, PayerRecord) and record.funding is None  # by `payer open --again`
         going = record.status(facts) in (Status.FUNDING, Status.OPEN)

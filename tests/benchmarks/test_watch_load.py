@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -57,7 +58,32 @@ def test_round(benchmark: Any, node: Node, wallet: Wallet, monkeypatch: pytest.M
         stats = benchmark.stats.stats
         print(
             f"\n{len(done.sights)} channels: {stats.min:.4f} s a round at the least, {stats.median:.4f} s the median, "
-            f"{sum(counted.values())} calls"
+            f"{sum(counted.values())} questions in {counted.messages} messages"
+        )
+
+
+@pytest.mark.benchmark(group="`watch --once` after a block")
+@pytest.mark.parametrize("funded", [True, False])
+def test_once(
+    benchmark: Any, node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, funded: bool
+) -> None:
+    """One round of a new process each time: over channels that are funded, and over as many that never were."""
+    directory = payee_with_channels(tmp_path / "wallet", node, COUNTS[-1], funded=funded).directory
+
+    def once() -> Round:
+        with node.chain(directory / "seen") as chain:
+            return looked(Watcher(Wallet.open(directory), chain, once=True))
+
+    once()
+    benchmark.pedantic(once, setup=lambda: node.mine(1) and None, rounds=5, warmup_rounds=1)
+    node.mine(1)
+    with calls(monkeypatch) as counted:
+        assert len(once().sights) == COUNTS[-1]
+    if benchmark.stats is not None:
+        stats = benchmark.stats.stats
+        print(
+            f"\n{COUNTS[-1]} channels, funded {funded}: {stats.min:.3f} s at the least, {stats.median:.3f} the median, "
+            f"{sum(counted.values())} questions in {counted.messages} messages, {counted['getblock']} blocks read"
         )
 
 

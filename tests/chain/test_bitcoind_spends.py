@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -15,11 +16,15 @@ from node import Node, needs_node, running
 from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.base import OutputStatus, Spend
 from mpchan.chain.bitcoind import BitcoindChain
+from mpchan.chain.bitcoind.notes import Block, Notes
 from mpchan.chain.bitcoind.rpc import Rpc
 from mpchan.errors import ChainError
-from mpchan.units import Height, OutPoint
+from mpchan.units import Height, LockTime, OutPoint, Txid
 
 pytestmark = needs_node
+
+TABLE = "unspent.json"
+"""What is noted of all outputs that nothing spends."""
 
 DEPTHS = pytest.mark.parametrize("depth", [1, 2, 6])
 
@@ -102,7 +107,7 @@ def test_an_unspent_output_is_not_noted_at_every_question(shared_node: Node, see
         shared_node.mine(1)
         for _ in range(2):
             asked(shared_node, seen, first(funding))
-            texts.add((seen / f"{funding.txid}-0.json").read_text())
+            texts.add((seen / TABLE).read_text())
     assert len(texts) == 2
 
 
@@ -179,6 +184,140 @@ def test_a_damaged_note_is_only_slow(shared_node: Node, seen: Path, damage: str)
         assert asked(shared_node, seen, first(funding)) == expected
 
 
+TABLE_DAMAGES: dict[str, Callable[[Path], None]] = {
+    **{name: damage for name, damage in DAMAGES.items() if "other" not in name},
+    "other height": _edit(lambda envelope: envelope["clear"][0].__setitem__(0, 5)),
+    "other outpoint": _edit(lambda envelope: envelope["clear"][0][2].append("00" * 32 + ":0")),
+    "null in place of a block": _edit(lambda envelope: envelope["clear"].append(None)),
+}
+
+
+@pytest.mark.parametrize("damage", TABLE_DAMAGES)
+def test_a_damaged_table_is_only_slow(
+    shared_node: Node, seen: Path, damage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nowhere = first(spend(shared_node.pay(fresh_script(), 50_000), 49_000))
+    for expected in (shared_node.height, 0):
+        with calls(monkeypatch) as counted:
+            assert asked(shared_node, seen, nowhere) is None
+        assert counted["getblock"] == expected
+    TABLE_DAMAGES[damage](seen / TABLE)
+    for expected in (shared_node.height, shared_node.height if damage == "a folder" else 0):
+        with calls(monkeypatch) as counted:
+            assert asked(shared_node, seen, nowhere) is None
+        assert counted["getblock"] == expected
+
+
+def test_a_table_with_a_checksum_that_says_nonsense(shared_node: Node, seen: Path) -> None:
+    """Whoever can write it can make a look slow, and no more."""
+    funding, _ = closed(shared_node)
+    expected = asked(shared_node, seen, first(funding))
+    for clear in (
+        [[1, "00" * 32, [str(first(funding))]]],
+        [["1", 2, "x"]],
+        [[-1, "00" * 32, []]],
+        {},
+        [[1]],
+        None,
+    ):
+        text = json.dumps(clear, sort_keys=True, separators=(",", ":"))
+        checksum = hashlib.sha256(text.encode()).hexdigest()
+        (seen / TABLE).write_text(json.dumps({"checksum": checksum, "clear": clear}))
+        (seen / f"{funding.txid}-0.json").unlink(missing_ok=True)
+        assert asked(shared_node, seen, first(funding)) == expected
+
+
+def test_the_table_keeps_the_newest_of_very_many(seen: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mpchan.chain.bitcoind.notes.MOST", 10)
+    outpoints = [OutPoint(Txid(bytes([number]) * 32), 0) for number in range(30)]
+    for number, outpoint in enumerate(outpoints):
+        Notes(seen).put_clear([outpoint], Block(number, "00" * 32))
+    kept = [number for number, outpoint in enumerate(outpoints) if Notes(seen).get(outpoint).clear]
+    assert kept == list(range(20, 30))
+
+
+def test_two_processes_keep_what_the_other_has_noted(seen: Path) -> None:
+    outpoints = [OutPoint(Txid(bytes([number]) * 32), 0) for number in range(3)]
+    one, other = Notes(seen), Notes(seen)
+    one.put_clear(outpoints[:2], Block(1, "00" * 32))
+    other.put_clear(outpoints[2:], Block(2, "00" * 32))
+    one.put_clear(outpoints[:1], Block(3, "00" * 32))
+    assert [Notes(seen).get(outpoint).clear for outpoint in outpoints] == [
+        Block(3, "00" * 32),
+        Block(1, "00" * 32),
+        Block(2, "00" * 32),
+    ]
+
+
+def test_a_note_of_an_earlier_version_counts(
+    shared_node: Node, seen: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It had a file for each output."""
+    nowhere = first(spend(shared_node.pay(fresh_script(), 50_000), 49_000))
+    seen.mkdir()
+    note = {
+        "clear": [shared_node.height - 2, shared_node.call("getblockhash", shared_node.height - 2)],
+        "outpoint": str(nowhere),
+        "spend": None,
+    }
+    checksum = hashlib.sha256(json.dumps(note, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    (seen / f"{nowhere.txid}-0.json").write_text(json.dumps({"checksum": checksum, "note": note}))
+    with calls(monkeypatch) as counted:
+        assert asked(shared_node, seen, nowhere) is None
+    assert counted["getblock"] == 2
+
+
+# one look for many --------------------------------------------------------------------------------
+
+
+def test_a_block_is_read_once_for_all(shared_node: Node, seen: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand outputs that nobody has seen: new processes read each new block once, with few messages."""
+    outpoints = [OutPoint(Txid(number.to_bytes(32, "big")), 0) for number in range(1, 1001)]
+    for mined, expected in ((0, shared_node.height), (0, 0), (1, 1), (5, 5)):
+        shared_node.mine(mined)
+        with calls(monkeypatch) as counted, shared_node.chain(seen) as chain:
+            assert chain.outputs(dict.fromkeys(outpoints, Height(1))) == {}
+        assert counted["getblock"] == expected
+        assert counted.messages <= 12 + 2 * expected
+    with shared_node.chain(seen) as chain:
+        for mined in (1, 3):
+            chain.outputs(dict.fromkeys(outpoints, Height(1)))
+            shared_node.mine(mined)
+            with calls(monkeypatch) as counted:
+                assert chain.outputs(dict.fromkeys(outpoints, Height(1))) == {}
+            assert counted["getblock"] == mined
+    assert [path.name for path in seen.iterdir()] == [TABLE]
+
+
+@pytest.mark.parametrize("others", [0, 200])
+def test_many_at_once_are_as_one_by_one(shared_node: Node, seen: Path, others: int) -> None:
+    """Spent in one block and in several, in the mempool, unspent, never there; from bounds of their own."""
+    script = fresh_script()
+    funding = shared_node.pay(script, *[50_000] * 8)
+    shared_node.mine(2)
+    closes = [spend(funding, 49_000 - vout, vout=vout) for vout in range(6)]
+    shared_node.mine_with(closes[:3])
+    shared_node.mine_with([])
+    shared_node.mine_with(closes[3:5])
+    shared_node.mine(1)
+    shared_node.call("sendrawtransaction", closes[5].to_hex())
+    height = shared_node.height
+    asked_for: dict[OutPoint, LockTime | None] = {
+        OutPoint(funding.txid, vout): [None, Height(1), Height(height - 5), Height(height - 4)][vout % 4]
+        for vout in range(9)
+    }
+    asked_for[OutPoint(funding.txid, 0xFFFF_FFFF)] = None
+    asked_for.update(
+        {OutPoint(Txid(bytes([number]) * 32), 0): Height(height + 5) for number in range(others)}
+    )
+    truth = account(shared_node)
+    for _ in range(2):
+        with shared_node.chain(seen) as chain:
+            found = chain.outputs(asked_for)
+        assert found == {outpoint: truth[outpoint] for outpoint in asked_for if outpoint in truth}
+    shared_node.mine(1)
+
+
 def test_notes_that_belong_to_another_output_do_not_count(shared_node: Node, seen: Path) -> None:
     """One file copied over another, checksum and all."""
     funding, _ = closed(shared_node)
@@ -193,7 +332,8 @@ def test_notes_that_belong_to_another_output_do_not_count(shared_node: Node, see
 def test_notes_are_private_and_nothing_is_left_beside_them(shared_node: Node, seen: Path) -> None:
     funding, _ = closed(shared_node)
     asked(shared_node, seen, first(funding))
-    assert [path.name for path in seen.iterdir()] == [f"{funding.txid}-0.json"]
+    asked(shared_node, seen, first(shared_node.pay(fresh_script(), 50_000)))
+    assert {path.name for path in seen.iterdir()} == {f"{funding.txid}-0.json", TABLE}
     assert seen.stat().st_mode & 0o777 == 0o700
 
 
@@ -222,7 +362,7 @@ def test_notes_of_another_chain(shared_node: Node, node: Node, seen: Path) -> No
     node.mine(200)
     assert asked(node, seen, first(funding)) is not None
     assert asked(shared_node, seen, first(funding)) is None
-    text = (seen / f"{funding.txid}-0.json").read_text()
+    text = (seen / TABLE).read_text()
     assert shared_node.call("getbestblockhash") in text
 
 
@@ -379,6 +519,7 @@ def test_random_histories(node: Node, seen: Path, seed: int) -> None:
     chance = random.Random(seed)
     transactions = [node.pay(fresh_script(), 90_000, 90_000) for _ in range(3)]
     dropped: list[str] = []
+    everything: dict[OutPoint, LockTime | None] = {}
     with node.chain(seen) as steady:
         for _ in range(25):
             step = chance.random()
@@ -403,8 +544,12 @@ def test_random_histories(node: Node, seen: Path, seed: int) -> None:
             for transaction in chance.sample(transactions, min(4, len(transactions))):
                 for vout in range(len(transaction.outputs)):
                     outpoint = OutPoint(transaction.txid, vout)
+                    everything[outpoint] = Height(1)
                     assert steady.output(outpoint) == truth.get(outpoint)
                     assert asked(node, seen, outpoint) == truth.get(outpoint)
+            known = {outpoint: truth[outpoint] for outpoint in everything if outpoint in truth}
+            with node.chain(seen) as fresh:
+                assert steady.outputs(everything) == fresh.outputs(everything) == known
 
 
 def test_a_block_that_comes_while_it_is_looked_at(

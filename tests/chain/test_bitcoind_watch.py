@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from bitcoind_tools import calls
+from bitcoind_tools import Calls, calls
 from node import MinedChain, Node, needs_node, running
 from party_tools import SHORT, Pair, balance_sat
 from watch_load import payee_with_channels
@@ -357,6 +357,37 @@ def test_a_round_asks_once_for_each_channel(pair: Pair, monkeypatch: pytest.Monk
         with calls(monkeypatch) as counted:
             watching.round(lambda sight: None)
         assert dict(counted) == {"getblockchaininfo": 1, "gettxout": 4}
+
+
+@pytest.mark.parametrize("funded", [True, False])
+def test_one_look_at_a_block_serves_all_channels(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, funded: bool
+) -> None:
+    """Whether a watcher stays or each round is a new process: a few messages, and each block is read once at most."""
+    node = pair.chain.node
+    directory = payee_with_channels(pair.directory / "many", node, 60, funded=funded).directory
+
+    def once(blocks: int) -> Calls:
+        node.mine(blocks)
+        with node.chain(directory / "seen") as fresh, calls(monkeypatch) as counted:
+            assert (
+                len(Watcher(Wallet.open(directory), fresh, once=True).round(lambda sight: None).sights) == 60
+            )
+        assert counted.messages <= 12 + 2 * counted["getblock"]
+        return counted
+
+    once(0)
+    for blocks in (0, 1, 3):
+        assert once(blocks)["getblock"] == (0 if funded else blocks)
+    with node.chain(directory / "seen") as fresh:
+        watching = Watcher(Wallet.open(directory), fresh)
+        watching.round(lambda sight: None)
+        for blocks in (0, 1, 3):
+            node.mine(blocks)
+            with calls(monkeypatch) as counted:
+                watching.round(lambda sight: None)
+            assert counted["getblock"] == (0 if funded else blocks)
+            assert counted.messages <= 12 + 2 * blocks
 
 
 def test_many_rounds_take_no_more_memory(pair: Pair) -> None:

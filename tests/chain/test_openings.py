@@ -40,7 +40,7 @@ def known(chain: Chain, openings: dict[OutPoint, bytes]) -> set[OutPoint]:
 
 @pytest.mark.parametrize("others", [3, FEW + 100])
 def test_what_comes_is_found(ground: Ground, others: int) -> None:
-    """In the mempool, in a block, in another branch's block, and spent by the mempool; asked about each time."""
+    """In the mempool, in a block, and after a reorganisation; whether or not the same object was asked before."""
     openings = never_sent(others)
     script = script_to_p2wsh_script(b"\x04" + next(_fresh).to_bytes(4, "little"))
     with ground.open() as chain:

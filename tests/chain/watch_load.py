@@ -25,8 +25,12 @@ CAPACITY = Amount(100_000)
 PAID = Amount(1_000)
 
 
-def payee_with_channels(directory: Path, node: Node, count: int) -> Wallet:
-    """A wallet that is paid in ``count`` open channels, each with a payment; all are funded by one transaction."""
+def payee_with_channels(directory: Path, node: Node, count: int, *, funded: bool = True) -> Wallet:
+    """A wallet that is paid in ``count`` open channels, each with a payment; all are funded by one transaction.
+
+    Args:
+        funded: False for openings under a funding that the node never saw.
+    """
     wallet = Wallet.create(directory, REGTEST, ChainConfig("bitcoind", None, node.url, str(node.cookie)))
     payer_keys = [ChannelKey(PrivateKey((7_000_000 + number).to_bytes(32, "big"))) for number in range(count)]
     payer_script = wallet.keys.script("receive", 0)
@@ -36,6 +40,9 @@ def payee_with_channels(directory: Path, node: Node, count: int) -> Wallet:
         for offer, key in zip(offers, payer_keys, strict=True)
     )
     funding = _funding(node, outputs)
+    if funded:
+        node.call("sendrawtransaction", funding.to_hex(), 0)
+        node.mine(1)
     lock_time = Height(node.height + 300)
     for number, (offer, key) in enumerate(zip(offers, payer_keys, strict=True)):
         outpoint = OutPoint(funding.txid, number)
@@ -43,7 +50,9 @@ def payee_with_channels(directory: Path, node: Node, count: int) -> Wallet:
         ours = wallet.keys.channel_key(number).sign_update(terms, 1, PAID)
         update = complete(terms, scheme_of(terms).update(1, PAID), key.sign_update(terms, 1, PAID), ours)
         best = payee.Update(1, PAID, update)
-        wallet.save_channel(PayeeRecord(number, payee.Active(terms, best=best)), "accepted")
+        wallet.save_channel(
+            PayeeRecord(number, payee.Active(terms, best=best if funded else None)), "accepted"
+        )
     node.mine(1)
     return wallet
 
@@ -69,11 +78,8 @@ def _offer(wallet: Wallet, number: int) -> Offer:
 
 
 def _funding(node: Node, outputs: tuple[TxOut, ...]) -> Transaction:
-    """One transaction with all these outputs, in a block."""
+    """One transaction with all these outputs, which nobody has sent yet."""
     total = sum(output.value.sat for output in outputs)
     source = node.pay(MINER_SCRIPT, total + 100_000)
     spent = TxIn(OutPoint(source.txid, 0), 0xFFFF_FFFD, b"", (MINER_WITNESS_SCRIPT,))
-    funding = Transaction(2, (spent,), outputs, 0)
-    node.call("sendrawtransaction", funding.to_hex(), 0)
-    node.mine(1)
-    return funding
+    return Transaction(2, (spent,), outputs, 0)

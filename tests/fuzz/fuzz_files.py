@@ -298,17 +298,20 @@ _NOTED = OutPoint(Txid(bytes(32)), 7)
 def notes(data: bytes) -> None:
     """A note is read or is as if it were not there; nothing is raised."""
     laid(folder("notes") / f"{_NOTED.txid}-{_NOTED.vout}.json", data)
+    laid(folder("notes") / "unspent.json", data)
     found = Notes(folder("notes")).get(_NOTED)
     assert isinstance(found, Note)
-    Notes(folder("notes")).put(_NOTED, Note(found.clear, found.spend))
+    Notes(folder("notes")).put_spend(_NOTED, Note(found.clear, found.spend))
+    Notes(folder("notes")).put_clear([_NOTED], found.clear or Block(1, "ab" * 32))
 
 
 def _notes_seeds() -> list[bytes]:
     found = Transaction.from_bytes(world().messages["funding"])
     block = Block(5, "ab" * 32)
     spend = ConfirmedSpend(block, found, found.outputs[0], 3)
-    Notes(folder("notes")).put(_NOTED, Note(block, spend))
-    return [next(folder("notes").iterdir()).read_bytes()]
+    Notes(folder("notes")).put_clear([OutPoint(found.txid, 0)], block)
+    Notes(folder("notes")).put_spend(_NOTED, Note(block, spend))
+    return [path.read_bytes() for path in sorted(folder("notes").iterdir())]
 
 
 def header_file(data: bytes) -> None:

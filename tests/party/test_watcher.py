@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,7 @@ from mpchan.party import payer, views
 from mpchan.party.watch import STUBBORN_ROUNDS, Round, Watcher
 from mpchan.units import Amount, ChainTip, LockTime, OutPoint
 from mpchan.values import replace
+from mpchan.wallet.wallet import Wallet
 
 SECONDS = {
     "lock_time_unit": "seconds",
@@ -446,6 +447,10 @@ class Harmed(EmbeddedChain):
             raise self.error
         return super().output(outpoint, not_before=not_before)
 
+    def outputs(self, asked: Mapping[OutPoint, LockTime | None]) -> dict[OutPoint, OutputStatus]:
+        found = {outpoint: self.output(outpoint) for outpoint in asked}
+        return {outpoint: status for outpoint, status in found.items() if status is not None}
+
     def broadcast(self, transaction: Transaction) -> None:
         source = transaction.inputs[0].outpoint
         if f"broadcast {source.txid}-{source.vout}" == self.bad:
@@ -489,6 +494,21 @@ def test_a_chain_out_of_reach_ends_the_round(harmed: Pair) -> None:
 
     class Dying(Harmed):
         def output(self, outpoint: OutPoint, *, not_before: LockTime | None = None) -> OutputStatus | None:
+            self.dead = True
+            raise ChainError("unreachable", "cannot reach a node")
+
+    with Dying(harmed.chain.directory) as dying:
+        done = look(harmed.payee, dying)
+        assert (done.sights, done.exit_code, done.whole) == ((), 8, False)
+        assert done.to_dict()["alarm"] == "unreachable"
+    assert told(look(harmed.payee, harmed.chain)) == [(None, True), (None, True)]
+
+
+def test_a_chain_that_goes_out_of_reach_in_a_round_ends_it(harmed: Pair) -> None:
+    two_settled(harmed)
+
+    class Dying(Harmed):
+        def broadcast(self, transaction: Transaction) -> None:
             self.dead = True
             raise ChainError("unreachable", "cannot reach a node")
 
@@ -577,13 +597,15 @@ def test_what_has_ended_is_not_asked_about(pair: Pair, monkeypatch: pytest.Monke
     pair.settle(pair.settlement(name))
     pair.chain.mine(BURIED)
     asked: list[OutPoint] = []
-    output = EmbeddedChain.output
+    outputs = EmbeddedChain.outputs
 
-    def noting(self: EmbeddedChain, outpoint: OutPoint, **more: LockTime | None) -> OutputStatus | None:
-        asked.append(outpoint)
-        return output(self, outpoint, **more)
+    def noting(
+        self: EmbeddedChain, those: Mapping[OutPoint, LockTime | None]
+    ) -> dict[OutPoint, OutputStatus]:
+        asked.extend(those)
+        return outputs(self, those)
 
-    monkeypatch.setattr(EmbeddedChain, "output", noting)
+    monkeypatch.setattr(EmbeddedChain, "outputs", noting)
     watching = watcher(pair.payee, pair.chain)
     for _ in range(3):
         assert seen(watching.round(lambda sight: None)) == ("closed", "wait", False, None)
@@ -592,6 +614,29 @@ def test_what_has_ended_is_not_asked_about(pair: Pair, monkeypatch: pytest.Monke
     watching.round(lambda sight: None)
     assert len(asked) == 2
     assert snapshot(pair.payee.directory)
+
+
+def test_a_file_that_has_not_changed_is_not_read_again(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the chain is asked about all channels in one question."""
+    names = [pair.open() for _ in range(3)]
+    pair.accept(pair.pay(names[0], 1000))
+    read: list[str] = []
+    questions: list[int] = []
+    load, outputs = Wallet.load_channel, EmbeddedChain.outputs
+    monkeypatch.setattr(Wallet, "load_channel", lambda self, name: (read.append(name), load(self, name))[1])
+    monkeypatch.setattr(
+        EmbeddedChain, "outputs", lambda self, asked: (questions.append(len(asked)), outputs(self, asked))[1]
+    )
+    monkeypatch.setattr(EmbeddedChain, "output", None)
+    watching = watcher(pair.payee, pair.chain)
+    for _ in range(3):
+        watching.round(lambda sight: None)
+    assert sorted(read) == sorted(names)
+    assert questions == [3, 3, 3]
+    pair.payee.save_channel(pair.payee_record(names[1]), "nothing")
+    read.clear()
+    watching.round(lambda sight: None)
+    assert read == [names[1]]
 
 
 def test_a_round_stops_between_two_channels(pair: Pair) -> None:

@@ -11,9 +11,10 @@ from mpchan.chain.answer import Answer, Failure, words
 from mpchan.chain.base import COINBASE_MATURITY, ChainConfig, Coin, OutputStatus, Spend
 from mpchan.chain.bitcoind.coins import coins_of, used_scripts_of
 from mpchan.chain.bitcoind.endpoint import Credentials, Endpoint, usual_cookie
+from mpchan.chain.bitcoind.many import granted, portions, spenders
 from mpchan.chain.bitcoind.node import catching_up, lag_of, require_truc
-from mpchan.chain.bitcoind.notes import Block, ConfirmedSpend, Note, Notes
-from mpchan.chain.bitcoind.openings import Openings, spenders
+from mpchan.chain.bitcoind.notes import Block, ConfirmedSpend, Notes
+from mpchan.chain.bitcoind.openings import Openings
 from mpchan.chain.bitcoind.package import is_unable, refusals
 from mpchan.chain.bitcoind.rpc import ANSWER_SECONDS, Rpc
 from mpchan.chain.bitcoind.spends import NOT_FOUND, Spends
@@ -126,15 +127,16 @@ class BitcoindChain:
         Args:
             not_before: from where on blocks are looked through for a spender, where it comes to that.
         """
-        self._check_network()
-        if outpoint.vout > _MAX_OUTPUT_INDEX:
-            return None  # no block could hold a transaction of so many outputs, and the node takes no such question
-        return steady(lambda: self._output(outpoint, not_before))
+        return self.outputs({outpoint: not_before}).get(outpoint)
 
     def outputs(self, asked: Mapping[OutPoint, LockTime | None]) -> dict[OutPoint, OutputStatus]:
-        """Those that chain or mempool hold, each with its spender."""
-        found = {outpoint: self.output(outpoint, not_before=bound) for outpoint, bound in asked.items()}
-        return {outpoint: status for outpoint, status in found.items() if status is not None}
+        """Those that chain or mempool hold, each with its spender; each block is read once for all of them."""
+        self._check_network()
+        # no block could hold a transaction of more outputs, and the node takes no such question
+        possible = {
+            outpoint: bound for outpoint, bound in asked.items() if outpoint.vout <= _MAX_OUTPUT_INDEX
+        }
+        return steady(lambda: self._outputs(possible))
 
     def appeared(self, openings: Mapping[OutPoint, bytes]) -> set[OutPoint]:
         """Those that chain or mempool hold, spent in no block before they were first asked about."""
@@ -280,67 +282,95 @@ class BitcoindChain:
 
     # --- outputs ----------------------------------------------------------------------------------
 
-    def _output(self, outpoint: OutPoint, not_before: LockTime | None) -> OutputStatus | None:
-        noted = self._spends.noted(outpoint)
-        if noted is not None:
-            return _confirmed_status(*noted)
-        unspent = self._unspent(outpoint, mempool=True)
-        if unspent is not None:
-            found, best = unspent
-            self._note_unspent(outpoint, best)
-            return found
-        tip = self._tip()
-        status = self._spent(outpoint, not_before, tip)
-        if self._tip() != tip:
+    def _outputs(self, asked: Mapping[OutPoint, LockTime | None]) -> dict[OutPoint, OutputStatus]:
+        found = {outpoint: _confirmed_status(*noted) for outpoint, noted in self._spends.noted(asked).items()}
+        unspent, best = self._unspent([outpoint for outpoint in asked if outpoint not in found], mempool=True)
+        if best is not None:
+            self._note_unspent(unspent, best)
+        found.update(unspent)
+        left = {outpoint: bound for outpoint, bound in asked.items() if outpoint not in found}
+        if left:
+            tip = self._tip()
+            found.update(self._spent(left, tip))
+            if self._tip() != tip:
+                raise moved()
+        return found
+
+    def _unspent(
+        self, outpoints: Sequence[OutPoint], *, mempool: bool
+    ) -> tuple[dict[OutPoint, OutputStatus], str | None]:
+        """Those that are unspent, and the hash of the tip; None where there is none of them."""
+        found: dict[OutPoint, OutputStatus] = {}
+        best: set[str] = set()
+        for part in portions(outpoints):
+            questions = [[str(outpoint.txid), outpoint.vout, mempool] for outpoint in part]
+            for outpoint, coin in zip(part, granted(self._rpc, "gettxout", questions), strict=True):
+                if coin.is_null:
+                    continue
+                output = coin.output("value", "scriptPubKey", "hex")
+                confirmations = coin["confirmations"].height()
+                mature = not coin["coinbase"].flag() or confirmations > COINBASE_MATURITY
+                found[outpoint] = OutputStatus(output, confirmations, mature=mature)
+                best.add(coin["bestblock"].block_hash())
+        if len(best) > 1:
             raise moved()
-        return status
+        return found, next(iter(best), None)
 
-    def _unspent(self, outpoint: OutPoint, *, mempool: bool) -> tuple[OutputStatus, str] | None:
-        """An unspent output, and the hash of the tip; None where it is spent or not there."""
-        coin = self._rpc.call("gettxout", str(outpoint.txid), outpoint.vout, mempool)
-        if coin.is_null:
-            return None
-        output = coin.output("value", "scriptPubKey", "hex")
-        confirmations = coin["confirmations"].height()
-        mature = not coin["coinbase"].flag() or confirmations > COINBASE_MATURITY
-        return OutputStatus(output, confirmations, mature=mature), coin["bestblock"].block_hash()
-
-    def _note_unspent(self, outpoint: OutPoint, best: str) -> None:
-        """Note that no block up to this one spends the output, unless that was noted a few blocks ago."""
+    def _note_unspent(self, outpoints: Collection[OutPoint], best: str) -> None:
+        """Note that no block up to this one spends these outputs, unless that was noted a few blocks ago."""
         if self._seen_tip is None or self._seen_tip.hash != best:
             height = self._rpc.call("getblockheader", best)["height"].height()
             self._seen_tip = Block(height, best)
-        tip, clear = self._seen_tip, self._notes.get(outpoint).clear
-        if clear is None or not tip.height - _NOTE_EVERY < clear.height <= tip.height:
-            self._notes.put(outpoint, Note(tip))
+        tip, late = self._seen_tip, []
+        for outpoint in outpoints:
+            clear = self._notes.get(outpoint).clear
+            if clear is None or not tip.height - _NOTE_EVERY < clear.height <= tip.height:
+                late.append(outpoint)
+        self._notes.put_clear(late, tip)
 
-    def _spent(self, outpoint: OutPoint, not_before: LockTime | None, tip: Block) -> OutputStatus | None:
-        """An output that is spent, in the mempool or a block, or was never there."""
-        [(_, answer)] = spenders(self._rpc, [outpoint])
-        spender = answer["spendingtxid"].txid() if "spendingtxid" in answer else None
-        if spender is None:
-            spend = self._spends.find(outpoint, not_before, tip)
-        elif "blockhash" in answer:  # a node that happens to keep an index of spends
-            header = self._rpc.call("getblockheader", answer["blockhash"].block_hash())
-            block = Block(header["height"].height(), header["hash"].block_hash())
-            spend = self._spends.details(outpoint, spender, block, None)
-        else:
-            return self._spent_in_mempool(outpoint, spender)
-        if spend is not None:
-            return _confirmed_status(spend, tip.height - spend.block.height + 1)
-        parent = self._mempool_transaction(outpoint.txid)
-        if parent is not None and outpoint.vout < len(parent.outputs):
-            raise moved()  # it came, or its spender went, since it was asked for
-        return None
+    def _spent(self, asked: Mapping[OutPoint, LockTime | None], tip: Block) -> dict[OutPoint, OutputStatus]:
+        """Those that are spent, in the mempool or a block; the others were never there."""
+        found: dict[OutPoint, OutputStatus] = {}
+        searched: dict[OutPoint, LockTime | None] = {}
+        for outpoint, answer in spenders(self._rpc, list(asked)):
+            if "spendingtxid" not in answer:
+                searched[outpoint] = asked[outpoint]
+            elif "blockhash" in answer:  # a node that happens to keep an index of spends
+                header = self._rpc.call("getblockheader", answer["blockhash"].block_hash())
+                block = Block(header["height"].height(), header["hash"].block_hash())
+                spend = self._spends.details(outpoint, answer["spendingtxid"].txid(), block, None)
+                found[outpoint] = _confirmed_status(spend, tip.height - block.height + 1)
+            else:
+                found[outpoint] = self._spent_in_mempool(outpoint, answer["spendingtxid"].txid())
+        for outpoint, spend in self._spends.find(searched, tip).items():
+            found[outpoint] = _confirmed_status(spend, tip.height - spend.block.height + 1)
+        self._require_absent([outpoint for outpoint in searched if outpoint not in found])
+        return found
+
+    def _require_absent(self, outpoints: Sequence[OutPoint]) -> None:
+        """See that the mempool does not hold what was found nowhere: it came, or its spender went, meanwhile."""
+        txids = sorted({outpoint.txid for outpoint in outpoints})
+        for part in portions(txids):
+            replies = self._rpc.attempt_all("getmempoolentry", [[str(txid)] for txid in part])
+            for txid, reply in zip(part, replies, strict=True):
+                if isinstance(reply, Failure):
+                    if reply.code != NOT_FOUND:
+                        raise self._rpc.refused("getmempoolentry", reply)
+                    continue
+                parent = self._mempool_transaction(txid)
+                if parent is not None and any(
+                    outpoint.txid == txid and outpoint.vout < len(parent.outputs) for outpoint in outpoints
+                ):
+                    raise moved()
 
     def _spent_in_mempool(self, outpoint: OutPoint, spender: Txid) -> OutputStatus:
         transaction = self._mempool_transaction(spender)
         if transaction is None:
             raise moved()
         spend = Spend(spender, 0, transaction)
-        confirmed = self._unspent(outpoint, mempool=False)
+        confirmed = self._unspent([outpoint], mempool=False)[0].get(outpoint)
         if confirmed is not None:
-            return OutputStatus(confirmed[0].output, confirmed[0].confirmations, spend)
+            return OutputStatus(confirmed.output, confirmed.confirmations, spend)
         parent = self._mempool_transaction(outpoint.txid)
         if parent is None or outpoint.vout >= len(parent.outputs):
             raise moved()
@@ -385,8 +415,8 @@ class BitcoindChain:
         outpoint = transaction.inputs[0].outpoint
         recent = Height(max(1, self._tip().height - _RECENT_BLOCKS))
         looking = Spends(self._rpc, Notes(None))  # nothing is known of the time before, so nothing is noted
-        spend = self._spends.noted(outpoint)
-        found = looking.find(outpoint, recent, self._tip()) if spend is None else spend[0]
+        noted = self._spends.noted([outpoint]).get(outpoint)
+        found = looking.find({outpoint: recent}, self._tip()).get(outpoint) if noted is None else noted[0]
         return found is not None and found.transaction.txid == transaction.txid
 
 

@@ -7,9 +7,10 @@ transactions in new blocks and in the mempool, is compared with what is waited f
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 
-from mpchan.chain.answer import Answer, Failure
+from mpchan.chain.answer import Failure
+from mpchan.chain.bitcoind.many import granted, portions, spenders
 from mpchan.chain.bitcoind.notes import Block
 from mpchan.chain.bitcoind.rpc import Rpc
 from mpchan.units import OutPoint
@@ -17,7 +18,6 @@ from mpchan.units import OutPoint
 FEW = 500
 """About so many the node is asked each time: its mempool may be longer than that."""
 
-QUESTIONS_AT_ONCE = 1_000
 _BLOCKS = 144
 """Where more blocks than these are new, the node is asked about every output instead."""
 
@@ -73,31 +73,12 @@ class Openings:
     def _existing(self, outpoints: Sequence[OutPoint]) -> set[OutPoint]:
         """Those that are unspent, or that only the mempool spends."""
         found: set[OutPoint] = set()
-        for start in range(0, len(outpoints), QUESTIONS_AT_ONCE):
-            part = outpoints[start : start + QUESTIONS_AT_ONCE]
+        for part in portions(outpoints):
             questions = [[str(outpoint.txid), outpoint.vout, True] for outpoint in part]
-            replies = self._rpc.attempt_all("gettxout", questions)
-            missing = []
-            for outpoint, reply in zip(part, replies, strict=True):
-                if isinstance(reply, Failure):
-                    raise self._rpc.refused("gettxout", reply)
-                if reply.is_null:
-                    missing.append(outpoint)
-                else:
-                    found.add(outpoint)
-            found.update(
-                outpoint for outpoint, answer in spenders(self._rpc, missing) if "spendingtxid" in answer
-            )
+            replies = zip(part, granted(self._rpc, "gettxout", questions), strict=True)
+            found.update(outpoint for outpoint, reply in replies if not reply.is_null)
+        missing = [outpoint for outpoint in outpoints if outpoint not in found]
+        found.update(
+            outpoint for outpoint, answer in spenders(self._rpc, missing) if "spendingtxid" in answer
+        )
         return found
-
-
-def spenders(rpc: Rpc, outpoints: Sequence[OutPoint]) -> Iterator[tuple[OutPoint, Answer]]:
-    """What the node says of what spends each output; in the mempool, unless it happens to keep an index of spends."""
-    for start in range(0, len(outpoints), QUESTIONS_AT_ONCE):
-        part = outpoints[start : start + QUESTIONS_AT_ONCE]
-        query = [{"txid": str(outpoint.txid), "vout": outpoint.vout} for outpoint in part]
-        answers = rpc.call("gettxspendingprevout", query)
-        for outpoint, answer in zip(part, answers.exactly(len(part)), strict=True):
-            if answer.outpoint() != outpoint:
-                raise answer.malformed(f"about {outpoint}")
-            yield outpoint, answer

@@ -1,17 +1,20 @@
-"""Who spends an output in a block, found without any index of the node.
+"""Who spends outputs in blocks, found without any index of the node.
 
 The node forgets what is spent, so the blocks themselves have to be looked through: from the last one that is known not
-to spend the output, else from where the caller says that it cannot have been spent before, to the tip. What was looked
-through is noted.
+to spend an output, else from where the caller says that it cannot have been spent before, to the tip. One look at a
+block serves all the outputs that are asked about. What was looked through is noted.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
 from mpchan.bitcoin.block import block_hash, block_transactions, parent_hash
 from mpchan.bitcoin.tx import outpoint_to_bytes
 from mpchan.chain.answer import Answer, Failure, words
+from mpchan.chain.bitcoind.many import portions
 from mpchan.chain.bitcoind.notes import Block, ConfirmedSpend, Note, Notes
-from mpchan.chain.bitcoind.rpc import Rpc
+from mpchan.chain.bitcoind.rpc import Reply, Rpc
 from mpchan.chain.steady import moved
 from mpchan.errors import ChainError, ParseError
 from mpchan.units import LockTime, MedianTime, OutPoint, Txid
@@ -22,6 +25,8 @@ NOT_FOUND = -5
 OUT_OF_RANGE = -8
 
 _BLOCKS_PER_NOTE = 100
+_FEW = 50
+"""So many outputs are looked for in a block's bytes faster than its transactions are read."""
 _DEEPEST_FORK = 10_000
 
 
@@ -36,25 +41,35 @@ class Spends:
         self._rpc = rpc
         self._notes = notes
 
-    def noted(self, outpoint: OutPoint) -> tuple[ConfirmedSpend, int] | None:
-        """The spend that was found earlier, with its confirmations, where its block still counts."""
-        spend = self._notes.get(outpoint).spend
-        if spend is None:
-            return None
-        header = self._header(spend.block)
-        confirmations = 0 if header is None else header["confirmations"].integer(-1, 1 << 30)
-        return (spend, confirmations) if confirmations > 0 else None
+    def noted(self, outpoints: Iterable[OutPoint]) -> dict[OutPoint, tuple[ConfirmedSpend, int]]:
+        """The spends that were found earlier, with their confirmations, where their blocks still count."""
+        noted = [(outpoint, self._notes.get(outpoint).spend) for outpoint in outpoints]
+        spends = {outpoint: spend for outpoint, spend in noted if spend is not None}
+        depths = self._depths({spend.block for spend in spends.values()})
+        return {
+            outpoint: (spend, depths[spend.block])
+            for outpoint, spend in spends.items()
+            if depths[spend.block] > 0
+        }
 
-    def find(self, outpoint: OutPoint, not_before: LockTime | None, tip: Block) -> ConfirmedSpend | None:
-        """The spend in the chain up to ``tip``; None where there is none.
+    def find(self, asked: Mapping[OutPoint, LockTime | None], tip: Block) -> dict[OutPoint, ConfirmedSpend]:
+        """Those of these outputs that the chain up to ``tip`` spends; each block is read once for all of them.
 
         Args:
-            not_before: no block below this height, or whose median time is earlier, spends the output.
+            asked: each with the height or median time before which no block spends it; None where that is not known.
         """
-        start = self._after_note(outpoint)
-        if start is None:
-            start = self._first_height(not_before, tip)
-        return self._look_through(outpoint, start, tip)
+        starts: dict[OutPoint, int] = {}
+        unknown = []
+        for clear, outpoints in self._by_note(asked).items():
+            start = None if clear is None else self._after(clear)
+            if start is None:
+                unknown += outpoints
+            else:
+                starts.update(dict.fromkeys(outpoints, start))
+        if unknown:  # a block that is read for the earliest costs the others nothing
+            start = self._first_height([asked[outpoint] for outpoint in unknown], tip)
+            starts.update(dict.fromkeys(unknown, start))
+        return self._look_through(starts, tip)
 
     def details(
         self, outpoint: OutPoint, spender: Txid, block: Block, before: Block | None
@@ -73,17 +88,24 @@ class Spends:
         source = source["prevout"]
         output = source.output("value", "scriptPubKey", "hex")
         spend = ConfirmedSpend(block, transaction, output, source["height"].height())
-        self._notes.put(outpoint, Note(before or self._notes.get(outpoint).clear, spend))
+        self._notes.put_spend(outpoint, Note(before or self._notes.get(outpoint).clear, spend))
         return spend
 
     # where to begin -------------------------------------------------------------------------------
 
-    def _after_note(self, outpoint: OutPoint) -> int | None:
-        """The first height that the note says nothing of: after a reorganisation that of the fork."""
-        block = self._notes.get(outpoint).clear
+    def _by_note(self, outpoints: Iterable[OutPoint]) -> dict[Block | None, list[OutPoint]]:
+        """The outputs by the last block that is noted not to spend them."""
+        found: dict[Block | None, list[OutPoint]] = {}
+        for outpoint in outpoints:
+            found.setdefault(self._notes.get(outpoint).clear, []).append(outpoint)
+        return found
+
+    def _after(self, clear: Block) -> int | None:
+        """The first height that a note on this block says nothing of: after a reorganisation that of the fork."""
+        block = clear
         for _ in range(_DEEPEST_FORK):
-            header = None if block is None else self._header(block)
-            if block is None or header is None:
+            header = self._header(block, self._rpc.attempt("getblockheader", block.hash))
+            if header is None:
                 break
             if header["confirmations"].integer(-1, 1 << 30) > 0:
                 return block.height + 1
@@ -92,25 +114,40 @@ class Spends:
             block = Block(block.height - 1, header["previousblockhash"].block_hash())
         return None
 
-    def _header(self, block: Block) -> Answer | None:
+    def _depths(self, blocks: Iterable[Block]) -> dict[Block, int]:
+        """How deep each block is in the chain; 0 or less where it is not part of it."""
+        asked = sorted(blocks, key=lambda block: (block.height, block.hash))
+        found = {}
+        for part in portions(asked):
+            replies = self._rpc.attempt_all("getblockheader", [[block.hash] for block in part])
+            for block, reply in zip(part, replies, strict=True):
+                header = self._header(block, reply)
+                found[block] = 0 if header is None else header["confirmations"].integer(-1, 1 << 30)
+        return found
+
+    def _header(self, block: Block, reply: Reply) -> Answer | None:
         """What the node says of a block; None where it does not know it, or at another height."""
-        reply = self._rpc.attempt("getblockheader", block.hash)
         if isinstance(reply, Failure):
             if reply.code == NOT_FOUND:
                 return None
             raise self._rpc.refused("getblockheader", reply)
         return reply if reply["height"].height() == block.height else None
 
-    def _first_height(self, not_before: LockTime | None, tip: Block) -> int:
-        if not_before is None:
-            return 1  # nothing can spend the genesis block's coin, and nothing else is in it
-        if not isinstance(not_before, MedianTime):
-            return not_before.value
+    def _first_height(self, bounds: Sequence[LockTime | None], tip: Block) -> int:
+        """The first height at which one of these bounds lets a spend be."""
+        times = [bound.value for bound in bounds if isinstance(bound, MedianTime)]
+        # nothing can spend the genesis block's coin, and nothing else is in it
+        others = [
+            1 if bound is None else bound.value for bound in bounds if not isinstance(bound, MedianTime)
+        ]
+        return min([*others, *([self._height_of(min(times), tip)] if times else [])])
+
+    def _height_of(self, median_time: int, tip: Block) -> int:
         low, high = 1, tip.height + 1  # median times never fall along a chain
         while low < high:
             middle = (low + high) // 2
             header = self._rpc.call("getblockheader", self._hash_at(middle))
-            if header["mediantime"].time() < not_before.value:
+            if header["mediantime"].time() < median_time:
                 low = middle + 1
             else:
                 high = middle
@@ -118,38 +155,51 @@ class Spends:
 
     # looking through blocks -----------------------------------------------------------------------
 
-    def _look_through(self, outpoint: OutPoint, start: int, tip: Block) -> ConfirmedSpend | None:
-        before = Block(start - 1, self._hash_at(start - 1)) if start <= tip.height + 1 else tip
-        found = None
+    def _look_through(self, starts: Mapping[OutPoint, int], tip: Block) -> dict[OutPoint, ConfirmedSpend]:
+        found: dict[OutPoint, ConfirmedSpend] = {}
+        coming = sorted((start, outpoint) for outpoint, start in starts.items() if start <= tip.height)[::-1]
+        if not coming:
+            return found
+        looked: set[OutPoint] = set()
+        before = self._block_at(coming[-1][0] - 1)
         try:
-            for height in range(start, tip.height + 1):
-                block, spender = self._spender_in(outpoint, before)
-                if spender is not None:
-                    found = self.details(outpoint, spender, block, before)
-                    return found
+            while before.height < tip.height and (looked or coming):
+                while coming and coming[-1][0] <= before.height + 1:
+                    looked.add(coming.pop()[1])
+                if not looked:
+                    before = self._block_at(coming[-1][0] - 1)
+                    continue
+                block, spenders = self._spenders_in(looked, before)
+                for outpoint, spender in spenders.items():
+                    found[outpoint] = self.details(outpoint, spender, block, before)
+                    looked.remove(outpoint)
                 before = block
-                if (height - start) % _BLOCKS_PER_NOTE == _BLOCKS_PER_NOTE - 1:
-                    self._notes.put(outpoint, Note(before))
-        finally:
-            if found is None:  # also when it is interrupted: the next search goes on from here
-                self._notes.put(outpoint, Note(before))
-        if before.height == tip.height and before.hash != tip.hash:
+                if block.height % _BLOCKS_PER_NOTE == 0:
+                    self._notes.put_clear(looked, before)
+        finally:  # also when it is interrupted: the next search goes on from here
+            self._notes.put_clear(looked, before)
+        if looked and before.hash != tip.hash:
             raise moved()
-        return None
+        return found
 
-    def _spender_in(self, outpoint: OutPoint, before: Block) -> tuple[Block, Txid | None]:
-        """The block after ``before``, and the transaction in it that spends the output."""
-        block = Block(before.height + 1, self._hash_at(before.height + 1))
+    def _block_at(self, height: int) -> Block:
+        return Block(height, self._hash_at(height))
+
+    def _spenders_in(
+        self, outpoints: Collection[OutPoint], before: Block
+    ) -> tuple[Block, dict[OutPoint, Txid]]:
+        """The block after ``before``, and the transactions in it that spend any of these outputs."""
+        block = self._block_at(before.height + 1)
         reply = self._rpc.attempt("getblock", block.hash, 0)
         if isinstance(reply, Failure):
-            raise self._missing("getblock", reply, block, outpoint)
+            raise self._missing("getblock", reply, block, next(iter(outpoints)))
         raw = reply.data()
         try:
             if block_hash(raw) != block.hash:
                 raise ParseError("malformed-hex", "another block")
             if parent_hash(raw) != before.hash:
                 raise moved()
-            return block, _spender(raw, outpoint)
+            return block, _spenders(raw, outpoints)
         except ParseError as error:
             raise ChainError(
                 "malformed-answer", f"the node's block {block.hash} cannot be read: {error.message}"
@@ -178,15 +228,18 @@ class Spends:
         )
 
 
-def _spender(raw: bytes, outpoint: OutPoint) -> Txid | None:
-    """The transaction of a raw block that spends ``outpoint``.
+def _spenders(raw: bytes, outpoints: Collection[OutPoint]) -> dict[OutPoint, Txid]:
+    """The transactions of a raw block that spend any of these outputs.
 
     Raises:
         ParseError: the block is malformed.
     """
-    if outpoint_to_bytes(outpoint) not in raw:
-        return None  # nearly all blocks: there is no need to read their transactions one by one
-    for transaction in block_transactions(raw):
-        if any(txin.outpoint == outpoint for txin in transaction.inputs):
-            return transaction.txid
-    return None
+    if len(outpoints) <= _FEW and not any(outpoint_to_bytes(outpoint) in raw for outpoint in outpoints):
+        return {}  # nearly all blocks: there is no need to read their transactions one by one
+    wanted = set(outpoints)
+    return {
+        txin.outpoint: transaction.txid
+        for transaction in block_transactions(raw)
+        for txin in transaction.inputs
+        if txin.outpoint in wanted
+    }
