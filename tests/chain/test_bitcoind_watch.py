@@ -361,11 +361,10 @@ def test_a_round_asks_once_for_each_channel(pair: Pair, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("funded", [True, False])
 def test_one_look_at_a_block_serves_all_channels(
-    pair: Pair, monkeypatch: pytest.MonkeyPatch, funded: bool
+    node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, funded: bool
 ) -> None:
     """Whether a watcher stays or each round is a new process: a few messages, and each block is read once at most."""
-    node = pair.chain.node
-    directory = payee_with_channels(pair.directory / "many", node, 60, funded=funded).directory
+    directory = payee_with_channels(tmp_path / "many", node, 60, funded=funded).directory
 
     def once(blocks: int) -> Calls:
         node.mine(blocks)
