@@ -17,6 +17,13 @@ SATOSHI_PER_BITCOIN = 100_000_000
 MAX_MONEY_SAT = 21_000_000 * SATOSHI_PER_BITCOIN
 """No amount may exceed this, as in Bitcoin Core's consensus rule of the same name."""
 
+MAX_MESSAGE_BYTES = 400_000
+"""Of anything that one party hands the other, a piece of a file apart: by file, standard input, stream, mailbox or
+connection, and counted before it is written in hex or base64. No transaction that nodes relay is longer."""
+
+MAX_TEXT_BYTES = 2 * MAX_MESSAGE_BYTES + 100
+"""So much is read of a text that stands for a message: its hex, and a little space around it."""
+
 LOCK_TIME_THRESHOLD = 500_000_000
 """nLockTime below this is a block height, from this on a time in seconds (BIP-0113)."""
 

@@ -8,10 +8,7 @@ import re
 from mpchan.bitcoin.psbt import MAGIC, Psbt
 from mpchan.bitcoin.tx import Transaction
 from mpchan.errors import ParseError
-
-MAX_MESSAGE_BYTES = 400_000
-"""No longer input is looked at. The greatest transaction that nodes relay has half as many hex digits, or
-about as many bytes when nearly all of it is witness."""
+from mpchan.units import MAX_MESSAGE_BYTES, MAX_TEXT_BYTES
 
 _NOT_TEXT = re.compile(rb"[^\t\n\v\f\r -~]")
 _NOT_HEX = re.compile(rb"[^0-9a-fA-F]")
@@ -29,14 +26,14 @@ def decode_message(data: bytes) -> Psbt | Transaction:
 
     Args:
         data: one line of hex in either case with space around it; or base64 (lines may be broken);
-            or binary.
+            or binary. What it stands for has at most ``MAX_MESSAGE_BYTES``.
 
     Raises:
         ParseError: ``empty``, ``too-large``, ``malformed-hex``, ``malformed-base64``, ``malformed-psbt``,
             ``malformed-transaction``, ``psbt-version``.
     """
-    if len(data) > MAX_MESSAGE_BYTES:
-        raise ParseError("too-large", f"message has more than {MAX_MESSAGE_BYTES} bytes")
+    if len(data) > MAX_TEXT_BYTES:
+        raise too_large("message")
     if data.startswith(_PSBT_START):
         return _parse(data)
     text = data.strip()
@@ -50,7 +47,18 @@ def decode_message(data: bytes) -> Psbt | Transaction:
     return _parse(_from_hex(text))
 
 
+def too_large(what: str) -> ParseError:
+    """The refusal of what is longer than any message."""
+    return ParseError(
+        "too-large",
+        f"{what}: more than {MAX_MESSAGE_BYTES} bytes, before hex or base64",
+        hint="a PSBT is much shorter without the transactions whose outputs it spends, or as the signed transaction",
+    )
+
+
 def _parse(data: bytes) -> Psbt | Transaction:
+    if len(data) > MAX_MESSAGE_BYTES:
+        raise too_large("message")
     is_psbt = data.startswith(_PSBT_START)
     try:
         return Psbt.from_bytes(data) if is_psbt else _complete_transaction(data)

@@ -21,7 +21,6 @@ OFFER_VERSIONS = (1, 2)
 _TRANSACTION_VERSIONS = {1: 2, 2: 3}
 """By an offer's version, the version of refund, updates and settlement under it; 3 is that of BIP-0431."""
 
-MAX_OFFER_BYTES = 400_000
 MAX_MEMO_LENGTH = 1000
 SECONDS_PER_BLOCK = 600
 """A block counts this many seconds where confirmations are weighed against a delay in seconds."""
@@ -276,8 +275,6 @@ class Offer:
         Raises:
             ParseError: as ``from_toml``; ``malformed-offer`` for any other way to write the same.
         """
-        if len(data) > MAX_OFFER_BYTES:
-            raise ParseError("malformed-offer", f"offer of {len(data)} bytes, more than {MAX_OFFER_BYTES}")
         offer = cls.from_dict(from_canonical_form(data))
         if offer.version == 1 or offer.canonical() != data:
             raise ParseError("malformed-offer", "not the canonical form of an offer")

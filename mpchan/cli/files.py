@@ -7,12 +7,13 @@ import os
 import stat
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
 from mpchan import durability
 from mpchan.errors import ParseError, StorageError, UsageError
+from mpchan.units import MAX_MESSAGE_BYTES, MAX_TEXT_BYTES
 from mpchan.wallet.layout import own_names
 from mpchan.wallet.storage import sync_name
 
@@ -21,33 +22,35 @@ AGAIN = "it is safe to run the same command again"
 DONE = "it is done: do not run the command again"
 
 
-def read_input(name: str, *, in_hex: bool = False) -> bytes:
-    """The content of a file, or of standard input for ``-``; never more than the limit is read.
+def read_input(name: str) -> bytes:
+    """The content of a file, or of standard input for ``-``: a message, in whatever form.
 
-    Args:
-        in_hex: it may be the hex of a message as long as the limit.
+    Never more is read than a message has in hex; whether it is too long is seen once its form is known.
 
     Raises:
         ParseError: ``unreadable-file``, ``too-large``.
     """
-    from mpchan.bitcoin.message import MAX_MESSAGE_BYTES
-
-    most = 2 * MAX_MESSAGE_BYTES + 1 if in_hex else MAX_MESSAGE_BYTES
     try:
         if name == STANDARD_STREAM:
             if sys.stdin is None:
                 raise ParseError("unreadable-file", "standard input is closed")
-            data = sys.stdin.buffer.read(most + 1)
+            data = sys.stdin.buffer.read(MAX_TEXT_BYTES + 1)
         else:
             if stat.S_ISDIR(os.stat(name).st_mode):
                 raise ParseError("unreadable-file", f"{name}: is a directory")
             with durability.reading(name) as file:
-                data = file.read(most + 1)
+                data = file.read(MAX_TEXT_BYTES + 1)
     except (OSError, ValueError) as error:
         raise ParseError("unreadable-file", f"{name!s:.200}: {_reason(error)}") from None
-    if len(data) > most:
-        raise ParseError("too-large", f"{name}: larger than {most} bytes")
+    if len(data) > MAX_TEXT_BYTES:
+        raise _too_large(name)
     return data
+
+
+def _too_large(name: str) -> ParseError:
+    from mpchan.bitcoin.message import too_large
+
+    return too_large(f"{name!s:.200}")
 
 
 def read_text_input(name: str) -> str:
@@ -68,15 +71,11 @@ def read_message_bytes(name: str) -> bytes:
     Raises:
         ParseError: ``unreadable-file``, ``too-large``.
     """
-    from mpchan.bitcoin.message import MAX_MESSAGE_BYTES
-
-    data = read_input(name, in_hex=True)
-    try:
-        return bytes.fromhex(data.decode("ascii"))
-    except ValueError:
-        pass
+    data = read_input(name)
+    with suppress(ValueError):  # no hex: the message as it is
+        data = bytes.fromhex(data.decode("ascii"))
     if len(data) > MAX_MESSAGE_BYTES:
-        raise ParseError("too-large", f"{name}: larger than {MAX_MESSAGE_BYTES} bytes")
+        raise _too_large(name)
     return data
 
 

@@ -20,12 +20,12 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Generic, Protocol, TypeVar, Union
 
-from mpchan.bitcoin.message import MAX_MESSAGE_BYTES
 from mpchan.cli.app import App
 from mpchan.cli.files import print_error, print_output, silence
 from mpchan.durability import done_reading
 from mpchan.errors import MpchanError, ParseError, StorageError
 from mpchan.party.common import Result
+from mpchan.units import MAX_TEXT_BYTES
 
 _PIPE_BYTES = 1 << 20
 """What a pipe holds where the system lets us choose, so that the other side need not wait for each fsync of ours."""
@@ -147,7 +147,7 @@ class Lines:
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
             self._take(line)
-        if len(self._rest) > MAX_MESSAGE_BYTES:
+        if len(self._rest) > MAX_TEXT_BYTES:
             if not self._skips:
                 self._refuse_long()
             self._skips, self._rest = True, b""
@@ -159,7 +159,7 @@ class Lines:
         if self._skips:
             self._skips = False
             return
-        if len(line) > MAX_MESSAGE_BYTES:
+        if len(line) > MAX_TEXT_BYTES:
             self._refuse_long()
             return
         self._number += 1
@@ -169,7 +169,7 @@ class Lines:
     def _refuse_long(self) -> None:
         self._number += 1
         self._queue.append(
-            (self._number, ParseError("too-large", f"line has more than {MAX_MESSAGE_BYTES} bytes"))
+            (self._number, ParseError("too-large", f"line has more than {MAX_TEXT_BYTES} bytes"))
         )
 
     def _take_unfinished(self) -> None:

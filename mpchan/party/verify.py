@@ -19,6 +19,7 @@ from mpchan.channel.rules import Check, Rule, explain
 from mpchan.errors import ChainError, MpchanError, NotPossible, ParseError, TooEarly, UsageError
 from mpchan.party import payee_rules, payer_rules
 from mpchan.party.common import Result, channel_rules, gather_facts, with_warnings
+from mpchan.units import MAX_MESSAGE_BYTES
 from mpchan.values import field, frozen
 from mpchan.wallet.payer_record import PayerRecord
 from mpchan.wallet.wallet import Wallet, channel_name
@@ -35,13 +36,15 @@ def read_message(data: bytes) -> Message:
     Raises:
         ParseError: as ``Offer.from_toml`` and ``decode_message``.
     """
+    from mpchan.bitcoin.message import decode_message, too_large
+
     if b"\0" not in data and _TOML_LINE.search(data):
+        if len(data) > MAX_MESSAGE_BYTES:
+            raise too_large("offer")
         try:
             return Offer.from_toml(data.decode())
         except UnicodeDecodeError:
             raise ParseError("not-utf8", "offer is not UTF-8 text") from None
-    from mpchan.bitcoin.message import decode_message
-
     return decode_message(data)
 
 

@@ -15,12 +15,10 @@ from pathlib import Path
 from typing import Protocol, Union
 
 from mpchan.errors import MpchanError, NotPossible
+from mpchan.units import MAX_MESSAGE_BYTES
 from mpchan.values import frozen
 
 KINDS = ("offer", "refund", "funding", "update", "piece", "settlement")
-
-MAX_BODY_BYTES = 400_000
-"""Of a request, a message or a refusal, before hex."""
 
 CHUNK_BYTES = 1 << 20
 _SESSION_BYTES = 16
@@ -123,8 +121,8 @@ def file_changed(piece: Piece, error: OSError | None = None) -> NotPossible:
 
 
 def _check_size(body: bytes) -> None:
-    if len(body) > MAX_BODY_BYTES:
-        raise ValueError(f"{len(body)} bytes are more than the {MAX_BODY_BYTES} of a message")
+    if len(body) > MAX_MESSAGE_BYTES:
+        raise ValueError(f"{len(body)} bytes are more than the {MAX_MESSAGE_BYTES} of a message")
 
 
 class Arrival:

@@ -31,14 +31,15 @@ from pathlib import Path
 
 from mpchan import durability
 from mpchan.errors import NotPossible, StorageError
-from mpchan.transport.base import KINDS, MAX_BODY_BYTES
+from mpchan.transport.base import KINDS
+from mpchan.units import MAX_MESSAGE_BYTES
 from mpchan.values import frozen_ordered
 
 REQUESTS, ANSWERS = "to-payee", "to-payer"
 MESSAGE, REFUSAL, PIECE = "message.hex", "refusal.hex", "piece.data"
 
 HIGHEST_NUMBER = 999_999
-MAX_HEX_BYTES = 2 * MAX_BODY_BYTES + 1
+MAX_HEX_BYTES = 2 * MAX_MESSAGE_BYTES + 1
 _HEX_DIGITS = b"0123456789abcdef"
 
 _KINDS = {

@@ -12,7 +12,7 @@ Both sides send frames:
     0x10-0x15   a request: offer, refund, funding, update, piece, settlement
     0x20        an answer: a message
     0x21        an answer: a refusal
-    0x22        an answer: a piece; the only body that may be longer than MAX_BODY_BYTES
+    0x22        an answer: a piece; the only body that may be longer than MAX_MESSAGE_BYTES
 
 Each request gets one answer, and the next request comes behind it. Whoever gets something else ends the connection. A
 connection that ends takes the open request with it; the buyer asks again on the next.
@@ -27,7 +27,8 @@ import time
 from contextlib import suppress
 
 from mpchan import durability
-from mpchan.transport.base import KINDS, MAX_BODY_BYTES
+from mpchan.transport.base import KINDS
+from mpchan.units import MAX_MESSAGE_BYTES
 
 VERSION = 1
 
@@ -44,7 +45,7 @@ MAX_HELLO_BYTES = 64
 
 _PART_BYTES = 1 << 16
 _SLACK_SECONDS = 0.02
-_LAST_SECONDS, _LAST_BYTES = 2.0, 2 * MAX_BODY_BYTES
+_LAST_SECONDS, _LAST_BYTES = 2.0, 2 * MAX_MESSAGE_BYTES
 
 
 def frame(code: int, body: bytes) -> bytes:

@@ -18,7 +18,6 @@ from mpchan import durability
 from mpchan.errors import MpchanError, ParseError
 from mpchan.transport import frames
 from mpchan.transport.base import (
-    MAX_BODY_BYTES,
     Answer,
     Message,
     Piece,
@@ -28,6 +27,7 @@ from mpchan.transport.base import (
     refusal,
 )
 from mpchan.transport.frames import HEADER, REQUEST_KINDS, Stream
+from mpchan.units import MAX_MESSAGE_BYTES
 
 _MOST_REMEMBERED = 10_000
 """Sessions that have paid, and are known by that when they come again."""
@@ -216,9 +216,9 @@ class Conversation:
             kind = REQUEST_KINDS.get(code)
             if kind is None:
                 return self._dismiss(ParseError("malformed-request", f"no kind of request: {code:#04x}"))
-            if length > MAX_BODY_BYTES:
+            if length > MAX_MESSAGE_BYTES:
                 return self._dismiss(
-                    ParseError("malformed-request", f"{length} bytes are more than {MAX_BODY_BYTES}")
+                    ParseError("malformed-request", f"{length} bytes are more than {MAX_MESSAGE_BYTES}")
                 )
             body = self._stream.body(length, time.monotonic() + self._stall)
             self._desk.lay(self, kind, body)

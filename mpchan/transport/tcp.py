@@ -15,12 +15,13 @@ from contextlib import contextmanager
 
 from mpchan.errors import NotPossible, Refused, TooEarly, UsageError
 from mpchan.transport import frames
-from mpchan.transport.base import MAX_BODY_BYTES, Answer, Arrival, Request
+from mpchan.transport.base import Answer, Arrival, Request
 from mpchan.transport.frames import ANSWER_KINDS, REQUEST_CODES, Stream
 from mpchan.transport.places import place_for
 from mpchan.transport.serving import Conversation, Desk
 from mpchan.transport.source import source_of
 from mpchan.transport.tls import Certificate, dial, seller_context, seller_side
+from mpchan.units import MAX_MESSAGE_BYTES
 
 MOST_CONNECTIONS = 200
 IDLE_SECONDS = 300.0
@@ -272,7 +273,7 @@ class TcpLine:
         if kind is None:
             raise self._malformed(f"sends a frame of kind {code:#04x}")
         if code != frames.PIECE:
-            if length > MAX_BODY_BYTES:
+            if length > MAX_MESSAGE_BYTES:
                 raise self._malformed(f"sends a {kind} of {length} bytes")
             return Arrival(kind, stream.body(length, deadline))
 

@@ -9,10 +9,11 @@ from bitcoin_strategies import transactions, vectors
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpchan.bitcoin.message import MAX_MESSAGE_BYTES, decode_message
+from mpchan.bitcoin.message import decode_message
 from mpchan.bitcoin.psbt import MAGIC, Psbt
 from mpchan.bitcoin.tx import Transaction
 from mpchan.errors import ParseError
+from mpchan.units import MAX_MESSAGE_BYTES, MAX_TEXT_BYTES
 
 PSBT_HEX = vectors("bip174.json")["workflow"]["updated"]
 PSBT_BYTES = bytes.fromhex(PSBT_HEX)
@@ -152,9 +153,32 @@ def test_message_of_the_field_that_is_wrong_comes_through() -> None:
 
 
 @pytest.mark.parametrize("filler", [b"00", b"zz", b"\x00\x00", b"  ", b"AA", b"ff", b"\n\n"])
-def test_size_limit(filler: bytes) -> None:
-    assert refusal(filler * (MAX_MESSAGE_BYTES // 2) + b"0").slug == "too-large"
-    assert refusal(filler * (MAX_MESSAGE_BYTES // 2)).slug != "too-large"
+def test_size_limit_of_what_is_looked_at(filler: bytes) -> None:
+    assert refusal(filler * (MAX_TEXT_BYTES // 2) + b"0").slug == "too-large"
+    too_long = filler not in (b"zz", b"  ", b"\n\n")  # of what it would stand for; of the others nothing
+    assert (refusal(filler * (MAX_TEXT_BYTES // 2)).slug == "too-large") is too_long
+
+
+@pytest.mark.parametrize("form", ["hex", "hex with CRLF", "base64", "base64 in lines", "binary"])
+def test_one_size_limit_whatever_the_form(form: str) -> None:
+    """It is that of the message: a PSBT with just so many bytes is read in each form, and one byte more in none."""
+    empty = PSBT.with_proprietary(b"x", 0, b"")
+    most = empty.with_proprietary(b"x", 0, bytes(MAX_MESSAGE_BYTES - len(empty.to_bytes()) - 4))
+    more = empty.with_proprietary(b"x", 0, bytes(MAX_MESSAGE_BYTES - len(empty.to_bytes()) - 3))
+    assert len(most.to_bytes()) == MAX_MESSAGE_BYTES
+    write = {
+        "hex": lambda psbt: psbt.to_hex().encode(),
+        "hex with CRLF": lambda psbt: psbt.to_hex().encode() + b"\r\n",
+        "base64": lambda psbt: base64.b64encode(psbt.to_bytes()),
+        "base64 in lines": lambda psbt: base64.encodebytes(psbt.to_bytes()),
+        "binary": lambda psbt: psbt.to_bytes(),
+    }[form]
+    assert decode_message(write(most)) == most
+    error = refusal(write(more))
+    assert (error.slug, error.message) == (
+        "too-large",
+        "message: more than 400000 bytes, before hex or base64",
+    )
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from protocol_tools import (
 from mpchan.bitcoin.address import script_to_address
 from mpchan.bitcoin.network import REGTEST, SIGNET
 from mpchan.bitcoin.signature import PrivateKey
-from mpchan.channel.offer import MAX_MEMO_LENGTH, MAX_OFFER_BYTES, Offer
+from mpchan.channel.offer import MAX_MEMO_LENGTH, Offer
 from mpchan.channel.rules import enforce
 from mpchan.channel.sale import (
     MAX_LENGTH,
@@ -43,8 +43,7 @@ from mpchan.channel.sale import (
 from mpchan.channel.signing import ChannelKey
 from mpchan.errors import MpchanError, NotPossible, ParseError
 from mpchan.party.selling import Wish
-from mpchan.transport.base import MAX_BODY_BYTES
-from mpchan.units import MAX_MONEY_SAT, Amount
+from mpchan.units import MAX_MESSAGE_BYTES, MAX_MONEY_SAT, Amount
 
 # the Merkle root ----------------------------------------------------------------------------------
 
@@ -284,9 +283,9 @@ def test_the_largest_offer_is_still_a_message() -> None:
         min_increment=price,
     )
     text = offer.to_toml().encode()
-    assert len(text) <= min(MAX_OFFER_BYTES, MAX_BODY_BYTES)
+    assert len(text) <= MAX_MESSAGE_BYTES
     assert sale_of(Offer.from_toml(text.decode())) == longest
-    assert len(Wish(offer.offer_id, SESSION, pieces_text(sold)).to_bytes()) < MAX_BODY_BYTES
+    assert len(Wish(offer.offer_id, SESSION, pieces_text(sold)).to_bytes()) < MAX_MESSAGE_BYTES
 
 
 # offers that are made out -------------------------------------------------------------------------

@@ -13,7 +13,6 @@ import pytest
 from transcript import Done, Shell
 
 SELLER = "mpchan --wallet seller"
-LIMIT = 400_000
 
 
 def forms(text: str) -> dict[str, bytes]:

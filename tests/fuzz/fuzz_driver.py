@@ -13,8 +13,8 @@ from types import FrameType
 
 from fuzz_mutations import bent_bytes
 
-from mpchan.bitcoin.message import MAX_MESSAGE_BYTES
 from mpchan.errors import MpchanError
+from mpchan.units import MAX_MESSAGE_BYTES
 
 HANG_SECONDS = 10
 """Of processor time, so that a busy machine is no hang."""

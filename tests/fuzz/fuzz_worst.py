@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from fuzz_mutations import Input, Raw, RawPsbt, size
 
-from mpchan.bitcoin.message import MAX_MESSAGE_BYTES
+from mpchan.units import MAX_MESSAGE_BYTES
 
 LIMIT = MAX_MESSAGE_BYTES
 

@@ -14,8 +14,8 @@ from fuzz_driver import Hang, Target, check_words, watched
 from fuzz_mutations import bent_psbt, bent_transaction, parse_psbt, parse_raw
 from judge import ENGINE
 
-from mpchan.bitcoin.message import MAX_MESSAGE_BYTES
 from mpchan.errors import ParseError
+from mpchan.units import MAX_MESSAGE_BYTES
 
 if not ENGINE:
     pytest.skip("the engine is not installed (mpchan engine install)", allow_module_level=True)

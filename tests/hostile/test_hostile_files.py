@@ -16,18 +16,22 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import foreign_wallet
 import pytest
 from hostile_tools import Desk, environment, mpchan, refusal
 from party_tools import Pair, snapshot
 from protocol_tools import FINAL_SCRIPT_SIG, FINAL_WITNESS, scheme, signed
 from transcript import program
 
+from mpchan.bitcoin.address import address_to_script
+from mpchan.bitcoin.network import REGTEST
 from mpchan.bitcoin.psbt import MAGIC, Psbt
+from mpchan.bitcoin.tx import TxOut
 from mpchan.chain.embedded import EmbeddedChain
-from mpchan.units import Amount
+from mpchan.party import views
+from mpchan.units import MAX_MESSAGE_BYTES, MAX_TEXT_BYTES, Amount
+from mpchan.wallet.coins import MAX_INPUTS
 from mpchan.wallet.records import dump, load
-
-LIMIT = 400_000
 
 
 class Scene:
@@ -104,10 +108,12 @@ CONTENTS: dict[str, tuple[Callable[[str], bytes], str]] = {
     "54 wrong base64": (lambda text: b"cHNidP8B====", "malformed-base64"),
     "54 base64 cut": (lambda text: base64.b64encode(bytes.fromhex(text))[:-3], "malformed-base64"),
     "54 UTF-16": (lambda text: text.encode("utf-16"), "malformed-transaction"),
-    "54 a byte over the limit": (lambda text: b"0" * (LIMIT + 1), "too-large"),
-    "54 the limit, of zeros": (lambda text: b"0" * LIMIT, "malformed-transaction"),
-    "54 the limit, of ones": (lambda text: b"\xff" * LIMIT, "malformed-transaction"),
-    "54 spaces up to the limit": (lambda text: b" " * LIMIT, "empty"),
+    "54 a byte over the limit": (lambda text: b"\xff" * (MAX_MESSAGE_BYTES + 1), "too-large"),
+    "54 a byte over the limit, in hex": (lambda text: b"00" * (MAX_MESSAGE_BYTES + 1), "too-large"),
+    "54 more than is looked at": (lambda text: text.encode() + b" " * MAX_TEXT_BYTES, "too-large"),
+    "54 the limit, of zeros": (lambda text: b"00" * MAX_MESSAGE_BYTES, "malformed-transaction"),
+    "54 the limit, of ones": (lambda text: b"\xff" * MAX_MESSAGE_BYTES, "malformed-transaction"),
+    "54 spaces up to the limit": (lambda text: b" " * MAX_TEXT_BYTES, "empty"),
 }
 
 
@@ -261,6 +267,36 @@ def test_55_a_complete_transaction_where_a_psbt_belongs_and_the_reverse(scene: S
     for reader in ("accept", "settle", "sign-refund", "fund"):
         unreadable(scene, reader, scene.desk.file(funding), "not-a-psbt")
     unreadable(scene, "funding", scene.desk.file(scene.good), "not-a-transaction")
+
+
+def test_54_the_largest_funding_is_below_the_limit(chain_directory: Path, tmp_path: Path) -> None:
+    """1,400 coins of the wallet's own: what ``fund -o`` writes every other command reads, on both sides."""
+    (tmp_path / "desk").mkdir()
+    with EmbeddedChain(chain_directory) as chain:
+        pair = Pair(tmp_path, chain, coins=0)
+        desk = Desk(pair, tmp_path / "desk")
+        source = foreign_wallet.coin(chain, foreign_wallet.P2WPKH, 3_000_000)
+        addresses = [views.fresh_address(pair.payer)["address"] for _ in range(7)]
+        scripts = [address_to_script(address, REGTEST) for address in addresses]
+        outputs = [TxOut(Amount(1_000), scripts[number % 7]) for number in range(MAX_INPUTS)]
+        many = foreign_wallet.payment(chain, [source], *outputs, fee=100_000)
+        chain.broadcast(foreign_wallet.signed(chain, many))
+        chain.mine(1)
+        offer, funding, request, reply = (
+            desk.folder / name for name in ("offer", "funding", "request", "reply")
+        )
+        desk.done(desk.payee, "payee", "offer", "-o", offer)
+        offer.write_bytes(offer.read_bytes().hex().encode() + b"\r\n")
+        desk.done(desk.payer, "payer", "open", offer, "1300000", "--funding-fee-rate", "1", "-o", request)
+        desk.done(desk.payee, "payee", "sign-refund", request, "-o", reply)
+        made = desk.done(desk.payer, "payer", "fund", reply, "--no-broadcast", "-o", funding)
+        assert funding.stat().st_size > MAX_MESSAGE_BYTES, "longer in hex than a message is"
+        assert len(desk.done(desk.payer, "inspect", funding)["inputs"]) > MAX_INPUTS - 10
+        answer = desk.done(desk.payee, "payee", "funding", funding, "--broadcast")
+        assert answer["funding_txid"] == made["funding_txid"]
+        chain.mine(1)
+        update = desk.done(desk.payer, "pay", "1000")["hex"]
+        assert desk.done(desk.payee, "payee", "accept", desk.file(update))["paid_sat"] == 1000
 
 
 # 56 to 58: the wallet's own files -----------------------------------------------------------------

@@ -12,7 +12,8 @@ from market_tools import PRICE, Market
 
 from mpchan.errors import ChainError, MpchanError, StorageError
 from mpchan.market.seller import BugRefusal
-from mpchan.transport.base import KINDS, MAX_BODY_BYTES, Message, Refusal, Request
+from mpchan.transport.base import KINDS, Message, Refusal, Request
+from mpchan.units import MAX_MESSAGE_BYTES
 
 ANN, BOB = "aa" * 16, "bb" * 16
 
@@ -74,11 +75,11 @@ def test_every_beginning_of_a_good_one(market: Market, bodies: dict[str, bytes],
 NESTED = [b"[" * depth + b"]" * depth for depth in (1, 100, 900, 940, 960, 970, 980, 990, 1_000, 190_000)]
 ODD = [
     b"",
-    b"\0" * MAX_BODY_BYTES,
-    b"\xff" * MAX_BODY_BYTES,
-    b"{" * MAX_BODY_BYTES,
+    b"\0" * MAX_MESSAGE_BYTES,
+    b"\xff" * MAX_MESSAGE_BYTES,
+    b"{" * MAX_MESSAGE_BYTES,
     b'"' + b"\\u001b" * 60_000 + b'"',
-    b"7" * MAX_BODY_BYTES,
+    b"7" * MAX_MESSAGE_BYTES,
     b"null",
     b"true",
     b"[]",

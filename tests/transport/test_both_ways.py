@@ -30,7 +30,6 @@ from mpchan.errors import NotPossible, TooEarly
 from mpchan.transport.base import (
     CHUNK_BYTES,
     KINDS,
-    MAX_BODY_BYTES,
     Answer,
     Message,
     Piece,
@@ -39,6 +38,7 @@ from mpchan.transport.base import (
     new_session,
     refusal,
 )
+from mpchan.units import MAX_MESSAGE_BYTES
 
 # what is said -------------------------------------------------------------------------------------
 
@@ -51,7 +51,7 @@ def test_a_request_and_its_message(way: Way, kind: str) -> None:
     assert (request.session, request.kind, request.body) == (SESSION, kind, b"\x00what\xff")
 
 
-@pytest.mark.parametrize("size", [0, 1, MAX_BODY_BYTES])
+@pytest.mark.parametrize("size", [0, 1, MAX_MESSAGE_BYTES])
 def test_bodies_of_every_size(way: Way, size: int) -> None:
     body = some_bytes(size)
     with (
@@ -64,9 +64,9 @@ def test_bodies_of_every_size(way: Way, size: int) -> None:
 
 @pytest.mark.parametrize("make", [Message, Refusal, lambda body: Request(SESSION, 1, "offer", body)])
 def test_nothing_larger_is_sent(make: type[Message]) -> None:
-    make(bytes(MAX_BODY_BYTES))
+    make(bytes(MAX_MESSAGE_BYTES))
     with pytest.raises(ValueError, match="400001 bytes"):
-        make(bytes(MAX_BODY_BYTES + 1))
+        make(bytes(MAX_MESSAGE_BYTES + 1))
 
 
 @pytest.mark.parametrize(

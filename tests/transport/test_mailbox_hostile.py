@@ -29,7 +29,8 @@ from transport_tools import (
 )
 
 from mpchan.errors import Refused, TooEarly
-from mpchan.transport.base import MAX_BODY_BYTES, Message
+from mpchan.transport.base import Message
+from mpchan.units import MAX_MESSAGE_BYTES
 
 REQUEST, MESSAGE = f"{SESSION}-000001-offer.hex", f"{SESSION}-000001-message.hex"
 REFUSAL, PIECE = f"{SESSION}-000001-refusal.hex", f"{SESSION}-000001-piece.data"
@@ -231,8 +232,8 @@ MALFORMED = {
     "other digits": "٣٣\n".encode(),
     "not text": b"\xff\xfe\n",
     "a transaction": b"\x02\0\0\0\0\x01\x01",
-    "one byte too many": b"00" * (MAX_BODY_BYTES + 1) + b"\n",
-    "too long without an end": b"00" * (MAX_BODY_BYTES + 2),
+    "one byte too many": b"00" * (MAX_MESSAGE_BYTES + 1) + b"\n",
+    "too long without an end": b"00" * (MAX_MESSAGE_BYTES + 2),
 }
 
 

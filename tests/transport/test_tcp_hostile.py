@@ -46,9 +46,10 @@ from transport_tools import (
 )
 
 from mpchan.errors import Refused, TooEarly
-from mpchan.transport.base import CHUNK_BYTES, MAX_BODY_BYTES
+from mpchan.transport.base import CHUNK_BYTES
 from mpchan.transport.tcp import TcpLine
 from mpchan.transport.tls import own_certificate
+from mpchan.units import MAX_MESSAGE_BYTES
 
 # buyers -------------------------------------------------------------------------------------------
 
@@ -125,7 +126,7 @@ def told(wire: socket.socket) -> tuple[str, str]:
         (frame(MESSAGE, b"x"), "no kind of request: 0x20"),
         (frame(PIECE, b"x"), "no kind of request: 0x22"),
         (HEADER.pack(0xFF, 2**64 - 1), "no kind of request: 0xff"),
-        (HEADER.pack(OFFER, MAX_BODY_BYTES + 1), "400001 bytes are more than 400000"),
+        (HEADER.pack(OFFER, MAX_MESSAGE_BYTES + 1), "400001 bytes are more than 400000"),
         (HEADER.pack(OFFER, 2**63), "9223372036854775808 bytes are more than 400000"),
         (HEADER.pack(0x15, 2**64 - 1) + bytes(100_000), "18446744073709551615 bytes are more than 400000"),
     ],
@@ -303,8 +304,8 @@ def test_the_certificate_is_compared_at_each_connection(tcp: TcpWay, tmp_path: P
         frame(0x23, b"x"),
         frame(0xFF, b"x"),
         b"HTTP/1.1 400 Bad Request\r\n\r\n",
-        HEADER.pack(MESSAGE, MAX_BODY_BYTES + 1),
-        HEADER.pack(REFUSAL, MAX_BODY_BYTES + 1),
+        HEADER.pack(MESSAGE, MAX_MESSAGE_BYTES + 1),
+        HEADER.pack(REFUSAL, MAX_MESSAGE_BYTES + 1),
         HEADER.pack(MESSAGE, 2**64 - 1) + bytes(1000),
         HEADER.pack(0x7F, 2**64 - 1),
     ],

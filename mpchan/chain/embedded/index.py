@@ -13,6 +13,7 @@ import os
 import sqlite3
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,9 @@ SCHEMA_VERSION = 1
 
 _BUSY_SECONDS = 60.0
 _KEYS_AT_ONCE = 500  # older SQLite takes 999 variables
+
+_read = lru_cache(maxsize=8)(Transaction.from_bytes)
+"""Who asks for each of a thousand coins that one transaction spends reads it once."""
 
 _SCHEMA = (
     """CREATE TABLE blocks (
@@ -218,7 +222,7 @@ class Index:
             TxOut(Amount(value), script),
             height,
             position == 0,
-            None if spender is None else Transaction.from_bytes(spender),
+            None if spender is None else _read(spender),
             spender_height,
         )
         return record, tip_height
