@@ -7,25 +7,11 @@ spend that no block holds counts only where the lock takes its witness and the n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from mpchan.bitcoin.script import (
-    is_p2tr,
-    is_p2wpkh,
-    is_p2wsh,
-    key_to_p2wpkh_script,
-    p2wpkh_script_code,
-    parse_multisig,
-    script_to_p2wsh_script,
-)
 from mpchan.bitcoin.serialize import MAX_UINT32
-from mpchan.bitcoin.sighash import SIGHASH_ALL, SIGHASH_DEFAULT, segwit_v0_sighash, taproot_key_sighash
-from mpchan.bitcoin.signature import PublicKey
 from mpchan.bitcoin.tx import Transaction, TxOut
-from mpchan.errors import ParseError
+from mpchan.bitcoin.witness import is_native_segwit, judge_witness
+from mpchan.errors import Refused
 from mpchan.units import ChainTip, OutPoint, lock_time_from_int
-
-_SCHNORR_SIZE = 64
 
 
 def may_be_mined(tx: Transaction, outpoint: OutPoint, output: TxOut, tip: ChainTip) -> bool:
@@ -54,71 +40,17 @@ def lock_accepts(tx: Transaction, index: int, output: TxOut) -> bool | None:
         None for other scripts, for taproot's script path, and where a taproot signature covers outputs that are not
         known here.
     """
-    script, source = output.script_pubkey, tx.inputs[index]
-    if is_p2wpkh(script):
-        return not source.script_sig and _opens_p2wpkh(tx, index, output)
-    if is_p2wsh(script):
-        return not source.script_sig and _opens_p2wsh(tx, index, output)
-    if is_p2tr(script):
-        return not source.script_sig and _opens_taproot(tx, index, output)
-    return None
+    source = tx.inputs[index]
+    if not is_native_segwit(output.script_pubkey):
+        return None
+    if source.script_sig or not source.witness:
+        return False
+    spent = [output if at == index else None for at in range(len(tx.inputs))]
+    try:
+        return judge_witness(tx, index, spent, only_all=False) or None
+    except Refused:
+        return False
 
 
 def _input_of(tx: Transaction, outpoint: OutPoint) -> int | None:
     return next((index for index, source in enumerate(tx.inputs) if source.outpoint == outpoint), None)
-
-
-def _opens_p2wpkh(tx: Transaction, index: int, output: TxOut) -> bool:
-    stack = tx.inputs[index].witness
-    try:
-        fits = len(stack) == 2 and key_to_p2wpkh_script(stack[1]) == output.script_pubkey
-    except ParseError:  # no compressed key
-        return False
-    return fits and _is_signature(
-        tx, index, output, p2wpkh_script_code(output.script_pubkey), stack[1], stack[0]
-    )
-
-
-def _opens_p2wsh(tx: Transaction, index: int, output: TxOut) -> bool | None:
-    stack = tx.inputs[index].witness
-    if not stack or script_to_p2wsh_script(stack[-1]) != output.script_pubkey:
-        return False
-    multisig = parse_multisig(stack[-1])
-    if multisig is None:
-        return None
-    required, keys = multisig
-    if len(stack) != required + 2 or stack[0]:
-        return False
-    left = iter(keys)  # OP_CHECKMULTISIG takes the signatures in the order of the keys
-    return all(
-        any(_is_signature(tx, index, output, stack[-1], key, signature) for key in left)
-        for signature in stack[1:-1]
-    )
-
-
-def _opens_taproot(tx: Transaction, index: int, output: TxOut) -> bool | None:
-    stack: Sequence[bytes] = tx.inputs[index].witness
-    if len(stack) != 1:
-        return None if stack else False
-    signature, written = stack[0][:_SCHNORR_SIZE], stack[0][_SCHNORR_SIZE:]
-    if len(signature) < _SCHNORR_SIZE or len(written) > 1 or written == bytes([SIGHASH_DEFAULT]):
-        return False
-    kind = written[0] if written else SIGHASH_DEFAULT
-    if kind not in (SIGHASH_DEFAULT, SIGHASH_ALL) or len(tx.inputs) != 1:
-        return None
-    from mpchan.bitcoin.schnorr import verify_schnorr
-
-    digest = taproot_key_sighash(tx, index, [output], kind)
-    return verify_schnorr(output.script_pubkey[2:], signature, digest)
-
-
-def _is_signature(
-    tx: Transaction, index: int, output: TxOut, script_code: bytes, key: bytes, signature: bytes
-) -> bool:
-    if not signature:
-        return False
-    digest = segwit_v0_sighash(tx, index, script_code, output.value, signature[-1])
-    try:
-        return PublicKey(key).verify(signature[:-1], digest)
-    except ParseError:  # in a witness no other form of key is relayed
-        return False

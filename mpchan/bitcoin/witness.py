@@ -51,80 +51,115 @@ def check_sighash_types(index: int, fields: InputMap, script_pubkey: bytes) -> N
 
 
 def check_witness(tx: Transaction, index: int, spent: Sequence[TxOut]) -> bool:
-    """Check the witness of input ``index``.
+    """Check the witness of input ``index`` by ``judge_witness``, and that its signatures fix the transaction.
+
+    Raises:
+        NotPossible: ``missing-signature`` for an empty witness.
+        Refused: as ``judge_witness``.
+    """
+    if not tx.inputs[index].witness:
+        raise NotPossible("missing-signature", f"input {index} is not signed")
+    return judge_witness(tx, index, spent, only_all=True)
+
+
+def judge_witness(tx: Transaction, index: int, spent: Sequence[TxOut | None], *, only_all: bool) -> bool:
+    """Judge the witness of input ``index``, which is not empty, by the rules that nodes relay by.
 
     The signatures of P2WPKH, of k-of-n multisig in P2WSH and of taproot's key path are verified. Of other scripts only
     the sighash types are looked at, in all that has the form of a signature.
 
     Args:
-        spent: the outputs that all inputs spend, in their order.
+        spent: the outputs that all inputs spend, in their order; None for one that is not known, but for this one.
+        only_all: whether every sighash type must be ALL, or taproot's DEFAULT. Without it a signature of taproot with
+            another type is not verified.
 
     Returns:
-        Whether the signatures were verified.
+        Whether the signatures were verified; else nothing speaks against them.
 
     Raises:
-        NotPossible: ``missing-signature`` for an empty witness.
-        Refused: ``sighash-type``; ``signature``; ``witness-script``; ``not-native-segwit``.
+        Refused: ``signature``; ``sighash-type``; ``witness-script``; ``not-native-segwit``.
     """
-    script, stack = spent[index].script_pubkey, tx.inputs[index].witness
-    if not stack:
-        raise NotPossible("missing-signature", f"input {index} is not signed")
-    if is_p2wpkh(script):
-        return _check_p2wpkh(tx, index, spent[index], stack)
-    if is_p2wsh(script):
-        return _check_p2wsh(tx, index, spent[index], stack)
-    if is_p2tr(script):
-        return _check_taproot(tx, index, spent, stack)
-    raise Refused("not-native-segwit", f"input {index} spends {script.hex():.80}")
+    output, stack = spent[index], tx.inputs[index].witness
+    if output is None or not is_native_segwit(output.script_pubkey):
+        raise Refused("not-native-segwit", f"input {index} spends {_shown(output)}")
+    if is_p2wpkh(output.script_pubkey):
+        return _judge_p2wpkh(tx, index, output, stack, only_all)
+    if is_p2wsh(output.script_pubkey):
+        return _judge_p2wsh(tx, index, output, stack, only_all)
+    return _judge_taproot(tx, index, spent, output, only_all)
 
 
-def _check_p2wpkh(tx: Transaction, index: int, output: TxOut, stack: Sequence[bytes]) -> bool:
-    if len(stack) != 2 or len(stack[1]) != 33 or key_to_p2wpkh_script(stack[1]) != output.script_pubkey:
+def _shown(output: TxOut | None) -> str:
+    return "what nobody knows" if output is None else f"{output.script_pubkey.hex():.80}"
+
+
+def _judge_p2wpkh(tx: Transaction, index: int, output: TxOut, stack: Sequence[bytes], only_all: bool) -> bool:
+    try:
+        fits = len(stack) == 2 and key_to_p2wpkh_script(stack[1]) == output.script_pubkey
+    except ParseError:  # no compressed key
+        fits = False
+    if not fits:
         raise _wrong(index, "its witness is not a signature and the key of the coin")
     code = p2wpkh_script_code(output.script_pubkey)
-    if not _verify_ecdsa(tx, index, output, code, stack[1], stack[0]):
+    if not _verify_ecdsa(tx, index, output, code, stack[1], stack[0], only_all):
         raise _wrong(index, "the signature is not that of the coin's key")
     return True
 
 
-def _check_p2wsh(tx: Transaction, index: int, output: TxOut, stack: Sequence[bytes]) -> bool:
+def _judge_p2wsh(tx: Transaction, index: int, output: TxOut, stack: Sequence[bytes], only_all: bool) -> bool:
     *items, witness_script = stack
     if script_to_p2wsh_script(witness_script) != output.script_pubkey:
         raise Refused("witness-script", f"input {index}: the witness script is not the coin's")
     multisig = parse_multisig(witness_script)
     if multisig is None:
-        _look_for_ecdsa(index, items)
+        if only_all:
+            _look_for_ecdsa(index, items)
         return False
     required, keys = multisig
     if len(items) != required + 1 or items[0]:
         raise _wrong(index, f"its witness is not an empty item and {required} signatures")
     left = iter(keys)  # OP_CHECKMULTISIG takes the signatures in the order of the keys
     for signature in items[1:]:
-        if not any(_verify_ecdsa(tx, index, output, witness_script, key, signature) for key in left):
+        if not any(
+            _verify_ecdsa(tx, index, output, witness_script, key, signature, only_all) for key in left
+        ):
             raise _wrong(index, "a signature is not that of a key of the script, or out of order")
     return True
 
 
-def _check_taproot(tx: Transaction, index: int, spent: Sequence[TxOut], stack: Sequence[bytes]) -> bool:
-    if len(stack) > 1 and stack[-1].startswith(_ANNEX_TAG):
-        raise _wrong(index, "its witness has an annex, which has no meaning yet")
-    if len(stack) > 1:  # the script path: items, script, control block
-        _look_for_schnorr(index, stack[:-2])
+def _judge_taproot(
+    tx: Transaction, index: int, spent: Sequence[TxOut | None], output: TxOut, only_all: bool
+) -> bool:
+    stack: Sequence[bytes] = tx.inputs[index].witness
+    if len(stack) > 1:  # the script path (items, script, control block), or an annex
+        if only_all and stack[-1].startswith(_ANNEX_TAG):
+            raise _wrong(index, "its witness has an annex, which has no meaning yet")
+        if only_all:
+            _look_for_schnorr(index, stack[:-2])
         return False
     from mpchan.bitcoin.schnorr import verify_schnorr
 
-    sighash_type = _schnorr_type(index, stack[0])
-    digest = taproot_key_sighash(tx, index, spent, sighash_type)
-    if not verify_schnorr(spent[index].script_pubkey[2:], stack[0][:_SCHNORR_SIZE], digest):
+    sighash_type = _schnorr_type(index, stack[0], only_all)
+    known = [each for each in spent if each is not None]
+    if sighash_type not in (SIGHASH_DEFAULT, SIGHASH_ALL) or len(known) != len(spent):
+        return False
+    digest = taproot_key_sighash(tx, index, known, sighash_type)
+    if not verify_schnorr(output.script_pubkey[2:], stack[0][:_SCHNORR_SIZE], digest):
         raise _wrong(index, "the signature is not that of the coin's key")
     return True
 
 
 def _verify_ecdsa(
-    tx: Transaction, index: int, output: TxOut, script_code: bytes, key: bytes, signature: bytes
+    tx: Transaction,
+    index: int,
+    output: TxOut,
+    script_code: bytes,
+    key: bytes,
+    signature: bytes,
+    only_all: bool,
 ) -> bool:
-    _ecdsa_type(index, signature)
-    digest = segwit_v0_sighash(tx, index, script_code, output.value, SIGHASH_ALL)
+    sighash_type = _ecdsa_type(index, signature, only_all)
+    digest = segwit_v0_sighash(tx, index, script_code, output.value, sighash_type)
     try:
         return PublicKey(key).verify(signature[:-1], digest)
     except ParseError:  # in a witness no other form of key is relayed
@@ -146,20 +181,21 @@ def _look_for_schnorr(index: int, items: Iterable[bytes]) -> None:
             _schnorr_type(index, item)
 
 
-def _ecdsa_type(index: int, signature: bytes) -> None:
-    if signature[-1:] != bytes([SIGHASH_ALL]):
+def _ecdsa_type(index: int, signature: bytes, only_all: bool = True) -> int:
+    if not signature or (only_all and signature[-1] != SIGHASH_ALL):
         raise _wrong_type(index, signature[-1] if signature else None)
+    return signature[-1]
 
 
-def _schnorr_type(index: int, signature: bytes) -> int:
-    """DEFAULT where the signature has no sighash byte, else ALL (BIP-0341, "Common signature message")."""
+def _schnorr_type(index: int, signature: bytes, only_all: bool = True) -> int:
+    """DEFAULT where the signature has no sighash byte, and only there (BIP-0341, "Common signature message")."""
     if len(signature) == _SCHNORR_SIZE:
         return SIGHASH_DEFAULT
     if len(signature) != _SCHNORR_SIZE + 1:
         raise _wrong(index, f"a Schnorr signature of {len(signature)} bytes")
-    if signature[-1] != SIGHASH_ALL:
+    if signature[-1] == SIGHASH_DEFAULT or (only_all and signature[-1] != SIGHASH_ALL):
         raise _wrong_type(index, signature[-1])
-    return SIGHASH_ALL
+    return signature[-1]
 
 
 def _wrong_type(index: int, found: int | None) -> Refused:

@@ -125,10 +125,10 @@ def _returned_rules(
     yield from _payer_key_rules(wallet, terms, [other.terms.name for other in others])
     held = [other for other in others if payee.holds_anything(other.state)]
     for other in held:
-        ended = other.status(gather_facts(chain, other.terms)) in ENDED
+        is_over = other.status(gather_facts(chain, other.terms)) in ENDED
         yield Rule(
             "offer-used",
-            ended,
+            is_over,
             f"channel {other.terms.channel_id} under the same offer goes on, and a payment of it is held",
             hint="once its close is in a block (`mpchan payee settle`), this refund can be signed",
         )

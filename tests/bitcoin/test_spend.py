@@ -97,6 +97,8 @@ def test_an_own_coin(kind: int) -> None:
         (other, PUBLIC[0]),
         (b"", PUBLIC[0]),
         (good, b"", PUBLIC[0]),
+        (good, bytes(33)),
+        (good, bytes(32)),
     ):
         assert not agreed(transaction.with_witness(0, witness), spent)
 

@@ -115,9 +115,10 @@ def test_p2wpkh() -> None:
     assert the_engines(complete, spent)
     assert ours(complete, 0, spent)
     assert ours(complete, 1, spent)
-    swapped = complete.with_witness(0, complete.inputs[1].witness)
-    assert not the_engines(swapped, spent)
-    assert not ours(swapped, 0, spent)
+    for wrong in (complete.inputs[1].witness, (complete.inputs[0].witness[0], bytes(33)), (b"\x01",)):
+        swapped = complete.with_witness(0, wrong)
+        assert not the_engines(swapped, spent)
+        assert not ours(swapped, 0, spent)
 
 
 def test_what_is_no_signed_native_input() -> None:
