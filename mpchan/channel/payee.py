@@ -16,17 +16,14 @@ from mpchan.bitcoin.tx import Transaction
 from mpchan.channel.facts import Credit, Facts, Status, current_rules, funding_status, spend_status, time_left
 from mpchan.channel.messages import (
     complete,
-    envelope_rules,
     one_signature,
-    paid_in,
     require_complete,
-    same_transaction_rules,
-    signature_rules,
     signed_message,
 )
-from mpchan.channel.rules import BROKEN, Check, Rule, enforce
+from mpchan.channel.rules import Check, Rule, enforce
 from mpchan.channel.scheme import scheme_of
 from mpchan.channel.signing import ChannelKey
+from mpchan.channel.taking import Incoming, funding_output_rules, funding_rules, incoming_rules
 from mpchan.channel.terms import Terms
 from mpchan.errors import NotPossible, TooEarly
 from mpchan.units import Amount, ChainTip, lock_time_from_int
@@ -194,7 +191,7 @@ def funding_file_rules(state: PayeeState, transaction: Transaction) -> Check[Non
     yield Rule("funding-txid", transaction.txid == txid, "txid of the funding", txid, transaction.txid)
     count = len(transaction.outputs)
     yield Rule("funding-output", vout < count, "outputs of the funding", f"more than {vout}", count)
-    yield from _funding_output_rules(
+    yield from funding_output_rules(
         terms, transaction.outputs[vout].script_pubkey, transaction.outputs[vout].value
     )
     given_up = isinstance(state, Abandoned)
@@ -212,64 +209,7 @@ def take_funding(state: PayeeState, transaction: Transaction) -> PayeeState:
     return replace(state, funding=transaction) if isinstance(state, Active) else state
 
 
-def _funding_output_rules(terms: Terms, script: bytes, value: Amount) -> Check[None]:
-    expected = terms.funding_txout
-    same = script == expected.script_pubkey
-    yield Rule(
-        "funding-script",
-        same,
-        "script of the funding output",
-        expected.script_pubkey.hex(),
-        script[:100].hex(),
-    )
-    yield Rule("funding-value", value == expected.value, "value of the funding output", expected.value, value)
-
-
-def _funding_rules(terms: Terms, facts: Facts, *, first: bool, pays: bool) -> Check[None]:
-    """The chain shows the agreed funding, unspent, and buried deep enough for what pays something."""
-    hint = "wait for it with `mpchan wait --for confirmed`"
-    if facts.funding is None:
-        yield Rule("funding-unseen", False, "the chain does not show the funding", error=TooEarly, hint=hint)
-        raise TypeError(BROKEN)
-    yield from _funding_output_rules(terms, facts.funding.script_pubkey, facts.funding.value)
-    if first:
-        yield Rule(
-            "funding-spent",
-            facts.spent_by is None,
-            "the funding is spent already",
-            found=facts.spent_by or "",
-        )
-    # a miner can pay its reward into a channel; with a short settle window the refund could then be as early as any
-    # update, which no block may hold before the reward has 100 blocks above it
-    yield Rule(
-        "funding-immature",
-        facts.mature,
-        "the funding is a block's reward, which nothing can spend before it has 100 blocks above it",
-        error=TooEarly,
-    )
-    needed, found = terms.offer.min_confirmations if pays else 0, facts.confirmations
-    yield Rule(
-        "unconfirmed",
-        found >= needed,
-        "confirmations of the funding",
-        f"at least {needed}",
-        found,
-        error=TooEarly,
-        hint=hint,
-    )
-
-
 # updates and the settlement -----------------------------------------------------------------------
-
-
-@frozen
-class Incoming:
-    """An update or a settlement (number 0) that the terms allow and the payer signed."""
-
-    number: int
-    paid: Amount
-    transaction: Transaction
-    signature: bytes
 
 
 @frozen
@@ -290,36 +230,6 @@ class Receipt:
     lock_time: int
     duplicate: bool
     pending: Amount = Amount(0)
-
-
-def incoming_rules(psbt: Psbt, terms: Terms) -> Check[Incoming]:
-    """The message is an update or a settlement of this channel, signed by the payer."""
-    yield from envelope_rules(psbt, terms, terms.payer_key)
-    transaction = psbt.tx
-    scheme = scheme_of(terms)
-    number = 0
-    if transaction.lock_time:
-        found = scheme.update_number(transaction.lock_time)
-        yield Rule(
-            "lock-time",
-            found is not None,
-            "nLockTime belongs to no update of this channel",
-            found=transaction.lock_time,
-        )
-        number = found or 0
-    paid = paid_in(transaction, terms)
-    yield Rule("payee-script", paid is not None or number == 0, "no output pays to the payee's script")
-    paid = Amount(0) if paid is None else paid
-    dust = terms.payee_dust
-    yield Rule(
-        "below-dust", paid >= dust or (number == 0 and not paid), "paid total", f"at least {dust}", paid
-    )
-    yield Rule("over-capacity", paid <= terms.capacity, "paid total", f"at most {terms.capacity}", paid)
-    rebuilt = scheme.update(number, paid) if number else scheme.settlement(paid)
-    yield from same_transaction_rules(rebuilt, transaction)
-    signature = psbt.inputs[0].partial_sigs[terms.payer_key.sec]
-    yield from signature_rules(terms, rebuilt, terms.payer_key, signature)
-    return Incoming(number, paid, rebuilt, signature)
 
 
 def _duplicate(state: PayeeState, incoming: Incoming, facts: Facts) -> Receipt | None:
@@ -345,7 +255,7 @@ def _phase_rules(state: PayeeState, facts: Facts, incoming: Incoming) -> Check[A
     if isinstance(state, Active) and facts.spent_by is not None and state.best is None:
         refunded = now in (Status.REFUNDING, Status.REFUNDED)
         yield Rule(f"channel-{now.value}", not refunded, f"the channel is {now.value}", error=NotPossible)
-        return state  # any other spend before the first update: `_funding_rules` refuses it
+        return state  # any other spend before the first update: `funding_rules` refuses it
     takes = isinstance(state, Active) or (
         isinstance(state, Closing) and state.settlement is None and incoming.number == 0
     )
@@ -395,7 +305,7 @@ def standing_rules(state: PayeeState, incoming: Incoming, facts: Facts) -> Check
     yield from current_rules(facts.tip)
     # a settlement that pays nothing more only sends the payer its money back, however deep that is
     pays = bool(incoming.number) or incoming.paid > _best_total(active)
-    yield from _funding_rules(terms, facts, first=active.best is None, pays=pays)
+    yield from funding_rules(terms, facts, first=active.best is None, pays=pays)
     deadline = scheme_of(terms).deadline
     late = deadline.reached(facts.tip)
     if incoming.number:

@@ -14,18 +14,17 @@ from __future__ import annotations
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.channel.payee import (
     Closing,
-    Incoming,
     PayeeState,
     Settlement,
     Update,
     best_of,
-    incoming_rules,
     payers_message,
 )
 from mpchan.channel.payee import terms_of as payee_terms_of
 from mpchan.channel.payer import Funded, PayerState, Refunding, Settling, ever_funded, terms_of
 from mpchan.channel.rules import BROKEN, Check, Rule, enforce
 from mpchan.channel.scheme import scheme_of
+from mpchan.channel.taking import Incoming, incoming_rules
 from mpchan.errors import NotPossible
 from mpchan.units import Amount
 from mpchan.values import frozen, replace

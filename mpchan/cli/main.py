@@ -136,7 +136,7 @@ def _print_version(context: click.Context, parameter: click.Parameter, value: bo
         "plan": "plan:plan",
         "payee": "main:payee",
         "payer": "main:payer",
-        "open": "payer:open_channel",
+        "open": "opening:open_channel",
         "pay": "payer:pay",
         "settle": "short:settle",
         "refund": "payer:refund",
@@ -189,8 +189,8 @@ def payee() -> None:
 @click.group(
     cls=LazyGroup,
     lazy={
-        "open": "payer:open_channel",
-        "fund": "payer:fund",
+        "open": "opening:open_channel",
+        "fund": "opening:fund",
         "pay": "payer:pay",
         "settle": "payer:settle",
         "refund": "payer:refund",

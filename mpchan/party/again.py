@@ -29,7 +29,8 @@ from mpchan.party.common import (
     with_warnings,
 )
 from mpchan.party.funding import find_conflict
-from mpchan.party.payer import give_up, load, opened
+from mpchan.party.opening import opened
+from mpchan.party.payer import give_up, load
 from mpchan.units import ChainTip, OutPoint
 from mpchan.values import frozen
 from mpchan.wallet.payer_record import Asked, PayerRecord

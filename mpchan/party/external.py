@@ -29,7 +29,7 @@ from mpchan.errors import NotPossible, Refused, TooEarly, UsageError
 from mpchan.party.common import Result, counted_spend, current_tip, facts_if_any, now_by, with_warnings
 from mpchan.party.fees import outside_warning
 from mpchan.party.funding import replaceable_warnings, signed_already_warning, warnings_about
-from mpchan.party.payer import offer_is_taken, opened, opened_so
+from mpchan.party.opening import offer_is_taken, opened, opened_so
 from mpchan.party.payer_rules import new_offer_rules, opened_under
 from mpchan.units import Amount, ChainTip, Height, OutPoint
 from mpchan.wallet.payer_record import Asked, PayerRecord

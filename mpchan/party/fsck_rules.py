@@ -14,6 +14,7 @@ from mpchan.channel import payee, payer
 from mpchan.channel.messages import complete_rules, envelope_rules, same_transaction_rules
 from mpchan.channel.rules import Check, Rule, enforce
 from mpchan.channel.scheme import scheme_of
+from mpchan.channel.taking import incoming_rules
 from mpchan.channel.terms import Terms
 from mpchan.errors import MpchanError, StorageError
 from mpchan.units import Txid
@@ -213,7 +214,7 @@ def _message_rules(terms: Terms, entry: Entry, body: Body) -> list[Rule]:
     if entry.event in ("refund-signed", "secured"):
         enforce(payer.refund_reply_rules(terms, psbt))
         return []
-    incoming = enforce(payee.incoming_rules(psbt, terms))
+    incoming = enforce(incoming_rules(psbt, terms))
     update = body["update"]
     same = (incoming.number, incoming.paid.sat) == (update["number"], update["paid_sat"])
     return [

@@ -23,6 +23,7 @@ from mpchan.channel import payee
 from mpchan.channel.facts import Facts
 from mpchan.channel.rules import enforce
 from mpchan.channel.scheme import scheme_of
+from mpchan.channel.taking import Incoming
 from mpchan.channel.update_form import UpdateForm, update_form
 from mpchan.errors import MpchanError, StorageError, UsageError
 from mpchan.party import payee as commands
@@ -462,7 +463,7 @@ def _takes(state: payee.Active, facts: Facts) -> bool:
     terms = state.terms
     number, paid = (0, Amount(0)) if state.best is None else (state.best.number, state.best.paid)
     refund = scheme_of(terms).refund()
-    likely = payee.Incoming(number + 1, paid + terms.offer.min_increment, refund, b"")
+    likely = Incoming(number + 1, paid + terms.offer.min_increment, refund, b"")
     try:
         enforce(payee.standing_rules(state, likely, facts))
     except MpchanError:

@@ -11,11 +11,10 @@ from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.base import Chain
 from mpchan.channel import payer
 from mpchan.channel.facts import Facts
-from mpchan.channel.limits import PayerLimits
 from mpchan.channel.offer import Offer
 from mpchan.channel.rules import enforce
 from mpchan.channel.scheme import scheme_of
-from mpchan.channel.terms import Terms, funding_output
+from mpchan.channel.terms import Terms
 from mpchan.errors import NotPossible, UsageError
 from mpchan.party.common import (
     Result,
@@ -31,7 +30,7 @@ from mpchan.party.common import (
 )
 from mpchan.party.funding import early_text, find_conflict, is_sent, refuse_conflict, require_possible
 from mpchan.party.sending import hand_over, sending
-from mpchan.units import Amount, FeeRate, LockTime, OutPoint
+from mpchan.units import Amount, FeeRate
 from mpchan.values import replace
 from mpchan.wallet.payer_record import Asked, PayerRecord
 from mpchan.wallet.storage import write_durably
@@ -79,6 +78,7 @@ def open_channel(
     from mpchan.channel.offer_rules import version_rules
     from mpchan.channel.opening import refund_lock_time
     from mpchan.party.fees import outside_warning
+    from mpchan.party.opening import funding_rate, opened, opened_so, prepared
     from mpchan.party.payer_rules import new_offer_rules, opened_under
 
     offer = Offer.from_toml(offer_text)
@@ -94,10 +94,10 @@ def open_channel(
                 wallet.make_sure(earlier.terms.name)
                 return answer
         enforce(new_offer_rules(wallet, chain, offer, [record.terms.name for record in earlier_ones]))
-        rate, warnings = _funding_rate(chain, limits, funding_fee_rate)
+        rate, warnings = funding_rate(chain, limits, funding_fee_rate)
         tip = current_tip(chain, offer.lock_time_unit)
         lock_time = refund_lock_time(offer, tip, refund_delay, limits)
-        record = _prepare(wallet, chain, offer, capacity, lock_time, rate, asked)
+        record = prepared(wallet, chain, offer, capacity, lock_time, rate, asked)
         # nobody can have seen this outpoint: a backend that has to look through blocks learns where to begin
         chain.output(record.terms.outpoint, not_before=from_now_on(tip))
         answer = opened(record)
@@ -105,125 +105,6 @@ def open_channel(
         if record.terms.payer_script not in wallet.keys.scripts():
             warnings.append(outside_warning(address))
         return with_warnings(answer, warnings)
-
-
-def _prepare(
-    wallet: Wallet,
-    chain: Chain,
-    offer: Offer,
-    capacity: Amount,
-    lock_time: LockTime,
-    rate: FeeRate,
-    asked: Asked,
-) -> PayerRecord:
-    """A new opening; the indexes of its keys are on disk when this returns."""
-    from mpchan.bitcoin.address import address_to_script
-    from mpchan.channel.opening import capacity_rules
-    from mpchan.party.holdings import holdings
-    from mpchan.wallet.coins import build_funding, require_fee_within
-
-    keys = wallet.fresh_keys()
-    address = asked.address
-    kinds = ["change"] if address is not None else ["change", "receive"]
-    payer_script = (
-        keys.script("receive", keys.next_index("receive"))
-        if address is None
-        else address_to_script(address, wallet.network)
-    )
-    enforce(capacity_rules(offer, capacity, payer_script))
-    payer_key = keys.payer_key(offer.payee_key).public_key
-    output = funding_output(offer, capacity, payer_key, payer_script)
-    change_script = keys.script("change", keys.next_index("change"))
-    held = holdings(wallet, chain, keys)
-    try:
-        # confirmed coins alone: should an unconfirmed one be replaced, so would be the funding that the refund spends
-        funding, spent = build_funding(held.confirmed, output, change_script, rate)
-    except NotPossible as error:
-        raise held.not_enough(error, held.confirmed) from None
-    require_fee_within(funding, spent, wallet.config.limits.max_fee_rate)
-    terms = Terms(offer, OutPoint(funding.txid, 0), output.value, payer_key, payer_script, lock_time)
-    keys.allocate(*kinds)
-    return PayerRecord(None, payer.Opening(terms, funding, spent), asked)
-
-
-def _funding_rate(chain: Chain, limits: PayerLimits, given: FeeRate | None) -> tuple[FeeRate, list[str]]:
-    """The rate of a funding, and what people should know about it.
-
-    Raises:
-        NotPossible: ``funding-fee-rate`` where the chain does not relay what is given; ``fee-rate-low``,
-            ``fee-rate-high``.
-    """
-    from mpchan.party.fees import estimated_rate, require_within
-
-    if given is None:
-        return estimated_rate(chain, limits, "the funding")
-    least = chain.min_fee_rate()
-    if given < least:
-        raise NotPossible("funding-fee-rate", f"a funding at {given} is not relayed, the least is {least}")
-    require_within(given, limits, "a funding")
-    return given, []
-
-
-_FOR_ANOTHER = "the same command again gives the same request; for another, `mpchan payer abandon` it first"
-
-
-def opened_so(record: PayerRecord, capacity: Amount, asked: Asked, *, external: bool) -> PayerRecord:
-    """The channel that an offer serves already, when it was opened by the very same command.
-
-    Args:
-        external: whether the command leaves the funding to another wallet.
-    """
-    terms = record.terms
-    if terms.capacity != capacity:
-        raise offer_is_taken(record)
-    for option, now, then in (
-        ("--refund-delay", asked.refund_delay, record.asked.refund_delay),
-        ("--funding-fee-rate", asked.funding_fee_rate, record.asked.funding_fee_rate),
-        ("--address", asked.address, record.asked.address),
-    ):
-        if now != then:
-            raise NotPossible(
-                "opened-otherwise",
-                f"channel {terms.channel_id} was opened {_with(option, then)}, not {_with(option, now)}",
-                hint=_FOR_ANOTHER,
-            )
-    if external != record.has_external_funding:
-        whose = "another" if record.has_external_funding else "this"
-        raise NotPossible(
-            "opened-otherwise",
-            f"channel {terms.channel_id} was opened with a funding of {whose} wallet",
-            hint=_FOR_ANOTHER,
-        )
-    return record
-
-
-def _with(option: str, value: object) -> str:
-    return f"without {option}" if value is None else f"with {option} {value}"
-
-
-def offer_is_taken(record: PayerRecord, hint: str | None = None) -> NotPossible:
-    """The error of a second channel under one offer."""
-    terms = record.terms
-    return NotPossible(
-        "offer-used",
-        f"offer {terms.offer.offer_id} serves channel {terms.channel_id} of {terms.capacity} already",
-        hint=hint
-        or "an offer serves one channel: ask the payee for another, or `mpchan payer abandon` the first",
-    )
-
-
-def opened(record: PayerRecord) -> Result:
-    """The answer to an opening: the request for the refund."""
-    terms = record.terms
-    return {
-        "channel": terms.channel_id,
-        "capacity_sat": terms.capacity.sat,
-        "funding_txid": str(terms.outpoint.txid),
-        "funding_vout": terms.outpoint.vout,
-        "funding_sat": terms.funding_value.sat,
-        "refund_lock_time": terms.refund_lock_time.value,
-        "hex": payer.refund_request(record.state).to_hex(),
-    }
 
 
 def fund(
@@ -266,15 +147,7 @@ def fund(
             write_durably(refund_out.resolve(), (refund.to_hex() + "\n").encode())
         sends = send and chain.sends and _funding_here(state)
         before = state
-        if isinstance(state, payer.Secured):
-            if elsewhere is None:
-                wallet.channel_key_of(record)  # the coins' keys are of the same seed
-            complete = elsewhere
-            if complete is None and state.funding is not None:
-                complete = wallet.keys.sign_funding(state.funding, state.spent)
-            state = payer.fund(state, complete, sends=sends)
-        elif isinstance(state, payer.Funded):
-            state = replace(state, funding=elsewhere or state.funding, sends=state.sends or sends)
+        state = _signed(wallet, record, state, elsewhere, sends=sends)
         funding = payer.funded_of(state).funding
         message = None if funding is None else funding.to_hex()
         if isinstance(before, payer.Secured):
@@ -294,6 +167,27 @@ def fund(
     from mpchan.party.fees import close_warnings
 
     return with_warnings(out.told(f"the funding {terms.outpoint.txid}", result), close_warnings(terms, chain))
+
+
+def _signed(
+    wallet: Wallet,
+    record: PayerRecord,
+    state: payer.Secured | payer.Funded | payer.Settling | payer.Refunding,
+    elsewhere: Transaction | None,
+    *,
+    sends: bool,
+) -> payer.Funded | payer.Settling | payer.Refunding:
+    """The channel with its signed funding, which another wallet has signed, or this one signs now."""
+    if isinstance(state, payer.Secured):
+        complete = elsewhere
+        if complete is None:
+            wallet.channel_key_of(record)  # the coins' keys are of the same seed
+        if complete is None and state.funding is not None:
+            complete = wallet.keys.sign_funding(state.funding, state.spent)
+        return payer.fund(state, complete, sends=sends)
+    if isinstance(state, payer.Funded):
+        return replace(state, funding=elsewhere or state.funding, sends=state.sends or sends)
+    return state
 
 
 def _funding_here(state: payer.Secured | payer.Funded | payer.Settling | payer.Refunding) -> bool:

@@ -16,6 +16,7 @@ from mpchan.channel import payee, payer
 from mpchan.channel.offer import Offer
 from mpchan.channel.opening import default_delay_rules
 from mpchan.channel.rules import Check, Rule, explain
+from mpchan.channel.taking import incoming_rules
 from mpchan.errors import ChainError, MpchanError, NotPossible, ParseError, TooEarly, UsageError
 from mpchan.party import payee_rules, payer_rules
 from mpchan.party.common import Result, channel_rules, gather_facts, with_warnings
@@ -205,7 +206,7 @@ def _reply_rules(wallet: Wallet, chain: Chain, psbt: Psbt) -> Check[None]:
 def _incoming_rules(wallet: Wallet, chain: Chain, psbt: Psbt, notes: list[str]) -> Check[None]:
     name = yield from channel_rules(wallet, psbt)
     record = yield from payee_rules.own_channel_rules(wallet, name)
-    incoming = yield from payee.incoming_rules(psbt, record.terms)
+    incoming = yield from incoming_rules(psbt, record.terms)
     receipt = yield from payee.standing_rules(record.state, incoming, gather_facts(chain, record.terms))
     if receipt.pending:
         notes.append(f"pending: {receipt.pending} of it count only once the settlement is confirmed")

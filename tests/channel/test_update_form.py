@@ -20,11 +20,11 @@ from protocol_tools import (
 )
 
 from mpchan.bitcoin.psbt import Psbt
-from mpchan.channel import payee
 from mpchan.channel.messages import complete, signed_message
 from mpchan.channel.rules import explain
 from mpchan.channel.scheme import scheme_of
 from mpchan.channel.signing import channel_sighash
+from mpchan.channel.taking import incoming_rules
 from mpchan.channel.terms import Terms
 from mpchan.channel.update_form import UpdateForm, update_form
 from mpchan.units import Amount, Height, MedianTime
@@ -110,7 +110,7 @@ def test_a_message_that_is_bent_anywhere_is_read_as_the_rules_read_it_or_not_at_
     psbt = Psbt.from_bytes(bent)
     assert psbt.inputs[0].partial_sigs == {TERMS.payer_key.sec: signature}
     assert psbt.tx == scheme_of(TERMS).update(number, Amount(paid))
-    broken = [rule.slug for rule in explain(payee.incoming_rules(psbt, TERMS)) if not rule.ok]
+    broken = [rule.slug for rule in explain(incoming_rules(psbt, TERMS)) if not rule.ok]
     assert not broken or broken[0].startswith(("signature", "sighash-type")), broken
 
 
