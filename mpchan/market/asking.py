@@ -63,8 +63,13 @@ class Asking:
         self.until_good(kind, body, take)
         return answers[0]
 
-    def until_good(self, kind: str, body: bytes, take: Callable[[Arrival], bool]) -> bool:
+    def until_good(
+        self, kind: str, body: bytes, take: Callable[[Arrival], bool], length: int | None = None
+    ) -> bool:
         """Ask until an answer is taken; False where all that came until the patience was over was no good.
+
+        Args:
+            length: of the piece that is expected, in bytes; None where none is.
 
         Raises:
             TooEarly: ``peer-silent``.
@@ -74,11 +79,15 @@ class Asking:
         while True:
             refusal: Refusal | None = None
             try:
-                with self._line.ask(kind, body, max(self._pause, limit - time.monotonic())) as arrival:
+                patience = max(self._pause, limit - time.monotonic())
+                with self._line.ask(kind, body, patience, length) as arrival:
                     if arrival.kind == "refusal":
                         refusal = read_refusal(arrival.body)
                     elif take(arrival):
                         return True
+                    while refusal is None and arrival.renewed():
+                        if take(arrival):
+                            return True
             except (
                 TooEarly
             ):  # nothing came, or a piece broke off: then the seller is there, and has some time more

@@ -347,7 +347,7 @@ class Buyer:
             self._tell(Step("wrong-piece", number))
             return False
 
-        if not self._asking.until_good(kind, body, take):
+        if not self._asking.until_good(kind, body, take, self._sale.length_of(number)):
             raise Refused(
                 "wrong-piece",
                 f"what the seller delivers as piece {number} is not the piece on sale, whose SHA-256 is "

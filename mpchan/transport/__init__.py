@@ -2,6 +2,8 @@
 
 base       the two ends of a way: ``Line`` for the buyer, ``Inbox`` for the seller, and what passes between them
 mailbox    a folder that both can see
+requests   what buyers have laid there, found at a price that junk hardly raises
+answers    what the seller has laid there, and for how long it stays
 folder     its files: names, modes, reading what others wrote
 copying    a part of a file into another file, by the kernel where it can
 tcp        one connection, with TLS

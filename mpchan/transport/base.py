@@ -135,9 +135,10 @@ class Arrival:
 
     Args:
         read: puts the next bytes of the piece into a buffer and says how many; 0 at the end.
+        renew: waits until what was read may be another, and says its length; None where it stays as it is.
     """
 
-    __slots__ = ("_left", "_read", "body", "kind", "length")
+    __slots__ = ("_left", "_read", "_renew", "body", "kind", "length")
 
     def __init__(
         self,
@@ -146,12 +147,29 @@ class Arrival:
         *,
         length: int = 0,
         read: Callable[[memoryview], int] | None = None,
+        renew: Callable[[], int | None] | None = None,
     ) -> None:
         self.kind = kind
         self.body = body
         self.length = length
         self._left = length
         self._read = read
+        self._renew = renew
+
+    def renewed(self) -> bool:
+        """Wait for another piece in this one's place, which ``chunks`` reads then; whether there is one.
+
+        A piece that came through a mailbox may have been read before it was whole.
+
+        Raises:
+            TooEarly: ``peer-silent``: it has begun to change, and is not whole.
+            StorageError: ``mailbox-unusable``.
+        """
+        length = None if self._renew is None else self._renew()
+        if length is None:
+            return False
+        self.length = self._left = length
+        return True
 
     def chunks(self, size: int = CHUNK_BYTES) -> Iterator[memoryview]:
         """The data of a piece in their order, once; together at most ``length`` bytes, and fewer where there are fewer.
@@ -194,18 +212,21 @@ class Arrival:
 
     def end(self) -> None:
         """From here on there is nothing to be read."""
-        self._read = None
+        self._read = self._renew = None
 
 
 class Line(Protocol):
     """The buyer's end. It serves one session and one thread."""
 
-    def ask(self, kind: str, body: bytes, patience: float) -> AbstractContextManager[Arrival]:
+    def ask(
+        self, kind: str, body: bytes, patience: float, length: int | None = None
+    ) -> AbstractContextManager[Arrival]:
         """Send a request and wait for its answer, which can be read until the block ends.
 
         Args:
             kind: one of ``KINDS``.
             patience: seconds to wait for the answer, or for more of a piece.
+            length: of the piece that is expected, in bytes. One that is shorter may still be on its way.
 
         Raises:
             TooEarly: ``peer-silent``: no answer came.
@@ -248,7 +269,7 @@ class Inbox(Protocol):
         """The session has ended: nothing of it need be kept, once its last message has been taken."""
 
     def busy(self) -> bool:
-        """Whether something is still being copied or sent."""
+        """Whether something is still being copied or sent that is no free piece."""
 
     def close(self) -> None:
         """Break off what is being copied or sent, and let go of everything."""

@@ -7,7 +7,9 @@ Under the mailbox's directory are two folders, and each has one party that write
                                           only the seller writes and deletes here
 
 SESSION is 32 hex digits, NUMBER six decimal ones, and all letters are small. A ``.hex`` file is one line of hex that
-ends with a line feed: without it the file is still being written, say by a shell that redirects a command's output.
+ends with a line feed: without it the file is still being written, say by a shell that redirects a command's output, or
+by a program that carries the mailbox and copies in place. So it is where zero bytes stand in the place of what has not
+come yet. Of a piece the buyer knows the length and the digest.
 mpchan itself writes under another name, which begins with a dot, and renames. Nothing is synced to the disk: what a
 crash of the machine takes is asked for again.
 
@@ -25,7 +27,7 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -55,6 +57,15 @@ _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _NOT_THERE = (errno.ENOENT, errno.ESTALE)
 _NOT_A_FILE = (errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.ENODEV, errno.EOPNOTSUPP, errno.EISDIR)
 """What opening says of a symbolic link, a socket, a device without a driver, and a folder."""
+
+
+Stamp = tuple[int, int, int, int]
+"""Of a file or folder: its inode, its size in bytes, when it was written to and when it was changed, in ns."""
+
+
+def stamp_of(status: os.stat_result) -> Stamp:
+    """What tells a file from what it was, or will be."""
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 @frozen_ordered
@@ -115,10 +126,32 @@ class Folder:
         """
         found = []
         for entry in self._entries():
-            match = self._name.fullmatch(entry)
-            if match is not None and (session is None or match[1] == session) and int(match[2]):
-                found.append(Name(match[1], int(match[2]), match[3]))
+            name = self._parsed(entry)
+            if name is not None and session in (None, name.session):
+                found.append(name)
         return found
+
+    def scan(self, known: Mapping[str, Name]) -> Iterator[tuple[str, Name | None]]:
+        """Everything in the folder, as it is called and as a name; None for what is none.
+
+        Args:
+            known: what was found before: of that nothing is made anew.
+
+        Raises:
+            StorageError: ``mailbox-unusable``.
+        """
+        try:
+            with os.scandir(self.path) as entries:
+                for entry in entries:  # often very many
+                    yield entry.name, known.get(entry.name) or self._parsed(entry.name)
+        except OSError as error:
+            raise unusable(self.path, error) from error
+
+    def _parsed(self, entry: str) -> Name | None:
+        match = self._name.fullmatch(entry)
+        if match is None or not int(match[2]):
+            return None
+        return Name(match[1], int(match[2]), match[3])
 
     def discard_leftovers(self, session: str | None = None) -> None:
         """Delete what killed processes have left: files that never got their name.
@@ -139,13 +172,23 @@ class Folder:
         except OSError as error:
             raise unusable(self.path, error) from error
 
-    def stamp(self, name: Name) -> object | None:
+    def stamp(self, name: Name) -> Stamp | None:
         """Something that differs once a file has been written to; None where there is none of this name."""
         try:
-            status = os.lstat(self.path / str(name))
+            return stamp_of(os.lstat(self.path / str(name)))
         except OSError:
             return None
-        return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+    def has(self, name: Name) -> bool:
+        """Whether there is something of this name."""
+        return os.path.lexists(self.path / str(name))
+
+    def folder_stamp(self) -> Stamp | None:
+        """Something that differs once a file has come or gone, as far as the file system tells."""
+        try:
+            return stamp_of(os.stat(self.path))
+        except OSError:
+            return None
 
     # reading --------------------------------------------------------------------------------------
 
@@ -232,7 +275,7 @@ class Folder:
         durability.discard(self.path / str(name))
 
 
-def next_number(names: list[Name], used: int) -> int:
+def next_number(names: Iterable[Name], used: int) -> int:
     """The first number of a session that stands above everything in both folders, and above ``used``.
 
     Raises:
@@ -267,6 +310,8 @@ def _make_folder(path: Path, mode: int) -> None:
 
 
 def _from_hex(data: bytes, name: Name) -> bytes | None:
+    if b"\0" in data and not data.strip(_HEX_DIGITS + b"\n\0"):
+        return None  # whoever copies it has taken room for it, and not filled it yet
     line, end, rest = data.partition(b"\n")
     if line.strip(_HEX_DIGITS):
         raise ValueError(f"{name} is not lower-case hex")

@@ -11,19 +11,18 @@ the answers that it gave, and answers the rest.
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mpchan import durability
-from mpchan.errors import MpchanError, ParseError, Refused, StorageError, TooEarly
-from mpchan.transport.base import Answer, Arrival, Message, Piece, Request, file_changed, refusal
-from mpchan.transport.copying import copy_part
+from mpchan.errors import ParseError, Refused, StorageError, TooEarly
+from mpchan.transport.answers import Answers
+from mpchan.transport.base import Answer, Arrival, Piece, Request, refusal
 from mpchan.transport.folder import (
     ANSWERS,
     MESSAGE,
@@ -32,19 +31,24 @@ from mpchan.transport.folder import (
     REQUESTS,
     Folder,
     Name,
+    Stamp,
     next_number,
+    stamp_of,
     unusable,
 )
+from mpchan.transport.requests import Requests
 
-if TYPE_CHECKING:
-    from concurrent.futures import Future, ThreadPoolExecutor
-
-_COPIES_AT_ONCE = 4
 _REQUESTS_AT_ONCE = 64
 """What one look into the folder brings at most: their bodies are in memory."""
 
-_FORGOTTEN_SECONDS = 600.0
-"""A piece for a session that has ended waits so long: its buyer may be about to read it."""
+_MOST_REMEMBERED = 10_000
+"""Sessions that have paid, and are served before strangers."""
+
+_UNREADABLE_SECONDS = 2.0
+"""So long a request may not be readable: some carriers set a file's mode last."""
+
+_STILL_SECONDS = 10.0
+"""A piece that is not the right one, and has not changed for so long, stays that."""
 
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.001, 0.25
 _PAUSE_GROWS = 1.2
@@ -63,190 +67,110 @@ class MailboxInbox:
 
     def __init__(self, directory: Path, wake: threading.Event) -> None:
         self._wake = wake
-        self._requests, self._answers = Folder(directory, REQUESTS), Folder(directory, ANSWERS)
-        self._requests.prepare(own=False)
-        self._answers.prepare(own=True)
-        self._answers.discard_leftovers()
-        self._lock = threading.Lock()
-        now = time.monotonic()
-        self._held: dict[Name, float] = dict.fromkeys(self._answers.names(), now)
+        self._folder = Folder(directory, REQUESTS)
+        answers = Folder(directory, ANSWERS)
+        self._folder.prepare(own=False)
+        answers.prepare(own=True)
+        answers.discard_leftovers()
+        self._requests = Requests(self._folder)
+        self._answers = Answers(answers, wake)
+        self._paid: dict[str, None] = {}  # the sessions that have paid, the last one to do so last
         self._done: dict[str, int] = {}
-        for name in self._held:
-            self._done[name.session] = max(name.number, self._done.get(name.session, 0))
-        self._forgotten: set[str] = set()
-        self._unfinished: dict[Name, object] = {}
-        self._copies: dict[str, _Copy] = {}
-        self._pool: ThreadPoolExecutor | None = None
+        self._has_looked = False
 
     def waiting(self) -> list[Request]:
         """The newest request of each session, where it has not been handed out or answered; as ``Inbox`` says."""
-        newest: dict[str, Name] = {}
-        for name in self._requests.names():
-            newest[name.session] = max(name, newest.get(name.session, name))
-        self._tidy(newest)
+        if self._requests.read_folder():
+            if not self._has_looked:
+                self._take_up()
+            self._answers.tidy(self._requests.newest)
+            for session in self._done.keys() - self._requests.newest.keys():
+                del self._done[session]
+            self._requests.await_reading(lambda session: self._done.get(session, 0), self._paid.__contains__)
         found: list[Request] = []
-        for name in newest.values():
+        for name, stamp, still in self._requests.due():
+            found += self._read(name, stamp, still)
             if len(found) == _REQUESTS_AT_ONCE:
                 break
-            if name.number > self._done.get(name.session, 0):
-                found += self._read(name)
+        if self._requests.has_more:
+            self._wake.set()
         return found
 
     def answer(self, request: Request, answer: Answer) -> None:
         """Hand over the answer to a request that ``waiting`` has given; as ``Inbox`` says."""
         if self._done.get(request.session) != request.number:
-            return  # nobody waits for it any more
-        if isinstance(answer, Piece):
-            self._begin(request, answer)
-        else:
-            kind = MESSAGE if isinstance(answer, Message) else REFUSAL
-            self._put(Name(request.session, request.number, kind), answer.body)
+            return None  # nobody waits for it any more
+        if not isinstance(answer, Piece):
+            return self._answers.put(request, answer)
+        if not answer.free:
+            self._paid.pop(request.session, None)
+            self._paid[request.session] = None
+            if len(self._paid) > _MOST_REMEMBERED:
+                del self._paid[next(iter(self._paid))]
+        return self._answers.begin(request, answer)
 
     def forget(self, session: str) -> None:
         """A piece that nobody takes goes after a while; a short answer stays until it has been taken."""
-        self._forgotten.add(session)
+        self._answers.forget(session)
 
     def busy(self) -> bool:
-        """Whether a piece is still being copied."""
-        return any(not copy.future.done() for copy in self._copies.values())
+        """Whether a piece that was paid for is still being copied."""
+        return self._answers.is_copying()
 
     def close(self) -> None:
         """Break off what is being copied; nothing of it stays."""
-        for copy in self._copies.values():
-            copy.broken_off.set()
-        if self._pool is not None:
-            self._pool.shutdown(wait=True)
+        self._answers.close()
 
-    # requests -------------------------------------------------------------------------------------
+    def _take_up(self) -> None:
+        """What the seller before has answered stays, but for pieces that were asked for without a payment.
 
-    def _read(self, name: Name) -> list[Request]:
+        Which of those are free is not known any more: they are asked for again, and answered again.
+        """
+        self._has_looked = True
+        for name in self._answers.names():
+            request = self._requests.newest.get(name.session)
+            asked = request is not None and request.number == name.number and request.kind == "piece.hex"
+            if asked and name.kind == PIECE:
+                self._answers.discard(name)
+            else:
+                self._done[name.session] = max(name.number, self._done.get(name.session, 0))
+
+    def _read(self, name: Name, stamp: object, still: float) -> list[Request]:
         """The request of this name; none where it cannot be had (yet)."""
-        stamp = self._requests.stamp(name)
-        if stamp is None or self._unfinished.get(name) == stamp:
-            return []
         try:
-            body = self._requests.read(name)
+            body = self._folder.read(name)
         except ValueError as error:
             return self._refuse(name, str(error))
-        except PermissionError:
-            return self._refuse(name, f"{name} may not be read by the seller")
-        except OSError:
-            return []  # of this machine; there is another time
+        except (
+            OSError
+        ) as error:  # of this machine, and there is another time; or the carrier is not through with it
+            if isinstance(error, PermissionError) and still >= _UNREADABLE_SECONDS:
+                return self._refuse(name, f"{name} may not be read by the seller")
+            self._requests.wait_for(name, stamp, still, again=True)
+            return []
         if body is None:
-            self._unfinished[name] = stamp
+            self._requests.wait_for(name, stamp, still)
             return []
         self._done[name.session] = name.number
-        self._forgotten.discard(name.session)
-        return [Request(name.session, name.number, name.kind.removesuffix(".hex"), body)]
+        self._answers.remember(name.session)
+        return [_request(name, body)]
 
     def _refuse(self, name: Name, reason: str) -> list[Request]:
         self._done[name.session] = name.number
-        answer = refusal(ParseError("malformed-request", reason))
         with suppress(StorageError):  # whoever sends such things may also have filled the disk
-            self._put(Name(name.session, name.number, REFUSAL), answer.body)
+            self._answers.put(_request(name, b""), refusal(ParseError("malformed-request", reason)))
         return []
 
-    def _tidy(self, newest: dict[str, Name]) -> None:
-        """Let go of what no request asks for any more."""
-        numbers = {session: name.number for session, name in newest.items()}
-        self._drop(numbers)
-        for session, copy in list(self._copies.items()):
-            if numbers.get(session) != copy.number:
-                copy.broken_off.set()
-            if copy.future.done():
-                copy.future.result()
-                del self._copies[session]
-        for session in self._done.keys() - numbers.keys():
-            del self._done[session]
-        for name in [name for name in self._unfinished if newest.get(name.session) != name]:
-            del self._unfinished[name]
 
-    # answers --------------------------------------------------------------------------------------
-
-    def _put(self, name: Name, body: bytes) -> None:
-        self._answers.write(name, body)
-        self._hold(name)
-
-    def _hold(self, name: Name) -> None:
-        with self._lock:
-            self._held[name] = time.monotonic()
-
-    def _drop(self, numbers: dict[str, int]) -> None:
-        """Delete the answers to other requests than these, and pieces that nobody seems to take."""
-        limit = time.monotonic() - _FORGOTTEN_SECONDS
-        with self._lock:
-            past = [
-                name
-                for name, since in self._held.items()
-                if numbers.get(name.session) != name.number
-                or (name.kind == PIECE and name.session in self._forgotten and since <= limit)
-            ]
-            for name in past:
-                del self._held[name]
-        for name in past:
-            self._answers.discard(name)
-        self._forgotten &= numbers.keys()
-
-    def _begin(self, request: Request, piece: Piece) -> None:
-        """Let a piece be copied."""
-        if self._pool is None:
-            from concurrent.futures import ThreadPoolExecutor
-
-            self._pool = ThreadPoolExecutor(_COPIES_AT_ONCE, thread_name_prefix="mailbox")
-        broken_off = threading.Event()
-        future = self._pool.submit(self._copy, request.session, request.number, piece, broken_off)
-        self._copies[request.session] = _Copy(request.number, broken_off, future)
-
-    def _copy(self, session: str, number: int, piece: Piece, broken_off: threading.Event) -> None:
-        """Put a piece into the folder, or the reason why it cannot be had; in a thread of its own."""
-        name = Name(session, number, PIECE)
-        try:
-            self._fill(name, piece, broken_off)
-            self._hold(name)
-        except _BrokenOff:
-            return
-        except MpchanError as error:
-            with suppress(StorageError):  # then there is no way to tell
-                self._put(Name(session, number, REFUSAL), refusal(error).body)
-        finally:
-            self._wake.set()
-
-    def _fill(self, name: Name, piece: Piece, broken_off: threading.Event) -> None:
-        try:
-            source = os.open(piece.path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            raise file_changed(piece, error) from error
-        try:
-            with self._answers.staged(name) as target:
-                done = copy_part(source, piece.offset, piece.length, target, lambda: not broken_off.is_set())
-                if broken_off.is_set():
-                    raise _BrokenOff
-                if done < piece.length:
-                    raise file_changed(piece)
-        except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise TooEarly("piece-not-copied", f"the seller could not copy the piece: {reason}") from error
-        finally:
-            durability.done_reading(source)
-
-
-class _BrokenOff(Exception):
-    """Nobody wants the piece any more."""
-
-
-class _Copy:
-    """A piece on its way into the folder."""
-
-    __slots__ = ("broken_off", "future", "number")
-
-    def __init__(self, number: int, broken_off: threading.Event, future: Future[None]) -> None:
-        self.number = number
-        self.broken_off = broken_off
-        self.future = future
+def _request(name: Name, body: bytes) -> Request:
+    return Request(name.session, name.number, name.kind.removesuffix(".hex"), body)
 
 
 class MailboxLine:
     """The buyer's end: ``Line``.
+
+    Whoever carries the mailbox may copy in place, so a file is there before it is whole. An answer is waited for while
+    it has not come to its end, and a piece while it is shorter than it must be, or is still being written to.
 
     Args:
         directory: the mailbox; made where it is missing, and its folders too.
@@ -262,80 +186,201 @@ class MailboxLine:
         self._requests.prepare(own=True)
         self._answers.prepare(own=False)
         self._requests.discard_leftovers(session)
+        self._open: set[Name] = set()  # own requests that lie there
         self._used = 0
+        self._has_looked = False
 
     @contextmanager
-    def ask(self, kind: str, body: bytes, patience: float) -> Iterator[Arrival]:
+    def ask(self, kind: str, body: bytes, patience: float, length: int | None = None) -> Iterator[Arrival]:
         """Send a request and wait for its answer; as ``Line`` says.
 
-        A request without an answer stays, so that a seller who comes later finds it.
+        A request without an answer stays, so that a seller who comes later finds it. A piece whose request lies there
+        already, because it came too slowly, is waited for, and not asked for anew.
         """
-        deadline = time.monotonic() + patience
         request = self._send(kind, body)
+        waiting = _Waiting(self._answers, request, patience, length)
         try:
-            arrival, descriptor = self._await(request, deadline, patience)
+            arrival = waiting.arrival()
         except Refused:
-            self._requests.discard(request)
+            self._discard(request)
             raise
         try:
             yield arrival
         finally:
             arrival.end()
-            if descriptor is not None:
-                durability.done_reading(descriptor)
-            self._requests.discard(request)
+            waiting.close()
+            self._discard(request)
 
     def close(self) -> None:
         """Nothing is open between two requests."""
 
     def _send(self, kind: str, body: bytes) -> Name:
         """Put a request into the folder, and take away those before it, which nobody waits for."""
-        past = self._requests.names(self._session)
-        number = next_number(past + self._answers.names(self._session), self._used)
+        if not self._has_looked:
+            self._open.update(self._requests.names(self._session))
+            self._used = next_number([*self._open, *self._answers.names(self._session)], 0) - 1
+            self._has_looked = True
+        same = self._same(kind, body)
+        if same is not None:
+            return same
+        number = next_number((), self._used)
+        while self._has_answer(number):  # it lies there for later: the answer to nothing that was asked
+            number = next_number((), number)
         request = Request(self._session, number, kind, body)
         name = Name(self._session, number, f"{kind}.hex")
         self._requests.write(name, request.body)
         self._used = number
-        for old in past:
-            self._requests.discard(old)
+        for old in list(self._open):
+            self._discard(old)
+        self._open.add(name)
         return name
 
-    def _await(self, request: Name, deadline: float, patience: float) -> tuple[Arrival, int | None]:
-        """The answer, and the descriptor that must be closed behind it."""
+    def _has_answer(self, number: int, kinds: tuple[str, ...] = (MESSAGE, REFUSAL, PIECE)) -> bool:
+        return any(self._answers.has(Name(self._session, number, kind)) for kind in kinds)
+
+    def _same(self, kind: str, body: bytes) -> Name | None:
+        """The same request for a piece, where it lies there and nothing but that piece has come for it."""
+        name = max(self._open, default=None)
+        if kind not in ("update", "piece") or name is None or name.kind != f"{kind}.hex":
+            return None
+        if self._has_answer(name.number, (MESSAGE, REFUSAL)):
+            return None
+        with suppress(OSError, ValueError):
+            if self._requests.read(name) == body:
+                return name
+        return None
+
+    def _discard(self, name: Name) -> None:
+        self._requests.discard(name)
+        self._open.discard(name)
+
+
+class _Waiting:
+    """The wait for one answer.
+
+    Args:
+        length: of the piece that is expected, in bytes; None where none is.
+    """
+
+    def __init__(self, answers: Folder, request: Name, patience: float, length: int | None) -> None:
+        self._answers = answers
+        self._request = request
+        self._patience = patience
+        self._length = length
+        self._deadline = time.monotonic() + patience
+        self._descriptor: int | None = None
+        self._stamp: Stamp | None = None  # of the piece, when it was last looked at
+        self._moved = 0.0  # since when that has been so
+
+    def arrival(self) -> Arrival:
+        """The answer, as soon as it is there; what is read of it can be read until ``close``.
+
+        Raises:
+            TooEarly, Refused, StorageError: as ``Line.ask``.
+        """
+        for _ in self._looks():
+            for kind in (MESSAGE, REFUSAL):
+                body = self._short(Name(self._request.session, self._request.number, kind))
+                if body is not None:
+                    return Arrival(kind.partition(".")[0], body)
+            if self._opens_piece():
+                return self._piece()
+        raise self._silent()
+
+    def close(self) -> None:
+        """Let go of the piece."""
+        if self._descriptor is not None:
+            durability.done_reading(self._descriptor)
+            self._descriptor = None
+
+    def _looks(self) -> Iterator[None]:
+        """Again and again, until the deadline."""
         pause = _FIRST_PAUSE_SECONDS
         while True:
-            for kind in (MESSAGE, REFUSAL, PIECE):
-                found = self._look(Name(self._session, request.number, kind))
-                if found is not None:
-                    return found
-            left = deadline - time.monotonic()
+            yield
+            left = self._deadline - time.monotonic()
             if left <= 0:
-                raise TooEarly(
-                    "peer-silent",
-                    f"no answer to {request} within {patience:g} s",
-                    hint="does the seller look into the same mailbox? it is safe to try again",
-                )
+                return
             time.sleep(min(pause, left))
             pause = min(pause * _PAUSE_GROWS, _LONGEST_PAUSE_SECONDS)
 
-    def _look(self, name: Name) -> tuple[Arrival, int | None] | None:
-        kind = name.kind.partition(".")[0]
+    def _short(self, name: Name) -> bytes | None:
         try:
-            if name.kind != PIECE:
-                body = self._answers.read(name)
-                return None if body is None else (Arrival(kind, body), None)
-            descriptor = self._answers.open(name)
-            if descriptor is None:
-                return None
-            length = os.fstat(descriptor).st_size
-            return Arrival(kind, length=length, read=partial(self._read, name, descriptor)), descriptor
+            return self._answers.read(name)
         except ValueError as error:
             raise Refused("malformed-answer", str(error)) from None
         except OSError as error:
             raise unusable(self._answers.path / str(name), error) from error
 
-    def _read(self, name: Name, descriptor: int, buffer: memoryview) -> int:
+    # pieces ---------------------------------------------------------------------------------------
+
+    @property
+    def _name(self) -> Name:
+        return Name(self._request.session, self._request.number, PIECE)
+
+    def _opens_piece(self) -> bool:
+        """Whether the piece is there, and is not shorter than it must be; then it is open."""
+        self.close()
         try:
-            return os.readv(descriptor, [buffer])
+            self._descriptor = self._answers.open(self._name)
+            if self._descriptor is None:
+                return False
+            stamp = stamp_of(os.fstat(self._descriptor))
+        except ValueError as error:
+            raise Refused("malformed-answer", str(error)) from None
         except OSError as error:
-            raise unusable(self._answers.path / str(name), error) from error
+            raise unusable(self._answers.path / str(self._name), error) from error
+        if stamp != self._stamp:
+            self._stamp, self._moved = stamp, time.monotonic()
+            self._deadline = self._moved + self._patience
+        if self._length is not None and _size(stamp) < self._length:
+            self.close()
+            return False
+        return True
+
+    def _piece(self) -> Arrival:
+        length = 0 if self._stamp is None else _size(self._stamp)
+        return Arrival("piece", length=length, read=self._read, renew=self._renews)
+
+    def _renews(self) -> int | None:
+        """Wait for the piece to become another than the one that was read; its length, or None where it stays so.
+
+        Raises:
+            TooEarly: ``peer-silent``: it became shorter, and does not grow any more.
+        """
+        read = self._stamp
+        for _ in self._looks():
+            if self._opens_piece() and self._stamp is not None and self._stamp != read:
+                return _size(self._stamp)
+            still = time.monotonic() - self._moved
+            if self._stamp == read and still >= min(_STILL_SECONDS, self._patience):
+                return None
+        raise self._silent()
+
+    def _read(self, buffer: memoryview) -> int:
+        if self._descriptor is None:
+            return 0
+        try:
+            return os.readv(self._descriptor, [buffer])
+        except OSError as error:
+            if error.errno == errno.ESTALE:
+                return 0  # somebody on another machine has replaced it
+            raise unusable(self._answers.path / str(self._name), error) from error
+
+    def _silent(self) -> TooEarly:
+        if self._stamp is None or self._length is None:
+            return TooEarly(
+                "peer-silent",
+                f"no answer to {self._request} within {self._patience:g} s",
+                hint="does the seller look into the same mailbox? it is safe to try again",
+            )
+        return TooEarly(
+            "peer-silent",
+            f"{_size(self._stamp)} of the {self._length} bytes of the piece are in the mailbox, and no more has come "
+            f"within {self._patience:g} s",
+            hint="whoever carries the mailbox has not finished: the same command again waits for the rest",
+        )
+
+
+def _size(stamp: Stamp) -> int:
+    return stamp[1]

@@ -123,8 +123,10 @@ class Desk:
             if conversation is None or conversation.open_request != request.number:
                 return
             conversation.open_request = 0
-            self._sending.add(conversation)
-            if isinstance(answer, Piece) and not answer.free:
+            is_free = isinstance(answer, Piece) and answer.free
+            if not is_free:
+                self._sending.add(conversation)
+            if isinstance(answer, Piece) and not is_free:
                 self._note_payment(conversation)
             conversation.answers.put(answer)
 
@@ -136,7 +138,7 @@ class Desk:
             del self._paid[next(iter(self._paid))]
 
     def busy(self) -> bool:
-        """Whether an answer is still being sent."""
+        """Whether an answer is still being sent, other than a free piece: nobody waits for who takes that slowly."""
         with self._lock:
             return bool(self._sending)
 

@@ -112,7 +112,7 @@ class TcpInbox:
         """Nothing is kept here, and the buyer ends the connection."""
 
     def busy(self) -> bool:
-        """Whether an answer is still being sent."""
+        """Whether an answer is still being sent, other than a free piece."""
         return self._desk.busy()
 
     def close(self) -> None:
@@ -223,7 +223,7 @@ class TcpLine:
         self._number = 0
 
     @contextmanager
-    def ask(self, kind: str, body: bytes, patience: float) -> Iterator[Arrival]:
+    def ask(self, kind: str, body: bytes, patience: float, length: int | None = None) -> Iterator[Arrival]:
         """Send a request and wait for its answer; as ``Line`` says."""
         self._number += 1
         request = Request(self._session, self._number, kind, body)

@@ -102,6 +102,7 @@ LINES = {
     75: "free pieces without end, and an answer that is never taken away",
     76: "connections that are idle, half-open or slow, in numbers, from one source and from many",
     77: "an offer that is expired, of another generation, with another token",
+    82: "a file that is still being carried: it grows, shrinks, is replaced",
     79: "full or read-only before a broadcast of what is complete: it is sent",
     81: "a copy of a file beside it, under a name that programs give",
     83: "two processes with one process id; a directory that cannot be synced; a file system that lacks something",

@@ -69,7 +69,7 @@ class DirectLine:
         self.asked: list[Request] = []
 
     @contextmanager
-    def ask(self, kind: str, body: bytes, patience: float) -> Iterator[Arrival]:
+    def ask(self, kind: str, body: bytes, patience: float, length: int | None = None) -> Iterator[Arrival]:
         request = Request(self._session, len(self.asked) + 1, kind, body)
         self.asked.append(request)
         answer = self.bend(request, self._seller().answer(request))

@@ -34,7 +34,7 @@ from transport_tools import (
 
 from mpchan import durability
 from mpchan.errors import NotPossible, StorageError, TooEarly
-from mpchan.transport import mailbox as transport_mailbox
+from mpchan.transport import answers as transport_answers
 from mpchan.transport.base import KINDS, Answer, Message, Piece, Request
 from mpchan.transport.mailbox import MailboxInbox, MailboxLine
 
@@ -469,7 +469,7 @@ def test_a_forgotten_piece_goes_after_a_while(
         inbox.forget(SESSION)
         assert inbox.waiting() == []
         assert names(mailbox) == ({"-000001-piece.hex"}, {"-000001-piece.data"}), "it may be about to be read"
-        monkeypatch.setattr(transport_mailbox, "_FORGOTTEN_SECONDS", 0.0)
+        monkeypatch.setattr(transport_answers, "_FORGOTTEN_SECONDS", 0.0)
         assert inbox.waiting() == []
         assert inbox.waiting() == []
         assert names(mailbox) == ({"-000001-piece.hex"}, set())
@@ -478,7 +478,7 @@ def test_a_forgotten_piece_goes_after_a_while(
 def test_a_session_that_was_forgotten_may_ask_again(
     mailbox: MailboxWay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transport_mailbox, "_FORGOTTEN_SECONDS", 0.0)
+    monkeypatch.setattr(transport_answers, "_FORGOTTEN_SECONDS", 0.0)
     piece = piece_of(tmp_path / "file", some_bytes(10))
     with closing(mailbox.inbox()) as inbox:
         put_request(mailbox, 1)
