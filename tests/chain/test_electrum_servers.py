@@ -6,7 +6,7 @@ import socket
 import struct
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from mpchan.bitcoin.network import REGTEST
 from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.electrum import ElectrumChain, pool
 from mpchan.chain.electrum.address import PROXY_PASSWORD_VARIABLE, PROXY_USER_VARIABLE, Proxy, Server
+from mpchan.chain.electrum.connection import Connection, Reply, Request
 from mpchan.errors import ChainError, ParseError, StorageError
 
 NOBODY = "127.0.0.1:1"
@@ -140,55 +141,82 @@ def test_a_server_of_another_network_is_named(electrum: ElectrumServer) -> None:
     assert REGTEST.genesis_hash in error.message
 
 
-def test_a_round_over_many_outputs_asks_once(electrum: ElectrumServer) -> None:
-    """In the second round the tip and one batch; and what happens between two rounds is seen."""
+def test_many_outputs_are_asked_about_together(electrum: ElectrumServer) -> None:
+    """Those that are unspent, spent and unknown: from the second time on a history of each, and the tip once."""
     node = electrum.node
     fundings = [node.pay(fresh_script(), 50_000) for _ in range(8)]
     electrum.settle()
-    history = "blockchain.scripthash.get_history"
+    closes = [spend(funding, 40_000) for funding in fundings[:3]]
+    unknown = [first(spend(close, 30_000)) for close in closes]
+    asked = dict.fromkeys([*map(first, fundings), *unknown])
+    history, get = "blockchain.scripthash.get_history", "blockchain.transaction.get"
     with lying(electrum.port) as liar, liar.chain() as chain:
-        for confirmations in (0, 1, 2):
+        for confirmations in range(4):
             before = liar.asked.copy()
-            chain.tip()
-            for funding in fundings:
-                status = chain.output(first(funding))
-                assert status is not None
-                assert status.confirmations == confirmations
+            found = chain.outputs(asked)
+            truth = account(node)
+            assert found == {outpoint: truth[outpoint] for outpoint in asked if outpoint in truth}
+            assert len(found) == len(fundings)
             now = liar.asked - before
             assert now[history] == len(fundings)
-            if confirmations == 2:
-                assert now["blockchain.transaction.get"] == now["blockchain.transaction.get_merkle"] == 0
-                assert now["blockchain.headers.subscribe"] == 2
+            if confirmations == 3:
+                assert (now[get], now["blockchain.transaction.get_merkle"]) == (len(unknown), 0)
+                assert now["blockchain.headers.subscribe"] == 1
+            if confirmations == 1:
+                for close in closes:
+                    chain.broadcast(close)
+                electrum.settle()
+                assert chain.outputs(asked) == {outpoint: account(node)[outpoint] for outpoint in found}
             node.mine()
             electrum.settle()
-        status = chain.output(first(fundings[0]))  # no new round: it is asked again, not remembered
-        assert status is not None
-        assert status.confirmations == 3
 
 
-def test_what_happens_within_a_round_is_seen(electrum: ElectrumServer) -> None:
-    """A broadcast of our own, and a block: what was fetched for the round counts no more."""
+def test_one_exchange_for_each_kind_of_question(
+    electrum: ElectrumServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new process, over channels that are open, closed, and never funded."""
+    node = electrum.node
+    fundings = [node.pay(fresh_script(), 50_000) for _ in range(8)]
+    node.mine()
+    closes = [spend(funding, 40_000) for funding in fundings[:4]]
+    node.mine_with(closes)
+    electrum.settle()
+    asked = dict.fromkeys([*map(first, fundings), *(first(spend(close, 30_000)) for close in closes)])
+    exchanges: list[str] = []
+    exchange = Connection._exchange
+
+    def counted(self: Connection, requests: Sequence[Request]) -> list[Reply]:
+        exchanges.append(requests[0][0])
+        return exchange(self, requests)
+
+    monkeypatch.setattr(Connection, "_exchange", counted)
+    with electrum.chain() as chain:
+        chain.tip()
+        exchanges.clear()
+        truth = account(node)
+        assert chain.outputs(asked) == {first(funding): truth[first(funding)] for funding in fundings}
+    kinds = [name.rpartition(".")[2] for name in exchanges]
+    assert kinds == ["subscribe", "get", "get_history", "get", "get_merkle"]
+
+
+def test_the_own_broadcast_and_a_block_are_seen_at_once(electrum: ElectrumServer) -> None:
+    """Nothing of what was said a moment ago is taken for what is so now."""
     node = electrum.node
     fundings = [node.pay(fresh_script(), 50_000) for _ in range(3)]
     node.mine()
     electrum.settle()
+    asked = dict.fromkeys(map(first, fundings))
     with electrum.chain() as chain:
-        for _ in range(2):
-            chain.tip()
-            assert [chain.output(first(funding)) for funding in fundings].count(None) == 0
-        chain.tip()
-        chain.output(first(fundings[0]))
+        assert len(chain.outputs(asked)) == len(fundings)
         close = spend(fundings[1], 40_000)
         chain.broadcast(close)
         electrum.settle()
         assert chain.output(first(fundings[1])) == account(node)[first(fundings[1])]
-        chain.tip()
-        chain.output(first(fundings[0]))
         other = node.pay(fresh_script(), 60_000)
         node.mine()
         electrum.settle()
         assert chain.output(first(other)) == account(node)[first(other)]
-        assert chain.output(first(fundings[1])) == account(node)[first(fundings[1])]
+        assert chain.outputs(asked) == {outpoint: account(node)[outpoint] for outpoint in asked}
 
 
 # certificates -------------------------------------------------------------------------------------

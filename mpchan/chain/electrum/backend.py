@@ -112,12 +112,11 @@ class ElectrumChain:
         Args:
             not_before: not needed, a server has an index of spends.
         """
-        return self._pool.output(outpoint)
+        return self._pool.outputs([outpoint]).get(outpoint)
 
     def outputs(self, asked: Mapping[OutPoint, LockTime | None]) -> dict[OutPoint, OutputStatus]:
-        """Those that a server knows, each as ``output`` has it."""
-        found = {outpoint: self._pool.output(outpoint) for outpoint in asked}
-        return {outpoint: status for outpoint, status in found.items() if status is not None}
+        """Those that a server knows, each as ``output`` has it; every kind of question goes out for all together."""
+        return self._pool.outputs(asked)
 
     def appeared(self, openings: Mapping[OutPoint, bytes]) -> set[OutPoint]:
         """Those of ``OPENINGS_AT_ONCE`` at a time, in turn, that the server knows; those that are new are first."""
@@ -170,7 +169,6 @@ class ElectrumChain:
         self, hand: Callable[[HeaderChain, Questions, View], None], tell: Callable[[Questions], object]
     ) -> None:
         """To the server that is asked, whose verdict is ours; and to the others, lest that one holds it back."""
-        self._pool.seen.round.drop()
         try:
             self._pool.ask(hand)
         except ChainError as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from mpchan.chain.base import OutputStatus
 from mpchan.chain.electrum.headers import HeaderChain
@@ -43,34 +43,34 @@ class Company:
             server.close()
         self._servers = {}
 
-    def begin(self) -> None:
-        """A new round begins."""
-        for seen in self._servers.values():
-            seen.round.begin()
-
-    def drop(self) -> None:
-        """What was fetched for the round may be outdated."""
-        for seen in self._servers.values():
-            seen.round.drop()
-
-    def add_to(self, own: OutputStatus | None, chain: HeaderChain, outpoint: OutPoint) -> OutputStatus | None:
-        """One server's account of an output with what the others know besides."""
-        if not self._servers or (own is not None and own.spend is not None and own.spend.confirmations):
-            return own  # proven to have been spent: nothing can be added to that
-        return agreed([own, *self._accounts(lambda view: view.output(outpoint), chain)])
+    def add_to(
+        self, own: Mapping[OutPoint, OutputStatus], outpoints: Collection[OutPoint], chain: HeaderChain
+    ) -> dict[OutPoint, OutputStatus]:
+        """One server's account of these outputs with what the others know besides."""
+        found = dict(own)
+        # where it is proven to have been spent, nothing can be added to that
+        open_to = [outpoint for outpoint in outpoints if not _is_proven_spent(found.get(outpoint))]
+        if not self._servers or not open_to:
+            return found
+        accounts = [own, *self._accounts(lambda view: view.outputs(open_to), chain)]
+        for outpoint in open_to:
+            status = agreed(account.get(outpoint) for account in accounts)
+            if status is not None:
+                found[outpoint] = status
+        return found
 
     def _accounts(
-        self, look: Callable[[View], OutputStatus | None], chain: HeaderChain
-    ) -> list[OutputStatus | None]:
+        self, look: Callable[[View], dict[OutPoint, OutputStatus]], chain: HeaderChain
+    ) -> list[dict[OutPoint, OutputStatus]]:
         """What each of the others says; those that fail are asked no more."""
-        found: dict[Questions, OutputStatus | None] = {}
+        found: dict[Questions, dict[OutPoint, OutputStatus]] = {}
 
         def ask(server: Questions, seen: Seen) -> None:
             try:
                 found[server] = look(View(chain, server, seen))
             except MpchanError as error:
                 if error.slug == "chain-moving":
-                    self.is_ahead, found[server] = True, None
+                    self.is_ahead, found[server] = True, {}
                 else:
                     server.close()
 
@@ -86,6 +86,10 @@ class Company:
         accounts = dict(found)
         self._servers = {server: seen for server, seen in self._servers.items() if server in accounts}
         return list(accounts.values())
+
+
+def _is_proven_spent(status: OutputStatus | None) -> bool:
+    return status is not None and status.spend is not None and status.spend.confirmations > 0
 
 
 def agreed(accounts: Iterable[OutputStatus | None]) -> OutputStatus | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -86,13 +86,11 @@ class Pool:
             server.close()
 
     def tip(self) -> ChainTip:
-        """The last block of the chain of headers, and how the servers are behind; a new round begins.
+        """The last block of the chain of headers, and how the servers are behind.
 
         Raises:
             ChainError: why no server can be used.
         """
-        self.seen.round.begin()
-        self._company.begin()
         if self._is_late or self._company.is_ahead:
             self._current = None  # another one may know more by now
         tip = self.ask(self._tip)
@@ -106,23 +104,20 @@ class Pool:
             return replace(tip, lag=Lag(self._behind.message, tip.height, tip.median_time, hint))
         return replace(tip, lag=by_clock(f"the server {server.name}", self._network, tip, chain.tip.time))
 
-    def output(self, outpoint: OutPoint) -> OutputStatus | None:
-        """What is known of an output: by the server that is asked, and by the others where it shows no more.
+    def outputs(self, outpoints: Collection[OutPoint]) -> dict[OutPoint, OutputStatus]:
+        """What is known of these outputs: by the server that is asked, and by the others where it shows no more.
 
         Raises:
             ChainError: why no server can be used.
         """
+        if not outpoints:
+            return {}
+        return self.ask(
+            lambda chain, server, view: self._company.add_to(view.outputs(outpoints), outpoints, chain)
+        )
 
-        def look(chain: HeaderChain, server: Questions, view: View) -> OutputStatus | None:
-            return self._company.add_to(view.output(outpoint), chain, outpoint)
-
-        return self.ask(look, follow=not self.seen.is_prepared(outpoint))
-
-    def ask(self, look: Callable[[HeaderChain, Questions, View], T], *, follow: bool = True) -> T:
+    def ask(self, look: Callable[[HeaderChain, Questions, View], T]) -> T:
         """What ``look`` finds with the chain and a server that is up to date with it.
-
-        Args:
-            follow: False where the chain as it was a moment ago will do.
 
         Raises:
             ChainError: what ``look`` raises, or why no server can be used.
@@ -133,24 +128,19 @@ class Pool:
         while True:
             server = self._current or self._choose(errors)
             try:
-                return self._steadily(self._servers[server], look, follow)
+                return self._steadily(self._servers[server], look)
             except ChainError as error:
                 self._current = None
-                self.seen.round.drop()
                 self._servers[server].close()
                 if error.slug not in _OF_A_SERVER:
                     raise
                 errors[server] = error
 
-    def _steadily(
-        self, server: Questions, look: Callable[[HeaderChain, Questions, View], T], follow: bool
-    ) -> T:
+    def _steadily(self, server: Questions, look: Callable[[HeaderChain, Questions, View], T]) -> T:
         """Look again where the chain may have changed meanwhile."""
 
         def once() -> T:
-            nonlocal follow
-            chain = self._follow_current(server) if follow or self._chain is None else self._chain
-            follow = True
+            chain = self._follow_current(server)
             return look(chain, server, View(chain, server, self.seen))
 
         return _patiently(once)
@@ -271,11 +261,8 @@ class Pool:
         if self._chain is None:
             self._chain = begin(self._network, server)
         self._chain = follow(self._chain, server)
-        if self._chain is not before:
-            self.seen.round.drop()
-            self._company.drop()
-            if self._file is not None:
-                self._chain.save(self._file)
+        if self._chain is not before and self._file is not None:
+            self._chain.save(self._file)
         return self._chain
 
 

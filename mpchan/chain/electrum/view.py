@@ -13,7 +13,7 @@ only what a block could hold counts as a spend.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Generic, TypeVar
 
 from mpchan.bitcoin.merkle import is_ambiguous, merkle_root
@@ -34,8 +34,6 @@ _TRANSACTIONS_AT_ONCE = 20
 _OP_RETURN = 0x6A
 _MAX_SCRIPT_BYTES = 10_000
 
-
-_ROUND_SECONDS = 5.0
 _INDEX_SECONDS = 60.0
 
 
@@ -61,50 +59,10 @@ class Memory(Generic[K, V]):
             del self._items[next(iter(self._items))]
 
 
-class Round:
-    """What a watcher of many channels asks about again and again, asked in one go.
-
-    A round begins when the tip is asked for. The first question in it about a script that the round before asked
-    about too fetches the histories of all of those; each then serves one question. Whatever may make them outdated
-    drops them.
-    """
-
-    def __init__(self) -> None:
-        self._asked: dict[bytes, None] = {}
-        self._again: list[bytes] = []
-        self._fetched: dict[bytes, list[Claim]] = {}
-        self._until = 0.0
-
-    def begin(self) -> None:
-        """The tip is asked for."""
-        self._asked, self._again, self._fetched = {}, list(self._asked), {}
-
-    def drop(self) -> None:
-        """What was fetched may be outdated."""
-        self._fetched = {}
-
-    def holds(self, script: bytes) -> bool:
-        """Whether the history of a script is at hand."""
-        return script in self._fetched and time.monotonic() < self._until
-
-    def history(self, server: Questions, script: bytes) -> list[Claim]:
-        """The history of a script, at hand or asked for."""
-        if script in self._again and not self._fetched:
-            scripts, self._again = self._again, []
-            self._fetched = dict(zip(scripts, server.histories(scripts), strict=True))
-            self._until = time.monotonic() + _ROUND_SECONDS
-        self._asked[script] = None
-        if self.holds(script):
-            return self._fetched.pop(script)
-        [history] = server.histories([script])
-        return history
-
-
 class Seen:
-    """What is remembered from question to question. But for the round, it stays true whoever says it."""
+    """What is remembered from question to question: it stays true whoever says it."""
 
     def __init__(self) -> None:
-        self.round = Round()
         self.transactions: Memory[Txid, Transaction] = Memory(4_000)
         self.proofs: Memory[Txid, tuple[int, bytes]] = Memory(20_000)
         """Height and hash of the block in which a transaction was proven to be; void where the chain has another."""
@@ -116,13 +74,6 @@ class Seen:
         """Whether a server took a transaction so short a time ago that its index of scripts may lack it yet."""
         sent = self.sent.get(txid)
         return sent is not None and time.monotonic() < sent + _INDEX_SECONDS
-
-    def is_prepared(self, outpoint: OutPoint) -> bool:
-        """Whether an output can be answered for from what the round has fetched."""
-        transaction = self.transactions.get(outpoint.txid)
-        if transaction is None or outpoint.vout >= len(transaction.outputs):
-            return False
-        return self.round.holds(transaction.outputs[outpoint.vout].script_pubkey)
 
 
 class View:
@@ -139,18 +90,57 @@ class View:
 
     # outputs --------------------------------------------------------------------------------------
 
-    def output(self, outpoint: OutPoint) -> OutputStatus | None:
-        """What is known of an output; None where the server's chain and mempool hold no such transaction or output.
+    def outputs(self, outpoints: Collection[OutPoint]) -> dict[OutPoint, OutputStatus]:
+        """What is known of each of these outputs; without those that the server's chain and mempool do not hold.
 
-        Its index of scripts decides that: a transaction of a block that was replaced it may hand out for ever.
+        Its index of scripts decides that: a transaction of a block that was replaced it may hand out for ever. Each
+        kind of question goes out for all of them together.
         """
-        transaction = self._seen.transactions.get(outpoint.txid) or self._transaction(outpoint.txid)
-        if transaction is None or outpoint.vout >= len(transaction.outputs):
-            return None
+        made = self._known_transactions({outpoint.txid for outpoint in outpoints})
+        outputs = {
+            outpoint: made[outpoint.txid].outputs[outpoint.vout]
+            for outpoint in outpoints
+            if outpoint.txid in made and outpoint.vout < len(made[outpoint.txid].outputs)
+        }
+        # what nothing can spend no server and no node keeps track of
+        scripts = sorted(
+            {output.script_pubkey for output in outputs.values() if not _is_unspendable(output.script_pubkey)}
+        )
+        histories = dict(zip(scripts, self._server.histories(scripts), strict=True))
+        claimed = {
+            outpoint: _by_txid(histories[output.script_pubkey])
+            for outpoint, output in outputs.items()
+            if output.script_pubkey in histories
+        }
+        self._fetch_all(claimed, made)
+        found: dict[OutPoint, OutputStatus] = {}
+        for outpoint, claims in claimed.items():
+            status = self._output(outpoint, made[outpoint.txid], claims)
+            if status is not None:
+                found[outpoint] = status
+        return found
+
+    def _fetch_all(
+        self, claimed: Mapping[OutPoint, Mapping[Txid, Claim]], made: Mapping[Txid, Transaction]
+    ) -> None:
+        """Fetch together what one output after another would be asked about: a spender in a block, and the proofs."""
+        confirmed = [
+            [claim for claim in claims.values() if 0 < claim.height <= self._chain.height]
+            for outpoint, claims in claimed.items()
+            if outpoint.txid in claims
+        ]
+        # its funding, and what spends it: a longer history is looked through by itself
+        usual = {claim.txid: claim for claims in confirmed if len(claims) <= 2 for claim in claims}
+        transactions = {**self._known_transactions(usual.keys() - made.keys()), **made}
+        self._confirmations(
+            [(claim, transactions[txid]) for txid, claim in usual.items() if txid in transactions]
+        )
+
+    def _output(
+        self, outpoint: OutPoint, transaction: Transaction, claims: dict[Txid, Claim]
+    ) -> OutputStatus | None:
+        """By the history of its script."""
         output = transaction.outputs[outpoint.vout]
-        if _is_unspendable(output.script_pubkey):
-            return None  # no server and no node keeps track of it
-        claims = _by_txid(self._seen.round.history(self._server, output.script_pubkey))
         own = claims.pop(outpoint.txid, None)
         if own is None:
             if not self._seen.was_just_sent(outpoint.txid):
@@ -240,12 +230,15 @@ class View:
         """The server has taken it just now."""
         self._seen.sent.put(transaction.txid, time.monotonic())
 
-    def _transaction(self, txid: Txid) -> Transaction | None:
-        """A transaction as the server has it now."""
-        [transaction] = self._server.transactions([txid])
-        if transaction is not None:
+    def _known_transactions(self, txids: Collection[Txid]) -> dict[Txid, Transaction]:
+        """Those of these transactions that the server has, or had when they were asked for."""
+        known = {txid: self._seen.transactions.get(txid) for txid in txids}
+        missing = sorted(txid for txid, transaction in known.items() if transaction is None)
+        known.update(zip(missing, self._server.transactions(missing), strict=True))
+        found = {txid: transaction for txid, transaction in known.items() if transaction is not None}
+        for txid, transaction in found.items():
             self._seen.transactions.put(txid, transaction)
-        return transaction
+        return found
 
     def _transactions(self, claims: Sequence[Claim]) -> list[Transaction]:
         """The transactions that the server has just named; those that wait as it shows them now, witness and all."""
