@@ -21,12 +21,13 @@ _BASE64_START = b"cHNidP"
 _HINT = "a message is a PSBT in hex, base64 or binary, or a transaction in hex or binary"
 
 
-def decode_message(data: bytes) -> Psbt | Transaction:
-    """Read any message that parties exchange.
+def decode_message(data: bytes, *, either_version: bool = False) -> Psbt | Transaction:
+    """Read any message that parties exchange, or that another wallet makes.
 
     Args:
         data: one line of hex in either case with space around it; or base64 (lines may be broken);
             or binary. What it stands for has at most ``MAX_MESSAGE_BYTES``.
+        either_version: a PSBT of version 2 (BIP-0370) is read too, as what it is in version 0.
 
     Raises:
         ParseError: ``empty``, ``too-large``, ``malformed-hex``, ``malformed-base64``, ``malformed-psbt``,
@@ -35,16 +36,16 @@ def decode_message(data: bytes) -> Psbt | Transaction:
     if len(data) > MAX_TEXT_BYTES:
         raise too_large("message")
     if data.startswith(_PSBT_START):
-        return _parse(data)
+        return _parse(data, either_version)
     text = data.strip()
     if not text:
         raise ParseError("empty", "message is empty")
     if _NOT_TEXT.search(text) and _NOT_HEX.match(text):
         # binary; where the first byte is a hex digit it rather is text with a stray character in it
-        return _parse(data)
+        return _parse(data, either_version)
     if text.startswith(_BASE64_START):
-        return _parse(_from_base64(text))
-    return _parse(_from_hex(text))
+        return _parse(_from_base64(text), either_version)
+    return _parse(_from_hex(text), either_version)
 
 
 def too_large(what: str) -> ParseError:
@@ -56,17 +57,30 @@ def too_large(what: str) -> ParseError:
     )
 
 
-def _parse(data: bytes) -> Psbt | Transaction:
+def _parse(data: bytes, either_version: bool) -> Psbt | Transaction:
     if len(data) > MAX_MESSAGE_BYTES:
         raise too_large("message")
     is_psbt = data.startswith(_PSBT_START)
     try:
-        return Psbt.from_bytes(data) if is_psbt else _complete_transaction(data)
+        if not is_psbt:
+            return _complete_transaction(data)
+        return _psbt(data, either_version)
     except ParseError as error:
         if error.slug == "psbt-version":
             raise
         slug, name = ("malformed-psbt", "PSBT") if is_psbt else ("malformed-transaction", "transaction")
         raise ParseError(slug, f"not a valid {name}: {error.message}") from None
+
+
+def _psbt(data: bytes, either_version: bool) -> Psbt:
+    try:
+        return Psbt.from_bytes(data)
+    except ParseError as error:
+        if error.slug != "psbt-version" or not either_version:
+            raise
+    from mpchan.bitcoin.psbt_v2 import read_version_2
+
+    return read_version_2(data)
 
 
 def _complete_transaction(data: bytes) -> Transaction:

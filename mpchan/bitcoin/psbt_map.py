@@ -94,6 +94,12 @@ class PsbtMap:
         return type(self)(tuple(sorted((dict(other.pairs) | dict(self.pairs)).items())))
 
 
+_CONVERTERS = (
+    "the channel's messages have version 0; a funding may have either, or be the signed transaction. Core Lightning "
+    "(`lightning-cli setpsbtversion PSBT 0`) and the libraries of HWI (convert_to_v0) and caravan (toV0) convert it"
+)
+
+
 @frozen
 class GlobalMap(PsbtMap):
     """The fields of the whole PSBT.
@@ -111,7 +117,7 @@ class GlobalMap(PsbtMap):
             raise ParseError(
                 "psbt-version",
                 f"PSBT of version {version}",
-                hint="only version 0 is read here; Bitcoin Core and others can convert it",
+                hint=_CONVERTERS if version == 2 else None,
             )
         PsbtMap.__post_init__(self)
 

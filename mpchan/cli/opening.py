@@ -202,7 +202,7 @@ def _open_funding(
     result = open_funding(
         wallet,
         app.chain(wallet),
-        decode_message(read_input(file)),
+        decode_message(read_input(file), either_version=True),
         offer_text=text,
         capacity=amount,
         refund_delay=refund_delay,
@@ -254,7 +254,7 @@ def fund(
     app.check_output(refund_out, *sources, follows=True)
     check_refund_out(refund_out, "funding", [output] if output is not None else [])
     psbt = read_psbt(read_input(file))
-    signed = None if funding is None else decode_message(read_input(funding))
+    signed = None if funding is None else decode_message(read_input(funding), either_version=True)
     wallet = app.wallet(signs=True)
 
     def confirm(terms: Terms) -> None:

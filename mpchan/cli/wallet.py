@@ -89,7 +89,9 @@ def inspect(app: App, file: str, network: str | None) -> None:
 
         return render.message(view)
 
-    app.answer(describe(decode_message(read_input(file)), _network(app, network)), people)
+    app.answer(
+        describe(decode_message(read_input(file), either_version=True), _network(app, network)), people
+    )
 
 
 def _network(app: App, name: str | None) -> Network:

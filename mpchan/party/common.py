@@ -50,7 +50,7 @@ def read_transaction(data: bytes) -> Transaction:
     """
     from mpchan.bitcoin.message import decode_message
 
-    message = decode_message(data)
+    message = decode_message(data, either_version=True)
     if isinstance(message, Psbt):
         raise ParseError("not-a-transaction", "this is a PSBT, not a complete transaction")
     return message

@@ -236,7 +236,7 @@ def test_a_line_that_may_be_cut_off_pays_nothing(metered: Shell) -> None:
 
 
 def test_a_line_that_never_ends_is_not_kept_in_memory(metered: Shell) -> None:
-    data = b"1" * 3_000_000 + b"\n1000\n" + b"1" * 500_000 + b"\n10\n"
+    data = b"1" * 3_000_000 + b"\n1000\n" + b"1" * 900_000 + b"\n10\n"
     done = metered.run(f"{PAY} --json --on-error continue", stdin=data)
     assert [each.get("error") for each in objects(done.out)] == ["too-large", None, "too-large", None]
     assert [each.get("line") for each in objects(done.out)] == [1, None, 3, None]

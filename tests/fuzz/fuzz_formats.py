@@ -115,7 +115,7 @@ def _may_refuse(step: Callable[[], object]) -> None:
 
 def message(data: bytes) -> None:
     """Whatever its form, the same message in another form is the same message."""
-    found = decode_message(data)
+    found = decode_message(data, either_version=True)  # of version 2 that is what it is in version 0
     assert decode_message(found.to_hex().encode()) == found
     assert decode_message(b"\n" + found.to_hex().upper().encode() + b"\r\n") == found
     if isinstance(found, Psbt):
@@ -387,9 +387,13 @@ def _hex_texts(value: Any) -> list[str]:
 
 
 def _message_seeds() -> list[bytes]:
+    version_2 = [
+        bytes.fromhex(text)
+        for text in _hex_texts([vectors("bip370")["valid"], vectors("bip370")["lock_times"]])
+    ]
     return [
         form
-        for data in world().messages.values()
+        for data in [*world().messages.values(), *version_2]
         for form in (data, data.hex().encode(), base64.b64encode(data))
     ]
 

@@ -101,6 +101,7 @@ LINES = {
     71: "a funding that was replaced, left too early, or was paid twice; change that goes where nobody knows",
     75: "free pieces without end, and an answer that is never taken away",
     76: "connections that are idle, half-open or slow, in numbers, from one source and from many",
+    72: "a PSBT of version 2: a funding is read, and else the error names what converts it",
     77: "an offer that is expired, of another generation, with another token",
     82: "a file that is still being carried: it grows, shrinks, is replaced",
     79: "full or read-only before a broadcast of what is complete: it is sent",
