@@ -22,7 +22,7 @@ from mpchan.bitcoin.signature import PublicKey
 from mpchan.channel.canonical import check_canonical
 from mpchan.channel.offer import OFFER_VERSIONS, SCHEMES, Offer, unknown_version
 from mpchan.errors import ParseError
-from mpchan.units import MAX_LOCK_TIME, MAX_MONEY_SAT, Amount, FeeRate, checked_int
+from mpchan.units import MAX_MONEY_SAT, Amount, FeeRate, checked_int
 
 _MAX_SALE_DEPTH = 10
 _MAX_WAYS = 16
@@ -121,8 +121,6 @@ def offer_from_table(table: Mapping[str, Any]) -> Offer:
     own = _SCHEME_TERMS["decrementing"]
     names = ("version", *(key for key in _KEYS[2] if key not in own), "decrementing", "ways", "sale")
     _check_known(table, names)
-    if "decrementing" not in table:
-        raise ParseError("malformed-offer", "offer lacks the table decrementing")
     scheme_terms = _table(table, "decrementing") or {}
     _check_known(scheme_terms, own, "decrementing.")
     sale = _table(table, "sale")
@@ -165,8 +163,7 @@ def _values(flat: Mapping[str, Any], version: int) -> dict[str, Any]:
                 raise ParseError("malformed-offer", f"{key} must be a string, not {value!r:.80}")
             values[attribute] = value
         else:
-            most = MAX_LOCK_TIME if key == "expires" else MAX_MONEY_SAT
-            values[attribute] = kind(checked_int(value, 0, most, key))
+            values[attribute] = kind(checked_int(value, 0, MAX_MONEY_SAT, key))
     values["network"] = network_from_name(values["network"])
     values["payee_key"] = PublicKey.from_hex(values["payee_key"])
     return values

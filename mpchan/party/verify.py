@@ -17,7 +17,7 @@ from mpchan.channel.offer import Offer
 from mpchan.channel.opening import default_delay_rules
 from mpchan.channel.rules import Check, Rule, explain
 from mpchan.channel.taking import incoming_rules
-from mpchan.errors import ChainError, MpchanError, NotPossible, ParseError, TooEarly, UsageError
+from mpchan.errors import ChainError, MpchanError, NotPossible, ParseError, StorageError, TooEarly, UsageError
 from mpchan.party import payee_rules, payer_rules
 from mpchan.party.common import Result, channel_rules, gather_facts, with_warnings
 from mpchan.units import MAX_MESSAGE_BYTES
@@ -56,8 +56,8 @@ def verify(wallet: Wallet, chain: Chain, message: Message, prefix: str | None = 
         prefix: of the channel that the message has to belong to; None for any.
 
     Returns:
-        ``accepted`` is None where the chain could not be asked and no rule before was broken. ``exit_code`` is that of
-        the broken rule, or of what is wrong with the chain.
+        ``accepted`` is None where the chain could not be asked, or the keys are encrypted and a token needs them, and
+        no rule before was broken. ``exit_code`` is that of the broken rule, or of what could not be asked.
 
     Raises:
         StorageError: the wallet's own files are damaged.
@@ -77,6 +77,10 @@ def verify(wallet: Wallet, chain: Chain, message: Message, prefix: str | None = 
             if rule not in rules:  # a check that is part of two others is shown once
                 rules.append(rule)
     except (ChainError, UsageError, NotPossible, TooEarly) as error:
+        trouble = error
+    except StorageError as error:
+        if error.slug != "passphrase-needed":
+            raise
         trouble = error
     return with_warnings(_verdict(question, rules, trouble), question.notes)
 
@@ -99,8 +103,8 @@ class _Question:
 
 def _verdict(question: _Question, rules: list[Rule], trouble: MpchanError | None) -> Result:
     broken = next((rule.failure() for rule in rules if not rule.ok), trouble)
-    # the chain cannot be asked, or is not up to date, or nobody told where it stands
-    undecided = isinstance(broken, ChainError) or isinstance(trouble, UsageError)
+    # the chain cannot be asked, or is not up to date, or nobody told where it stands; or no key is at hand
+    undecided = isinstance(broken, ChainError) or isinstance(trouble, (UsageError, StorageError))
     accepted = None if undecided else broken is None
     return {
         "kind": question.kind,

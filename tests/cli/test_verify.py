@@ -179,6 +179,23 @@ def test_a_chain_that_only_the_user_knows(paid: Shell) -> None:
     assert verdict(paid, f"{question} --confirmations 1")["accepted"] is True
 
 
+def test_a_token_that_nobody_can_check_without_the_keys(paid: Shell) -> None:
+    """Encrypted, and no passphrase: undecided, unless something else is wrong; all other messages need no key."""
+    paid.ok(f"{SELLER} payee offer -o next.toml")
+    paid.ok(f"{BUYER} open next.toml 5000 -o next.psbt")
+    (paid.folder / "secret").write_text("correct horse\n")
+    (paid.folder / "secret").chmod(0o600)
+    paid.ok(f"{SELLER} -q passphrase set", MPCHAN_PASSPHRASE_FILE="secret")
+    found = verdict(paid, f"{SELLER} verify next.psbt", 7)
+    assert (found["accepted"], found["error"]) == (None, "passphrase-needed")
+    assert found["rules"][-1]["rule"] == "wrong-network"
+    done = paid.run(f"{SELLER} verify next.psbt")
+    assert done.code == 7
+    assert "cannot tell by passphrase-needed (exit 7)" in done.out.splitlines()[-1]
+    assert verdict(paid, f"{SELLER} verify next.psbt", MPCHAN_PASSPHRASE_FILE="secret")["accepted"] is True
+    assert verdict(paid, f"{SELLER} verify update.psbt")["accepted"] is True
+
+
 @pytest.mark.parametrize("place", ["wallet", "channel"])
 def test_it_waits_for_nobody(paid: Shell, place: str) -> None:
     """Another process holds the lock all the while."""
