@@ -11,7 +11,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -63,16 +63,21 @@ def awaited(look: Callable[[], T | None], what: str) -> T:
 class Program:
     """One ``mpchan`` process. What it says goes into files, so that it never waits for a reader.
 
+    Args:
+        command: what runs the words, where that is not the installed program.
+
     Attributes:
         began: when it was started, as ``time.monotonic()`` counts.
     """
 
-    def __init__(self, words: list[str], env: dict[str, str], place: Path) -> None:
+    def __init__(
+        self, words: list[str], env: dict[str, str], place: Path, command: Sequence[str] = ()
+    ) -> None:
         self._out, self._err = place.with_suffix(".out"), place.with_suffix(".err")
         self.began = time.monotonic()
         with self._out.open("wb") as out, self._err.open("wb") as err:
             self._process = subprocess.Popen(
-                [str(program()), *words],
+                [*(command or [str(program())]), *words],
                 env=env,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
@@ -148,6 +153,9 @@ class Shop:
         pieces: how many.
         buyers: how many have a wallet, and a coin of what the whole costs and a little more.
         options: more words for ``sell``.
+
+    Attributes:
+        commands: what runs the programs of a wallet, where that is not the installed program.
     """
 
     def __init__(
@@ -171,6 +179,7 @@ class Shop:
         self.address = f"127.0.0.1:{free_port()}"
         self.env = {**os.environ, "MPCHAN_REGTEST": str(self.chain_directory), "PYTHONWARNINGS": "error"}
         self.programs: list[Program] = []
+        self.commands: dict[str, list[str]] = {}
         self._sell = ["sell", str(film), "--price-per-piece", str(PRICE), "--pieces", str(pieces), *options]
         self._sell += ["-o", str(self.offer)]
         self._sell += ["--mailbox", str(self.mailbox)] if way == "mailbox" else ["--listen", self.address]
@@ -189,7 +198,8 @@ class Shop:
     def start(self, wallet: str, *words: str) -> Program:
         """A command that goes on beside the test."""
         place = self.folder / f"program-{len(self.programs) + 1:03d}-{wallet}"
-        self.programs.append(Program(["--wallet", str(self.folder / wallet), *words], self.env, place))
+        words = ("--wallet", str(self.folder / wallet), *words)
+        self.programs.append(Program([*words], self.env, place, self.commands.get(wallet, ())))
         return self.programs[-1]
 
     def sell(self, *options: str) -> Program:

@@ -275,6 +275,7 @@ OFFERS: dict[str, tuple[Callable[[Market, Offer], Message], str, int]] = {
     "another session's": (other_session, "offer-differs", 4),
     "fewer pieces": (fewer_pieces, "offer-differs", 4),
     "another file": (other_hashes, "offer-differs", 4),
+    "another id": (lambda m, good: text_of(resigned(m, good, offer_id="ab" * 16)), "offer-differs", 4),
     "less time": (short_window, "offer-differs", 4),
     "the published one": (lambda market, good: text_of(market.published), "offer-differs", 4),
     "no sale": (lambda market, good: Message(market.pair.offer().encode()), "nothing-sold", 5),

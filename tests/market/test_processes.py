@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from sale_processes import INTERRUPT, PRICE, TERMINATE, WAYS, Program, Shop, opened
 
+from mpchan.channel.offer import Offer
 from mpchan.market.output import part_path
 
 EITHER = pytest.mark.parametrize("way", WAYS)
@@ -49,6 +51,31 @@ def test_a_whole_file(shop: Shop) -> None:
     accepted = shop.accepted()
     assert [event["amount_sat"] for event in accepted] == [PRICE] * 16
     assert accepted[-1]["paid_sat"] == 16 * PRICE
+    assert seller.ended(TERMINATE) == 0
+
+
+@EITHER
+def test_an_offer_that_is_renewed_in_the_middle(long_shop: Shop) -> None:
+    """Thirteen hours pass at once: the seller publishes another offer, and the buyer ends in its own channel."""
+    shop, hours = long_shop, long_shop.folder / "hours"
+    hours.write_text("0")
+    shop.commands["seller"] = [sys.executable, str(Path(__file__).with_name("later.py")), str(hours)]
+    seller = shop.sell("--interval", "0.05")
+    before = Offer.from_toml(shop.offer.read_text())
+    with shop.mining():
+        buyer = shop.buy()
+        after(seller, 5)
+        hours.write_text("13")
+        [renewed] = seller.until(lambda: seller.events("renewed"), "another offer")
+        paid = len(seller.events("update"))
+        assert buyer.is_running
+        buyer.ends_well()
+    assert len(seller.events("update")) > paid
+    published = Offer.from_toml(shop.offer.read_text())
+    assert published.offer_id == renewed["offer_id"] != before.offer_id
+    assert published.expires - before.expires > 12 * 3600
+    assert shop.is_whole()
+    shop.check_end()
     assert seller.ended(TERMINATE) == 0
 
 
