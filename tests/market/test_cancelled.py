@@ -46,7 +46,10 @@ def is_going(market: Market) -> bool:
 
 
 def test_a_file_that_is_gone(market: Market) -> None:
-    """The patience ends, and the channel closes with what is paid: no lock time is waited for."""
+    """The patience ends, and the channel closes with what is paid: no lock time is waited for.
+
+    The third payment was refused, and counts: the seller has its signature. With the file back, its piece comes first.
+    """
     before = balance_sat(market.pair.payer, market.chain)
     changing(market, at=3)
     with pytest.raises(NotPossible) as caught:
@@ -62,7 +65,21 @@ def test_a_file_that_is_gone(market: Market) -> None:
     terms = market.pair.terms(market.name)
     fees = before - 3 * PRICE - balance_sat(market.pair.payer, market.chain)
     assert 0 < fees < 1_000
+    assert market.received == 3 * PRICE
     assert terms.refund_lock_time.value > market.chain.tip().height + 30
+    market.file.with_name("put away").replace(market.file)
+    market.bend = honest
+    with pytest.raises(NotPossible) as caught:
+        market.buy()
+    assert (
+        caught.value.slug,
+        "the same command buys the rest in another channel" in str(caught.value.hint),
+    ) == ("channel-closed", True)
+    assert market.lines[-1].asked[-1].kind == "piece"
+    market.buy()
+    assert market.is_whole()
+    paid = [market.pair.payer_record(name).paid.sat for name in market.pair.payer.channel_names()]
+    assert sorted(paid) == [2 * PRICE, 3 * PRICE]
 
 
 def test_a_file_that_is_put_back_in_time(market: Market) -> None:

@@ -5,13 +5,14 @@ HOSTILE 71: replaced after the refund was signed; broadcast before it; paid twic
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from external_tools import CAPACITY, External, name_of, refused, slugs_of
 from foreign_wallet import P2WPKH, coin, payment, signed
-from party_tools import balance_sat, psbt
+from party_tools import SHORT, balance_sat, psbt
 
 from mpchan.bitcoin.signature import PrivateKey
 from mpchan.bitcoin.tx import Transaction, TxOut
@@ -29,6 +30,7 @@ from mpchan.wallet.wallet import Wallet
 
 VALUE = CAPACITY + 338
 REFUND_FEE = 276
+DAY = 86_400
 REPLACEABLE = 0xFFFF_FFFD
 
 
@@ -156,6 +158,34 @@ def test_another_amount_than_any_channel_has(pair: External, value: int) -> None
     update = forged_update(pair, name, min(request["capacity_sat"], 1_000))
     assert update is None or refused(lambda: pair.accept(update)) == ("channel-abandoned", 5)
     to_the_refund(pair, request)
+
+
+def test_an_offer_that_has_expired(pair: External, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its money comes back, and no payment is taken any more."""
+    offered = payee.offer(pair.payee, pair.chain, dict(SHORT), expires_in=DAY)
+    pair.offer_text = str(offered["toml"])
+    pair.plan()
+    outpoint = paid_again(pair)
+    later = time.time() + 2 * DAY
+    monkeypatch.setattr("mpchan.party.common.time.time", lambda: later)
+    request = again(pair, outpoint)
+    reply = signed_again(pair, request)
+    assert slugs_of(reply) == ["refund-only"]
+    pair.fund(reply["hex"])
+    assert refused(lambda: pair.accept(pair.pay(name_of(request), 1_000))) == ("channel-abandoned", 5)
+    to_the_refund(pair, request)
+
+
+@pytest.mark.parametrize(("delay", "slug"), [(-1, "refund-early"), (10_000, "refund-late")])
+def test_a_refund_at_another_time(pair: External, delay: int, slug: str) -> None:
+    """What the offer says of a refund's time holds for this one too."""
+    name, outpoint = replaced(pair, "signed")
+    terms = pair.payer_record(name).terms
+    least = terms.offer.min_refund_delay
+    lock_time = Height(pair.chain.tip().height + least + delay)
+    request = own_request(pair, name, outpoint, refund_lock_time=lock_time)
+    assert refused(lambda: pair.sign_refund(request)) == (slug, 4)
+    assert not pair.payee.has_channel(outpoint)
 
 
 def large(pair: External, value: int) -> OutPoint:
