@@ -7,7 +7,8 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,9 @@ from mpchan.errors import ParseError, UsageError
 from mpchan.market.hashing import FileHashes, Progress, cached_hashes
 from mpchan.market.seller import Seller
 from mpchan.market.serving import serve
+from mpchan.market.watching import MakeWatcher
 from mpchan.party.selling import published_offer, room_warnings
-from mpchan.party.watch import Watcher
+from mpchan.party.watch import PATIENCE_SECONDS, Watcher, require_backend
 from mpchan.transport.base import Inbox
 from mpchan.units import Amount
 from mpchan.wallet.offers import OwnOffer
@@ -117,7 +119,6 @@ def sell(
     hashes = _hashed(app, wallet, file, pieces, piece_size)
     with ExitStack() as stack, ending() as end:
         wake = threading.Event()
-        inboxes, ways = _inboxes(stack, wallet, mailbox, listen, wake)
         sale = Sale(
             file.name,
             hashes.length,
@@ -126,8 +127,12 @@ def sell(
             free_pieces,
             hashes.hashes,
         )
+        inboxes, ways = _inboxes(stack, wallet, mailbox, listen, wake)
         chain = app.chain(wallet)
-        watcher = Watcher(wallet, chain, stop=end.has_come)
+        require_backend(chain)
+        wallet.patience = (
+            PATIENCE_SECONDS  # for a channel that the watcher holds, or another command: others wait too
+        )
         own = _published(app, wallet, chain, terms, sale, ways, address, mailbox, output, force=force)
         place = output or (mailbox / OFFER_NAME if mailbox is not None else None)
         app.say(f"the offer is in {place}: buyers run `mpchan payer buy {place} --output FILE`")
@@ -142,16 +147,28 @@ def sell(
             lines.tell(renewed_line(new.offer), {"event": "renewed", "offer_id": new.offer.offer_id})
             return new
 
+        watcher = partial(_watching, app, wallet)
         _serve(seller, inboxes, watcher, wake, lines, end, renew, buyers=buyers, interval=interval)
     if lines.failure is not None:
         raise lines.failure
     return INTERRUPTED if end.signal == signal.SIGINT else 0
 
 
+@contextmanager
+def _watching(app: App, wallet: Wallet, stop: Callable[[], bool]) -> Iterator[Watcher]:
+    """A watcher with its own wallet and chain, for the thread that calls this."""
+    own = wallet.for_another_thread()
+    with ExitStack() as stack:
+        chain = app.chain(own)
+        if isinstance(chain, AbstractContextManager):
+            stack.enter_context(chain)
+        yield Watcher(own, chain, stop=stop)
+
+
 def _serve(
     seller: Seller,
     inboxes: Sequence[Inbox],
-    watcher: Watcher,
+    watcher: MakeWatcher,
     wake: threading.Event,
     lines: SaleLines,
     end: Ending,

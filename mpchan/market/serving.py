@@ -1,4 +1,4 @@
-"""The seller's day: requests as they come, and between them a watcher's round over all channels of the wallet."""
+"""The seller's day: requests as they come, and a watcher beside them that looks after all channels of the wallet."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 
 from mpchan.errors import MpchanError, StorageError
 from mpchan.market.seller import Seller
+from mpchan.market.watching import MakeWatcher, WatcherBeside
 from mpchan.party.common import ENDED
-from mpchan.party.watch import Round, Sight, Watcher
+from mpchan.party.watch import Round, Sight
 from mpchan.transport.base import Inbox, Request
 from mpchan.values import replace
 from mpchan.wallet.offers import OwnOffer
@@ -22,7 +23,7 @@ _LONGEST_PAUSE = 0.1
 def serve(
     seller: Seller,
     inboxes: Sequence[Inbox],
-    watcher: Watcher,
+    watcher: MakeWatcher,
     *,
     interval: float,
     wake: threading.Event,
@@ -31,19 +32,21 @@ def serve(
     tell_round: Callable[[Round], None],
     renew: Callable[[], OwnOffer] | None = None,
 ) -> None:
-    """Answer buyers until it is enough. All of it happens in the thread that calls this.
+    """Answer buyers until it is enough, beside a watcher that has a thread of its own.
 
-    A mailbox that cannot be used is an alarm of the next round, and no end: the channels need their watcher, and the
+    All else happens in the thread that calls this. What ends the watcher ends the serving, and is raised here. A
+    mailbox that cannot be used is an alarm of the next round, and no end: the channels need their watcher, and the
     other buyers their pieces.
 
     Args:
+        watcher: makes the watcher, in its own thread and with objects of its own.
         interval: seconds between two rounds of the watcher.
-        wake: set by an inbox in which something has come.
+        wake: set by an inbox in which something has come, and by the watcher.
         stop: asked again and again; True ends the serving.
         tell_channel: is told of each channel in a round.
         tell_round: is told of the end of a round.
-        renew: publishes another offer; asked for it after a round, where that is due. Where that fails, it is an alarm
-            of the next round, and the offer before holds on.
+        renew: publishes another offer; asked for it where that is due. Where that fails, it is an alarm of the next
+            round, and the offer before holds on.
     """
 
     def look_after(sight: Sight) -> None:
@@ -78,19 +81,28 @@ def serve(
         except MpchanError as error:
             trouble[:] = [error]
 
-    pause, next_round = _SHORTEST_PAUSE, 0.0
-    while not stop():
-        if time.monotonic() >= next_round:
-            done = watcher.round(look_after)
-            tell_round(replace(done, alarm=trouble[0]) if trouble and done.alarm is None else done)
-            trouble.clear()
-            renewed()
-            next_round = time.monotonic() + interval
-        answered = 0
-        for inbox in inboxes:
-            for request in requests_of(inbox):
-                answer(inbox, request)
-                answered += 1
-        pause = _SHORTEST_PAUSE if answered else min(pause * 1.2, _LONGEST_PAUSE)
-        wake.wait(min(pause, max(0.0, next_round - time.monotonic())))
-        wake.clear()
+    def hear(beside: WatcherBeside) -> None:
+        for seen in beside.seen():
+            if isinstance(seen, Sight):
+                look_after(seen)
+            else:
+                tell_round(replace(seen, alarm=trouble[0]) if trouble and seen.alarm is None else seen)
+                trouble.clear()
+
+    pause, next_renewal = _SHORTEST_PAUSE, 0.0
+    with WatcherBeside(watcher, interval=interval, wake=wake) as beside:
+        while not stop():
+            hear(beside)
+            if time.monotonic() >= next_renewal:
+                renewed()
+                next_renewal = time.monotonic() + interval
+            answered = 0
+            for inbox in inboxes:
+                for request in requests_of(inbox):
+                    answer(inbox, request)
+                    answered += 1
+            pause = _SHORTEST_PAUSE if answered else min(pause * 1.2, _LONGEST_PAUSE)
+            wake.wait(pause)
+            wake.clear()
+        beside.end()
+        hear(beside)

@@ -188,6 +188,20 @@ class _Read:
     record: Record
 
 
+def require_backend(chain: Chain) -> None:
+    """There is a chain to be watched.
+
+    Raises:
+        ChainError: ``no-backend``.
+    """
+    if not chain.sends:
+        raise ChainError(
+            "no-backend",
+            "this wallet asks no chain, so there is nothing to watch with",
+            hint="set chain.backend in wallet.toml",
+        )
+
+
 class Watcher:
     """All channels of one wallet.
 
@@ -211,12 +225,7 @@ class Watcher:
         trouble: MpchanError | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        if not chain.sends:
-            raise ChainError(
-                "no-backend",
-                "this wallet asks no chain, so there is nothing to watch with",
-                hint="set chain.backend in wallet.toml",
-            )
+        require_backend(chain)
         if not once:
             wallet.patience = PATIENCE_SECONDS
         self._wallet = wallet

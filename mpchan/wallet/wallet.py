@@ -87,6 +87,16 @@ class Wallet:
         """The keys, as they stood on disk at the first use; see ``fresh_keys``."""
         return Keys.load(self.directory / "keys.toml", self.network, self._unlocker)
 
+    def for_another_thread(self) -> Wallet:
+        """The same wallet in objects of its own, as another process would have it; its keys are as open as these.
+
+        Raises:
+            StorageError: as ``Keys.load``; ``passphrase-changed``.
+        """
+        other = Wallet(self.directory, self.config, self._unlocker)
+        other.keys.stay_unlocked(self.keys)
+        return other
+
     def fresh_keys(self) -> Keys:
         """The keys read again; to be called under ``lock`` before ``allocate``.
 

@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -309,3 +310,32 @@ def hash_at(chain: EmbeddedChain, height: int) -> str:
         return index.block(height).hash[::-1].hex()
     finally:
         index.close()
+
+
+def test_two_threads_with_a_chain_each(tmp_path: Path) -> None:
+    """As a seller and its watcher have them: both change it at once, and both see all of it."""
+    directory = tmp_path / "chain"
+    with EmbeddedChain(directory) as chain:
+        height = chain.tip().height
+    failures: list[BaseException] = []
+
+    def work(script: bytes) -> None:
+        try:
+            with EmbeddedChain(directory) as own:
+                for _ in range(5):
+                    own.faucet(script, Amount(10_000))
+                    own.mine(1)
+        except BaseException as error:  # noqa: BLE001 (told below)
+            failures.append(error)
+
+    scripts = [b"\x00\x14" + bytes([number]) * 20 for number in (1, 2)]
+    threads = [threading.Thread(target=work, args=(script,)) for script in scripts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    with EmbeddedChain(directory) as chain:
+        assert chain.tip().height == height + 10
+        chain.mine(1)
+        assert {len(chain.coins([script])) for script in scripts} == {5}

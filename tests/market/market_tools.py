@@ -25,6 +25,7 @@ from mpchan.market.seller import Event, Seller
 from mpchan.market.standing import going_purchase
 from mpchan.party.common import Result
 from mpchan.party.selling import published_offer
+from mpchan.party.watch import Watcher
 from mpchan.transport.base import Answer, Arrival, Message, Piece, Refusal, Request
 from mpchan.units import Amount
 from mpchan.wallet.offers import OwnOffer
@@ -147,6 +148,12 @@ class Market:
             self.events.append,
             clock=lambda: time.time() + later,
         )
+
+    @contextmanager
+    def watching(self, stop: Callable[[], bool]) -> Iterator[Watcher]:
+        """The payee's watcher, for the thread that calls this."""
+        with EmbeddedChain(self.chain.directory) as chain:
+            yield Watcher(self.pair.payee.for_another_thread(), chain, stop=stop)
 
     def restart(self) -> None:
         """Both programs end and start again."""

@@ -19,7 +19,7 @@ from mpchan.errors import NotPossible, TooEarly
 from mpchan.market.asking import Step
 from mpchan.market.seller import Seller
 from mpchan.market.serving import serve
-from mpchan.party.watch import Round, Watcher
+from mpchan.party.watch import Round
 from mpchan.transport.base import Answer, Message, Refusal, Request
 from mpchan.transport.mailbox import MailboxInbox, MailboxLine
 
@@ -47,17 +47,20 @@ def test_a_buyer_that_vanishes(market: Market, ann: Forger) -> None:
     """The seller serves on, and its watcher has the money in a block before L_0."""
     before = balance_sat(market.pair.payee, market.chain)
     rounds: list[Round] = []
+    mined = 0
 
     def tick() -> bool:
         """A block after each round."""
-        if rounds:
+        nonlocal mined
+        if len(rounds) > mined:
+            mined = len(rounds)
             market.chain.mine(1)
         return market.chain.tip().height >= deadline(ann)
 
     serve(
         market.seller,
         [],
-        Watcher(market.pair.payee, market.chain),
+        market.watching,
         interval=0.0,
         wake=threading.Event(),
         stop=tick,
@@ -308,7 +311,7 @@ def test_a_mailbox_in_trouble_stops_neither_the_watcher_nor_the_sale(market: Mar
     serve(
         market.seller,
         [inbox],
-        Watcher(market.pair.payee, market.chain),
+        market.watching,
         interval=0.02,
         wake=wake,
         stop=stop,

@@ -2,12 +2,13 @@
 
 The engine's data can be open in one process only. A session holds the lock beside it, and the engine from its
 first need to the session's end. Sessions of one process on one directory are the same session, so that two
-wallets in one process do not wait for each other.
+wallets in one process do not wait for each other; of two of its threads the index lets one write at a time.
 """
 
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ KERNEL_DIRECTORY = "kernel"
 _POLL_SECONDS = 0.005
 
 _sessions: dict[tuple[int, str], Session] = {}
+_entrance = threading.RLock()
+"""Who comes to a session, leaves it, or opens its engine."""
 
 
 class Session:
@@ -40,15 +43,19 @@ class Session:
         Raises:
             ChainError: ``engine-missing``, ``engine-failed``.
         """
-        if self._kernel is None:
-            try:
-                self._kernel = Kernel(self._directory)
-            except ChainError as error:
-                if error.slug != "engine-failed" or not self._directory.exists():
-                    raise
-                _remove(self._directory)
-                self._kernel = Kernel(self._directory)
-        return self._kernel
+        with _entrance:
+            if self._kernel is None:
+                self._kernel = self._opened()
+            return self._kernel
+
+    def _opened(self) -> Kernel:
+        try:
+            return Kernel(self._directory)
+        except ChainError as error:
+            if error.slug != "engine-failed" or not self._directory.exists():
+                raise
+            _remove(self._directory)
+            return Kernel(self._directory)
 
     def close(self) -> None:
         """Let the engine write what it has, and let others in."""
@@ -71,17 +78,19 @@ def session(directory: Path, timeout: float) -> Iterator[Session]:
     """
     # a forked child has no part in its parent's session
     key = (os.getpid(), os.path.realpath(directory))
-    current = _sessions.get(key)
-    if current is None:
-        current = _sessions[key] = Session(directory, _acquire(directory, timeout))
-    current.users += 1
+    with _entrance:
+        current = _sessions.get(key)
+        if current is None:
+            current = _sessions[key] = Session(directory, _acquire(directory, timeout))
+        current.users += 1
     try:
         yield current
     finally:
-        current.users -= 1
-        if not current.users:
-            del _sessions[key]
-            current.close()
+        with _entrance:
+            current.users -= 1
+            if not current.users:
+                del _sessions[key]
+                current.close()
 
 
 def _acquire(directory: Path, timeout: float) -> int:
