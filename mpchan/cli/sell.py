@@ -25,6 +25,7 @@ from mpchan.cli.terms import plain_terms, terms_options
 from mpchan.cli.watch import INTERRUPTED, INTERVAL_SECONDS, REGTEST_INTERVAL_SECONDS, Ending, ending
 from mpchan.errors import ParseError, UsageError
 from mpchan.market.hashing import FileHashes, Progress, cached_hashes
+from mpchan.market.place import require_own_place
 from mpchan.market.seller import Seller
 from mpchan.market.serving import serve
 from mpchan.market.watching import MakeWatcher
@@ -127,6 +128,8 @@ def sell(
             free_pieces,
             hashes.hashes,
         )
+        if mailbox is not None:
+            require_own_place(wallet, mailbox / OFFER_NAME, sale)
         inboxes, ways = _inboxes(stack, wallet, mailbox, listen, wake)
         chain = app.chain(wallet)
         require_backend(chain)
@@ -276,6 +279,8 @@ def _published(
     force: bool,
 ) -> OwnOffer:
     """The offer for everybody, which is in its places when this returns; people are told what they should know."""
+    if mailbox is not None:
+        require_own_place(wallet, mailbox / OFFER_NAME, sale)
     own, warnings = published_offer(
         wallet, chain, plain_terms(terms), sale, ways=ways, address=address, force=force
     )

@@ -6,6 +6,8 @@ Under the mailbox's directory are two folders, and each has one party that write
     to-payer/SESSION-NUMBER-message.hex   an answer, or SESSION-NUMBER-refusal.hex, or SESSION-NUMBER-piece.data;
                                           only the seller writes and deletes here
 
+Beside them lies an empty ``.seller.lock``, which one seller of a machine holds at a time.
+
 SESSION is 32 hex digits, NUMBER six decimal ones, and all letters are small. A ``.hex`` file is one line of hex that
 ends with a line feed: without it the file is still being written, say by a shell that redirects a command's output, or
 by a program that carries the mailbox and copies in place. So it is where zero bytes stand in the place of what has not
@@ -39,6 +41,9 @@ from mpchan.values import frozen_ordered
 
 REQUESTS, ANSWERS = "to-payee", "to-payer"
 MESSAGE, REFUSAL, PIECE = "message.hex", "refusal.hex", "piece.data"
+
+LOCK = ".seller.lock"
+"""Beside the two folders; always empty."""
 
 HIGHEST_NUMBER = 999_999
 MAX_HEX_BYTES = 2 * MAX_MESSAGE_BYTES + 1
@@ -273,6 +278,31 @@ class Folder:
     def discard(self, name: Name) -> None:
         """Delete a file of one's own, as far as that is possible."""
         durability.discard(self.path / str(name))
+
+
+def hold_for_seller(mailbox: Path) -> int | None:
+    """Keep other sellers of this machine out of a mailbox; what ``durability.unlock`` ends. None where nothing locks.
+
+    Raises:
+        StorageError: ``locked``, another seller is there.
+    """
+    descriptor = None
+    try:
+        descriptor = durability.open_lock_file(mailbox / LOCK)
+        durability.lock(descriptor)
+    except BlockingIOError:
+        if descriptor is not None:
+            durability.done_reading(descriptor)
+        raise StorageError(
+            "locked",
+            f"{mailbox}: another `payee sell` serves this mailbox",
+            hint="a mailbox for each sale: give another --mailbox, or end that one",
+        ) from None
+    except OSError:  # a file system without locks, or another user's file
+        if descriptor is not None:
+            durability.done_reading(descriptor)
+        return None
+    return descriptor
 
 
 def next_number(names: Iterable[Name], used: int) -> int:

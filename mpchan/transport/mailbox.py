@@ -32,6 +32,7 @@ from mpchan.transport.folder import (
     Folder,
     Name,
     Stamp,
+    hold_for_seller,
     next_number,
     stamp_of,
     unusable,
@@ -55,14 +56,14 @@ _PAUSE_GROWS = 1.2
 
 
 class MailboxInbox:
-    """The seller's end: ``Inbox``. One mailbox has one seller at a time.
+    """The seller's end: ``Inbox``. One mailbox has one seller at a time, which a lock sees to on one machine.
 
     Args:
         directory: the mailbox; made where it is missing, and its folders too.
         wake: set when a piece has been copied. A folder does not say when something comes; it has to be looked into.
 
     Raises:
-        StorageError: ``mailbox-unusable``.
+        StorageError: ``mailbox-unusable``; ``locked``, another seller is there.
     """
 
     def __init__(self, directory: Path, wake: threading.Event) -> None:
@@ -71,6 +72,7 @@ class MailboxInbox:
         answers = Folder(directory, ANSWERS)
         self._folder.prepare(own=False)
         answers.prepare(own=True)
+        self._lock = hold_for_seller(directory)
         answers.discard_leftovers()
         self._requests = Requests(self._folder)
         self._answers = Answers(answers, wake)
@@ -118,8 +120,11 @@ class MailboxInbox:
         return self._answers.is_copying()
 
     def close(self) -> None:
-        """Break off what is being copied; nothing of it stays."""
+        """Break off what is being copied; nothing of it stays. Another seller may come."""
         self._answers.close()
+        if self._lock is not None:
+            durability.unlock(self._lock)
+            self._lock = None
 
     def _take_up(self) -> None:
         """What the seller before has answered stays, but for pieces that were asked for without a payment.

@@ -104,6 +104,7 @@ LINES = {
     72: "a PSBT of version 2: a funding is read, and else the error names what converts it",
     77: "an offer that is expired, of another generation, with another token",
     82: "a file that is still being carried: it grows, shrinks, is replaced",
+    78: "two sellers, or two sales, in one mailbox; an offer that would replace another one's",
     79: "full or read-only before a broadcast of what is complete: it is sent",
     81: "a copy of a file beside it, under a name that programs give",
     83: "two processes with one process id; a directory that cannot be synced; a file system that lacks something",
