@@ -24,15 +24,15 @@ from mpchan.channel.bidding import (
 )
 from mpchan.channel.facts import Facts
 from mpchan.channel.scheme import scheme_of
-from mpchan.channel.terms import Terms
 from mpchan.channel.watching import Decision, Deed, has_passed
 from mpchan.durability import step
 from mpchan.errors import MpchanError, StorageError
 from mpchan.party.stuck import Place, Stuck, close_of, own_output, paying, place_of, waiting
-from mpchan.units import Amount, ChainTip
+from mpchan.units import Amount, ChainTip, Txid
 from mpchan.values import frozen
 from mpchan.wallet.bumping import automatic_child
 from mpchan.wallet.coins import spend_vsize
+from mpchan.wallet.payee_record import PayeeRecord
 from mpchan.wallet.payer_record import PayerRecord
 from mpchan.wallet.sent import Sent
 from mpchan.wallet.wallet import Wallet
@@ -73,6 +73,8 @@ class Bidder:
         self._wallet = wallet
         self._chain = chain
         self._asked: tuple[ChainTip, Market] | None = None
+        # by txid: the height at which this process first offered it, or saw it wait
+        self._offered: dict[Txid, int] = {}
 
     def answer(self, record: Record, facts: Facts, decision: Decision) -> Answer | None:
         """Make the child that is needed; nothing is sent yet. None where nothing of the channel is stuck.
@@ -104,7 +106,8 @@ class Bidder:
         market = self._market(facts.tip)
         children = self._wallet.sent.readable_children_of(stuck.transaction.txid)
         noted = children[0] if children else None
-        calm = _times(record.terms, stuck, facts) == 0 and pays(market.least, stuck.paying)
+        times = self._times(record, stuck, children, facts)
+        calm = times == 0 and pays(market.least, stuck.paying)
         try:
             output = own_output(stuck, self._wallet.fresh_keys().scripts())
             place = place_of(self._chain, stuck, output, children)
@@ -116,9 +119,11 @@ class Bidder:
             )  # with nothing at stake, if need be
             return Answer(stuck, noted, alarm=None if enough or helps else error)
         bidding = _bidding(place)
-        pressing = stuck.kind != "refund" and has_passed(record.terms, 4, facts.tip)
-        times = max(_times(record.terms, stuck, facts), _since_answered(place, children, facts))
-        offered = pressing or _is_on_offer(record, stuck)
+        # a payer can lose nothing: what does not come into a block in time goes back to it, all of it
+        pressing = isinstance(record, PayeeRecord) and has_passed(record.terms, 4, facts.tip)
+        if isinstance(record, PayeeRecord):
+            times = max(times, _since_answered(place, children, facts))
+        offered = pressing or self._is_on_offer(record, stuck, facts)
         target = raised(market.estimate, times) if offered else market.estimate
         if noted is not None and not place.has_lost(target, noted):
             return Answer(stuck, noted)
@@ -133,6 +138,31 @@ class Bidder:
             waits = isinstance(error, StorageError) or error.slug == "bump-capped"
             quiet = waits and calm and not place.rivals.paying  # relayed as it is, with time left
             return Answer(stuck, held, alarm=None if quiet else error)
+
+    def _times(self, record: Record, stuck: Stuck, children: list[Sent], facts: Facts) -> int:
+        """How often the estimate has failed to bring it into a block.
+
+        For a payee, whose money somebody may take, that is counted from the chain alone, from L_0 on. With a payer
+        nothing but patience is at stake, be it with its refund or with the payee's close: only blocks count that have
+        come since this wallet has paid for it, or this process has seen it wait.
+        """
+        if isinstance(record, PayeeRecord):
+            return blocks_since(scheme_of(record.terms).deadline, facts.tip.of_network)
+        height = facts.tip.height
+        seen = self._offered.setdefault(stuck.transaction.txid, height)
+        return max(0, height - min([seen, *(child.height for child in children)])) // REFUND_PATIENCE
+
+    def _is_on_offer(self, record: Record, stuck: Stuck, facts: Facts) -> bool:
+        """Whether it was sent before, and a block has come since, as far as this process can know.
+
+        A watcher that wakes up late first offers its close at the estimate, like any other. Only blocks that come
+        without it then are a reason to pay for all of them.
+        """
+        txid, height = stuck.transaction.txid, facts.tip.height
+        if stuck.waits or isinstance(record.state, (payee.Closing, payer.Refunding)):
+            return height > self._offered.get(txid, -1) or isinstance(record, PayerRecord)
+        self._offered.setdefault(txid, height)
+        return False
 
     def _market(self, tip: ChainTip) -> Market:
         if self._asked is None or self._asked[0] != tip:
@@ -170,22 +200,6 @@ def _stuck(record: Record, facts: Facts, decision: Decision) -> Stuck | None:
     _, closing = payee.close(record.state, facts, contest=decision.contest)
     against = facts.spending if decision.contest else None
     return close_of(decision.deed.value, terms, closing.transaction, waits=False, against=against)
-
-
-def _times(terms: Terms, stuck: Stuck, facts: Facts) -> int:
-    """How often the estimate has failed to bring it into a block, counted from the chain alone."""
-    tip = facts.tip.of_network
-    if stuck.kind == "refund":  # nothing but patience is at stake: nobody may take the money meanwhile
-        return blocks_since(terms.refund_lock_time, tip) // REFUND_PATIENCE
-    return blocks_since(scheme_of(terms).deadline, tip)
-
-
-def _is_on_offer(record: Record, stuck: Stuck) -> bool:
-    """Whether it was sent before: a watcher that wakes up late first offers its close at the estimate, like any other.
-
-    Only blocks that come without it then are a reason to pay for all of them.
-    """
-    return stuck.waits or isinstance(record.state, (payee.Closing, payer.Refunding))
 
 
 def _since_answered(place: Place, children: list[Sent], facts: Facts) -> int:

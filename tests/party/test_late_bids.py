@@ -1,0 +1,68 @@
+"""What a watcher does not pay: for nothing at stake, or for blocks that came before it offered anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from party_tools import Pair
+from watch_tools import look, watcher
+
+from mpchan.bitcoin.tx import Transaction
+from mpchan.chain.embedded import EmbeddedChain
+from mpchan.channel.scheme import scheme_of
+from mpchan.wallet.wallet import Wallet
+
+LONG = {"settle_window": 144, "min_refund_delay": 163, "max_refund_delay": 400}
+
+
+@pytest.fixture
+def pair(chain_directory: Path, tmp_path: Path) -> Iterator[Pair]:
+    with EmbeddedChain(chain_directory) as chain, chain.engine():
+        yield Pair(tmp_path, chain)
+
+
+def children_fee(wallet: Wallet, parent: Transaction) -> int:
+    """What the dearest child pays that a wallet has made for a transaction."""
+    children = Wallet.open(wallet.directory).sent.children_of(parent.txid)
+    return max((child.fee.sat for child in children), default=0)
+
+
+def test_a_payer_does_not_give_its_change_for_a_close_that_comes_late(pair: Pair) -> None:
+    name = pair.open(900_000, **LONG)
+    pair.accept(pair.pay(name, 20_000))
+    pair.mine_to(scheme_of(pair.terms(name)).deadline.value + 73)
+    close = Transaction.from_hex(pair.settle(name=name)["hex"])  # pays the very estimate
+    look(pair.payer, pair.chain)
+    assert children_fee(pair.payer, close) < 1_000
+
+
+def test_a_payer_does_not_give_all_of_its_change_in_the_last_quarter(pair: Pair) -> None:
+    name = pair.open(100_000, **LONG)
+    pair.accept(pair.pay(name, 20_000))
+    pair.mine_to(scheme_of(pair.terms(name)).deadline.value + 110)
+    close = Transaction.from_hex(pair.settle(name=name)["hex"])
+    look(pair.payer, pair.chain)
+    assert children_fee(pair.payer, close) < 1_000
+
+
+def test_a_late_refund_does_not_pay_for_the_blocks_before_it_was_sent(pair: Pair) -> None:
+    name = pair.open(900_000, **LONG)
+    pair.mine_to(pair.terms(name).refund_lock_time.value + 200)
+    watching = watcher(pair.payer, pair.chain)
+    for _ in range(3):
+        watching.round(lambda sight: None)
+    refund = pair.payer_record(name).state.funded.refund  # type: ignore[union-attr]
+    assert children_fee(pair.payer, refund) < 1_000
+
+
+def test_a_late_close_does_not_pay_before_a_block_comes(pair: Pair) -> None:
+    name = pair.open(900_000, **LONG)
+    pair.accept(pair.pay(name, 800_000))
+    pair.mine_to(scheme_of(pair.terms(name)).deadline.value + 30)
+    watching = watcher(pair.payee, pair.chain)
+    for _ in range(3):
+        watching.round(lambda sight: None)
+    close = pair.payee_record(name).state.active.best.transaction  # type: ignore[union-attr]
+    assert children_fee(pair.payee, close) < 1_000
