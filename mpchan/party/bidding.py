@@ -29,7 +29,7 @@ from mpchan.durability import step
 from mpchan.errors import MpchanError, StorageError
 from mpchan.party.stuck import Place, Stuck, close_of, own_output, paying, place_of, waiting
 from mpchan.units import Amount, ChainTip, Txid
-from mpchan.values import frozen
+from mpchan.values import frozen, replace
 from mpchan.wallet.bumping import automatic_child
 from mpchan.wallet.coins import spend_vsize
 from mpchan.wallet.payee_record import PayeeRecord
@@ -120,7 +120,7 @@ class Bidder:
             return Answer(stuck, noted, alarm=None if enough or helps else error)
         bidding = _bidding(place)
         # a payer can lose nothing: what does not come into a block in time goes back to it, all of it
-        pressing = isinstance(record, PayeeRecord) and has_passed(record.terms, 4, facts.tip)
+        pressing = isinstance(record, PayeeRecord) and has_passed(record.terms, 4, _seen(facts.tip))
         if isinstance(record, PayeeRecord):
             times = max(times, _since_answered(place, children, facts))
         offered = pressing or self._is_on_offer(record, stuck, facts)
@@ -147,7 +147,7 @@ class Bidder:
         come since this wallet has paid for it, or this process has seen it wait.
         """
         if isinstance(record, PayeeRecord):
-            return blocks_since(scheme_of(record.terms).deadline, facts.tip.of_network)
+            return blocks_since(scheme_of(record.terms).deadline, _seen(facts.tip))
         height = facts.tip.height
         seen = self._offered.setdefault(stuck.transaction.txid, height)
         return max(0, height - min([seen, *(child.height for child in children)])) // REFUND_PATIENCE
@@ -200,6 +200,15 @@ def _stuck(record: Record, facts: Facts, decision: Decision) -> Stuck | None:
     _, closing = payee.close(record.state, facts, contest=decision.contest)
     against = facts.spending if decision.contest else None
     return close_of(decision.deed.value, terms, closing.transaction, waits=False, against=against)
+
+
+def _seen(tip: ChainTip) -> ChainTip:
+    """The last block that was seen, wherever the network may be by now.
+
+    Nobody knows of a block that was not seen whether it came without the close; and what tells that there are such can
+    be a wrong clock of this machine. A close goes out in time by the network's tip, but pays more by this one alone.
+    """
+    return replace(tip, lag=None)
 
 
 def _since_answered(place: Place, children: list[Sent], facts: Facts) -> int:

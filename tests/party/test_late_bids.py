@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from party_tools import Pair
@@ -12,6 +13,8 @@ from watch_tools import look, watcher
 from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.channel.scheme import scheme_of
+from mpchan.units import ChainTip, Lag
+from mpchan.values import replace
 from mpchan.wallet.wallet import Wallet
 
 LONG = {"settle_window": 144, "min_refund_delay": 163, "max_refund_delay": 400}
@@ -66,3 +69,32 @@ def test_a_late_close_does_not_pay_before_a_block_comes(pair: Pair) -> None:
         watching.round(lambda sight: None)
     close = pair.payee_record(name).state.active.best.transaction  # type: ignore[union-attr]
     assert children_fee(pair.payee, close) < 1_000
+
+
+class Behind:
+    """A chain that is behind its network, by this machine's clock alone."""
+
+    def __init__(self, chain: EmbeddedChain) -> None:
+        self._chain = chain
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._chain, name)
+
+    def tip(self) -> ChainTip:
+        tip = self._chain.tip()
+        return replace(tip, lag=Lag("the clock says so", tip.height + 10_000, tip.median_time))
+
+
+def test_a_clock_that_is_ahead_makes_nobody_pay(pair: Pair) -> None:
+    """86. The close goes out long before L_0, and pays what any other does."""
+    name = pair.open(900_000, settle_window=144, min_refund_delay=320, max_refund_delay=400, step=40)
+    for amount in (700_000, 1_000, 1_000):
+        pair.accept(pair.pay(name, amount))
+    best = pair.payee_record(name).state.best  # type: ignore[union-attr]
+    pair.mine_to(best.transaction.lock_time)
+    assert scheme_of(pair.terms(name)).deadline.value - pair.chain.tip().height > 100
+    watching = watcher(pair.payee, Behind(pair.chain))  # type: ignore[arg-type]
+    for _ in range(2):
+        [sight] = watching.round(lambda sight: None).sights
+    assert sight.status == "settling"
+    assert children_fee(pair.payee, best.transaction) < 1_000
