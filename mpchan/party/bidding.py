@@ -24,6 +24,7 @@ from mpchan.channel.bidding import (
 )
 from mpchan.channel.facts import Facts
 from mpchan.channel.scheme import scheme_of
+from mpchan.channel.terms import Terms
 from mpchan.channel.watching import Decision, Deed, has_passed
 from mpchan.durability import step
 from mpchan.errors import MpchanError, StorageError
@@ -67,11 +68,16 @@ class Answer:
 
 
 class Bidder:
-    """Bids for one wallet, channel by channel."""
+    """Bids for one wallet, channel by channel.
 
-    def __init__(self, wallet: Wallet, chain: Chain) -> None:
+    Args:
+        once: there is one round, and nothing to remember.
+    """
+
+    def __init__(self, wallet: Wallet, chain: Chain, *, once: bool = False) -> None:
         self._wallet = wallet
         self._chain = chain
+        self._once = once
         self._asked: tuple[ChainTip, Market] | None = None
         # by txid: the height at which this process first offered it, or saw it wait
         self._offered: dict[Txid, int] = {}
@@ -144,13 +150,17 @@ class Bidder:
 
         For a payee, whose money somebody may take, that is counted from the chain alone, from L_0 on. With a payer
         nothing but patience is at stake, be it with its refund or with the payee's close: only blocks count that have
-        come since this wallet has paid for it, or this process has seen it wait.
+        come since this wallet has paid for it, or this process has seen it wait. The first child for a close that waits
+        late pays half as much again, so that there is one to count from.
         """
         if isinstance(record, PayeeRecord):
             return blocks_since(scheme_of(record.terms).deadline, _seen(facts.tip))
-        height = facts.tip.height
-        seen = self._offered.setdefault(stuck.transaction.txid, height)
-        return max(0, height - min([seen, *(child.height for child in children)])) // REFUND_PATIENCE
+        height, is_refund = facts.tip.height, stuck.kind == "refund"
+        seen = self._offered.setdefault(stuck.transaction.txid, height if is_refund else height - 1)
+        passed = max(0, height - min([seen, *(child.height for child in children)]))
+        if is_refund:
+            return passed // REFUND_PATIENCE
+        return max(passed, _since_half(record.terms, facts.tip)) if self._once else passed
 
     def _is_on_offer(self, record: Record, stuck: Stuck, facts: Facts) -> bool:
         """Whether it was sent before, and a block has come since, as far as this process can know.
@@ -200,6 +210,17 @@ def _stuck(record: Record, facts: Facts, decision: Decision) -> Stuck | None:
     _, closing = payee.close(record.state, facts, contest=decision.contest)
     against = facts.spending if decision.contest else None
     return close_of(decision.deed.value, terms, closing.transaction, waits=False, against=against)
+
+
+_MOST_UNSEEN = 6
+"""Raises that a payer pays for at most on the word of the chain alone, which does not tell when a close came."""
+
+
+def _since_half(terms: Terms, tip: ChainTip) -> int:
+    """Blocks since half of the settle window was over, from where on a payer helps the payee's close; a few at most."""
+    refund = terms.refund_lock_time
+    passed = blocks_since(type(refund)(refund.value - terms.offer.settle_window // 2), tip)
+    return min(passed, _MOST_UNSEEN)
 
 
 def _seen(tip: ChainTip) -> ChainTip:

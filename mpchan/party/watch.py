@@ -236,7 +236,7 @@ class Watcher:
         self.clock = clock
         self._over: dict[str, tuple[int, Sight]] = {}  # by name: when the file was written, and what was seen
         self._read: dict[str, _Read] = {}  # by name, as it was read last
-        self._bidder = Bidder(wallet, chain)
+        self._bidder = Bidder(wallet, chain, once=once)
         self._held_up: dict[str, int] = {}  # by name: rounds in a row in which a deed was put off
 
     def round(self, tell: Callable[[Sight], None]) -> Round:

@@ -181,7 +181,7 @@ def test_a_watcher_gets_a_held_up_close_into_a_block(
     pin(nodes, attacking, close)
     while not is_mined(pair, name, close):
         assert not terms.refund_lock_time.is_final(pair.chain.tip())
-        look(other, pair.chain)
+        look(other, pair.chain, once=True)
         children = other.sent.children_of(close.txid)
         mine_elsewhere(nodes, str(children[0].txid) if children else None)
     assert all(child.fee.sat <= 25_000 for child in other.sent.children_of(close.txid))
