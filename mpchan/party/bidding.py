@@ -177,7 +177,8 @@ class Bidder:
     def _market(self, tip: ChainTip) -> Market:
         if self._asked is None or self._asked[0] != tip:
             least = self._chain.min_fee_rate()
-            estimate = max(self._chain.fee_rate(), least)
+            # an estimate may be one server's word: more than for anything else is paid only once blocks came without it
+            estimate = max(min(self._chain.fee_rate(), self._wallet.config.limits.max_fee_rate), least)
             self._asked = (tip, Market(estimate, least, self._chain.incremental_fee_rate()))
         return self._asked[1]
 

@@ -13,7 +13,7 @@ from watch_tools import look, watcher
 from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.channel.scheme import scheme_of
-from mpchan.units import ChainTip, Lag
+from mpchan.units import ChainTip, FeeRate, Lag
 from mpchan.values import replace
 from mpchan.wallet.wallet import Wallet
 
@@ -98,3 +98,29 @@ def test_a_clock_that_is_ahead_makes_nobody_pay(pair: Pair) -> None:
         [sight] = watching.round(lambda sight: None).sights
     assert sight.status == "settling"
     assert children_fee(pair.payee, best.transaction) < 1_000
+
+
+class Dear(Behind):
+    """A chain whose server says that fees are as high as it is ever believed."""
+
+    def tip(self) -> ChainTip:
+        return self._chain.tip()
+
+    def fee_rate(self) -> FeeRate:
+        return FeeRate(1_000_000)
+
+
+@pytest.mark.parametrize("role", ["payee", "payer"])
+def test_an_estimate_above_the_limit_is_not_believed_at_once(pair: Pair, role: str) -> None:
+    """`max_bump_fee_rate` is for what blocks have shown; before that the limit is that of all else, 200 sat/vB."""
+    name = pair.open(900_000)
+    chain: Any = Dear(pair.chain)
+    if role == "payee":
+        close = Transaction.from_hex(pair.settle(pair.settlement(name, 800_000))["hex"])
+        look(pair.payee, chain)
+        fee = children_fee(pair.payee, close)
+    else:
+        pair.mine_to(pair.terms(name).refund_lock_time.value)
+        look(pair.payer, chain)
+        fee = children_fee(pair.payer, pair.payer_record(name).state.funded.refund)  # type: ignore[union-attr]
+    assert 40_000 < fee < 56_000
