@@ -44,8 +44,9 @@ class Settlement:
     """A settlement held: complete, ready for the chain at once.
 
     Attributes:
-        late: whether the chain had reached L_0 when it came. Less than the settle window was left then, and the
-            refund may get into a block in its place.
+        late: whether something else may get into a block in its place. It came when the chain had reached L_0, so that
+            less than the settle window was left until the refund is final; or when our best update was sent already,
+            which whoever has seen it can send again, however long it is gone from the mempool.
     """
 
     paid: Amount
@@ -140,7 +141,8 @@ def credit(state: PayeeState, facts: Facts | None) -> Credit:
     """What counts as paid, and what does not yet.
 
     The best update is final before the refund is, and a settlement that came before L_0 has the settle window to get
-    into a block. One that came later competes with the refund: it counts once the chain has it deep enough.
+    into a block. One that came later competes with the refund, and one that came after our update was sent with that:
+    it counts once the chain has it deep enough.
 
     Args:
         facts: None where the chain cannot be asked; what is pending stays so.
@@ -307,7 +309,7 @@ def standing_rules(state: PayeeState, incoming: Incoming, facts: Facts) -> Check
     pays = bool(incoming.number) or incoming.paid > _best_total(active)
     yield from funding_rules(terms, facts, first=active.best is None, pays=pays)
     deadline = scheme_of(terms).deadline
-    late = deadline.reached(facts.tip)
+    late = _is_late(state, facts)
     if incoming.number:
         yield Rule(
             "past-deadline",
@@ -342,8 +344,16 @@ def accept(state: PayeeState, psbt: Psbt, facts: Facts, key: ChannelKey) -> tupl
         return replace(active, best=Update(incoming.number, incoming.paid, transaction)), receipt
     ours = key.sign_settlement(terms, incoming.paid)
     transaction = complete(terms, incoming.transaction, incoming.signature, ours)
-    late = scheme_of(terms).deadline.reached(facts.tip)
-    return Closing(active, Settlement(incoming.paid, transaction, late)), receipt
+    settlement = Settlement(incoming.paid, transaction, _is_late(state, facts))
+    return Closing(active, settlement), receipt
+
+
+def _is_late(state: PayeeState, facts: Facts) -> bool:
+    """Whether a settlement that comes now counts only once it is confirmed; see ``Settlement``.
+
+    What was closing when it came was closed by our own update alone.
+    """
+    return isinstance(state, Closing) or scheme_of(terms_of(state)).deadline.reached(facts.tip)
 
 
 def payers_message(terms: Terms, held: Update | Settlement) -> Psbt:

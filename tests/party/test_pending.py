@@ -307,3 +307,27 @@ def _next(chain: EmbeddedChain) -> Any:
     """The tip after one more block, whose median time is later by 600 s."""
     tip = chain.tip()
     return type(tip)(tip.height + 1, tip.median_time + 600)
+
+
+def test_a_settlement_after_our_update_was_sent_is_pending(pair: Pair) -> None:
+    """Gone from our mempool, the update can still be mined: the payer has seen it, with our signature.
+
+    It counted at once, the goods went out, and the update took all of it back.
+    """
+    name = pair.open(CAPACITY, step=10)
+    for amount in (1_000, 100):
+        pair.accept(pair.pay(name, amount))
+    update = pair.payee_record(name).state.best.transaction  # type: ignore[union-attr]
+    pair.mine_to(update.lock_time)
+    assert not scheme_of(pair.terms(name)).deadline.reached(pair.chain.tip())
+    pair.settle(name=name)
+    with pair.chain._writing() as index:
+        index.evict(update.txid)
+    result = pair.accept(pair.settlement(name, TOTAL))
+    assert (result["received_sat"], *numbers(result)) == (0, 1_100, TOTAL - 1_100)
+    pair.restart()
+    assert numbers(views.show(pair.payee, pair.chain, name)) == (1_100, TOTAL - 1_100)
+    pair.chain.broadcast(update)
+    pair.chain.mine(1)
+    assert numbers(views.show(pair.payee, pair.chain, name)) == (1_100, 0)
+    assert balance_sat(pair.payee, pair.chain) == 1_100
