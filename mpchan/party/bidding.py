@@ -81,6 +81,7 @@ class Bidder:
         self._asked: tuple[ChainTip, Market] | None = None
         # by txid: the height at which this process first offered it, or saw it wait
         self._offered: dict[Txid, int] = {}
+        self._unopposed: dict[Txid, int] = {}  # by txid: the height at which nobody was seen in its way yet
 
     def answer(self, record: Record, facts: Facts, decision: Decision) -> Answer | None:
         """Make the child that is needed; nothing is sent yet. None where nothing of the channel is stuck.
@@ -128,7 +129,7 @@ class Bidder:
         # a payer can lose nothing: what does not come into a block in time goes back to it, all of it
         pressing = isinstance(record, PayeeRecord) and has_passed(record.terms, 4, _seen(facts.tip))
         if isinstance(record, PayeeRecord):
-            times = max(times, _since_answered(place, children, facts))
+            times = max(times, self._since_answered(place, children, facts))
         offered = pressing or self._is_on_offer(record, stuck, facts)
         target = raised(market.estimate, times) if offered else market.estimate
         if noted is not None and not place.has_lost(target, noted):
@@ -161,6 +162,19 @@ class Bidder:
         if is_refund:
             return passed // REFUND_PATIENCE
         return max(passed, _since_half(record.terms, facts.tip)) if self._once else passed
+
+    def _since_answered(self, place: Place, children: list[Sent], facts: Facts) -> int:
+        """Blocks since this wallet first paid for what another one holds up.
+
+        Blocks for which it waited unopposed are none of them, as far as this process has seen that.
+        """
+        txid, height = place.stuck.transaction.txid, facts.tip.height
+        if not place.rivals.paying:
+            self._unopposed[txid] = height
+            return 0
+        if not children:
+            return 0
+        return max(0, height - max(self._unopposed.get(txid, 0), min(child.height for child in children)))
 
     def _is_on_offer(self, record: Record, stuck: Stuck, facts: Facts) -> bool:
         """Whether it was sent before, and a block has come since, as far as this process can know.
@@ -231,13 +245,6 @@ def _seen(tip: ChainTip) -> ChainTip:
     be a wrong clock of this machine. A close goes out in time by the network's tip, but pays more by this one alone.
     """
     return replace(tip, lag=None)
-
-
-def _since_answered(place: Place, children: list[Sent], facts: Facts) -> int:
-    """Blocks since this wallet first paid for what another one holds up."""
-    if not place.rivals.paying or not children:
-        return 0
-    return max(0, facts.tip.height - min(child.height for child in children))
 
 
 def _bidding(place: Place) -> Bidding:

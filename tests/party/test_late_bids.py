@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 from party_tools import Pair
+from pin_tools import child_of
 from watch_tools import look, watcher
 
 from mpchan.bitcoin.tx import Transaction
-from mpchan.chain.embedded import EmbeddedChain
+from mpchan.chain.embedded import EmbeddedChain, mempool
 from mpchan.channel.scheme import scheme_of
 from mpchan.units import ChainTip, FeeRate, Lag
 from mpchan.values import replace
@@ -124,3 +125,27 @@ def test_an_estimate_above_the_limit_is_not_believed_at_once(pair: Pair, role: s
         look(pair.payer, chain)
         fee = children_fee(pair.payer, pair.payer_record(name).state.funded.refund)  # type: ignore[union-attr]
     assert 40_000 < fee < 56_000
+
+
+def test_a_child_that_comes_late_is_answered_from_then_on(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The close has waited at the estimate for ten blocks: nobody pays for those when something gets in the way."""
+    name = pair.open(900_000, **LONG)
+    message = pair.settlement(name, 800_000)
+    monkeypatch.setattr(mempool, "MIN_FEE_RATE", FeeRate(3_000))
+    pair.accept(message)
+    watching = watcher(pair.payee, pair.chain)
+    watching.round(lambda sight: None)
+    close = pair.payee_record(name).state.settlement.transaction  # type: ignore[union-attr]
+    assert 0 < children_fee(pair.payee, close) < 2_000
+    for _ in range(10):
+        assert pair.chain.submit_block_with([]) is None
+        watching.round(lambda sight: None)
+    pair.chain.broadcast(child_of(pair.payer, close, 2_500))
+    rounds = []
+    for _ in range(3):
+        watching.round(lambda sight: None)
+        rounds.append(children_fee(pair.payee, close))
+        assert pair.chain.submit_block_with([]) is None
+    assert rounds[0] < 8_000  # what it takes to outbid it, if it has to be
