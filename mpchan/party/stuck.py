@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
+from mpchan.bitcoin.spend import lock_accepts
 from mpchan.bitcoin.tx import TRUC_VERSION, Transaction, TxOut
 from mpchan.chain.base import Chain, Coin
 from mpchan.chain.steady import moved
 from mpchan.channel import payee, payer
-from mpchan.channel.bidding import NOBODY, Paying, Rivals, child_fee, pays
+from mpchan.channel.bidding import MAX_CHILD_VSIZE, NOBODY, Paying, Rivals, child_fee, pays
 from mpchan.channel.facts import Facts
 from mpchan.channel.terms import Terms
 from mpchan.errors import NotPossible
@@ -244,15 +245,41 @@ def rivals_of(chain: Chain, stuck: Stuck, own: Coin) -> Rivals:
         rival = Paying(stuck.against.vsize, spent - _total(stuck.against.outputs))
         outpoints = [OutPoint(stuck.against.txid, vout) for vout in range(len(stuck.against.outputs))]
         children = [child for child in (_spender(chain, each) for each in outpoints) if child is not None]
-        below = [paying_of(chain, child, stuck.against) for child in children]
+        below = [
+            paying_of(chain, child, stuck.against)
+            for child in children
+            if _has_place(chain, child, stuck.against)
+        ]
         return Rivals((rival, *below), of_parent=True)
     if stuck.transaction.version != TRUC_VERSION:
         return NOBODY  # every output has room for children
     for vout in range(len(stuck.transaction.outputs)):
         child = None if vout == own.outpoint.vout else child_seen(chain, stuck, vout)
-        if child is not None:
+        if child is not None and _has_place(chain, child, stuck.transaction):
             return Rivals((paying_of(chain, child, stuck.transaction),))
     return NOBODY
+
+
+def _has_place(chain: Chain, child: Transaction, parent: Transaction) -> bool:
+    """Whether any node takes a child of a parent of version 3 (BIP-0431), and its other inputs are there to be spent.
+
+    A server shows what waits on its word alone. A child that nobody ever sent must neither make a close look well paid,
+    nor make this wallet bid against it.
+    """
+    if parent.version != TRUC_VERSION:
+        return True
+    if child.version != TRUC_VERSION or child.vsize > MAX_CHILD_VSIZE:
+        return False
+    for index, source in enumerate(child.inputs):
+        if source.outpoint.txid == parent.txid:
+            spent = parent.outputs[source.outpoint.vout : source.outpoint.vout + 1]
+            if not spent or lock_accepts(child, index, spent[0]) is False:
+                return False
+            continue
+        seen = chain.output(source.outpoint, not_before=from_now_on(chain.tip()))
+        if seen is None or not seen.confirmations or lock_accepts(child, index, seen.output) is False:
+            return False
+    return True
 
 
 def paying_of(chain: Chain, child: Transaction, parent: Transaction) -> Paying:
