@@ -110,8 +110,10 @@ def _returned_rules(
 ) -> Check[Request]:
     """Money on the offer's address that no channel's refund spends goes back to the payer, or makes a channel instead.
 
-    One offer has one channel: payments are taken in this one only where nothing was ever held of another, which is
-    given up then. And of no other that still goes on anything is held: its payer has to close it first.
+    One offer has one channel: payments are taken in this one only where nothing was ever held of another, and the
+    chain shows no funding of it; it is given up then. And of no other that still goes on anything is held: its payer
+    has to close it first. Nobody signs a request: whoever has seen that of a channel could pay a little to its address,
+    and have this one given up for it, while its payer's money is in there.
 
     Args:
         ended: whether no channel may begin under the offer any more, for its age or its version.
@@ -132,9 +134,18 @@ def _returned_rules(
             f"channel {other.terms.channel_id} under the same offer goes on, and a payment of it is held",
             hint="once its close is in a block (`mpchan payee settle`), this refund can be signed",
         )
-    serves = not held and not ended and is_within_limits(terms)
+    funded = any(
+        not isinstance(other.state, payee.Abandoned) and _is_funded(chain, other) for other in others
+    )
+    serves = not held and not funded and not ended and is_within_limits(terms)
     given_up = [other for other in others if serves and not isinstance(other.state, payee.Abandoned)]
     return Request(terms, None, key_index, serves, tuple(given_up))
+
+
+def _is_funded(chain: Chain, record: PayeeRecord) -> bool:
+    """Whether chain or mempool hold a channel's money, which nothing has spent."""
+    facts = gather_facts(chain, record.terms)
+    return facts.funding == record.terms.funding_txout and facts.spent_by is None
 
 
 def _signed_before_rules(wallet: Wallet, carried: Offer | None, psbt: Psbt) -> Check[PayeeRecord]:

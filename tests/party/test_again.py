@@ -21,7 +21,7 @@ from mpchan.channel import payee as payee_protocol
 from mpchan.channel import payer as payer_protocol
 from mpchan.channel.payer import refund_request
 from mpchan.channel.terms import Terms
-from mpchan.party import payee, payer, views
+from mpchan.party import payee, payee_rules, payer, views
 from mpchan.party.again import open_again
 from mpchan.party.common import Result
 from mpchan.units import Amount, Height, OutPoint
@@ -269,21 +269,36 @@ def test_a_payment_is_held(pair: External) -> None:
     assert pair.payee_record(name).paid.sat == 2_000
 
 
+def test_nobody_gets_a_funded_channel_given_up(pair: External) -> None:
+    """Who has seen the request of a channel pays the least to its address: the channel goes on, payment after payment.
+
+    All that such a request says is in that of the channel, and nobody has signed it.
+    """
+    name = opened(pair)
+    outpoint = paid_again(pair, 1_000 + 338)
+    reply = payee.sign_refund(pair.payee, pair.chain, psbt(own_request(pair, name, outpoint, 1_000 + 338)))
+    assert slugs_of(reply) == ["refund-only"]
+    pair.accept(pair.pay(name, 1_000))
+    pair.settle(pair.settlement(name, 5_000))
+    pair.chain.mine(1)
+    assert pair.status(name) == ("closed", "closed")
+
+
 def test_never_payments_in_both(pair: External) -> None:
     """The second channel takes the first one's place, which takes nothing any more; and the other way round nothing."""
-    name = opened(pair)
-    first = paid_again(pair)
-    late = pair.pay(name, 1_000)
+    name, first = replaced(pair, "funded")
+    early = pair.payer_record(name)
     pair.sign_refund(own_request(pair, name, first))
-    assert refused(lambda: pair.accept(late)) == ("channel-abandoned", 5)
     assert pair.payee_record(f"{first.txid}-{first.vout}").updates == 0
     # the refund of the first channel is given again, and revives nothing
-    pair.sign_refund(refund_request(pair.payer_record(name).state).to_hex())
+    pair.sign_refund(refund_request(early.state).to_hex())
     assert isinstance(pair.payee_record(name).state, payee_protocol.Abandoned)
-    third = paid_again(pair)
-    pair.sign_refund(own_request(pair, name, third))
-    states = [pair.payee_record(f"{outpoint.txid}-{outpoint.vout}").state for outpoint in (first, third)]
-    assert [type(state) for state in states] == [payee_protocol.Abandoned, payee_protocol.Active]
+    second = paid_again(pair)
+    assert slugs_of(payee.sign_refund(pair.payee, pair.chain, psbt(own_request(pair, name, second)))) == [
+        "refund-only"
+    ]
+    states = [pair.payee_record(f"{outpoint.txid}-{outpoint.vout}").state for outpoint in (first, second)]
+    assert [type(state) for state in states] == [payee_protocol.Active, payee_protocol.Abandoned]
 
 
 def test_an_update_that_comes_between(pair: External, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -300,6 +315,8 @@ def test_an_update_that_comes_between(pair: External, monkeypatch: pytest.Monkey
         return lock(self, channel, **options)
 
     monkeypatch.setattr(Wallet, "channel_lock", accepting)
+    # a server that does not show it yet
+    monkeypatch.setattr(payee_rules, "_is_funded", lambda chain, record: False)
     assert refused(lambda: pair.sign_refund(own_request(pair, name, outpoint))) == ("offer-used", 4)
     assert pair.payee_record(name).paid.sat == 1_000
     assert not pair.payee.has_channel(outpoint)
