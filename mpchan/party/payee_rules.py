@@ -120,7 +120,12 @@ def _returned_rules(
     """
     offer = terms.offer
     under = wallet.offers.channels_with_key(offer.payee_key.sec)
-    others = [record for record in under if isinstance(record, PayeeRecord) and record.terms.offer == offer]
+    # its voucher is outside of the token, so anybody can alter that
+    others = [
+        record
+        for record in under
+        if isinstance(record, PayeeRecord) and record.terms.offer.offer_id == offer.offer_id
+    ]
     text = f"offer {offer.offer_id} serves a channel already, which another payer has opened"
     same = all(other.terms.payer_key == terms.payer_key for other in others)
     yield Rule("offer-used", same, text, hint=_another(offer.offer_id))
