@@ -323,7 +323,9 @@ def accept(app: App, show: Callable[[Result], str], *, skip_superseded: bool, st
 
     def batch(lines: Sequence[Line]) -> list[Accepted | Superseded | MpchanError]:
         messages = [line if isinstance(line, MpchanError) else line.rstrip(b"\r") for line in lines]
-        return meter.accept_many(messages, skip_superseded=skip_superseded, stop=stop)
+        done = meter.accept_many(messages, skip_superseded=skip_superseded, stop=stop)
+        app.warn({"warnings": meter.warnings()})
+        return done
 
     def words(answer: Accepted | Superseded) -> str | None:
         return None if app.quiet else show(answer.to_dict())

@@ -378,12 +378,12 @@ def accept(wallet: Wallet, chain: Chain, psbt: Psbt) -> Result:
         }
         warnings = _pending_warnings(chain, terms, receipt.pending)
         if not receipt.duplicate and payee.best_of(record.state) is None and receipt.number:
-            warnings = [*warnings, *_first_warnings(wallet, chain, terms, receipt.paid)]
+            warnings = [*warnings, *first_warnings(wallet, chain, terms, receipt.paid)]
         return with_warnings(result, warnings)
 
 
-def _first_warnings(wallet: Wallet, chain: Chain, terms: Terms, paid: Amount) -> list[str]:
-    """Once per channel, and never again: no payment waits for a fee rate."""
+def first_warnings(wallet: Wallet, chain: Chain, terms: Terms, paid: Amount) -> list[str]:
+    """What people should know of a channel that has its first payment; never again: no payment waits for a fee rate."""
     from mpchan.party.fees import close_warnings, stake_warnings
 
     stake = stake_warnings(paid, wallet, chain, f"a total in channel {terms.channel_id}")

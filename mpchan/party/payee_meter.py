@@ -144,6 +144,7 @@ class Payee:
             None if channel is None else self.wallet.find_channel(channel, lambda record: True, "known")
         )
         self._tills: dict[str, _Till] = {}
+        self._unpaid: list[str] = []
         self._latest: str | None = self._only
 
     def accept(self, message: str | bytes) -> Accepted:
@@ -189,6 +190,20 @@ class Payee:
                     return answers
                 some = some[len(done) :]
         return answers
+
+    def warnings(self) -> list[str]:
+        """What people should know of channels that have had their first payment here, each told once."""
+        told: list[str] = []
+        for name in list(self._unpaid):
+            with suppress(MpchanError):  # whatever is wrong now: what was taken has been taken
+                state = enforce(own_channel_rules(self.wallet, name)).state
+                best = payee.best_of(state)
+                if best is not None:
+                    self._unpaid.remove(name)
+                    told += commands.first_warnings(
+                        self.wallet, self._chain, payee.terms_of(state), best.paid
+                    )
+        return told
 
     def close(self) -> None:
         """Write the state files, so that whoever comes next has little to read. Nothing depends on it."""
@@ -237,6 +252,8 @@ class Payee:
         till = self._tills.get(name)
         if till is None or till.record.terms != record.terms:
             till = self._tills[name] = _Till(self._chain, record)
+            if payee.best_of(record.state) is None:
+                self._unpaid.append(name)
         till.record = record
         return _Run(self, till)
 

@@ -13,8 +13,9 @@ from mpchan.chain.base import ChainConfig
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.chain.manual import ManualChain
 from mpchan.channel.limits import PayerLimits
-from mpchan.errors import ChainError, NotPossible
+from mpchan.errors import ChainError, MpchanError, NotPossible
 from mpchan.party import payee, payer
+from mpchan.party.payee_meter import Payee
 from mpchan.units import Amount, FeeRate
 from mpchan.values import replace
 from mpchan.wallet.wallet import Wallet
@@ -194,6 +195,24 @@ def test_a_stake_that_is_too_small_to_defend_is_said_once(pair: Pair) -> None:
     name = pair.open(fee_rate_sat_per_kvb=5_000)
     assert "cannot be defended" in pair.accept(pair.pay(name, 1_000))["warnings"][0]
     assert "warnings" not in pair.accept(pair.pay(name, 1_000))
+
+
+def test_a_stream_says_it_once_per_channel(pair: Pair) -> None:
+    name = pair.open()
+    with Payee(pair.payee, chain=pair.chain) as meter:
+        assert meter.warnings() == []
+        says(pair, 9_000, 9_000)
+        first, second = (pair.pay(name, 1_000) for _ in range(2))
+        assert isinstance(meter.accept_many(["no message"])[0], MpchanError)
+        assert meter.warnings() == []
+        meter.accept(first)
+        [warning] = meter.warnings()
+        assert "the chain relays nothing below 9 sat/vB now" in warning
+        meter.accept(second)
+        assert meter.warnings() == []
+    with Payee(pair.payee, chain=pair.chain) as again:
+        again.accept(pair.pay(name, 1_000))
+        assert again.warnings() == []
 
 
 def test_an_agreed_rate_that_nobody_relays_any_more_is_said(pair: Pair) -> None:
