@@ -3,7 +3,8 @@
 Threads do it: both reading a block and hashing it let go of Python's lock. Each thread takes one piece after the other
 and reads it in blocks, so a file of any size needs a megabyte for each core. Where it takes minutes, the result is
 worth keeping: a small file for each file and piece length, in a directory of the wallet. A missing or damaged one
-costs time and nothing else.
+costs time and nothing else. A wrong one would cost each buyer a piece, so what is kept is tried at some pieces before
+it is believed.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import Union
 from mpchan import durability
 from mpchan.errors import MpchanError, NotPossible, ParseError
 from mpchan.units import checked_int, is_hex
-from mpchan.values import frozen
+from mpchan.values import frozen, replace
 from mpchan.wallet.records import canonical, checksum
 from mpchan.wallet.storage import read_text
 
@@ -31,10 +32,14 @@ BLOCK_BYTES = 1 << 20
 """So much is read and hashed at a time, and may still be after a thread was told to stop."""
 
 SETTLED_NS = 2_000_000_000
-"""A file that was changed within this time, before it was hashed, could change again without showing a later mtime: the
+"""A file that was changed within this time, before it was hashed, could change again without looking otherwise: the
 clocks of file systems tick up to 2 s apart (FAT). Its hashes are not kept."""
 
-_CACHE_SCHEMA = 1
+SAMPLE_BYTES = 1 << 28
+"""So much of a file is hashed again before what is kept of it is believed: half a second. A shorter one is hashed as a
+whole, and nothing is kept."""
+
+_CACHE_SCHEMA = 2
 _MAX_OFFSET = (1 << 63) - 1
 _MAX_NUMBER = (1 << 64) - 1
 _DIGEST_BYTES = 32
@@ -44,21 +49,50 @@ Progress = Callable[[int], None]
 
 
 @frozen
-class FileHashes:
-    """The pieces of one file as it was when it was read.
+class Looks:
+    """What the system says of a file without reading it.
 
     Attributes:
-        length: of the file, in bytes.
-        mtime_ns: when it was last modified, in nanoseconds since 1970.
-        piece_length: in bytes; the last piece has what is left.
-        hashes: SHA-256 of each piece, in order.
+        length: in bytes.
+        mtime_ns: when it was last modified, in nanoseconds since 1970; whoever may write to it can set it back.
+        ctime_ns: when anything about it changed last, its names and modes included; nobody can set it back, but some
+            file systems of networks make it up.
+        device, inode: which file it is.
     """
 
     length: int
     mtime_ns: int
+    ctime_ns: int
+    device: int
     inode: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> Looks:
+        """As the system tells them."""
+        return cls(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_dev, status.st_ino)
+
+    def is_touched(self, before: Looks) -> bool:
+        """Whether nothing but the ctime differs: another name or mode, or a content whose time was set back."""
+        return replace(self, ctime_ns=before.ctime_ns) == before
+
+
+@frozen
+class FileHashes:
+    """The pieces of one file as it was when it was read.
+
+    Attributes:
+        piece_length: in bytes; the last piece has what is left.
+        hashes: SHA-256 of each piece, in order.
+    """
+
+    looks: Looks
     piece_length: int
     hashes: tuple[bytes, ...]
+
+    @property
+    def length(self) -> int:
+        """Of the file, in bytes."""
+        return self.looks.length
 
 
 def hash_file(path: Path, piece_length: int, progress: Progress | None = None) -> FileHashes:
@@ -72,16 +106,58 @@ def hash_file(path: Path, piece_length: int, progress: Progress | None = None) -
             ``malformed-number`` for a piece length below 1.
         NotPossible: ``file-changed``, it was modified, replaced or removed meanwhile.
     """
-    hashes, _ = _hashed(path, piece_length, progress)
+    checked_int(piece_length, 1, _MAX_OFFSET, "piece length")
+    with _opened(path) as descriptor:
+        before = os.fstat(descriptor)
+        if not stat.S_ISREG(before.st_mode):
+            kind = "a directory" if stat.S_ISDIR(before.st_mode) else "no regular file"
+            raise ParseError("unreadable-file", f"{path!s:.200}: is {kind}")
+        if not before.st_size:
+            raise ParseError("unreadable-file", f"{path!s:.200}: is empty")
+        numbers = range(_count(before.st_size, piece_length))
+        found = _digests(descriptor, f"{path!s:.200}", numbers, piece_length, before.st_size, progress)
+    digests = tuple(digest for digest in map(found.__getitem__, numbers) if digest is not None)
+    hashes = FileHashes(Looks.of(before), piece_length, digests)
+    if len(digests) != len(numbers) or not same_file(path, hashes):
+        raise NotPossible(
+            "file-changed",
+            f"{path!s:.200} has changed while it was read",
+            hint="try again when nothing writes to it any more",
+        )
     return hashes
 
 
 def same_file(path: Path, hashes: FileHashes) -> bool:
     """Whether a file is still the one that was hashed, by its looks: nothing is read."""
+    return looks_of(path) == hashes.looks
+
+
+def looks_of(path: Path) -> Looks | None:
+    """How a regular file looks now; None where there is none."""
     try:
-        return _is_same(os.stat(path), hashes)
+        status = os.stat(path)
     except (OSError, ValueError):
-        return False
+        return None
+    return Looks.of(status) if stat.S_ISREG(status.st_mode) else None
+
+
+def wrong_pieces(path: Path, hashes: FileHashes, numbers: Collection[int]) -> list[int]:
+    """Those of these pieces, by their numbers from 0, that a file does not hold any more: they are read.
+
+    Raises:
+        ParseError: ``unreadable-file``.
+    """
+    expected = {number: hashes.hashes[number] for number in numbers}
+    with _opened(path) as descriptor:
+        return verify_pieces(descriptor, expected, hashes.piece_length, hashes.length)
+
+
+def sample(hashes: FileHashes) -> list[int]:
+    """Some pieces, by their numbers from 0, as chance has it: at least one, and as many as are read in a moment."""
+    from random import SystemRandom
+
+    count = len(hashes.hashes)
+    return SystemRandom().sample(range(count), min(count, max(1, SAMPLE_BYTES // hashes.piece_length)))
 
 
 def verify_pieces(
@@ -112,29 +188,6 @@ def verify_pieces(
     return [number for number in asked if found[number] != expected[number]]
 
 
-def _hashed(path: Path, piece_length: int, progress: Progress | None) -> tuple[FileHashes, os.stat_result]:
-    """The hashes of a file, and what the system said of it before it was read."""
-    checked_int(piece_length, 1, _MAX_OFFSET, "piece length")
-    with _opened(path) as descriptor:
-        before = os.fstat(descriptor)
-        if not stat.S_ISREG(before.st_mode):
-            kind = "a directory" if stat.S_ISDIR(before.st_mode) else "no regular file"
-            raise ParseError("unreadable-file", f"{path!s:.200}: is {kind}")
-        if not before.st_size:
-            raise ParseError("unreadable-file", f"{path!s:.200}: is empty")
-        numbers = range(_count(before.st_size, piece_length))
-        found = _digests(descriptor, f"{path!s:.200}", numbers, piece_length, before.st_size, progress)
-    digests = tuple(digest for digest in map(found.__getitem__, numbers) if digest is not None)
-    hashes = FileHashes(before.st_size, before.st_mtime_ns, before.st_ino, piece_length, digests)
-    if len(digests) != len(numbers) or not same_file(path, hashes):
-        raise NotPossible(
-            "file-changed",
-            f"{path!s:.200} has changed while it was read",
-            hint="try again when nothing writes to it any more",
-        )
-    return hashes, before
-
-
 @contextmanager
 def _opened(path: Path) -> Iterator[int]:
     """A descriptor to read from; a pipe into which nobody writes is opened too, at once."""
@@ -146,11 +199,6 @@ def _opened(path: Path) -> Iterator[int]:
         yield descriptor
     finally:
         durability.done_reading(descriptor)
-
-
-def _is_same(status: os.stat_result, hashes: FileHashes) -> bool:
-    seen = (status.st_size, status.st_mtime_ns, status.st_ino)
-    return stat.S_ISREG(status.st_mode) and seen == (hashes.length, hashes.mtime_ns, hashes.inode)
 
 
 def _count(length: int, piece_length: int) -> int:
@@ -277,26 +325,27 @@ def _read_into(descriptor: int, buffer: memoryview, offset: int) -> int:
 
 
 def cached_hashes(cache: Path, path: Path, piece_length: int, progress: Progress | None = None) -> FileHashes:
-    """As ``hash_file``; a file that was hashed before and looks the same since is not read again.
+    """As ``hash_file``; of a file that was hashed before, and looks the same since, only a sample is read again.
 
     Args:
         cache: a directory of the wallet, made when it is missing. What cannot be written there is as if it were not
             kept.
-        progress: told the whole length at once where nothing is read.
+        progress: told the whole length at once where the rest is believed.
 
     Raises:
         ParseError, NotPossible: as ``hash_file``.
     """
     entry = cache / _entry_name(path, piece_length)
     known = _load(entry, path, piece_length)
-    if known is not None:
+    if known is not None and not wrong_pieces(path, known, sample(known)) and same_file(path, known):
         if progress is not None:
             progress(known.length)
         return known
     began = time.time_ns()
-    hashes, status = _hashed(path, piece_length, progress)
-    if status.st_mtime_ns < began - SETTLED_NS:
-        _save(cache, entry, path, hashes, status.st_dev)
+    hashes = hash_file(path, piece_length, progress)
+    settled = max(hashes.looks.mtime_ns, hashes.looks.ctime_ns) < began - SETTLED_NS
+    if settled and hashes.length > SAMPLE_BYTES:
+        _save(cache, entry, path, hashes)
     return hashes
 
 
@@ -305,12 +354,13 @@ def _entry_name(path: Path, piece_length: int) -> str:
     return hashlib.sha256(b"%d %s" % (piece_length, real)).hexdigest() + ".json"
 
 
-def _save(cache: Path, entry: Path, path: Path, hashes: FileHashes, device: int) -> None:
+def _save(cache: Path, entry: Path, path: Path, hashes: FileHashes) -> None:
     body = {
         "path": os.path.realpath(path),
-        "device": device,
-        "inode": hashes.inode,
-        "mtime_ns": hashes.mtime_ns,
+        "device": hashes.looks.device,
+        "inode": hashes.looks.inode,
+        "mtime_ns": hashes.looks.mtime_ns,
+        "ctime_ns": hashes.looks.ctime_ns,
         "length": hashes.length,
         "piece_length": hashes.piece_length,
         "hashes": b"".join(hashes.hashes).hex(),
@@ -329,11 +379,9 @@ def _load(entry: Path, path: Path, piece_length: int) -> FileHashes | None:
         envelope = json.loads(read_text(entry))
         body = envelope["file"]
         fits = envelope["schema"] == _CACHE_SCHEMA and envelope["checksum"] == checksum(canonical(body))
-        status = os.stat(path)
-        device = checked_int(body["device"], -_MAX_OFFSET, _MAX_NUMBER, "device")
-        fits = fits and body["path"] == os.path.realpath(path) and device == status.st_dev
         hashes = _parsed(body)
-        fits = fits and hashes.piece_length == piece_length and _is_same(status, hashes)
+        fits = fits and body["path"] == os.path.realpath(path)
+        fits = fits and hashes.piece_length == piece_length and same_file(path, hashes)
     except (MpchanError, OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
     return hashes if fits else None
@@ -352,10 +400,15 @@ def _parsed(body: Mapping[str, object]) -> FileHashes:
     if not isinstance(digits, str) or len(digits) != size or not is_hex(digits):
         raise ParseError("malformed-hex", "not the hashes of the pieces")
     raw = bytes.fromhex(digits)
-    return FileHashes(
+    looks = Looks(
         length,
         checked_int(body["mtime_ns"], -_MAX_OFFSET, _MAX_OFFSET, "mtime"),
+        checked_int(body["ctime_ns"], -_MAX_OFFSET, _MAX_OFFSET, "ctime"),
+        checked_int(body["device"], -_MAX_OFFSET, _MAX_NUMBER, "device"),
         checked_int(body["inode"], 0, _MAX_NUMBER, "inode"),
+    )
+    return FileHashes(
+        looks,
         piece_length,
         tuple(raw[start : start + _DIGEST_BYTES] for start in range(0, len(raw), _DIGEST_BYTES)),
     )

@@ -239,6 +239,9 @@ class Output:
         """
         self._wait_for_sync()
         try:
+            self._require_in_place()
+            if os.fstat(self._descriptor).st_size != self._sale.length:
+                durability.cut(self._descriptor, self._sale.length)
             durability.sync(self._descriptor)
         except OSError as error:
             raise _failed(self._part, error) from error
@@ -246,6 +249,19 @@ class Output:
             if os.path.lexists(self.path):
                 raise _failed(self.path, FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)))
             self._rename(self._part, self.path)
+
+    def _require_in_place(self) -> None:
+        """What has been filled is what stands under its name: nobody has moved it away, or put another in its place."""
+        try:
+            if os.path.samestat(os.fstat(self._descriptor), os.lstat(self._place())):
+                return
+        except FileNotFoundError:
+            pass
+        raise StorageError(
+            "output-failed",
+            f"{self._place()}: the file that was filled is not there any more",
+            hint="run the command again: what is paid for comes again, and nothing is paid for twice",
+        )
 
     def _rename(self, source: Path, target: Path) -> None:
         try:

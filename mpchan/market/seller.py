@@ -26,8 +26,9 @@ from mpchan.channel.rules import enforce
 from mpchan.channel.sale import Sale, pieces_text, sale_of
 from mpchan.channel.scheme import scheme_of
 from mpchan.errors import ChainError, MpchanError, NotPossible, ParseError, Refused, StorageError, TooEarly
-from mpchan.market.hashing import FileHashes, same_file
+from mpchan.market.hashing import FileHashes
 from mpchan.market.sessions import Sessions
+from mpchan.market.sold_file import SoldFile
 from mpchan.party import payee as party
 from mpchan.party.common import Result, gather_facts, read_psbt, read_transaction
 from mpchan.party.payee_rules import own_channel_rules
@@ -118,8 +119,7 @@ class Seller:
         self.wallet = wallet
         self.chain = chain
         self._published = published
-        self._file = file
-        self._hashes = hashes
+        self._file = SoldFile(file, hashes)
         self._tell = tell
         self.sale: Sale = sale_of(published.offer)
         self._sessions = Sessions(wallet, self.sale)
@@ -205,7 +205,7 @@ class Seller:
         wish = Wish.from_bytes(request.body)
         if wish.buyer != request.session:
             raise Refused("other-session", "the wish is of another session")
-        self._require_file()
+        self._file.require()
         published = self._published_by(wish.offer_id)
         signed = self._sessions.channels(request.session).values()
         offer = answer_wish(self.wallet, published, wish, signed, int(self._clock()))
@@ -227,7 +227,7 @@ class Seller:
         if name not in self._sessions.channels(request.session):
             self._require_own_wish(request.session, carried_offer(psbt), name)
             self._refuse_crowd()
-        self._require_file()
+        self._file.require()
         result = party.sign_refund(self.wallet, self.chain, psbt)
         self._sessions.find(request.session, lambda known: known == name)
         if not self._has_paid(name):
@@ -268,7 +268,7 @@ class Seller:
         self._require_even(psbt, record, sale)
         if not self._is_held(psbt, record):
             self._require_time(record)
-        self._require_file()
+        self._file.require(self._paid_by(psbt, record, sale))
         result = party.accept(self.wallet, self.chain, psbt)
         if result["pending_sat"]:
             raise _unconfirmed(f"{result['pending_sat']} sat are paid")
@@ -285,6 +285,14 @@ class Seller:
             raise Refused(
                 "uneven-payment", f"a total of {paid} is no multiple of {sale.price}, the price of a piece"
             )
+
+    @staticmethod
+    def _paid_by(psbt: Psbt, record: PayeeRecord, sale: Sale) -> list[int]:
+        """The pieces that a payment pays for and the one before it does not; of one that is held its last piece."""
+        paid, best = paid_in(psbt.tx, record.terms), payee.best_of(record.state)
+        pieces = () if paid is None else sale.paid_pieces(paid)
+        before = () if best is None else sale.paid_pieces(best.paid)
+        return [number for number in pieces if number not in before] or list(pieces[-1:])
 
     @staticmethod
     def _is_held(psbt: Psbt, record: PayeeRecord) -> bool:
@@ -311,7 +319,7 @@ class Seller:
                 "malformed-request", f"there is no piece {number!r:.40}, only 1 to {self.sale.count}"
             )
         if self.sale.is_free(number):
-            self._require_file()
+            self._file.require([number])
             return self._part(number, free=True), Event("piece", request.session, piece=number)
         failure: MpchanError | None = None
         for name, sale in self._sessions.find(request.session).items():
@@ -320,7 +328,7 @@ class Seller:
             except MpchanError as error:
                 failure = error
                 continue
-            self._require_file()
+            self._file.require([number])
             part = self._part(number, free=sale.is_free(number))
             return part, Event("piece", request.session, name[:16], number, paid)
         raise failure or TypeError("a session that is known has a channel")
@@ -350,7 +358,7 @@ class Seller:
         return total if payee.is_settled(record.state, gather_facts(self.chain, record.terms)) else sure
 
     def _part(self, number: int, *, free: bool = False) -> Piece:
-        return Piece(self._file, self.sale.start_of(number), self.sale.length_of(number), free)
+        return Piece(self._file.path, self.sale.start_of(number), self.sale.length_of(number), free)
 
     def _settlement(self, request: Request) -> tuple[Answer, Event]:
         psbt = read_psbt(request.body)
@@ -383,15 +391,6 @@ class Seller:
     def session_of(self, name: str) -> str | None:
         """The session that a channel serves; None for a channel of something else."""
         return self._sessions.session_of(name)
-
-    def _require_file(self) -> None:
-        """The file is still the one that was hashed: else buyers would pay for what they must refuse."""
-        if not same_file(self._file, self._hashes):
-            raise NotPossible(
-                "file-changed",
-                f"{self._file.name} is not the file any more that was put on sale",
-                hint="put it back, or start the sale again",
-            )
 
 
 def _unconfirmed(what: str) -> TooEarly:

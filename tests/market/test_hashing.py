@@ -20,7 +20,17 @@ from hypothesis import strategies as st
 
 from mpchan.errors import MpchanError, NotPossible, ParseError
 from mpchan.market import hashing
-from mpchan.market.hashing import FileHashes, cached_hashes, hash_file, same_file, verify_pieces
+from mpchan.market.hashing import (
+    FileHashes,
+    Looks,
+    cached_hashes,
+    hash_file,
+    looks_of,
+    same_file,
+    sample,
+    verify_pieces,
+)
+from mpchan.values import replace
 from mpchan.wallet.records import canonical, checksum
 
 OLD = 1_600_000_000_123_456_789
@@ -93,7 +103,7 @@ def test_every_piece_has_its_hash(
     done: list[int] = []
     found = hash_file(path, piece_length, done.append)
     status = path.stat()
-    assert found == FileHashes(length, OLD, status.st_ino, piece_length, plainly(data, piece_length))
+    assert found == FileHashes(Looks.of(status), piece_length, plainly(data, piece_length))
     assert sum(done) == length
     assert all(0 < step <= 7 for step in done)
 
@@ -341,13 +351,19 @@ def test_a_file_is_the_same_by_its_looks(tmp_path: Path) -> None:
     path = make(tmp_path / "file", content(100))
     hashes = hash_file(path, 30)
     assert same_file(path, hashes)
+    (tmp_path / "link").symlink_to("file")
+    assert same_file(tmp_path / "link", hashes)
+    make(path, content(100, salt=1))  # its time set back
+    touched = looks_of(path)
+    assert touched is not None
+    assert touched.is_touched(hashes.looks)
+    assert not same_file(path, hashes)
     path.rename(tmp_path / "moved")
     assert not same_file(path, hashes)
-    assert same_file(tmp_path / "moved", hashes)
-    make(tmp_path / "moved", content(100, salt=1))
-    assert same_file(tmp_path / "moved", hashes)  # by its looks
     os.utime(tmp_path / "moved", ns=(OLD, OLD + 1))
-    assert not same_file(tmp_path / "moved", hashes)
+    changed = looks_of(tmp_path / "moved")
+    assert changed is not None
+    assert not changed.is_touched(hashes.looks)
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -360,7 +376,7 @@ def test_every_change_is_seen(tmp_path: Path, change: Callable[[Path], None]) ->
 
 def test_a_directory_is_never_the_same_file(tmp_path: Path) -> None:
     status = tmp_path.stat()
-    hashes = FileHashes(status.st_size, status.st_mtime_ns, status.st_ino, 1, (b"",))
+    hashes = FileHashes(Looks.of(status), 1, (b"",))
     assert not same_file(tmp_path, hashes)
     assert not same_file(Path("nul\0byte"), hashes)
 
@@ -442,28 +458,78 @@ def test_a_file_that_cannot_be_read_at_all(tmp_path: Path) -> None:
 # the cache ----------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def long_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that files of a few bytes are worth keeping, and one piece of them is the sample."""
+    monkeypatch.setattr(hashing, "SAMPLE_BYTES", 0)
+    monkeypatch.setattr(hashing, "SETTLED_NS", 0)
+
+
+@pytest.fixture
+def without_ctime(long_files: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system that makes ctimes up, as those of some networks do."""
+    real = Looks.of
+    monkeypatch.setattr(Looks, "of", lambda status: replace(real(status), ctime_ns=OLD))
+
+
 def the_entry(cache: Path) -> Path:
     [entry] = cache.iterdir()
     return entry
 
 
-def test_what_was_hashed_is_not_read_again(tmp_path: Path) -> None:
-    """Proven by a content that has changed behind the looks of the file."""
+def test_what_was_hashed_is_not_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, without_ctime: None
+) -> None:
+    """But for the sample: proven by a content that has changed behind the looks of the file, in every other piece."""
     cache, path = tmp_path / "wallet" / "hashes", make(tmp_path / "file", content(100))
     done: list[int] = []
     first = cached_hashes(cache, path, 30, done.append)
     assert first == hash_file(path, 30)
     assert sum(done) == 100
-    make(path, content(100, salt=1))
+    make(path, content(60) + content(40, salt=1))
     assert first != hash_file(path, 30)
+    monkeypatch.setattr(hashing, "sample", lambda hashes: [1])
     assert cached_hashes(cache, path, 30, done.append) == first
     assert sum(done) == 200  # the whole at once
     (tmp_path / "link").symlink_to("file")
     assert cached_hashes(cache, tmp_path / "link", 30) == first
     assert stat.S_IMODE(the_entry(cache).stat().st_mode) == 0o600
     assert stat.S_IMODE(cache.stat().st_mode) == 0o700
+    monkeypatch.setattr(hashing, "sample", lambda hashes: [1, 3])
+    assert cached_hashes(cache, path, 30) == hash_file(path, 30)
 
 
+def test_a_file_whose_time_was_set_back_is_hashed_again(tmp_path: Path, long_files: None) -> None:
+    """Its length, mtime and inode are what they were; nobody can set the ctime."""
+    cache, path = tmp_path / "hashes", make(tmp_path / "file", content(100))
+    before = cached_hashes(cache, path, 30)
+    with path.open("r+b") as file:
+        file.write(b"another content")
+    os.utime(path, ns=(OLD, OLD))
+    assert path.stat().st_ino == before.looks.inode
+    after = cached_hashes(cache, path, 30)
+    assert after == hash_file(path, 30) != before
+
+
+def test_the_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many pieces as are read in a moment, one at least, and no more than there are."""
+    hashes = hash_file(make(tmp_path / "file", content(100)), 10)
+    for size, count in ((0, 1), (9, 1), (30, 3), (100, 10), (1000, 10)):
+        monkeypatch.setattr(hashing, "SAMPLE_BYTES", size)
+        taken = {tuple(sorted(sample(hashes))) for _ in range(100)}
+        assert {len(each) for each in taken} == {count}
+        assert all(set(each) <= set(range(10)) for each in taken)
+        assert len(taken) == 1 if count == 10 else len(taken) > 5, "which ones they are is for chance to say"
+
+
+def test_of_a_short_file_nothing_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of it would be the sample."""
+    monkeypatch.setattr(hashing, "SETTLED_NS", 0)
+    cached_hashes(tmp_path / "hashes", make(tmp_path / "file", content(100)), 30)
+    assert not (tmp_path / "hashes").exists()
+
+
+@pytest.mark.usefixtures("long_files")
 def test_another_piece_length_and_another_file_have_entries_of_their_own(tmp_path: Path) -> None:
     cache, path = tmp_path / "hashes", make(tmp_path / "file", content(100))
     other = make(tmp_path / "other", content(100, salt=1))
@@ -474,6 +540,7 @@ def test_another_piece_length_and_another_file_have_entries_of_their_own(tmp_pat
     assert len(list(cache.iterdir())) == 4
 
 
+@pytest.mark.usefixtures("without_ctime")
 @pytest.mark.parametrize("change", CHANGES[:4])
 def test_a_file_that_looks_otherwise_is_hashed_again(tmp_path: Path, change: Callable[[Path], None]) -> None:
     cache, path = tmp_path / "hashes", make(tmp_path / "file", content(100))
@@ -482,6 +549,7 @@ def test_a_file_that_looks_otherwise_is_hashed_again(tmp_path: Path, change: Cal
     assert cached_hashes(cache, path, 30) == hash_file(path, 30)
 
 
+@pytest.mark.usefixtures("long_files")
 def test_a_file_that_is_gone_is_no_hit(tmp_path: Path) -> None:
     cache, path = tmp_path / "hashes", make(tmp_path / "file", content(100))
     cached_hashes(cache, path, 30)
@@ -490,8 +558,9 @@ def test_a_file_that_is_gone_is_no_hit(tmp_path: Path) -> None:
         cached_hashes(cache, path, 30)
 
 
-def test_a_fresh_file_is_not_kept(tmp_path: Path) -> None:
+def test_a_fresh_file_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It could change once more within the same tick of the clock, and look as before."""
+    monkeypatch.setattr(hashing, "SAMPLE_BYTES", 0)
     cache, path = tmp_path / "hashes", tmp_path / "file"
     path.write_bytes(content(100))
     looks = path.stat().st_mtime_ns
@@ -512,11 +581,11 @@ def bent_entries(good: bytes) -> Iterator[bytes]:
     envelope = json.loads(good)
     body = envelope["file"]
     yield json.dumps({**envelope, "checksum": "0" * 64}).encode()
-    yield json.dumps({**envelope, "schema": 2}).encode()
+    yield json.dumps({**envelope, "schema": 1}).encode()
     for odd in (None, [], "text", 5, {}, {"hashes": body["hashes"]}):
         yield json.dumps(odd).encode()
         yield with_body(odd)
-    numbers = ("device", "inode", "mtime_ns", "length", "piece_length")
+    numbers = ("device", "inode", "mtime_ns", "ctime_ns", "length", "piece_length")
     odd_values: list[object] = [None, "5", 1.5, True, [], {}, -1, 10**400]
     for name in numbers:
         yield with_body({key: value for key, value in body.items() if key != name})
@@ -540,10 +609,13 @@ def bent_entries(good: bytes) -> Iterator[bytes]:
 def with_body(body: object) -> bytes:
     """An entry whose checksum fits."""
     text = canonical(body)
-    return f'{{"schema":1,"checksum":"{checksum(text)}","file":{text}}}'.encode()
+    return f'{{"schema":2,"checksum":"{checksum(text)}","file":{text}}}'.encode()
 
 
-def test_an_odd_entry_costs_time_and_nothing_else(tmp_path: Path) -> None:
+def test_an_odd_entry_costs_time_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, without_ctime: None
+) -> None:
+    monkeypatch.setattr(hashing, "sample", lambda hashes: [])
     cache, path = tmp_path / "hashes", make(tmp_path / "file", content(100))
     right = cached_hashes(cache, path, 30)
     entry = the_entry(cache)
@@ -560,6 +632,7 @@ def test_an_odd_entry_costs_time_and_nothing_else(tmp_path: Path) -> None:
     assert tried > 100
 
 
+@pytest.mark.usefixtures("long_files")
 def test_a_cache_that_cannot_be_written_or_read(tmp_path: Path) -> None:
     path = make(tmp_path / "file", content(100))
     (tmp_path / "no-folder").write_bytes(b"a file")
@@ -573,6 +646,7 @@ def test_a_cache_that_cannot_be_written_or_read(tmp_path: Path) -> None:
     assert os.listdir(tmp_path / "hashes") == [entry.name]
 
 
+@pytest.mark.usefixtures("long_files")
 def test_a_name_that_is_no_text(tmp_path: Path) -> None:
     """File names are bytes."""
     path = tmp_path / os.fsdecode(b"caf\xe9")
