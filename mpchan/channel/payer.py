@@ -27,7 +27,7 @@ from mpchan.channel.messages import (
     signed_message,
     unsigned_message,
 )
-from mpchan.channel.refund_request import is_within_limits, with_offer
+from mpchan.channel.refund_request import is_within_limits, with_offer, with_proof
 from mpchan.channel.rules import Check, Rule, enforce
 from mpchan.channel.scheme import scheme_of
 from mpchan.channel.signing import ChannelKey
@@ -191,10 +191,16 @@ def _refund_txid(state: Funded | Settling | Refunding) -> Txid:
 # opening ------------------------------------------------------------------------------------------
 
 
-def refund_request(state: PayerState) -> Psbt:
-    """The message that asks for the payee's signature on the refund: the same bytes in every phase."""
+def refund_request(state: PayerState, key: ChannelKey | None = None) -> Psbt:
+    """The message that asks for the payee's signature on the refund: the same bytes in every phase.
+
+    Args:
+        key: our own, which proves that we ask; None where nobody else can pay to the outpoint.
+    """
     terms = terms_of(state)
-    return with_offer(unsigned_message(terms, scheme_of(terms).refund()), terms.offer)
+    refund = scheme_of(terms).refund()
+    request = with_offer(unsigned_message(terms, refund), terms.offer)
+    return request if key is None else with_proof(request, key.sign_refund_request(refund))
 
 
 # funding ------------------------------------------------------------------------------------------

@@ -4,14 +4,18 @@ From the request only the free variables are read: outpoint, value, payer key, p
 that they make under the offer's terms is rebuilt and must be the same bytes. Where the chain stands decides last.
 
 The request carries the offer itself, in its canonical form, as a proprietary field of the PSBT (identifier ``mpchan``,
-subtype 0): the payee need not have kept it.
+subtype 0): the payee need not have kept it. Where another wallet makes the funding it also carries a signature of the
+payer's key (subtype 1), which proves whose money lies there: one refund is signed for it, and whoever has seen another
+request could ask for that first, with a payout of its own.
 """
 
 from __future__ import annotations
 
 from mpchan.bitcoin.psbt import Psbt
+from mpchan.bitcoin.schnorr import tagged_hash
 from mpchan.bitcoin.script import dust_limit, is_standard_payout, parse_two_of_two
 from mpchan.bitcoin.signature import PublicKey
+from mpchan.bitcoin.tx import Transaction
 from mpchan.channel.messages import envelope_rules, same_transaction_rules, single_input_rules
 from mpchan.channel.offer import Offer
 from mpchan.channel.rules import BROKEN, Check, Rule
@@ -20,7 +24,7 @@ from mpchan.channel.terms import Terms, close_reserve, refund_fee, smallest_capa
 from mpchan.errors import ParseError
 from mpchan.units import ChainTip, lock_time_from_int
 
-_IDENTIFIER, _OFFER_SUBTYPE = b"mpchan", 0
+_IDENTIFIER, _OFFER_SUBTYPE, _PROOF_SUBTYPE = b"mpchan", 0, 1
 
 
 def with_offer(psbt: Psbt, offer: Offer) -> Psbt:
@@ -38,6 +42,31 @@ def carried_offer(psbt: Psbt) -> Offer | None:
     """
     data = psbt.global_fields.proprietary(_IDENTIFIER, _OFFER_SUBTYPE)
     return None if data is None else Offer.from_canonical(data)
+
+
+def proof_digest(refund: Transaction) -> bytes:
+    """What the payer signs of a request: the refund's txid (in the byte order of the serialisation), as a tagged hash.
+
+    That form (BIP-0340, "Design") makes it the digest of no transaction.
+    """
+    return tagged_hash("mpchan/refund-request", refund.txid.wire)
+
+
+def with_proof(psbt: Psbt, signature: bytes) -> Psbt:
+    """A refund request with the payer's signature of ``proof_digest``: strict DER, without a sighash byte."""
+    return psbt.with_proprietary(_IDENTIFIER, _PROOF_SUBTYPE, signature)
+
+
+def proof_rules(psbt: Psbt, terms: Terms) -> Check[None]:
+    """The payer itself asks: its key has signed for this very refund."""
+    signature = psbt.global_fields.proprietary(_IDENTIFIER, _PROOF_SUBTYPE)
+    proven = signature is not None and terms.payer_key.verify(signature, proof_digest(psbt.tx))
+    yield Rule(
+        "unproven-request",
+        proven,
+        f"money lies at {terms.outpoint} already, and no signature of the payer's key shows that it asks for it",
+        hint=f"the payer asks with `mpchan payer open --again {terms.outpoint}`",
+    )
 
 
 def requested_keys_rules(psbt: Psbt) -> Check[tuple[bytes, bytes]]:

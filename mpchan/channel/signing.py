@@ -42,6 +42,15 @@ class ChannelKey:
         """Sign the one refund that the terms allow."""
         return self._sign(terms, scheme_of(terms).refund())
 
+    def sign_refund_request(self, refund: Transaction) -> bytes:
+        """Prove that a request for this refund is the payer's own; strict DER, without a sighash byte.
+
+        What is signed can be the digest of no transaction.
+        """
+        from mpchan.channel.refund_request import proof_digest
+
+        return self._private_key.sign_checked(proof_digest(refund))
+
     def sign_returned_refund(self, refund: SignedRefund) -> bytes:
         """Sign a refund that the payee has signed, in a channel of which nothing else is known any more."""
         return self._private_key.sign_checked(refund.sighash) + bytes([SIGHASH_ALL])

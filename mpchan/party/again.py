@@ -81,7 +81,7 @@ def open_again(wallet: Wallet, chain: Chain, outpoint: OutPoint, refund_delay: i
         _make_room(wallet, chain, terms)
         state = payer.Opening(terms, None, (), external=True)
         record = PayerRecord(lock.key_index, state, Asked(refund_delay, None, lock.address), lock.restored)
-        wallet.save_channel(record, "opened", payer.refund_request(state).to_hex())
+        wallet.save_channel(record, "opened", opened(wallet, record)["hex"])
         return _answer(wallet, record)
 
 
@@ -93,7 +93,7 @@ def _answer(wallet: Wallet, record: PayerRecord) -> Result:
     elif not is_current(terms.offer) and isinstance(record.state, payer.Opening):
         why = f"no channel begins any more under an offer of version {terms.offer.version}"
     text = f"refund-only: {why}: its refund can be signed, and the payee takes no payment in it"
-    return with_warnings(opened(record), [] if why is None else [text])
+    return with_warnings(opened(wallet, record), [] if why is None else [text])
 
 
 def _unspent(chain: Chain, outpoint: OutPoint) -> TxOut:

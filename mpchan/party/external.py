@@ -135,10 +135,10 @@ def open_funding(
                 if not abandoned:
                     known = opened_so(other, plan.capacity, asked, external=True)
                     wallet.make_sure(known.terms.name)
-                    return _answer(chain, known, message)
+                    return _answer(wallet, chain, known, message)
                 given_up = other
         record = _opening(wallet, chain, message, plan, outpoint, asked, given_up)
-        answer = _answer(chain, record, message)
+        answer = _answer(wallet, chain, record, message)
         wallet.save_channel(record, "opened", answer["hex"])
         return answer
 
@@ -319,7 +319,7 @@ class _Coins:
         return seen.output
 
 
-def _answer(chain: Chain, record: PayerRecord, message: Message) -> Result:
+def _answer(wallet: Wallet, chain: Chain, record: PayerRecord, message: Message) -> Result:
     """The request for the refund, and what the person should know."""
     funding = record.funding
     warnings = warnings_about(chain, record, facts_if_any(chain, record.terms))
@@ -327,4 +327,4 @@ def _answer(chain: Chain, record: PayerRecord, message: Message) -> Result:
         warnings = replaceable_warnings(funding)
         if is_complete(message):
             warnings.append(signed_already_warning(funding))
-    return with_warnings(opened(record), warnings)
+    return with_warnings(opened(wallet, record), warnings)

@@ -120,9 +120,11 @@ def offer_is_taken(record: PayerRecord, hint: str | None = None) -> NotPossible:
     )
 
 
-def opened(record: PayerRecord) -> Result:
-    """The answer to an opening: the request for the refund."""
+def opened(wallet: Wallet, record: PayerRecord) -> Result:
+    """The answer to an opening: the request for the refund. What another wallet pays may lie there before it."""
     terms = record.terms
+    foreign = record.has_external_funding or isinstance(record.state, payer.Abandoned)
+    key = wallet.channel_key_of(record) if foreign else None
     return {
         "channel": terms.channel_id,
         "capacity_sat": terms.capacity.sat,
@@ -130,5 +132,5 @@ def opened(record: PayerRecord) -> Result:
         "funding_vout": terms.outpoint.vout,
         "funding_sat": terms.funding_value.sat,
         "refund_lock_time": terms.refund_lock_time.value,
-        "hex": payer.refund_request(record.state).to_hex(),
+        "hex": payer.refund_request(record.state, key).to_hex(),
     }

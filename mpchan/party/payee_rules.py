@@ -18,6 +18,7 @@ from mpchan.channel.offer_rules import expired_rules, has_expired, is_current, v
 from mpchan.channel.refund_request import (
     carried_offer,
     is_within_limits,
+    proof_rules,
     refund_delay_rules,
     refund_request_rules,
     requested_keys_rules,
@@ -74,6 +75,7 @@ def request_rules(wallet: Wallet, chain: Chain, psbt: Psbt) -> Check[Request]:
     ended = has_expired(offer, now_by(tip)) or not is_current(offer)
     if (ended or not fresh) and _lies_there(chain, terms, tip):
         request = yield from _returned_rules(wallet, chain, terms, own.key_index, ended=ended)
+        yield from proof_rules(psbt, terms)
         yield from current_rules(tip)
         yield from refund_delay_rules(terms, tip)
         return request
@@ -86,7 +88,7 @@ def request_rules(wallet: Wallet, chain: Chain, psbt: Psbt) -> Check[Request]:
     yield from expired_rules(offer, now_by(tip))
     chain.require_version(offer.transaction_version)
     yield from refund_delay_rules(terms, tip)
-    yield from _free_rules(chain, terms, tip)
+    yield from _free_rules(chain, psbt, terms, tip)
     return Request(terms, None, own.key_index)
 
 
@@ -219,12 +221,14 @@ def _another(offer_id: str) -> str:
     return f"make another with `mpchan payee offer --like {offer_id}`"
 
 
-def _free_rules(chain: Chain, terms: Terms, tip: ChainTip) -> Check[None]:
+def _free_rules(chain: Chain, psbt: Psbt, terms: Terms, tip: ChainTip) -> Check[None]:
     """The outpoint holds the channel's output or nothing. The former is unspent: we have signed nothing yet."""
     seen = chain.output(terms.outpoint, not_before=from_now_on(tip))
     free = seen is None or seen.output == terms.funding_txout
     text = "the chain has another output than the channel's at the outpoint"
     yield Rule("outpoint-taken", free, text, found=terms.outpoint)
+    if seen is not None:
+        yield from proof_rules(psbt, terms)
 
 
 def own_channel_rules(wallet: Wallet, name: str) -> Check[PayeeRecord]:

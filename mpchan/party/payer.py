@@ -90,7 +90,7 @@ def open_channel(
             if not isinstance(earlier.state, payer.Abandoned):
                 if isinstance(earlier.state, payer.Opening):
                     enforce(version_rules(offer))
-                answer = opened(opened_so(earlier, capacity, asked, external=False))
+                answer = opened(wallet, opened_so(earlier, capacity, asked, external=False))
                 wallet.make_sure(earlier.terms.name)
                 return answer
         enforce(new_offer_rules(wallet, chain, offer, [record.terms.name for record in earlier_ones]))
@@ -100,7 +100,7 @@ def open_channel(
         record = prepared(wallet, chain, offer, capacity, lock_time, rate, asked)
         # nobody can have seen this outpoint: a backend that has to look through blocks learns where to begin
         chain.output(record.terms.outpoint, not_before=from_now_on(tip))
-        answer = opened(record)
+        answer = opened(wallet, record)
         wallet.save_channel(record, "opened", answer["hex"])
         if record.terms.payer_script not in wallet.keys.scripts():
             warnings.append(outside_warning(address))

@@ -14,12 +14,15 @@ from external_tools import CAPACITY, External, name_of, refused, slugs_of
 from foreign_wallet import P2WPKH, coin, payment, signed
 from party_tools import SHORT, balance_sat, psbt
 
+from mpchan.bitcoin.script import key_to_p2wpkh_script
 from mpchan.bitcoin.signature import PrivateKey
 from mpchan.bitcoin.tx import Transaction, TxOut
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.channel import payee as payee_protocol
 from mpchan.channel import payer as payer_protocol
 from mpchan.channel.payer import refund_request
+from mpchan.channel.refund_request import with_proof
+from mpchan.channel.signing import ChannelKey
 from mpchan.channel.terms import Terms
 from mpchan.party import payee, payee_rules, payer, views
 from mpchan.party.again import open_again
@@ -240,14 +243,23 @@ def test_paid_twice(pair: External) -> None:
 # a payer that breaks the rules --------------------------------------------------------------------
 
 
-def own_request(pair: External, name: str, outpoint: OutPoint, value: int = VALUE, **changes: object) -> str:
+def own_request(
+    pair: External,
+    name: str,
+    outpoint: OutPoint,
+    value: int = VALUE,
+    *,
+    proven: bool = True,
+    **changes: object,
+) -> str:
     """A request for an outpoint under the keys of a channel, whatever the payer's wallet thinks of it."""
     terms = pair.payer_record(name).terms
     delay = terms.offer.default_refund_delay
     lock_time = Height(pair.chain.tip().height + delay)
     made = Terms(terms.offer, outpoint, Amount(value), terms.payer_key, terms.payer_script, lock_time)
     state = payer_protocol.Opening(replace(made, **changes) if changes else made, None, (), external=True)
-    return refund_request(state).to_hex()
+    key = pair.payer.channel_key_of(pair.payer_record(name)) if proven else None
+    return refund_request(state, key).to_hex()
 
 
 def test_a_payment_is_held(pair: External) -> None:
@@ -282,6 +294,41 @@ def test_nobody_gets_a_funded_channel_given_up(pair: External) -> None:
     pair.settle(pair.settlement(name, 5_000))
     pair.chain.mine(1)
     assert pair.status(name) == ("closed", "closed")
+
+
+@pytest.mark.parametrize("proof", ["none", "of another request", "of another key"])
+@pytest.mark.parametrize("phase", ["asked", "signed", "funded"])
+def test_nobody_else_takes_the_one_refund(pair: External, phase: str, proof: str) -> None:
+    """Who has seen the request of a channel asks first, with a payout of its own: the payer would come too late."""
+    name, outpoint = replaced(pair, phase)
+    stranger = PrivateKey(bytes(31) + b"\x09")
+    request = psbt(
+        own_request(
+            pair, name, outpoint, proven=False, payer_script=key_to_p2wpkh_script(stranger.public_key.sec)
+        )
+    )
+    if proof == "of another request":
+        earlier = refund_request(
+            pair.payer_record(name).state, pair.payer.channel_key_of(pair.payer_record(name))
+        )
+        request = with_proof(request, earlier.global_fields.proprietary(b"mpchan", 1) or b"")
+    if proof == "of another key":
+        request = with_proof(request, ChannelKey(stranger).sign_refund_request(request.tx))
+    before = pair.files()
+    assert refused(lambda: pair.sign_refund(request.to_hex())) == ("unproven-request", 4)
+    assert pair.files() == before
+    pair.fund(signed_again(pair, again(pair, outpoint))["hex"])
+
+
+def test_nobody_else_asks_for_what_came_early(pair: External) -> None:
+    """The payment left before anybody had signed a refund."""
+    funding = signed(pair.chain, payment(pair.chain, [coin(pair.chain, P2WPKH)], pair.output()))
+    request = pair.take(funding)
+    bare = own_request(pair, name_of(request), OutPoint(funding.txid, 1), proven=False)
+    for mined in (False, True):
+        sent(pair, funding, mine=mined)
+        assert refused(lambda: pair.sign_refund(bare)) == ("unproven-request", 4)
+    pair.sign_refund(request["hex"])
 
 
 def test_never_payments_in_both(pair: External) -> None:
