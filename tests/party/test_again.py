@@ -18,10 +18,12 @@ from mpchan.bitcoin.script import key_to_p2wpkh_script
 from mpchan.bitcoin.signature import PrivateKey
 from mpchan.bitcoin.tx import Transaction, TxOut
 from mpchan.chain.embedded import EmbeddedChain
+from mpchan.chain.manual import ManualChain
 from mpchan.channel import payee as payee_protocol
 from mpchan.channel import payer as payer_protocol
+from mpchan.channel.offer import Offer
 from mpchan.channel.payer import refund_request
-from mpchan.channel.refund_request import with_proof
+from mpchan.channel.refund_request import with_offer, with_proof
 from mpchan.channel.signing import ChannelKey
 from mpchan.channel.terms import Terms
 from mpchan.party import payee, payee_rules, payer, views
@@ -329,6 +331,35 @@ def test_nobody_else_asks_for_what_came_early(pair: External) -> None:
         sent(pair, funding, mine=mined)
         assert refused(lambda: pair.sign_refund(bare)) == ("unproven-request", 4)
     pair.sign_refund(request["hex"])
+
+
+def test_a_key_of_another_channel(pair: External) -> None:
+    """Under an offer that has served nobody, with money that makes no channel: a payer's key serves one offer."""
+    first = pair.payer_record(opened(pair)).terms
+    offer = Offer.from_toml(pair.offer(min_capacity_sat=50_000))
+    output = replace(first, offer=offer, funding_value=Amount(700)).funding_txout
+    outpoint = sent(pair, signed(pair.chain, payment(pair.chain, [coin(pair.chain, P2WPKH)], output)))
+    request = own_request(pair, first.name, outpoint, 700, offer=offer)
+    assert refused(lambda: pair.sign_refund(request)) == ("payer-key-used", 4)
+
+
+def test_a_signed_refund_under_another_offer(pair: External) -> None:
+    """What was signed is signed again under its own offer alone, or under none."""
+    name = opened(pair)
+    record = pair.payer_record(name)
+    request = refund_request(record.state, pair.payer.channel_key_of(record))
+    other = Offer.from_toml(pair.offer())
+    mixed = with_offer(request, other).to_hex()
+    assert refused(lambda: pair.sign_refund(mixed)) == ("outpoint-signed", 4)
+    pair.sign_refund(request.to_hex())
+
+
+def test_nobodys_word_counts(pair: External) -> None:
+    """Without a chain that shows the money, a payee signs no second refund, whatever is said of confirmations."""
+    name = opened(pair)
+    request = own_request(pair, name, paid_again(pair))
+    said = ManualChain(pair.chain.tip(), 10)
+    assert refused(lambda: payee.sign_refund(pair.payee, said, psbt(request))) == ("offer-used", 4)
 
 
 def test_never_payments_in_both(pair: External) -> None:
