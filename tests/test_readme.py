@@ -26,6 +26,7 @@ INTERNAL = {
     (3, "malformed-header"),
     (3, "malformed-merkle-path"),
     (3, "malformed-seal"),
+    (3, "openings-damaged"),
 }
 PASSED_ON = {(7, "channel-schema")}
 

@@ -364,20 +364,25 @@ _OWN_KEYS = ("offer_id", "token", "payee_pubkey", "payee_address")
 """What an offer that is made out to a buyer has of its own."""
 
 
-def made_out_terms(published: Offer, buyer: str, sold: Sequence[int]) -> dict[str, Any]:
+def made_out_terms(
+    published: Offer, buyer: str, sold: Sequence[int], general: Sale | None = None
+) -> dict[str, Any]:
     """The terms of an offer that is made out to a buyer, but for its keys of its own and its voucher.
 
     Its capacity is what the pieces cost, and every payment is at least one piece's price.
 
     Args:
         sold: numbers of the pieces, rising; none of them free.
+        general: what the published offer sells, where that is known: then the pieces' hashes are left out.
 
     Raises:
         ParseError: ``malformed-sale``, where such pieces are not sold; ``malformed-number``.
         NotPossible: ``nothing-sold``, ``made-out``.
     """
-    general = published_sale(published)
-    sale = Sale.from_table({**general.to_table(), "buyer": buyer, "sold": pieces_text(sold)})
+    known = published_sale(published) if general is None else general
+    table = known.to_table()
+    hashes = {"pieces": table.pop("pieces")} if general is None else {}
+    sale = Sale.from_table({**table, "buyer": buyer, "sold": pieces_text(sold)}, known)
     price = sale.whole_price.sat
     terms = published.terms()
     return {
@@ -385,11 +390,11 @@ def made_out_terms(published: Offer, buyer: str, sold: Sequence[int]) -> dict[st
         "min_capacity_sat": price,
         "max_capacity_sat": price,
         "min_increment_sat": sale.price.sat,
-        "sale": sale.to_table(),
+        "sale": {**table, **hashes, "buyer": buyer, "sold": pieces_text(sold)},
     }
 
 
-def made_out_id(published: Offer, buyer: str, sold: Sequence[int]) -> str:
+def made_out_id(published_id: str, buyer: str, sold: Sequence[int]) -> str:
     """The id of the offer that answers a wish: 32 lower-case hex digits.
 
     They are the first 16 bytes of HMAC-SHA256. Its key is the id of the published offer, 16 bytes; its message is the
@@ -397,7 +402,7 @@ def made_out_id(published: Offer, buyer: str, sold: Sequence[int]) -> str:
     offer, of which nobody needs to keep a record.
     """
     wish = bytes.fromhex(buyer) + pieces_text(sold).encode()
-    return hmac.digest(bytes.fromhex(published.offer_id), wish, "sha256")[:16].hex()
+    return hmac.digest(bytes.fromhex(published_id), wish, "sha256")[:16].hex()
 
 
 def is_made_out_under(published: Offer, offer: Offer) -> bool:
@@ -445,7 +450,7 @@ def made_out_rules(published: Offer, offer: Offer, buyer: str, sold: Sequence[in
     fresh = offer.payee_key != published.payee_key and offer.offer_id != published.offer_id
     yield Rule("offer-differs", fresh, "the offer is the published one itself, not one for this buyer")
     if offer.version > 1:
-        own_id = made_out_id(published, buyer, sold)
+        own_id = made_out_id(published.offer_id, buyer, sold)
         yield Rule("offer-differs", offer.offer_id == own_id, "id of the offer", own_id, offer.offer_id)
     text = "the offer is not signed by the key of the published one"
     yield Rule("not-vouched", is_made_out_under(published, offer), text, found=offer.offer_id)

@@ -27,6 +27,7 @@ from mpchan.channel.sale import Sale, pieces_text, sale_of
 from mpchan.channel.scheme import scheme_of
 from mpchan.errors import ChainError, MpchanError, NotPossible, ParseError, Refused, StorageError, TooEarly
 from mpchan.market.hashing import FileHashes
+from mpchan.market.room import Room
 from mpchan.market.sessions import Sessions
 from mpchan.market.sold_file import SoldFile
 from mpchan.party import payee as party
@@ -39,11 +40,6 @@ from mpchan.values import frozen
 from mpchan.wallet.offers import OwnOffer
 from mpchan.wallet.payee_record import PayeeRecord
 from mpchan.wallet.wallet import Wallet, channel_name
-
-MOST_UNUSED = 1_000
-CROWD_SECONDS = 3600
-"""So many refunds that have brought no payment yet are signed within so much time: whoever only asks cannot fill the
-disk quickly, nor keep others out for long."""
 
 MOVE_SECONDS = 600
 """So long one address serves at least, however many channels close."""
@@ -125,11 +121,8 @@ class Seller:
         self._sessions = Sessions(wallet, self.sale)
         self._clock = clock
         self._earlier: dict[str, OwnOffer] = {}  # by id: what was published before, and holds still
-        self._unpaid: dict[str, float] = {}  # by session: since when a refund is signed and nothing is paid
+        self._room = Room(wallet, clock, self._sessions.all())
         self._has_closed = False
-        for session, name in self._sessions.all():
-            if not self._has_paid(name):
-                self._unpaid[session] = wallet.channel_changed_at(name) / 1e9
 
     # what is published ----------------------------------------------------------------------------
 
@@ -195,7 +188,7 @@ class Seller:
         return answer
 
     def _refused(self, request: Request, error: MpchanError) -> Answer:
-        name = next(reversed(self._sessions.channels(request.session)), None)
+        name = next(reversed(self._sessions.readable(request.session)), None)
         self._tell(Event(request.kind, request.session, None if name is None else name[:16], error=error))
         return refusal(_for_the_buyer(error))
 
@@ -211,27 +204,20 @@ class Seller:
         offer = answer_wish(self.wallet, published, wish, signed, int(self._clock()))
         return Message(offer.to_toml().encode()), Event("offer", request.session)
 
-    def _refuse_crowd(self) -> None:
-        since = self._clock() - CROWD_SECONDS
-        recent = sum(signed > since for signed in self._unpaid.values())
-        if recent >= MOST_UNUSED:
-            raise TooEarly(
-                "too-many-offers",
-                f"the refunds of {recent} buyers were signed within {CROWD_SECONDS} s, and they have paid nothing yet",
-            )
-
     def _refund(self, request: Request) -> tuple[Answer, Event]:
         psbt = read_psbt(request.body)
         enforce(single_input_rules(psbt))
         name = channel_name(psbt.tx.inputs[0].outpoint)
         if name not in self._sessions.channels(request.session):
             self._require_own_wish(request.session, carried_offer(psbt), name)
-            self._refuse_crowd()
         self._file.require()
-        result = party.sign_refund(self.wallet, self.chain, psbt)
+        result = party.sign_refund(
+            self.wallet,
+            self.chain,
+            psbt,
+            lambda opening: self._room.admit(request.session, request.source, opening),
+        )
         self._sessions.find(request.session, lambda known: known == name)
-        if not self._has_paid(name):
-            self._unpaid.setdefault(request.session, self._clock())
         return Message(bytes.fromhex(result["hex"])), Event("refund", request.session, result["channel"])
 
     def _require_own_wish(self, session: str, offer: Offer | None, name: str) -> None:
@@ -256,7 +242,7 @@ class Seller:
             raise Refused(
                 "other-session", f"transaction {transaction.txid} does not fund this session's channel"
             )
-        result = party.funding(self.wallet, self.chain, transaction)
+        result = party.funding(self.wallet, self.chain, transaction, by_hand=False)
         return Message(json.dumps(result).encode()), Event("funding", request.session, result["channel"])
 
     # payments and pieces --------------------------------------------------------------------------
@@ -272,7 +258,7 @@ class Seller:
         result = party.accept(self.wallet, self.chain, psbt)
         if result["pending_sat"]:
             raise _unconfirmed(f"{result['pending_sat']} sat are paid")
-        self._unpaid.pop(request.session, None)
+        self._room.paid(request.session)
         paid = Amount(result["paid_sat"])
         number = sale.paid_pieces(paid)[-1]
         received = Amount(result["received_sat"])
@@ -371,13 +357,6 @@ class Seller:
         return Message(bytes.fromhex(result["hex"])), event
 
     # whose is what --------------------------------------------------------------------------------
-
-    def _has_paid(self, name: str) -> bool:
-        """Whether a channel holds a payment; one that cannot be read is taken for such a one."""
-        try:
-            return bool(self.wallet.load_channel(name).credit(None).paid)
-        except StorageError:
-            return True
 
     def _named(self, session: str, psbt: Psbt) -> tuple[str, Sale]:
         """The channel of a session whose funding a message spends, and what it sells."""

@@ -1,4 +1,4 @@
-"""The sessions of a sale: which stored channels serve which buyer.
+"""The sessions of a sale: which stored channels, and which openings, serve which buyer.
 
 A channel's own offer names its buyer, what it sells and for how much, so nothing else is needed to go on with a buyer:
 neither the offers that were made out, nor the published one of that time. A seller whose wallet was restored, or that
@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator
 
 from mpchan.channel.sale import Sale
 from mpchan.errors import NotPossible, StorageError
+from mpchan.party.openings import published_for
 from mpchan.party.selling import sold_in
+from mpchan.units import OutPoint
 from mpchan.values import replace
 from mpchan.wallet.wallet import Wallet
 
@@ -27,13 +29,35 @@ class Sessions:
         self._wallet = wallet
         self._sale = sale
         self._seen: set[str] = set()
+        self._serial = b""
         self._channels: dict[str, dict[str, Sale]] = {}  # by session and name of the channel
         self._unreadable: StorageError | None = None
         self._look()
 
     def channels(self, session: str) -> dict[str, Sale]:
-        """The channels of a session that are known, by name, each with what it sells."""
-        return self._channels.get(session, {})
+        """The channels of a session that are known, and its openings, by name, each with what it sells.
+
+        Raises:
+            StorageError: ``openings-damaged``.
+        """
+        if self._serial != self._wallet.openings.serial:  # what was left out may have become a channel
+            self._look()
+        openings = self._wallet.openings.of_session(session)
+        if any(self._wallet.has_channel(opening.outpoint) for opening in openings):
+            self._look()
+        known = dict(self._channels.get(session, {}))
+        for opening in openings:
+            _, general = published_for(self._wallet, opening)
+            if opening.name not in known and general.root == self._sale.root:
+                known[opening.name] = replace(general, buyer=session, sold=opening.sold)
+        return known
+
+    def readable(self, session: str) -> dict[str, Sale]:
+        """The same as far as it can be read."""
+        try:
+            return self.channels(session)
+        except StorageError:
+            return self._channels.get(session, {})
 
     def find(self, session: str, fits: Callable[[str], bool] = lambda name: True) -> dict[str, Sale]:
         """Those of a session's channels whose names fit, if it has any.
@@ -42,9 +66,10 @@ class Sessions:
             NotPossible: ``unknown-session``, it has none.
             StorageError: as ``Wallet.load_channel``, where it has none, but one that cannot be read may be it.
         """
-        if not any(map(fits, self.channels(session))):
-            self._look()
         found = self.channels(session)
+        if not any(map(fits, found)):
+            self._look()
+            found = self.channels(session)
         if not found and self._unreadable is not None:
             raise self._unreadable
         if not found:
@@ -52,18 +77,20 @@ class Sessions:
         return {name: sale for name, sale in found.items() if fits(name)}
 
     def all(self) -> Iterator[tuple[str, str]]:
-        """Every session that is known with the name of each of its channels."""
+        """Every session that has a channel, with the name of each of its channels."""
         for session, channels in self._channels.items():
             for name in channels:
                 yield session, name
 
     def session_of(self, name: str) -> str | None:
-        """The session that a channel serves; None for a channel of something else."""
-        return next((session for session, known in self.all() if known == name), None)
+        """The session that a channel or an opening serves; None for a channel of something else."""
+        known = next((session for session, known in self.all() if known == name), None)
+        opening = None if known is not None else self._wallet.openings.find(OutPoint.parse(name))
+        return known if opening is None else opening.session
 
     def _look(self) -> None:
         """Take in the channels that have come since, by this process or by a command beside it."""
-        self._unreadable = None
+        self._unreadable, self._serial = None, self._wallet.openings.serial
         for name in self._wallet.channel_names():
             if name in self._seen:
                 continue

@@ -15,6 +15,7 @@ from mpchan.channel import payer
 from mpchan.channel.rules import Check, Rule, explain
 from mpchan.errors import MpchanError, StorageError
 from mpchan.party.common import Result
+from mpchan.party.fsck_openings import mend_openings, opening_rules
 from mpchan.party.fsck_rules import RESIGNED, Lines, index_rules, record_rules
 from mpchan.values import frozen, replace
 from mpchan.wallet.layout import foreign, left_over
@@ -37,7 +38,7 @@ class Subject:
     """One thing that was looked at.
 
     Attributes:
-        kind: keys, generation, offer, plan, sent, channel, leftover, or wallet for all of them together.
+        kind: keys, generation, offer, plan, openings, sent, channel, leftover, or wallet for all of them together.
         rules: what was asked of it, as far as that came.
         repaired: what was done about it.
         warnings: what people have to do themselves.
@@ -90,6 +91,7 @@ def fsck(wallet: Wallet, prefix: str | None = None, *, repair: bool = False) -> 
             Subject("generation", "generation", (_of("generation", lambda: wallet.offers.generation),)),
             *_offers(wallet),
             *_plans(wallet, has_keys),
+            *_openings(wallet, has_keys, repair),
             *_sent(wallet),
             *(_leftovers(wallet) if repair else ()),
         ]
@@ -156,6 +158,21 @@ def _plans(wallet: Wallet, has_keys: bool) -> Iterator[Subject]:
             rules += index_rules(plan.key_index, wallet.keys)
             rules.append(_of("wrong-keys", lambda plan=plan: wallet.plan_key_of(plan)))  # type: ignore[misc]
         yield Subject("plan", path.stem, tuple(rules))
+
+
+def _openings(wallet: Wallet, has_keys: bool, repair: bool) -> Iterator[Subject]:
+    """All openings in one file. Of those under one published offer one is rebuilt whole: there may be very many."""
+    if not wallet.openings.path.exists():
+        return
+    repaired: tuple[str, ...] = ()
+    rules = [_of("openings", lambda: wallet.openings.mark)]
+    if not rules[0].ok and repair:
+        with wallet.lock():
+            repaired = (mend_openings(wallet),)
+        rules = [_of("openings", lambda: wallet.openings.mark)]
+    if rules[0].ok:
+        rules += opening_rules(wallet, has_keys)
+    yield Subject("openings", "notes", tuple(rules), repaired)
 
 
 def _sent(wallet: Wallet) -> Iterator[Subject]:

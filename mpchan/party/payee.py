@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Union
 
 from mpchan.bitcoin.address import address_to_script, script_to_address
 from mpchan.bitcoin.network import REGTEST
@@ -21,19 +21,26 @@ from mpchan.channel.offer import Offer, blocks_in_unit
 from mpchan.channel.rules import enforce
 from mpchan.channel.terms import Terms
 from mpchan.durability import step
-from mpchan.errors import ChainError, MpchanError, NotPossible, ParseError, Refused, UsageError
+from mpchan.errors import ChainError, MpchanError, NotPossible, ParseError, Refused, TooEarly, UsageError
 from mpchan.party.common import (
     Result,
     earliest_spend,
     facts_if_any,
     gather_facts,
-    named_by,
     require_confirmed_funding,
     still_going,
     to_give_up,
     with_warnings,
 )
+from mpchan.party.openings import (
+    is_shown,
+    make_channel,
+    opening_of,
+    payee_channel_rules,
+    require_channel,
+)
 from mpchan.party.payee_rules import (
+    Request,
     funded_channels_rules,
     funding_rules,
     own_channel_rules,
@@ -44,6 +51,7 @@ from mpchan.units import Amount, FeeRate
 from mpchan.values import replace
 from mpchan.wallet.config import offer_defaults
 from mpchan.wallet.offers import OwnOffer
+from mpchan.wallet.opening import Opening
 from mpchan.wallet.payee_record import PayeeRecord
 from mpchan.wallet.wallet import Wallet
 
@@ -263,8 +271,18 @@ def require_window(offer: Offer, *, force: bool) -> None:
         raise UsageError("short-window", text, hint="--force if you know better")
 
 
-def sign_refund(wallet: Wallet, chain: Chain, psbt: Psbt) -> Result:
-    """``payee sign-refund``: check a refund request against the offer that it names, and sign it, once per outpoint."""
+Admit = Callable[[Union[Opening, None]], None]
+"""Raises where there is no room for an opening; see ``sign_refund``."""
+
+
+def sign_refund(wallet: Wallet, chain: Chain, psbt: Psbt, admit: Admit | None = None) -> Result:
+    """``payee sign-refund``: check a refund request against the offer that it names, and sign it, once per outpoint.
+
+    Args:
+        admit: for a stranger's request, of which an opening is kept until the chain shows the funding: refuses it where
+            there is no room. It is told the opening, or None where only a channel can keep the terms. Without it, for a
+            request that a person takes by hand, the channel is made at once, of an earlier opening too.
+    """
     from mpchan.party.fees import close_warnings
 
     with wallet.lock(), ExitStack() as held:
@@ -278,11 +296,19 @@ def sign_refund(wallet: Wallet, chain: Chain, psbt: Psbt) -> Result:
         state = payee.Active(terms) if request.serves else payee.Abandoned(terms)
         record = request.known or PayeeRecord(request.key_index, state)
         reply = payee.signed_refund(terms, wallet.channel_key_of(record)).to_hex()
+        opening = None if admit is None else _opening(wallet, request, admit)
         for other in request.given_up:
+            if not wallet.has_channel(other.terms.outpoint):
+                wallet.save_channel(other, "refund-signed")
             wallet.save_channel(replace(other, state=payee.Abandoned(other.terms)), "abandoned")
-        if request.known is None:
+        if opening is not None and request.opening is None:
+            wallet.openings.add(opening)
+        elif opening is None and (request.known is None or request.opening is not None):
             wallet.save_channel(record, "refund-signed", reply)
-        wallet.make_sure(terms.name)
+        if opening is None:
+            wallet.make_sure(terms.name)
+        else:
+            wallet.openings.make_sure()
     result = {
         "channel": terms.channel_id,
         "capacity_sat": terms.capacity.sat,
@@ -297,19 +323,56 @@ def sign_refund(wallet: Wallet, chain: Chain, psbt: Psbt) -> Result:
     return with_warnings(result, [*only, *given_up, *close_warnings(terms, chain)])
 
 
-def funding(wallet: Wallet, chain: Chain, transaction: Transaction, *, send: bool = False) -> Result:
-    """``payee funding``: take the funding transaction by file; it counts as no confirmation."""
+def _opening(wallet: Wallet, request: Request, admit: Admit) -> Opening | None:
+    """What is kept of a stranger's request; None where a channel is, or has to be."""
+    if request.known is not None:
+        return request.opening
+    if request.shown or request.given_up or not request.serves:
+        return None
+    opening = opening_of(wallet, request.terms)
+    admit(opening)
+    return opening
+
+
+def funding(
+    wallet: Wallet, chain: Chain, transaction: Transaction, *, send: bool = False, by_hand: bool = True
+) -> Result:
+    """``payee funding``: take the funding transaction by file; it counts as no confirmation.
+
+    Args:
+        send: to the chain, too.
+        by_hand: make a channel of an opening at once; else only where the chain shows the funding, which is sent to it.
+    """
     results: list[Result] = []
     failures: list[MpchanError] = []
     # whoever knew the txid can have had a refund signed on another of its outputs, which is no channel's
     for name in enforce(funded_channels_rules(wallet, transaction)):
         try:
-            results.append(_take_funding(wallet, chain, name, transaction, send=send))
+            if by_hand or _is_shown(wallet, chain, name, transaction):
+                enforce(funding_rules(wallet, name, transaction))
+                make_channel(wallet, name)
+                results.append(_take_funding(wallet, chain, name, transaction, send=send))
+            else:
+                results.append(_taken(name, transaction))
         except (Refused, NotPossible) as error:
             failures.append(error)
     if not results:
         raise failures[0]
     return results[0]
+
+
+def _is_shown(wallet: Wallet, chain: Chain, name: str, transaction: Transaction) -> bool:
+    """Whether the chain shows the funding of an opening, to which it is sent; True for what is a channel already."""
+    terms = enforce(funding_rules(wallet, name, transaction)).terms
+    if wallet.has_channel(terms.outpoint) or is_shown(chain, terms):
+        return True
+    with suppress(ChainError, TooEarly):  # the payer's wallet sends it too, and the chain will tell
+        step("emit", chain.broadcast, transaction)
+    return is_shown(chain, terms)
+
+
+def _taken(name: str, transaction: Transaction) -> Result:
+    return {"channel": name[:16], "funding_txid": str(transaction.txid)}
 
 
 def _take_funding(wallet: Wallet, chain: Chain, name: str, transaction: Transaction, *, send: bool) -> Result:
@@ -325,7 +388,7 @@ def _take_funding(wallet: Wallet, chain: Chain, name: str, transaction: Transact
             step("emit", chain.broadcast, transaction)
     if not send:
         out.require_disk()
-    result = {"channel": record.terms.channel_id, "funding_txid": str(transaction.txid)}
+    result = _taken(name, transaction)
     return out.told(f"the funding {transaction.txid}", result)
 
 
@@ -358,7 +421,8 @@ def abandon(wallet: Wallet, chain: Chain, prefix: str | None) -> Result:
 
 def accept(wallet: Wallet, chain: Chain, psbt: Psbt) -> Result:
     """``payee accept``: verify an update (or a settlement), countersign and keep it; nothing is broadcast."""
-    name = named_by(wallet, psbt)
+    name = enforce(payee_channel_rules(wallet, psbt))
+    require_channel(wallet, chain, name, psbt)
     with wallet.channel_lock(name):
         record = enforce(own_channel_rules(wallet, name))
         terms = record.terms
@@ -413,7 +477,7 @@ def settle(
     if psbt is None:
         name = wallet.find_channel(prefix, _is(payee.Active, payee.Closing), "open", still_going(chain))
     else:
-        name = named_by(wallet, psbt)
+        name = enforce(payee_channel_rules(wallet, psbt))
         if prefix is not None and wallet.find_channel(prefix, _is(payee.Active), "open") != name:
             raise UsageError(
                 "wrong-channel", f"the file belongs to channel {name[:16]}, not to {prefix!r:.80}"
@@ -424,6 +488,7 @@ def settle(
                 f"this is an update (nLockTime {psbt.tx.lock_time}), not a settlement",
                 hint="take it with `mpchan payee accept`",
             )
+        require_channel(wallet, chain, name, psbt)
     with sending(wallet, name) as out:
         record = _load(wallet, name) if psbt is None else enforce(own_channel_rules(wallet, name))
         facts = gather_facts(chain, record.terms)

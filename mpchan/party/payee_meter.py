@@ -27,8 +27,9 @@ from mpchan.channel.taking import Incoming
 from mpchan.channel.update_form import UpdateForm, update_form
 from mpchan.errors import MpchanError, StorageError, UsageError
 from mpchan.party import payee as commands
-from mpchan.party.common import Result, gather_facts, named_by, read_psbt
+from mpchan.party.common import Result, gather_facts, read_psbt
 from mpchan.party.meter import AT_ONCE, LONGEST_SECONDS, AnyWallet, ChainSight, Once, chain_of, opened
+from mpchan.party.openings import payee_channel_rules, require_channel
 from mpchan.party.payee_rules import own_channel_rules
 from mpchan.units import Amount
 from mpchan.values import frozen, replace
@@ -222,7 +223,9 @@ class Payee:
         name, self._latest = self._latest, None
         if name is None:
             try:
-                name = self.named_by(read(messages[0]))
+                message = read(messages[0])
+                name = self.named_by(message)
+                require_channel(self.wallet, self._chain, name, message)
             except StorageError:
                 raise
             except MpchanError as error:
@@ -242,7 +245,7 @@ class Payee:
             Refused: ``unknown-channel``, ``input-count``.
             UsageError: ``wrong-channel``, it is not the only one whose messages are taken.
         """
-        name = named_by(self.wallet, psbt)
+        name = enforce(payee_channel_rules(self.wallet, psbt))
         if self._only not in (None, name):
             raise UsageError("wrong-channel", f"the message belongs to channel {name[:16]}, to no other")
         return name

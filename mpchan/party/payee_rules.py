@@ -28,9 +28,11 @@ from mpchan.channel.rules import BROKEN, Check, Rule
 from mpchan.channel.scheme import scheme_of
 from mpchan.channel.terms import Terms
 from mpchan.party.common import ENDED, from_now_on, gather_facts, now_by, tip_for
-from mpchan.units import ChainTip
+from mpchan.party.openings import names_funded_by, opening_at, record_of
+from mpchan.units import ChainTip, OutPoint
 from mpchan.values import frozen
 from mpchan.wallet.offers import OwnOffer
+from mpchan.wallet.opening import Opening
 from mpchan.wallet.payee_record import PayeeRecord
 from mpchan.wallet.wallet import Wallet, channel_name
 
@@ -41,6 +43,8 @@ class Request:
 
     Attributes:
         known: the channel whose very refund is asked for again; None for a new one.
+        opening: where no more than that is kept of it.
+        shown: whether the chain shows the funding of a new one.
         serves: whether payments are taken in the channel; else nothing but its refund is ever signed.
         key_index: of the key that signs; None where that follows from the offer.
         given_up: channels under the same offer whose place this one takes; nothing is held of them.
@@ -51,6 +55,8 @@ class Request:
     key_index: int | None = None
     serves: bool = True
     given_up: tuple[PayeeRecord, ...] = ()
+    opening: Opening | None = None
+    shown: bool = False
 
 
 def request_rules(wallet: Wallet, chain: Chain, psbt: Psbt) -> Check[Request]:
@@ -61,9 +67,11 @@ def request_rules(wallet: Wallet, chain: Chain, psbt: Psbt) -> Check[Request]:
     """
     keys = yield from requested_keys_rules(psbt)
     carried = carried_offer(psbt)
-    if wallet.has_channel(psbt.tx.inputs[0].outpoint):
-        known = yield from _signed_before_rules(wallet, carried, psbt)
-        return Request(known.terms, known, known.key_index)
+    outpoint = psbt.tx.inputs[0].outpoint
+    opening = opening_at(wallet, outpoint)
+    if opening is not None or wallet.has_channel(outpoint):
+        known = yield from _signed_before_rules(wallet, opening, carried, psbt)
+        return Request(known.terms, known, known.key_index, opening=opening)
     own = yield from _own_offer_rules(wallet, carried, keys)
     offer = own.offer.without_pieces()
     terms = yield from refund_request_rules(psbt, offer)
@@ -72,7 +80,8 @@ def request_rules(wallet: Wallet, chain: Chain, psbt: Psbt) -> Check[Request]:
         yield from value_rules(terms)
         yield from _unused_rules(wallet, terms)
     tip = tip_for(chain, offer.lock_time_unit)
-    ended = has_expired(offer, now_by(tip)) or not is_current(offer)
+    forgotten = 0 < offer.expires <= wallet.openings.mark
+    ended = has_expired(offer, now_by(tip)) or forgotten or not is_current(offer)
     if (ended or not fresh) and _lies_there(chain, terms, tip):
         request = yield from _returned_rules(wallet, chain, terms, own.key_index, ended=ended)
         yield from proof_rules(psbt, terms)
@@ -86,10 +95,12 @@ def request_rules(wallet: Wallet, chain: Chain, psbt: Psbt) -> Check[Request]:
         yield from _unused_rules(wallet, terms)
     yield from current_rules(tip)
     yield from expired_rules(offer, now_by(tip))
+    text = f"offer {offer.offer_id} expired, and what was signed under such offers is forgotten"
+    yield Rule("offer-expired", not forgotten, text)
     chain.require_version(offer.transaction_version)
     yield from refund_delay_rules(terms, tip)
-    yield from _free_rules(chain, psbt, terms, tip)
-    return Request(terms, None, own.key_index)
+    shown = yield from _free_rules(chain, psbt, terms, tip)
+    return Request(terms, None, own.key_index, shown=shown)
 
 
 def _is_paid(chain: Chain, terms: Terms, tip: ChainTip) -> bool:
@@ -128,6 +139,9 @@ def _returned_rules(
         for record in under
         if isinstance(record, PayeeRecord) and record.terms.offer.offer_id == offer.offer_id
     ]
+    opening = wallet.openings.under(offer.offer_id)
+    if opening is not None and not wallet.has_channel(opening.outpoint):
+        others.append(record_of(wallet, opening))
     text = f"offer {offer.offer_id} serves a channel already, which another payer has opened"
     same = all(other.terms.payer_key == terms.payer_key for other in others)
     yield Rule("offer-used", same, text, hint=_another(offer.offer_id))
@@ -155,10 +169,12 @@ def _is_funded(chain: Chain, record: PayeeRecord) -> bool:
     return facts.funding == record.terms.funding_txout and facts.spent_by is None
 
 
-def _signed_before_rules(wallet: Wallet, carried: Offer | None, psbt: Psbt) -> Check[PayeeRecord]:
-    """The channel on this outpoint is the one whose very refund this request asks for again."""
+def _signed_before_rules(
+    wallet: Wallet, opening: Opening | None, carried: Offer | None, psbt: Psbt
+) -> Check[PayeeRecord]:
+    """The channel on this outpoint, or the opening, is the one whose very refund this request asks for again."""
     outpoint = psbt.tx.inputs[0].outpoint
-    record = wallet.load_channel(channel_name(outpoint))
+    record = wallet.load_channel(channel_name(outpoint)) if opening is None else record_of(wallet, opening)
     terms = record.terms
     same = isinstance(record, PayeeRecord) and scheme_of(terms).refund() == psbt.tx
     text = "another refund was signed, or another channel stands, on the outpoint"
@@ -221,19 +237,24 @@ def _another(offer_id: str) -> str:
     return f"make another with `mpchan payee offer --like {offer_id}`"
 
 
-def _free_rules(chain: Chain, psbt: Psbt, terms: Terms, tip: ChainTip) -> Check[None]:
-    """The outpoint holds the channel's output or nothing. The former is unspent: we have signed nothing yet."""
+def _free_rules(chain: Chain, psbt: Psbt, terms: Terms, tip: ChainTip) -> Check[bool]:
+    """The outpoint holds the channel's output or nothing. The former is unspent: we have signed nothing yet.
+
+    Establishes which.
+    """
     seen = chain.output(terms.outpoint, not_before=from_now_on(tip))
     free = seen is None or seen.output == terms.funding_txout
     text = "the chain has another output than the channel's at the outpoint"
     yield Rule("outpoint-taken", free, text, found=terms.outpoint)
     if seen is not None:
         yield from proof_rules(psbt, terms)
+    return seen is not None
 
 
 def own_channel_rules(wallet: Wallet, name: str) -> Check[PayeeRecord]:
-    """In the channel that a message names, this wallet is the payee. Establishes the channel."""
-    record = wallet.load_channel(name)
+    """In the channel that a message names, or that an opening may become, this wallet is the payee. Establishes it."""
+    opening = opening_at(wallet, OutPoint.parse(name))
+    record = wallet.load_channel(name) if opening is None else record_of(wallet, opening)
     text = f"role of this wallet in channel {name[:16]}"
     yield Rule("wrong-role", isinstance(record, PayeeRecord), text, "payee", record.role)
     if not isinstance(record, PayeeRecord):
@@ -242,8 +263,9 @@ def own_channel_rules(wallet: Wallet, name: str) -> Check[PayeeRecord]:
 
 
 def funded_by(wallet: Wallet, transaction: Transaction) -> list[str]:
-    """The names of the channels whose funding has this txid."""
-    return [name for name in wallet.channel_names() if name.startswith(str(transaction.txid))]
+    """The names of the channels whose funding has this txid, and of the openings that may become such."""
+    channels = [name for name in wallet.channel_names() if name.startswith(str(transaction.txid))]
+    return [*channels, *names_funded_by(wallet, transaction)]
 
 
 def funded_channels_rules(wallet: Wallet, transaction: Transaction) -> Check[list[str]]:

@@ -17,8 +17,6 @@ from mpchan.channel.rules import enforce
 from mpchan.channel.sale import (
     Sale,
     is_session,
-    made_out_id,
-    made_out_terms,
     pieces_from_text,
     published_sale,
     sale_of,
@@ -26,6 +24,8 @@ from mpchan.channel.sale import (
 from mpchan.errors import NotPossible, ParseError, Refused, StorageError
 from mpchan.party.common import Result
 from mpchan.party.fees import relay_warnings, stake_warnings
+from mpchan.party.made_out import make_out
+from mpchan.party.openings import published_for
 from mpchan.party.payee import new_offer, offered, relayed, require_window, set_rate
 from mpchan.units import Height, MedianTime
 from mpchan.values import frozen, replace
@@ -105,7 +105,7 @@ def published_offer(
 
     It holds for a day. For half of that it is the one that stands already, so that a seller who starts again goes on
     with the buyers that know it; then it is renewed, with the chain's fee rate of that time unless one is named. Its
-    key stays the same. One that has expired is removed.
+    key stays the same. One that has expired is removed once no opening needs it.
 
     Args:
         changes: keys of an offer's TOML text, over the wallet's usual terms.
@@ -148,8 +148,10 @@ def published_offer(
             vouch=lambda offer: relayed(chain, _collectable(offer)),
         )
     for old in earlier:
-        if old.offer.version > 1 and old.offer.expires <= now:
-            wallet.offers.drop(old.offer.offer_id)
+        offer_id = old.offer.offer_id
+        over = old.offer.version > 1 and old.offer.expires <= now
+        if over and not wallet.openings.names_published(offer_id):
+            wallet.offers.drop(offer_id)
     return own, [*warnings, *outside]
 
 
@@ -224,31 +226,6 @@ def _offers_of_sales(wallet: Wallet) -> Iterator[tuple[OwnOffer, Sale]]:
         yield own, sale
 
 
-def make_out(wallet: Wallet, published: OwnOffer, buyer: str, sold: Sequence[int]) -> Offer:
-    """An offer for one buyer, vouched for by the key of the published one. It is kept nowhere: it can be made again.
-
-    It pays to the address of the published one: however many strangers ask, no address is used up.
-
-    Raises:
-        ParseError: ``malformed-sale``, such pieces are not sold.
-        NotPossible: ``nothing-sold``, ``made-out``.
-    """
-    general = published.offer
-    draft = Offer.from_terms(
-        {
-            **made_out_terms(general, buyer, sold),
-            "version": general.version,
-            "offer_id": made_out_id(general, buyer, sold),
-            "token": general.token,
-            "payee_pubkey": general.payee_key.sec.hex(),
-            "payee_address": general.payee_address,
-        }
-    )
-    offer = wallet.keys.own_offer(draft)
-    voucher = wallet.offer_key_of(published).sign_voucher(offer)
-    return replace(offer, sale={**(offer.sale or {}), "voucher": voucher.hex()})
-
-
 def offer_for(wallet: Wallet, data: bytes) -> Result:
     """``payee offer --for``: answer a buyer's wish by hand; the same wish again gets the same offer. Nothing is kept.
 
@@ -265,6 +242,10 @@ def offer_for(wallet: Wallet, data: bytes) -> Result:
         for record in wallet.channels()
         if (sale := sold_in(record, general)) and sale.buyer == wish.buyer
     ]
+    for opening in wallet.openings.of_session(wish.buyer):
+        _, sale = published_for(wallet, opening)
+        if sale.root == general.root:
+            signed.append(replace(sale, buyer=wish.buyer, sold=opening.sold))
     return offered(answer_wish(wallet, own, wish, signed, int(time.time())))
 
 

@@ -20,6 +20,7 @@ from mpchan.channel.taking import incoming_rules
 from mpchan.errors import ChainError, MpchanError, NotPossible, ParseError, StorageError, TooEarly, UsageError
 from mpchan.party import payee_rules, payer_rules
 from mpchan.party.common import Result, channel_rules, gather_facts, with_warnings
+from mpchan.party.openings import payee_channel_rules
 from mpchan.units import MAX_MESSAGE_BYTES
 from mpchan.values import field, frozen
 from mpchan.wallet.payer_record import PayerRecord
@@ -154,13 +155,13 @@ def _kind(wallet: Wallet, psbt: Psbt) -> str:
     """
     transaction = psbt.tx
     outpoint = transaction.inputs[0].outpoint if transaction.inputs else None
-    known = outpoint is not None and wallet.has_channel(outpoint)
-    if (
-        known
-        and outpoint is not None
-        and isinstance(wallet.load_channel(channel_name(outpoint)), PayerRecord)
-    ):
-        return "signed-refund"
+    known = False
+    if outpoint is not None and wallet.has_channel(outpoint):
+        known = True
+        if isinstance(wallet.load_channel(channel_name(outpoint)), PayerRecord):
+            return "signed-refund"
+    elif outpoint is not None:
+        known = wallet.openings.find(outpoint) is not None
     unsigned = not any(fields.partial_sigs for fields in psbt.inputs)
     if unsigned and (not known or (len(transaction.outputs) == 1 and transaction.lock_time)):
         return "refund-request"
@@ -208,7 +209,7 @@ def _reply_rules(wallet: Wallet, chain: Chain, psbt: Psbt) -> Check[None]:
 
 
 def _incoming_rules(wallet: Wallet, chain: Chain, psbt: Psbt, notes: list[str]) -> Check[None]:
-    name = yield from channel_rules(wallet, psbt)
+    name = yield from payee_channel_rules(wallet, psbt)
     record = yield from payee_rules.own_channel_rules(wallet, name)
     incoming = yield from incoming_rules(psbt, record.terms)
     receipt = yield from payee.standing_rules(record.state, incoming, gather_facts(chain, record.terms))

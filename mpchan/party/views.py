@@ -133,7 +133,10 @@ _GOING = (Status.FUNDING.value, Status.OPEN.value)
 
 
 def list_channels(wallet: Wallet, chain: Chain, damaged: Callable[[str, MpchanError], None]) -> Result:
-    """``list``: every channel in short, the oldest first; unreadable ones are told to ``damaged``."""
+    """``list``: every channel in short, the oldest first; unreadable ones are told to ``damaged``.
+
+    How many refunds were signed for strangers whose fundings have not come, ``openings``, is left out where it is 0.
+    """
     from mpchan.party.briefs import Briefs
 
     briefs = Briefs(wallet.network.name, chain)
@@ -153,7 +156,8 @@ def list_channels(wallet: Wallet, chain: Chain, damaged: Callable[[str, MpchanEr
             back_only = body["role"] == "payer" and body["funding_tx"] is None  # by `payer open --again`
             if body["offer"]["version"] == 1 and view["status"] in _GOING and not back_only:
                 warnings.append(f"channel {view['channel']}: {SETTLE_SOON}")
-    return with_warnings({"channels": views}, warnings)
+    waiting = {"openings": len(wallet.openings)} if len(wallet.openings) else {}
+    return with_warnings({"channels": views, **waiting}, warnings)
 
 
 def fresh_address(wallet: Wallet) -> Result:

@@ -32,6 +32,7 @@ from mpchan.errors import ChainError, MpchanError, NotPossible, SentUnnoted, Sto
 from mpchan.party import payee, payer
 from mpchan.party.bidding import Answer, Bidder
 from mpchan.party.common import ENDED, Result, earliest_spend, facts_of, gather_facts
+from mpchan.party.opening_round import OpeningRound
 from mpchan.units import ChainTip, OutPoint
 from mpchan.values import frozen, replace
 from mpchan.wallet.payee_record import PayeeRecord
@@ -237,6 +238,7 @@ class Watcher:
         self._over: dict[str, tuple[int, Sight]] = {}  # by name: when the file was written, and what was seen
         self._read: dict[str, _Read] = {}  # by name, as it was read last
         self._bidder = Bidder(wallet, chain, once=once)
+        self._openings = OpeningRound(wallet, chain, clock)
         self._held_up: dict[str, int] = {}  # by name: rounds in a row in which a deed was put off
 
     def round(self, tell: Callable[[Sight], None]) -> Round:
@@ -247,8 +249,10 @@ class Watcher:
         """
         sights: list[Sight] = []
         tip: ChainTip | None = None
+        trouble = self._trouble
         try:
             tip = self._chain.tip()
+            trouble = self._look_at_openings(tip) or trouble
             names = self._wallet.channel_names()
         except (ChainError, StorageError) as error:
             return Round(tip, (), error, whole=False)
@@ -271,7 +275,15 @@ class Watcher:
                     return Round(tip, tuple(sights), blind, whole=False)
         if len(sights) < len(names):
             return Round(tip, tuple(sights), whole=False)
-        return Round(tip, tuple(sights), _behind(tip) or self._trouble)
+        return Round(tip, tuple(sights), _behind(tip) or trouble)
+
+    def _look_at_openings(self, tip: ChainTip) -> MpchanError | None:
+        """Strangers' openings, on which no channel depends: what goes wrong there is an alarm of the round."""
+        try:
+            self._openings.look(tip)
+        except MpchanError as error:
+            return error
+        return None
 
     def _load(self, name: str) -> _Read | Sight:
         """One channel, read anew where its file has changed; what there is to say where it cannot be, or is over."""

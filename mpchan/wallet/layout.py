@@ -23,6 +23,7 @@ _KEPT = {
     "offers": r"[0-9a-f]{16}\.(?:toml|json)|[0-9a-f]{32}\.toml",
     "channels": rf"{_CHANNEL}\.(?:json|journal)",
     "plans": rf"{_HASH}\.json",
+    "openings": r"notes",
     "sent": rf"{_HASH}\.json",
     "purchases": r"[0-9a-f]{32}\.json",
     "certificates": r"[A-Za-z0-9_][A-Za-z0-9._-]{0,250}\.pem",
@@ -33,6 +34,7 @@ _BESIDE = {
     "": r"generation|wallet\.lock",
     "channels": rf"names|{_CHANNEL}\.(?:lock|queue|journal\.[0-9]{{10,}})"
     rf"|{_CHANNEL}\.[a-z0-9.]+\.damaged-[0-9]{{8}}T[0-9]{{6}}Z-[0-9a-f]{{4}}",
+    "openings": r"notes\.damaged-[0-9]{8}T[0-9]{6}Z-[0-9a-f]{4}",
     "purchases": r"[0-9a-f]{32}\.lock",
     "hashes": rf"{_HASH}\.json",
     "seen": r".*",

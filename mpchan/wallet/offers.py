@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mpchan.channel.offer import Offer
+from mpchan.channel.sale import Sale, published_sale
 from mpchan.errors import MpchanError, NotPossible, ParseError, StorageError
 from mpchan.units import checked_key_index
-from mpchan.values import frozen
+from mpchan.values import frozen, replace
 from mpchan.wallet.generation import draw_generation, read_generation
 from mpchan.wallet.layout import stored
 from mpchan.wallet.storage import read_text, remove_durably, write_durably
@@ -26,6 +27,9 @@ from mpchan.wallet.storage import read_text, remove_durably, write_durably
 if TYPE_CHECKING:
     from mpchan.wallet.records import Record
     from mpchan.wallet.wallet import Wallet
+
+
+_MOST_ON_SALE = 8
 
 
 @frozen
@@ -49,6 +53,7 @@ class OwnOffers:
     def __init__(self, wallet: Wallet) -> None:
         self._wallet = wallet
         self._directory = wallet.directory / "offers"
+        self._on_sale: dict[str, tuple[OwnOffer, Sale]] = {}
 
     @property
     def generation(self) -> str | None:
@@ -119,6 +124,22 @@ class OwnOffers:
     def _derived(self, offer: Offer) -> OwnOffer:
         return OwnOffer(offer, None, offer.generation != self.generation)
 
+    def on_sale(self, offer_id: str) -> tuple[OwnOffer, Sale]:
+        """A published offer, without the pieces' hashes, and what it sells with them; read once by each process.
+
+        Raises:
+            NotPossible: ``unknown-offer``, ``nothing-sold``, ``made-out``.
+            StorageError: as ``load``.
+            ParseError: as ``published_sale``.
+        """
+        if offer_id not in self._on_sale:
+            own = self.load(offer_id)
+            sale = published_sale(own.offer)
+            if len(self._on_sale) >= _MOST_ON_SALE:
+                del self._on_sale[next(iter(self._on_sale))]
+            self._on_sale[offer_id] = replace(own, offer=own.offer.without_pieces()), sale
+        return self._on_sale[offer_id]
+
     # whose an offer is ----------------------------------------------------------------------------
 
     def made(self, offer: Offer) -> bool:
@@ -141,7 +162,13 @@ class OwnOffers:
     # what is served already -----------------------------------------------------------------------
 
     def served_by(self, offer: Offer) -> str | None:
-        """The name of a channel in which this wallet is paid under an offer; a damaged one is taken at its word."""
+        """The name of a channel in which this wallet is paid under an offer, or of an opening that may become one.
+
+        A damaged channel is taken at its word.
+        """
+        opening = self._wallet.openings.under(offer.offer_id)
+        if opening is not None:
+            return opening.name
         serving = self._channels_that(
             offer.offer_id,
             lambda record: record.role == "payee" and record.terms.offer.offer_id == offer.offer_id,
@@ -149,11 +176,14 @@ class OwnOffers:
         return next(serving, None)
 
     def knows_key(self, key: bytes, *, apart_from: Collection[str] = ()) -> bool:
-        """Whether a compressed key is one of those of any offer, channel or plan of this wallet.
+        """Whether a compressed key is one of those of any offer, channel or plan of this wallet, or opens one.
 
         Args:
-            apart_from: names of channels and plans that are not looked at.
+            apart_from: names of channels, openings and plans that are not looked at.
         """
+        opening = self._wallet.openings.of_payer(key)
+        if opening is not None and f"{opening.txid}-{opening.vout}" not in apart_from:
+            return True
         files = [*self._files(), *self._wallet.plans.files()]
         if any(
             _mentions(path, [key.hex()]) and self._has_key(path, key)

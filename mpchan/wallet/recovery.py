@@ -176,7 +176,7 @@ def rebuild(files: ChannelFiles, name: str, found: Examination) -> list[str]:
         append_durably(files.journal_path(name), b"", at=found.end.end)
         done.append(f"cut an unfinished line of {found.unfinished} bytes off the journal")
     if found.state_fault is not None and found.body is not None:
-        kept = _set_aside(files.state_path(name))
+        kept = set_aside(files.state_path(name))
         write_durably(files.state_path(name), dump(found.body, found.end).encode())
         done.append(f"rebuilt the state file from the journal{kept}")
     return done
@@ -192,9 +192,9 @@ def restart(files: ChannelFiles, name: str, body: Body) -> list[str]:
     """
     entry = Entry(1, int(time.time()), RESTARTED, body)
     data, position = written(beginning(name), entry)
-    kept = _set_aside(files.journal_path(name))
+    kept = set_aside(files.journal_path(name))
     for path in closed_files(files.journal_path(name)):  # what they end with is no line of the new one
-        _set_aside(path)
+        set_aside(path)
         try:
             durability.unlink(path)
         except OSError as error:
@@ -204,7 +204,7 @@ def restart(files: ChannelFiles, name: str, body: Body) -> list[str]:
     return [f"began a new journal with what the state file holds{kept}"]
 
 
-def _set_aside(path: Path) -> str:
+def set_aside(path: Path) -> str:
     """Keep a damaged file under a second name, for it is replaced and not overwritten; that name, for people."""
     if not path.exists():
         return ""

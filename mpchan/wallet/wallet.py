@@ -10,6 +10,7 @@
     sent/<txid>.json               a transaction that moves own coins outside of any channel
     generation                     tells this wallet's offers from those of an older copy of it; in no backup
     plans/<script>.json            a channel that another wallet is going to fund
+    openings/notes                 refunds that were signed for strangers whose fundings no chain has shown yet
     wallet.lock, channels/*.lock   locks between processes, always empty
     channels/*.queue               who waits for such a lock, always empty
 
@@ -45,6 +46,7 @@ from mpchan.wallet.storage import (
 if TYPE_CHECKING:
     from mpchan.bitcoin.signature import PublicKey
     from mpchan.channel.signing import ChannelKey
+    from mpchan.wallet.openings import Openings
     from mpchan.wallet.plans import Plan, Plans
     from mpchan.wallet.records import Record
     from mpchan.wallet.sent import SentTransactions
@@ -205,6 +207,13 @@ class Wallet:
     def offers(self) -> OwnOffers:
         """The offers that this wallet made, and what they serve."""
         return OwnOffers(self)
+
+    @cached_property
+    def openings(self) -> Openings:
+        """The refunds that were signed for strangers whose fundings no chain has shown yet."""
+        from mpchan.wallet.openings import Openings
+
+        return Openings(self.directory)
 
     # whose keys these are -------------------------------------------------------------------------
 

@@ -22,7 +22,6 @@ from mpchan.channel.refund_request import with_offer
 from mpchan.channel.scheme import scheme_of
 from mpchan.channel.terms import Terms
 from mpchan.errors import NotPossible
-from mpchan.market import seller as selling
 from mpchan.party.common import read_psbt
 from mpchan.party.payee import sign_refund
 from mpchan.party.selling import offer_for
@@ -229,38 +228,12 @@ def test_an_offer_that_is_made_out_makes_out_none(market: Market) -> None:
     assert caught.value.slug == "made-out"
 
 
-def test_whoever_only_asks_fills_no_disk(market: Market, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither with wishes nor with openings that bring no money; who has paid does not count."""
-    monkeypatch.setattr(selling, "MOST_UNUSED", 3)
-    for _ in range(4):
-        market.pair.coin()
-    ann = Forger(market, ANN)
-    ann.open()
-    crowd = [Forger(market, f"{number:032x}") for number in range(4)]
-    before = market.pair.payee.directory
-    requests = [one.opening()["hex"] for one in crowd]
-    assert len(list((before / "offers").iterdir())) == 1
-    for one, request in zip(crowd[:2], requests, strict=False):
-        assert isinstance(one.ask("refund", request), Message)
-    crowd[2].refused("refund", requests[2], "too-many-offers")
-    market.restart()
-    crowd[2].refused("refund", requests[2], "too-many-offers")
-    assert isinstance(crowd[0].ask("refund", requests[0]), Message)  # signed already
-    ann.pay(1)
-    assert isinstance(crowd[2].ask("refund", requests[2]), Message)
-    crowd[3].refused("refund", requests[3], "too-many-offers")
-    assert ann.pay(2) == 2
-    market.hours_later = 1
-    market.restart()
-    assert isinstance(crowd[3].ask("refund", requests[3]), Message)  # an hour, not for good
-
-
 def test_openings_of_strangers_make_no_other_one_slow(market: Market, touched: list[str]) -> None:
     """To sign a refund, no channel is opened that the seller has read before, however many there are."""
     crowd = [Forger(market, f"{number:032x}") for number in range(5)]
     for one in crowd[:3]:
         market.pair.coin()
-        one.ask("refund", one.opening()["hex"])
+        sign_refund(market.pair.payee, market.chain, read_psbt(bytes.fromhex(one.opening()["hex"])))
     market.restart()
     market.pair.coin()
     request = crowd[3].request("refund", crowd[3].opening()["hex"])

@@ -15,7 +15,8 @@ from mpchan.channel.offer import Offer
 from mpchan.errors import ChainError, NotPossible
 from mpchan.market.serving import serve
 from mpchan.party import views
-from mpchan.party.payee import abandon
+from mpchan.party.common import read_psbt
+from mpchan.party.payee import abandon, sign_refund
 from mpchan.party.selling import OFFER_SECONDS, RENEWAL_SECONDS, offer_for, published_offer
 from mpchan.party.watch import Round, Watcher
 from mpchan.transport.base import Message
@@ -155,7 +156,7 @@ def published_again(market: Market) -> Offer:
 
 def test_an_opening_that_was_given_up_moves_nothing(market: Market) -> None:
     ann = Forger(market, ANN)
-    assert isinstance(ann.ask("refund", ann.opening()["hex"]), Message)
+    sign_refund(market.pair.payee, market.chain, read_psbt(bytes.fromhex(ann.opening()["hex"])))
     abandon(market.pair.payee, market.chain, None)
     assert published_again(market) == market.own.offer
 
