@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 from mpchan.channel.sale import Sale
 from mpchan.errors import NotPossible, StorageError
-from mpchan.party.openings import published_for
+from mpchan.party.opening_terms import published_for
 from mpchan.party.selling import sold_in
 from mpchan.units import OutPoint
 from mpchan.values import replace

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from mpchan import durability
 from mpchan.channel.rules import Rule
 from mpchan.errors import StorageError
-from mpchan.party.openings import published_for, terms_of
+from mpchan.party.opening_terms import published_for, terms_of
 from mpchan.wallet.generation import FILE
 from mpchan.wallet.recovery import set_aside
 from mpchan.wallet.storage import storage_error

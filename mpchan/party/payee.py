@@ -35,7 +35,6 @@ from mpchan.party.common import (
 from mpchan.party.openings import (
     is_shown,
     make_channel,
-    opening_of,
     payee_channel_rules,
     require_channel,
 )
@@ -51,12 +50,14 @@ from mpchan.units import Amount, FeeRate
 from mpchan.values import replace
 from mpchan.wallet.config import offer_defaults
 from mpchan.wallet.offers import OwnOffer
-from mpchan.wallet.opening import Opening
 from mpchan.wallet.payee_record import PayeeRecord
 from mpchan.wallet.wallet import Wallet
 
 if TYPE_CHECKING:
+    from mpchan.wallet.opening import Opening
     from mpchan.wallet.records import Record
+
+    Admit = Callable[[Union[Opening, None]], None]
 
 MIN_WINDOW_BLOCKS = 36
 """A shorter settle window, 6 h in seconds, needs ``--force``: a close must get into a block in it, whatever fees do, a
@@ -271,10 +272,6 @@ def require_window(offer: Offer, *, force: bool) -> None:
         raise UsageError("short-window", text, hint="--force if you know better")
 
 
-Admit = Callable[[Union[Opening, None]], None]
-"""Raises where there is no room for an opening; see ``sign_refund``."""
-
-
 def sign_refund(wallet: Wallet, chain: Chain, psbt: Psbt, admit: Admit | None = None) -> Result:
     """``payee sign-refund``: check a refund request against the offer that it names, and sign it, once per outpoint.
 
@@ -329,6 +326,8 @@ def _opening(wallet: Wallet, request: Request, admit: Admit) -> Opening | None:
         return request.opening
     if request.shown or request.given_up or not request.serves:
         return None
+    from mpchan.party.opening_terms import opening_of
+
     opening = opening_of(wallet, request.terms)
     admit(opening)
     return opening

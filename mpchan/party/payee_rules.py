@@ -6,6 +6,7 @@ The commands enforce these rules, and ``verify`` explains them.
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.bitcoin.tx import Transaction
@@ -32,9 +33,11 @@ from mpchan.party.openings import names_funded_by, opening_at, record_of
 from mpchan.units import ChainTip, OutPoint
 from mpchan.values import frozen
 from mpchan.wallet.offers import OwnOffer
-from mpchan.wallet.opening import Opening
 from mpchan.wallet.payee_record import PayeeRecord
 from mpchan.wallet.wallet import Wallet, channel_name
+
+if TYPE_CHECKING:
+    from mpchan.wallet.opening import Opening
 
 
 @frozen

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mpchan.channel.offer import Offer
-from mpchan.channel.sale import Sale, published_sale
 from mpchan.errors import MpchanError, NotPossible, ParseError, StorageError
 from mpchan.units import checked_key_index
 from mpchan.values import frozen, replace
@@ -25,6 +24,7 @@ from mpchan.wallet.layout import stored
 from mpchan.wallet.storage import read_text, remove_durably, write_durably
 
 if TYPE_CHECKING:
+    from mpchan.channel.sale import Sale
     from mpchan.wallet.records import Record
     from mpchan.wallet.wallet import Wallet
 
@@ -133,6 +133,8 @@ class OwnOffers:
             ParseError: as ``published_sale``.
         """
         if offer_id not in self._on_sale:
+            from mpchan.channel.sale import published_sale
+
             own = self.load(offer_id)
             sale = published_sale(own.offer)
             if len(self._on_sale) >= _MOST_ON_SALE:

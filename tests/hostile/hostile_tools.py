@@ -99,6 +99,8 @@ LINES = {
     69: "a reorganisation that puts the refund in the place of the close, and the reverse",
     70: "a foreign funding that pays far too much, or too little, to the miner",
     71: "a funding that was replaced, left too early, or was paid twice; change that goes where nobody knows",
+    73: "wishes that are never funded, from one source and from many; the seller's restart afterwards",
+    74: "wishes with the largest manifest; refund requests for outpoints that do not exist",
     75: "free pieces without end, and an answer that is never taken away",
     76: "connections that are idle, half-open or slow, in numbers, from one source and from many",
     72: "a PSBT of version 2: a funding is read, and else the error names what converts it",

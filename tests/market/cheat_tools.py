@@ -226,8 +226,10 @@ class Forger:
 
     @property
     def terms(self) -> Terms:
-        """Of its channel."""
-        return self.market.pair.terms(self.name)
+        """Of its channel, or of what may become one."""
+        pair = self.market.pair
+        is_channel = self.name in pair.payee.channel_names()
+        return pair.terms(self.name) if is_channel else pair.payer_record(self.name).terms
 
     def update(self, number: int, paid: int) -> Psbt:
         """Any update, with a good signature."""
