@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cheat_tools import Forger, refusing
+from cheat_tools import Forger, body_of, refusing
 from market_tools import PRICE, Market, honest, unheard
 
 from mpchan.channel import payer
@@ -261,5 +261,12 @@ def test_a_damaged_channel_is_no_unknown_session(market: Market) -> None:
     assert (told["error"], told["exit_code"]) == ("channel-damaged", 7)
     bob = Forger(market, "bb" * 16)
     assert isinstance(market.seller.answer(bob.request("offer", bob.wish("1-5"))), Message)
+    stranger = bob.request("piece", body_of(1))
+    answer = market.seller.answer(stranger)
+    assert isinstance(answer, Refusal)
+    assert json.loads(answer.body)["error"] == "channel-damaged"
     path.write_bytes(whole)
+    answer = market.seller.answer(stranger)
+    assert isinstance(answer, Refusal)
+    assert json.loads(answer.body)["error"] == "unknown-session"
     assert ann.pay(1) == 1
