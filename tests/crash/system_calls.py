@@ -47,6 +47,9 @@ ERRORS = {
 }
 """What the system may say to each call."""
 
+UNKNOWN_TO_FOLDERS = "EINVAL"
+"""What a file system says to the sync of a folder where it has nothing to sync: that is no failure."""
+
 KILL = "KILL"
 
 
@@ -70,6 +73,12 @@ class Call:
     def writes(self) -> bool:
         """Whether an opened file is to be changed."""
         return re.search(r"O_(WRONLY|RDWR|CREAT)", self.text) is not None
+
+    @property
+    def is_about_a_folder(self) -> bool:
+        """By its name: the files of a story all have other ones."""
+        folders = r"(\.|payer|payee|channels|offers|plans|sent|purchases)"
+        return re.fullmatch(rf"(.*/)?{folders}", self.about) is not None
 
 
 @dataclass(frozen=True)
