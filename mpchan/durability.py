@@ -27,6 +27,9 @@ AnyBytes = bytes | memoryview
 TEMPORARY_NAME = r"\.(?P<target>.+)\.[0-9a-f]{1,16}\.tmp"
 """Of a file that is still being written, or whose writer was killed. (Older ones end with a process id.)"""
 
+_LONG_NAME = 220
+"""In bytes; file systems take 255, and something is added."""
+
 _UNKNOWN_TO_FOLDERS = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP)
 """What file systems say that have nothing to sync in a folder: those of networks, and virtual ones."""
 
@@ -66,7 +69,7 @@ def rewrite(path: AnyPath, data: bytes, *, mode: int = 0o600, synced: bool = Tru
     try:
         write_new(temporary, data, mode=mode, synced=synced)
         replace(temporary, path)
-    except OSError:
+    except BaseException:
         discard(temporary)
         raise
 
@@ -77,6 +80,7 @@ def temporary_path(path: AnyPath) -> str:
     A process id would be none: in two containers there are two processes of one id.
     """
     folder, name = os.path.split(path)
+    name = os.fsdecode(os.fsencode(name)[:_LONG_NAME])
     return os.path.join(folder, f".{name}.{os.urandom(8).hex()}.tmp")
 
 

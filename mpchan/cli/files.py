@@ -239,8 +239,10 @@ def _staged(target: Path, text: str, hint: str) -> tuple[Path, Path]:
     staged = place.with_name(f".mpchan-{os.urandom(8).hex()}.part")
     try:
         durability.write_new(staged, text.encode(), mode=0o644)
-    except OSError as error:
+    except BaseException as error:
         durability.discard(staged)
+        if not isinstance(error, OSError):
+            raise
         raise not_emitted(f"{target}: {_reason(error)}", hint) from error
     return staged, place
 

@@ -96,7 +96,8 @@ def foreign(home: Path) -> list[str]:
     ]
     for folder in sorted({*_KEPT, *_BESIDE} - {""}):
         pattern = own(folder)
-        found += [f"{folder}/{name}" for name in _names(home / folder) if not pattern.fullmatch(name)]
+        names = _names(home / folder) if (home / folder).is_dir() else []
+        found += [f"{folder}/{name}" for name in names if not pattern.fullmatch(name)]
     return sorted(name for name in found if not re.fullmatch(TEMPORARY_NAME, os.path.basename(name)))
 
 
@@ -106,9 +107,13 @@ def left_over(home: Path) -> list[Path]:
     Raises:
         StorageError: ``read-failed``.
     """
-    folders = [home, *(home / folder for folder in sorted({*_KEPT, *_BESIDE} - {""}))]
+    folders = [home / folder for folder in sorted({*_KEPT, *_BESIDE})]
     return [
-        folder / name for folder in folders for name in _names(folder) if re.fullmatch(TEMPORARY_NAME, name)
+        folder / name
+        for folder in folders
+        if folder.is_dir()
+        for name in _names(folder)
+        if re.fullmatch(TEMPORARY_NAME, name)
     ]
 
 

@@ -130,6 +130,30 @@ def test_a_temporary_that_a_crash_left_is_in_nobodys_way(tmp_path: Path) -> None
     assert os.listdir(tmp_path) == ["file"]
 
 
+def test_a_name_as_long_as_file_systems_take(tmp_path: Path) -> None:
+    for name in ("x" * 255, "\N{SNOWMAN}" * 85, "\udcff" * 255):
+        try:
+            (tmp_path / name).touch()
+        except OSError:
+            continue  # this one takes names in UTF-8 only
+        write_durably(tmp_path / name, b"data")
+        assert (tmp_path / name).read_bytes() == b"data"
+        (tmp_path / name).unlink()
+    assert os.listdir(tmp_path) == []
+
+
+def test_who_interrupts_a_write_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_durably(tmp_path / "file", b"data")
+    assert os.listdir(tmp_path) == []
+
+
 def test_directories_are_private(tmp_path: Path) -> None:
     make_directory(tmp_path / "a" / "b")
     assert stat.S_IMODE((tmp_path / "a" / "b").stat().st_mode) == 0o700
