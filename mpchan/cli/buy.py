@@ -20,6 +20,7 @@ from mpchan.errors import NotPossible, StorageError, UsageError
 from mpchan.market.asking import Asking, Step
 from mpchan.market.buyer import Buyer
 from mpchan.market.output import Output, part_path
+from mpchan.market.place import offer_in_place
 from mpchan.market.quote import Quote, quote
 from mpchan.market.standing import going_purchase
 from mpchan.party.common import Result
@@ -100,7 +101,7 @@ def buy(
     app.check_output(output, offer)
     app.check_output(refund_out, offer, follows=True)
     check_refund_out(refund_out, "file", [output, part_path(output)])
-    published = Offer.from_toml(read_text_input(offer))
+    published = _published(offer)
     sale, folder = sale_of(published), mailbox or _mailbox_of(offer, connect)
     listening = listening_at(published)
     _check_way(listening, folder, connect)
@@ -155,6 +156,16 @@ def _require_same(agreed: Quote, found: Quote) -> None:
 
 def _unseen(done: int) -> None:
     return
+
+
+def _published(offer: str) -> Offer:
+    """The offer that was given; one in a mailbox is waited for while it is being copied there."""
+
+    def read() -> Offer:
+        return Offer.from_toml(read_text_input(offer))
+
+    lies_in_mailbox = offer != "-" and (Path(offer).parent / REQUESTS).is_dir()
+    return offer_in_place(Path(offer), read) if lies_in_mailbox else read()
 
 
 def _mailbox_of(offer: str, connect: str | None) -> Path | None:

@@ -1,19 +1,25 @@
-"""The offer's place in a mailbox, which belongs to one sale of one wallet."""
+"""The offer's place in a mailbox: it belongs to one sale of one wallet, and may still be on its way to a buyer."""
 
 from __future__ import annotations
 
 import os
 import stat
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from mpchan import durability
 from mpchan.channel.offer import Offer
 from mpchan.channel.sale import Sale, sale_of
-from mpchan.errors import MpchanError, NotPossible
+from mpchan.errors import MpchanError, NotPossible, ParseError
 from mpchan.units import MAX_MESSAGE_BYTES
 from mpchan.wallet.wallet import Wallet
 
 _HINT = "a mailbox for each sale: give another --mailbox, or move that file away"
+STILL_SECONDS = 3.0
+"""An offer that cannot be read, and has not changed for so long, is not being copied."""
+
+_PAUSE_SECONDS = 0.05
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 
 
@@ -69,3 +75,39 @@ def _is_own(wallet: Wallet, offer: Offer) -> bool:
         return wallet.offers.load(offer.offer_id).offer.payee_key == offer.payee_key
     except MpchanError:
         return False
+
+
+def offer_in_place(path: Path, read: Callable[[], Offer]) -> Offer:
+    """The offer in a mailbox, which whoever carries that may still be copying: it is waited for while it changes.
+
+    Args:
+        read: reads it, and raises ParseError or NotPossible for what is none.
+
+    Raises:
+        MpchanError: as ``read``, for one that has not changed for some time.
+    """
+    stamp, since = None, time.monotonic()
+    while True:
+        now = _stamp(path)
+        if now != stamp:
+            stamp, since = now, time.monotonic()
+        try:
+            offer = read()
+            sale_of(offer)
+        except (ParseError, NotPossible) as error:  # a part of one may be an offer that sells nothing
+            if time.monotonic() - since >= STILL_SECONDS:
+                error.hint = (
+                    error.hint or "if it is still being copied into the mailbox, run the command again"
+                )
+                raise
+        else:
+            return offer
+        time.sleep(_PAUSE_SECONDS)
+
+
+def _stamp(path: Path) -> tuple[int, ...] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns

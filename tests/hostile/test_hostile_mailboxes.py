@@ -19,7 +19,9 @@ from pathlib import Path
 import pytest
 
 sys.path.append(str(Path(__file__).parents[1] / "transport"))
+sys.path.append(str(Path(__file__).parents[1] / "market"))
 
+from sale_processes import Shop, make_film, opened
 from transport_tools import (
     PATIENCE,
     SESSION,
@@ -34,6 +36,7 @@ from transport_tools import (
     some_bytes,
 )
 
+from mpchan.chain.embedded import EmbeddedChain
 from mpchan.errors import TooEarly
 from mpchan.market.asking import Asking
 from mpchan.transport import answers as transport_answers
@@ -458,3 +461,23 @@ def test_82_a_refusal_through_rsync(tmp_path: Path) -> None:
     missing = Piece(tmp_path / "missing", 0, 1)
     with selling(inbox, lambda request: missing), carried(seller, buyer), closing(line):
         assert refused(asked(line, "update")) == ("file-changed", 5)
+
+
+def test_82_a_whole_sale_over_rsync(tmp_path: Path) -> None:
+    """With the real commands: nothing is taken for wrong, nothing is paid twice, and nothing stays locked."""
+    with EmbeddedChain(tmp_path / "bare") as chain:
+        chain.tip()
+    film = make_film(tmp_path / "film", 300_000)
+    with opened(Shop(tmp_path, tmp_path / "bare", "mailbox", film, 2)) as shop, shop.mining():
+        seller = shop.sell()
+        there = tmp_path / "carried"
+        for part in ("to-payee", "to-payer"):
+            (there / part).mkdir(parents=True)
+        with carried(shop.mailbox, there):
+            words = ["payer", "buy", str(shop.offer), "--output", str(shop.output()), "--mailbox", str(there)]
+            buyer = shop.start("buyer", *words, "--yes")
+            buyer.ends_well()
+        assert shop.is_whole()
+        assert "wrong" not in buyer.err
+        shop.check_end()
+        assert [len(seller.events(kind)) for kind in ("offer", "refund", "funding", "update")] == [1, 1, 1, 2]

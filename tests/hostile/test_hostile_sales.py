@@ -1,4 +1,4 @@
-"""Hostile input 78: two sellers, or two sales, in one mailbox, and an offer that would replace another one's."""
+"""Hostile inputs 78 and 82: two sellers or two sales in one mailbox, and an offer that has not come whole."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hostile_tools import Refusal, environment, mpchan
@@ -16,11 +18,13 @@ from party_tools import SHORT, Pair
 
 from mpchan import durability
 from mpchan.chain.embedded import EmbeddedChain
-from mpchan.channel.sale import Sale
+from mpchan.channel.offer import Offer
+from mpchan.channel.sale import Sale, sale_of
 from mpchan.cli.app import App
 from mpchan.cli.sell import _published
-from mpchan.errors import NotPossible
+from mpchan.errors import NotPossible, ParseError
 from mpchan.market.hashing import hash_file
+from mpchan.market.place import offer_in_place
 from mpchan.party.selling import published_offer
 from mpchan.transport.mailbox import MailboxInbox
 from mpchan.units import Amount
@@ -183,3 +187,59 @@ def test_78_a_disk_without_locks(place: Place, monkeypatch: pytest.MonkeyPatch) 
     with closing(MailboxInbox(place.mailbox, threading.Event())) as inbox:
         assert inbox.waiting() == []
     assert not before or len(os.listdir("/proc/self/fd")) <= len(before)
+
+
+# 82: the offer itself is still being carried ------------------------------------------------------
+
+
+def offer_at(path: Path) -> Offer:
+    return offer_in_place(path, lambda: Offer.from_toml(path.read_text()))
+
+
+def test_82_an_offer_that_comes_in_place(place: Place, tmp_path: Path) -> None:
+    """A buyer who looks too early waits, in the order of its bytes and over zeros that are there at once."""
+    text = place.published(place.pair.payee, place.film).encode()
+    for number, room in enumerate((0, len(text))):
+        path = tmp_path / f"offer-{number}"
+        with path.open("wb", buffering=0) as file:
+            os.truncate(path, room)
+
+            def carry(file: Any = file) -> None:
+                for start in range(0, len(text), 100):
+                    time.sleep(0.02)
+                    file.write(text[start : start + 100])
+
+            carrier = threading.Thread(target=carry)
+            carrier.start()
+            assert offer_at(path).to_toml().encode() == text
+            carrier.join()
+
+
+def test_82_no_part_of_an_offer_is_an_offer(place: Place) -> None:
+    """Wherever the copy stands, what is there is no other, cheaper sale."""
+    text = place.published(place.pair.payee, place.film)
+    ends = [index for index, letter in enumerate(text) if letter in "\n]"]
+    for length in sorted({*ends, *(end + 1 for end in ends), *range(0, len(text) - 1, 7)}):
+        if not text[length:].strip():
+            continue
+        with pytest.raises((ParseError, NotPossible)):
+            sale_of(Offer.from_toml(text[:length]))
+
+
+def test_82_an_offer_that_stays_half(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is malformed when it has not changed for some time, and the hint says what may help."""
+    monkeypatch.setattr("mpchan.market.place.STILL_SECONDS", 0.1)
+    text = place.published(place.pair.payee, place.film)
+    (place.mailbox / "to-payee").mkdir()
+    place.offer.write_text(text[:500])
+    ended = mpchan(
+        place.pair.payer.directory,
+        place.pair.chain.directory,
+        "payer",
+        "buy",
+        place.offer,
+        "-o",
+        tmp_path / "x",
+    )
+    assert ended.code == 3
+    assert ended.error["hint"] == "if it is still being copied into the mailbox, run the command again"
