@@ -37,3 +37,20 @@ def test_a_short_report(tmp_path: Path) -> None:
     ).stdout
     assert len(drawn.splitlines()) == 5
     assert f"pay --stream | accept --stream, {signers.installed()[0]}" in drawn
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("pbk") is None, reason="the engine is not installed (mpchan engine install)"
+)
+def test_strangers_in_small_numbers(tmp_path: Path) -> None:
+    """An honest buyer gets its file beside them, on both ways; how fast is not asked here."""
+    words = ["--folder", tmp_path, "--count", "5", "--alone", "0.1", "--json", tmp_path / "strangers.json"]
+    script = [sys.executable, FOLDER / "strangers.py", *words, "--only", "free,silent-many"]
+    done = subprocess.run(
+        [str(word) for word in script], capture_output=True, text=True, check=False, timeout=600
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "strangers.json").read_text())
+    assert {name: result["count"] for name, result in found.items()} == {"free": 5, "silent-many": 5}
+    assert found["free"]["answers_mb"] <= 64
+    assert [path.name for path in tmp_path.iterdir()] == ["strangers.json"]

@@ -19,6 +19,7 @@ from mpchan.transport.mailbox import MailboxInbox, MailboxLine
 
 LIMIT_SECONDS = 30.0
 ANN = "a" * 32
+CHANNEL = "00" * 32 + "-0"
 
 
 class Held:
@@ -126,7 +127,7 @@ def test_an_end_in_the_middle_of_a_round(market: Market) -> None:
             while not self.stop():
                 assert time.monotonic() < limit
                 time.sleep(0.001)
-            tell(Sight("x"))
+            tell(Sight(CHANNEL))
             return EMPTY
 
     @contextmanager
@@ -148,7 +149,7 @@ def test_an_end_in_the_middle_of_a_round(market: Market) -> None:
         )
 
     run(asked.is_set)
-    assert sights == ["x"], "what it did last is told"
+    assert sights == [CHANNEL], "what it did last is told"
 
     def breaks() -> bool:
         if asked.is_set():
