@@ -29,8 +29,9 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 
 from mpchan import durability
@@ -53,6 +54,8 @@ _KINDS = {
     REQUESTS: "|".join(rf"{kind}\.hex" for kind in KINDS),
     ANSWERS: "|".join(re.escape(kind) for kind in (MESSAGE, REFUSAL, PIECE)),
 }
+_ENDINGS = (".hex", "data")
+_AT_ONCE = 4096
 _NAME = r"([0-9a-f]{32})-([0-9]{6})-"
 
 _FOLDER_MODE, _FILE_MODE = 0o755, 0o644
@@ -117,9 +120,10 @@ class Folder:
             _make_folder(self.path, mode)
             if own and not os.access(self.path, os.W_OK | os.X_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            with os.scandir(self.path):
+                pass  # it can be looked into
         except OSError as error:
             raise unusable(self.path, error) from error
-        self.names()
 
     # looking --------------------------------------------------------------------------------------
 
@@ -129,30 +133,31 @@ class Folder:
         Raises:
             StorageError: ``mailbox-unusable``.
         """
-        found = []
-        for entry in self._entries():
-            name = self._parsed(entry)
-            if name is not None and session in (None, name.session):
-                found.append(name)
-        return found
+        texts, _ = self.scan()
+        found = [name for text in texts if (name := self.parsed(text)) is not None]
+        return found if session is None else [name for name in found if name.session == session]
 
-    def scan(self, known: Mapping[str, Name]) -> Iterator[tuple[str, Name | None]]:
-        """Everything in the folder, as it is called and as a name; None for what is none.
+    def scan(self) -> tuple[list[str], int]:
+        """What is in the folder and may be called as a name is, and how much else there is.
 
-        Args:
-            known: what was found before: of that nothing is made anew.
+        Often that is very much, so it takes as little as can be for each, and no memory.
 
         Raises:
             StorageError: ``mailbox-unusable``.
         """
+        found: list[str] = []
+        total = 0
         try:
             with os.scandir(self.path) as entries:
-                for entry in entries:  # often very many
-                    yield entry.name, known.get(entry.name) or self._parsed(entry.name)
+                while part := list(islice(entries, _AT_ONCE)):
+                    total += len(part)
+                    found += [text for entry in part if (text := entry.name)[-4:] in _ENDINGS]
         except OSError as error:
             raise unusable(self.path, error) from error
+        return found, total - len(found)
 
-    def _parsed(self, entry: str) -> Name | None:
+    def parsed(self, entry: str) -> Name | None:
+        """The name that a file has; None where it is none."""
         match = self._name.fullmatch(entry)
         if match is None or not int(match[2]):
             return None

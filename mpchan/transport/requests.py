@@ -13,16 +13,17 @@ import heapq
 import time
 from collections.abc import Callable, Iterator
 
-from mpchan.transport.folder import Folder, Name
+from mpchan.transport.folder import Folder, Name, Stamp
 from mpchan.values import frozen
 
 _OPENED_AT_ONCE = 256
 """So many files one look opens or asks about."""
 
-_SURE_SECONDS = 2.5
-"""A folder whose time of change stands still is read again for so long: some file systems count in steps of 2 s."""
+_SURE_SECONDS, _COARSE_SURE_SECONDS = 0.1, 2.5
+"""A folder whose time of change stands still is read again for so long: another change may come within one tick of the
+file system's clock. Most count in milliseconds at least, some in steps of two seconds."""
 
-_PAUSE_PER_JUNK, _PAUSE_PER_REQUEST = 3e-6, 6e-6
+_PAUSE_PER_JUNK, _PAUSE_PER_REQUEST = 1.5e-6, 6e-6
 """Seconds between two readings of the folder for each name in it, several times what reading it takes."""
 
 _FEW = 1_000
@@ -33,6 +34,11 @@ _LONGEST_UNREAD_SECONDS, _UNREAD_PER_NAME = 1.0, 30e-6
 
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.002, 30.0
 """Before a file that is still being written is looked at again; a quarter of the time for which it has stood still."""
+
+
+def _sure_seconds(stamp: Stamp | None) -> float:
+    """How long a folder may change without its stamp saying so; a time with a fraction shows a fine clock."""
+    return _SURE_SECONDS if stamp is not None and stamp[2] % 1_000_000 else _COARSE_SURE_SECONDS
 
 
 @frozen
@@ -66,7 +72,7 @@ class Requests:
         self._clock = clock
         self.newest: dict[str, Name] = {}
         self._known: dict[str, Name] = {}  # by the file's name
-        self._stamp: object = None
+        self._stamp: Stamp | None = None
         self._stamped = self._read_at = self._next = float("-inf")
         self._unread = 0.0  # seconds for which a folder that seems unchanged is not read
         self._tells = True
@@ -89,26 +95,28 @@ class Requests:
         stamp = self._folder.folder_stamp()
         if stamp != self._stamp:
             self._stamp, self._stamped = stamp, now
-        seems_same = self._tells and now - self._stamped >= _SURE_SECONDS
+        seems_same = self._tells and now - self._stamped >= _sure_seconds(stamp)
         if seems_same and now - self._read_at < self._unread:
             return False
-        changed, count = self._take_in()
+        changed, others = self._take_in()
         if seems_same and changed:
             self._tells = False  # a file system that does not say when something comes
-        requests = len(self._known)
-        pause = _PAUSE_PER_JUNK * (count - requests) + _PAUSE_PER_REQUEST * requests
+        count = others + len(self._known)
+        pause = _PAUSE_PER_JUNK * others + _PAUSE_PER_REQUEST * len(self._known)
         self._read_at = now
         self._next = now + (pause if count > _FEW else 0.0)
         self._unread = _LONGEST_UNREAD_SECONDS + _UNREAD_PER_NAME * count
         return True
 
     def _take_in(self) -> tuple[bool, int]:
-        """Whether requests have come or gone, and how many names there are in all."""
+        """Whether requests have come or gone, and how many other names there are."""
         known: dict[str, Name] = {}
         newest: dict[str, Name] = {}
-        count = 0
-        for count, (text, name) in enumerate(self._folder.scan(self._known), start=1):  # noqa: B007
+        texts, others = self._folder.scan()
+        for text in texts:
+            name = self._known.get(text) or self._folder.parsed(text)
             if name is None:
+                others += 1
                 continue
             known[text] = name
             best = newest.get(name.session)
@@ -116,7 +124,7 @@ class Requests:
                 newest[name.session] = name
         changed = known.keys() != self._known.keys()
         self._known, self.newest = known, newest
-        return changed, count
+        return changed, others
 
     def await_reading(self, done: Callable[[str], int], paid: Callable[[str], bool]) -> None:
         """Of what was found, that is to be read which nobody has answered.
