@@ -30,7 +30,7 @@ from mpchan.cli.sizes import SIZE
 from mpchan.errors import ChainError, ParseError, UsageError
 from mpchan.party.common import Result, tip_for
 from mpchan.party.fees import estimated_rate, relay_warnings, require_within
-from mpchan.party.payee import short_window
+from mpchan.party.offering import short_window
 from mpchan.units import Amount, ChainTip, FeeRate
 from mpchan.wallet.coins import spend_vsize
 from mpchan.wallet.config import ChainConfig, Config, offer_defaults

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Union
 
-from mpchan.bitcoin.address import address_to_script, script_to_address
-from mpchan.bitcoin.network import REGTEST
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.base import Chain
 from mpchan.channel import payee
 from mpchan.channel.facts import Credit
-from mpchan.channel.limits import PayerLimits
-from mpchan.channel.offer import Offer, blocks_in_unit
 from mpchan.channel.rules import enforce
 from mpchan.channel.terms import Terms
 from mpchan.durability import step
-from mpchan.errors import ChainError, MpchanError, NotPossible, ParseError, Refused, TooEarly, UsageError
+from mpchan.errors import ChainError, MpchanError, NotPossible, Refused, TooEarly, UsageError
 from mpchan.party.common import (
     Result,
     earliest_spend,
@@ -31,6 +25,15 @@ from mpchan.party.common import (
     still_going,
     to_give_up,
     with_warnings,
+)
+from mpchan.party.offering import (
+    expires_at,
+    least_warnings,
+    new_offer,
+    offered,
+    relayed,
+    set_rate,
+    starting_terms,
 )
 from mpchan.party.openings import (
     is_shown,
@@ -46,10 +49,8 @@ from mpchan.party.payee_rules import (
     request_rules,
 )
 from mpchan.party.sending import sending
-from mpchan.units import Amount, FeeRate
+from mpchan.units import Amount
 from mpchan.values import replace
-from mpchan.wallet.config import offer_defaults
-from mpchan.wallet.offers import OwnOffer
 from mpchan.wallet.payee_record import PayeeRecord
 from mpchan.wallet.wallet import Wallet
 
@@ -58,10 +59,6 @@ if TYPE_CHECKING:
     from mpchan.wallet.records import Record
 
     Admit = Callable[[Union[Opening, None]], None]
-
-MIN_WINDOW_BLOCKS = 36
-"""A shorter settle window, 6 h in seconds, needs ``--force``: a close must get into a block in it, whatever fees do, a
-watcher must have run in it, and median time lags by hours."""
 
 
 def _load(wallet: Wallet, name: str) -> PayeeRecord:
@@ -92,184 +89,12 @@ def offer(
         address: where to be paid instead of a fresh address of this wallet.
         expires_in: seconds for which it holds, 0 for ever; None for what wallet.toml says.
     """
-    terms = {**_start(wallet, changes, like), **changes, "expires": expires_at(wallet, expires_in)}
+    terms = {**starting_terms(wallet, changes, like), **changes, "expires": expires_at(wallet, expires_in)}
     warnings = set_rate(terms, chain, wallet.config.limits)
-    warnings += _least_warnings(wallet, changes, like, terms, chain)
+    warnings += least_warnings(wallet, changes, like, terms, chain)
     with wallet.lock():
         own, outside = new_offer(wallet, terms, address=address, force=force, vouch=partial(relayed, chain))
     return with_warnings(offered(own.offer), [*warnings, *outside])
-
-
-def expires_at(wallet: Wallet, expires_in: int | None) -> int:
-    """The Unix time at which an offer expires that holds so many seconds from now; 0 for never."""
-    seconds = wallet.config.expires_in if expires_in is None else expires_in
-    return int(time.time()) + seconds if seconds else 0
-
-
-def relayed(chain: Chain, offer: Offer) -> Offer:
-    """An offer whose refund, updates and settlement the backend's node relays, as far as it can be asked.
-
-    One that cannot be asked now is asked again before the refund is signed.
-
-    Raises:
-        ChainError: ``node-too-old``.
-    """
-    try:
-        chain.require_version(offer.transaction_version)
-    except ChainError as error:
-        if error.slug == "node-too-old":
-            raise
-    return offer
-
-
-def _least_warnings(
-    wallet: Wallet, changes: Mapping[str, Any], like: str | None, terms: Mapping[str, Any], chain: Chain
-) -> list[str]:
-    """What people should know of the smallest channel that they ask for; of the built-in one ``accept`` tells."""
-    from mpchan.party.fees import stake_warnings
-
-    key = "min_capacity_sat"
-    is_named = key in changes or like is not None or key in wallet.config.offer
-    return stake_warnings(Amount(terms[key]), wallet, chain, "a smallest channel") if is_named else []
-
-
-def new_offer(
-    wallet: Wallet,
-    terms: Mapping[str, Any],
-    *,
-    address: str | None = None,
-    force: bool = False,
-    vouch: Callable[[Offer], Offer] | None = None,
-) -> tuple[OwnOffer, list[str]]:
-    """Make an offer with an id and a key of its own, and keep it; what people should know about its address.
-
-    Whoever calls this holds the wallet's lock. The address's index is on disk before the offer is.
-
-    Args:
-        terms: as ``Offer.terms`` names them, all but those that are the offer's own.
-        vouch: makes of it the offer that is kept.
-
-    Raises:
-        UsageError: the slug of the limit that such an offer breaks, ``short-window``.
-        NotPossible: ``fee-rate-low``, ``fee-rate-high``.
-    """
-    from mpchan.party.fees import outside_warning, require_within
-
-    keys = wallet.fresh_keys()
-    warnings: list[str] = []
-    fresh = address is None
-    if address is None:
-        address = script_to_address(keys.script("receive", keys.next_index("receive")), wallet.network)
-    elif address_to_script(address, wallet.network) not in keys.scripts():
-        warnings.append(outside_warning(address))
-    own = {
-        "version": 2,
-        "offer_id": os.urandom(16).hex(),
-        "generation": _NO_GENERATION,
-        "token": _NO_TOKEN,
-        "network": wallet.network.name,
-        "scheme": "decrementing",
-        "payee_pubkey": _ANY_KEY,
-        "payee_address": address,
-    }
-    draft = _checked({"expires": 0, **terms, **own})
-    require_within(draft.fee_rate, wallet.config.limits, "an offer")
-    require_window(draft, force=force)
-    # where this is the wallet's first offer, what would be refused above leaves no file
-    made = keys.own_offer(replace(draft, generation=wallet.offers.need_generation()))
-    made = made if vouch is None else vouch(made)
-    if fresh:
-        keys.allocate("receive")
-    wallet.offers.save(made)
-    return OwnOffer(made), warnings
-
-
-_NO_GENERATION = "0" * 16
-_NO_TOKEN = "0" * 64
-_ANY_KEY = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798"
-"""In the places of what follows from the rest of an offer, while that is put together."""
-
-
-def offered(offer: Offer) -> Result:
-    """The answer to ``payee offer``."""
-    return {
-        "offer_id": offer.offer_id,
-        "payee_pubkey": offer.payee_key.sec.hex(),
-        "payee_address": offer.payee_address,
-        "toml": offer.to_toml(),
-    }
-
-
-_RATE = "fee_rate_sat_per_kvb"
-
-
-def set_rate(terms: dict[str, Any], chain: Chain, limits: PayerLimits) -> list[str]:
-    """Fill a fee rate in where none is named; what people should know about the rate.
-
-    Raises:
-        ChainError: out of reach.
-        NotPossible: ``fee-rate-high``.
-    """
-    from mpchan.party.fees import estimated_rate, relay_warnings
-
-    what = "a close under this offer"
-    if _RATE in terms:
-        named = terms[_RATE]
-        return relay_warnings(FeeRate(named), chain, what)
-    try:
-        rate, warnings = estimated_rate(chain, limits, what)
-    except ChainError as error:
-        other = "or name the rate yourself with --fee-rate"
-        hint = other if error.hint is None else f"{error.hint}; {other}"
-        raise ChainError(error.slug, error.message, hint=hint) from error
-    terms[_RATE] = rate.sat_per_kvb
-    return warnings
-
-
-_IDENTITY = (
-    *("offer_id", "generation", "expires", "token", "network", "scheme", "payee_pubkey", "payee_address"),
-)
-_MADE_OUT = ("buyer", "sold", "voucher")
-"""What the sale of an offer that was made out to one buyer has besides."""
-
-
-def _start(wallet: Wallet, changes: Mapping[str, Any], like: str | None) -> dict[str, Any]:
-    if like is None:
-        return offer_defaults(wallet.config, changes.get("lock_time_unit"))
-    terms = wallet.offers.load(like).offer.terms()
-    if "sale" in terms:
-        terms["sale"] = {key: value for key, value in terms["sale"].items() if key not in _MADE_OUT}
-    return {key: value for key, value in terms.items() if key not in _IDENTITY}
-
-
-def _checked(terms: Mapping[str, Any]) -> Offer:
-    """The offer, or why these terms make none: a mistake on the command line or in wallet.toml."""
-    try:
-        return Offer.from_terms(terms)
-    except ParseError as error:
-        raise UsageError(error.slug, error.message, hint=error.hint) from None
-
-
-def short_window(offer: Offer) -> str | None:
-    """What is wrong with a settle window that is too short to close in, in words; None for one that is not."""
-    least = blocks_in_unit(MIN_WINDOW_BLOCKS, offer.lock_time_unit)
-    if offer.settle_window >= least or offer.network == REGTEST:
-        return None
-    return (
-        f"a settle window of {offer.settle_window} {offer.lock_time_unit} is below {least}: a close may not get into a "
-        "block in it before the refund is final"
-    )
-
-
-def require_window(offer: Offer, *, force: bool) -> None:
-    """Refuse a settle window that is too short to close in.
-
-    Raises:
-        UsageError: ``short-window``.
-    """
-    text = short_window(offer)
-    if text is not None and not force:
-        raise UsageError("short-window", text, hint="--force if you know better")
 
 
 def sign_refund(wallet: Wallet, chain: Chain, psbt: Psbt, admit: Admit | None = None) -> Result:

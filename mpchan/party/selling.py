@@ -25,8 +25,8 @@ from mpchan.errors import NotPossible, ParseError, Refused, StorageError
 from mpchan.party.common import Result
 from mpchan.party.fees import relay_warnings, stake_warnings
 from mpchan.party.made_out import make_out
+from mpchan.party.offering import new_offer, offered, relayed, require_window, set_rate
 from mpchan.party.opening_terms import published_for
-from mpchan.party.payee import new_offer, offered, relayed, require_window, set_rate
 from mpchan.units import Height, MedianTime
 from mpchan.values import frozen, replace
 from mpchan.wallet.config import offer_defaults

@@ -167,14 +167,14 @@ class FragileLine(DirectLine):
             super().mine()
 
     @contextmanager
-    def ask(self, kind: str, body: bytes, patience: float) -> Iterator[Any]:
+    def ask(self, kind: str, body: bytes, patience: float, length: int | None = None) -> Iterator[Any]:
         """As a line that breaks."""
         if self.breaking.is_shaken:
             self.shaken += 1
         if self.shaken == 2:
             self.breaking.restart_seller()
         try:
-            with super().ask(kind, body, patience) as arrival:
+            with super().ask(kind, body, patience, length) as arrival:
                 yield arrival
         except Died:
             if self.breaking.dead_side != "seller":
