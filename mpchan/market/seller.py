@@ -227,7 +227,7 @@ class Seller:
         """
         sale = {} if offer is None else offer.sale or {}
         mine = sale.get("buyer") == session and sale.get("merkle_root") == self.sale.root.hex()
-        if not mine and (offer is not None or self._sessions.session_of(name) is not None):
+        if not mine and (offer is not None or self._sessions.is_anybodys(name)):
             raise Refused("other-session", "the refund is asked for under the offer of another session")
         for known in self._sessions.channels(session).values():
             if mine and sale.get("sold") != pieces_text(known.sold):

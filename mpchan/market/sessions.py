@@ -38,11 +38,16 @@ class Sessions:
         """The channels of a session that are known, and its openings, by name, each with what it sells.
 
         Raises:
-            StorageError: ``openings-damaged``.
+            StorageError: ``openings-damaged``, where there is no channel.
         """
         if self._serial != self._wallet.openings.serial:  # what was left out may have become a channel
             self._look()
-        openings = self._wallet.openings.of_session(session)
+        try:
+            openings = self._wallet.openings.of_session(session)
+        except StorageError:  # whoever has a channel is served all the same
+            if session not in self._channels:
+                raise
+            openings = []
         if any(self._wallet.has_channel(opening.outpoint) for opening in openings):
             self._look()
         known = dict(self._channels.get(session, {}))
@@ -83,10 +88,13 @@ class Sessions:
                 yield session, name
 
     def session_of(self, name: str) -> str | None:
-        """The session that a channel or an opening serves; None for a channel of something else."""
-        known = next((session for session, known in self.all() if known == name), None)
-        opening = None if known is not None else self._wallet.openings.find(OutPoint.parse(name))
-        return known if opening is None else opening.session
+        """The session that a channel serves; None for a channel of something else."""
+        return next((session for session, known in self.all() if known == name), None)
+
+    def is_anybodys(self, name: str) -> bool:
+        """Whether a session's channel, or its opening, has this name."""
+        known = self.session_of(name) is not None
+        return known or self._wallet.openings.find(OutPoint.parse(name)) is not None
 
     def _look(self) -> None:
         """Take in the channels that have come since, by this process or by a command beside it."""

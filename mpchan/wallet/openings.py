@@ -146,8 +146,9 @@ class Openings:
 
     @property
     def serial(self) -> bytes:
-        """Another one after each time that openings were left out; errors as ``find``."""
-        with self._fresh():
+        """Another one after each time that openings were left out; empty where the file is damaged."""
+        with self._guard:
+            self._catch_up()
             return self._head
 
     def all(self) -> Iterator[Opening]:

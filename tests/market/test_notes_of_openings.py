@@ -439,6 +439,21 @@ def test_a_damaged_line_stops_what_is_new_and_nothing_else(market: Market, ann: 
         assert caught.value.slug == "openings-damaged"
 
 
+def test_whoever_has_a_channel_is_served_whatever_the_openings_are(market: Market, ann: Forger) -> None:
+    """Also by a seller that starts with them; a watcher's round says what is wrong, and looks after the channels."""
+    opened(market, ann)
+    path = market.pair.payee.openings.path
+    path.write_bytes(b"rubbish" + path.read_bytes())
+    for number in (1, 2):
+        assert ann.pay(number) == number
+        assert ann.piece(1) == 1
+        assert market.seller.session_of(ann.name) == ANN
+        market.restart()
+    done = Watcher(market.pair.payee, market.chain, once=True).round(lambda sight: None)
+    assert [alarm.slug for alarm in done.alarms] == ["openings-damaged"]
+    assert [sight.name for sight in done.sights] == [ann.name]
+
+
 def test_without_its_published_offer_a_line_is_no_terms(market: Market, ann: Forger) -> None:
     """It still keeps everybody else from the outpoint, the offer and the key."""
     (market.pair.payee.directory / "offers" / f"{market.own.offer.offer_id}.toml").unlink()
