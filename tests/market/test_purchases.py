@@ -139,13 +139,13 @@ def test_what_no_purchase_holds(purchases: Purchases) -> None:
         damaged(purchases, text)
 
 
-def test_a_file_that_is_no_session(purchases: Purchases) -> None:
+def test_a_file_that_is_named_by_no_session(purchases: Purchases) -> None:
+    """It is none of the wallet's files."""
     purchases.save(PURCHASE)
     path = path_of(purchases)
     path.rename(path.with_name("notes.json"))
-    with pytest.raises(StorageError) as caught:
-        purchases.load(path_of(purchases))
-    assert caught.value.slug == "purchase-damaged"
+    assert purchases.files() == []
+    assert purchases.unfinished(SALE.root, PURCHASE.output) == []
 
 
 def test_a_damaged_purchase_holds_up_no_other(purchases: Purchases) -> None:
