@@ -23,6 +23,7 @@ from mpchan.party import payer
 from mpchan.units import Amount
 from mpchan.wallet import channel_files
 from mpchan.wallet import keys as keys_module
+from mpchan.wallet import offers as offers_module
 from mpchan.wallet import wallet as wallet_module
 from mpchan.wallet.keys import Keys
 from mpchan.wallet.storage import append_durably, write_durably
@@ -39,7 +40,7 @@ class Recorder:
         self.fail_at: int | None = None
         self.after_the_write = False
         self.at_signing: Callable[[], None] = lambda: None
-        for module in (wallet_module, keys_module, payer):
+        for module in (wallet_module, keys_module, offers_module, payer):
             patch.setattr(module, "write_durably", self.write)
         patch.setattr(channel_files, "append_durably", self.append)
         for purpose in PURPOSES:
