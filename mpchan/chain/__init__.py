@@ -29,6 +29,8 @@ def open_chain(
     directory: Path,
     tip: ChainTip | None = None,
     confirmations: int | None = None,
+    *,
+    create: bool = False,
 ) -> Chain:
     """The backend that ``config`` names. Nothing is asked yet.
 
@@ -36,6 +38,7 @@ def open_chain(
         network: of the wallet.
         directory: of the wallet; a backend may keep there what it need not look up twice.
         tip, confirmations: what the user states, for the backend ``none``.
+        create: whether an embedded chain is made where there is none yet.
 
     Raises:
         ParseError: ``malformed-config``.
@@ -47,7 +50,7 @@ def open_chain(
     if config.backend == "embedded":
         from mpchan.chain.embedded import EmbeddedChain
 
-        return EmbeddedChain(regtest_directory(config.directory))
+        return EmbeddedChain(regtest_directory(config.directory), create=create)
     if config.backend == "bitcoind":
         from mpchan.chain.bitcoind import BitcoindChain
 

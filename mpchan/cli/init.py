@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import textwrap
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -108,6 +109,19 @@ def init(
         app.say(line)
     for warning in result.get("warnings", ()):
         app.say(f"mpchan: warning: {warning}")
+    if chain.backend == "embedded" and not restore:
+        _make_chain(wallet)
+
+
+def _make_chain(wallet: Wallet) -> None:
+    """The private chain, where there is none: no later command makes one in place of one that is gone.
+
+    The wallet is made without it too; whoever asks for the chain hears what is wrong.
+    """
+    from mpchan.chain import open_chain
+
+    with suppress(ChainError):
+        open_chain(wallet.config.chain, wallet.network, wallet.directory, create=True).tip()
 
 
 def _whole(words: str) -> str:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shlex
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +15,7 @@ import pytest
 from embedded_tools import BITCOIN, FEE, OPEN_SCRIPT, assert_index_is_engine, fund, spend
 
 from mpchan.chain.embedded import EmbeddedChain
+from mpchan.chain.embedded.chain import INITIAL_BLOCKS
 from mpchan.errors import ChainError, NotPossible
 from mpchan.units import Amount, OutPoint
 
@@ -256,3 +262,125 @@ def test_refused_branch_changes_nothing(chain: EmbeddedChain) -> None:
             chain.reorganise(depth)
     chain.mine(1)
     assert_index_is_engine(chain.directory)
+
+
+# --- a machine that has no more to give -----------------------------------------------------------
+
+LIMITED = """
+import resource, sys
+from pathlib import Path
+from mpchan.chain.embedded import EmbeddedChain, kernel
+from mpchan.errors import ChainError
+kernel._DESCRIPTORS = int(sys.argv[4])
+limit = int(sys.argv[3])
+resource.setrlimit(getattr(resource, sys.argv[2]), (limit, limit))
+with EmbeddedChain(Path(sys.argv[1])) as chain:
+    try:
+        chain.mine(1)
+    except ChainError as error:
+        print(error.slug, error.exit_code, error.message, error.hint, sep="|")
+"""
+
+
+def limited(chain: EmbeddedChain, kind: str, limit: int, descriptors: int = 16) -> list[str]:
+    """Mine a block in a process with such a limit: the error that it ends with."""
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(chain.directory), kind, str(limit), str(descriptors)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.strip().split("|")
+
+
+def test_a_disk_error_of_the_engine_is_no_judgement(chain: EmbeddedChain) -> None:
+    """The file of blocks cannot grow, the index can: the transaction that would have been mined still waits."""
+    chain.mine(400)
+    chain.faucet(OPEN_SCRIPT, Amount(BITCOIN))
+    waiting, tip = chain.mempool(), chain.tip_hash()
+    chain.close()
+    slug, code, message, hint = limited(chain, "RLIMIT_FSIZE", 60_000)
+    assert (slug, code) == ("engine-failed", "8")
+    assert "write new block to disk" in message
+    assert "space" in hint
+    assert (chain.mempool(), chain.tip_hash()) == (waiting, tip)
+    chain.mine(1)
+    assert chain.mempool() == []
+    assert_index_is_engine(chain.directory)
+
+
+@pytest.mark.parametrize(("limit", "descriptors"), [(8, 16), (16, 16), (13, 0), (15, 0)])
+def test_too_many_open_files_cost_no_data(chain: EmbeddedChain, limit: int, descriptors: int) -> None:
+    """It is said before the engine ends the process; and where the engine itself fails, its data stay."""
+    live(chain)
+    chain.mine(1)
+    chain.close()
+    before = sorted(path.name for path in (chain.directory / "kernel").rglob("*.dat"))
+    slug, code, message, hint = limited(chain, "RLIMIT_NOFILE", limit, descriptors)
+    assert (slug, code) == ("engine-failed", "8")
+    assert ("too many open files" in message) == ("ulimit" in hint) == bool(descriptors)
+    assert not (chain.directory / "kernel.damaged").exists()
+    assert sorted(path.name for path in (chain.directory / "kernel").rglob("*.dat")) == before
+    chain.mine(1)
+    assert_index_is_engine(chain.directory)
+
+
+def test_damaged_data_are_put_aside(chain: EmbeddedChain) -> None:
+    """Nothing is deleted but what an earlier accident has left."""
+    live(chain)
+    for number in range(2):
+        chain.close()
+        for file in (chain.directory / "kernel" / "chainstate").iterdir():
+            file.write_bytes(b"%d" % number * 100)
+        chain.mine(1)
+        assert {path.name for path in chain.directory.iterdir() if path.is_dir()} == {
+            "kernel",
+            "kernel.damaged",
+        }
+        [damaged] = {
+            file.read_bytes() for file in (chain.directory / "kernel.damaged" / "chainstate").iterdir()
+        }
+        assert damaged == b"%d" % number * 100
+        assert_index_is_engine(chain.directory)
+
+
+def test_a_damaged_index_has_a_hint_that_is_true(chain: EmbeddedChain) -> None:
+    chain.faucet(OPEN_SCRIPT, Amount(BITCOIN))
+    chain.mine(5)
+    tip = chain.tip()
+    chain.close()
+    index = chain.directory / "index.sqlite3"
+    index.write_bytes(b"no database" * 100)
+    with pytest.raises(ChainError) as caught:
+        chain.tip()
+    assert (caught.value.slug, caught.value.exit_code) == ("chain-index", 8)
+    found = re.fullmatch(
+        r"move (.*)\* elsewhere: `MPCHAN_REGTEST=(.*) mpchan (.*)` makes it again .*", caught.value.hint or ""
+    )
+    assert found is not None
+    for path in chain.directory.glob(f"{Path(found[1]).name}*"):
+        path.rename(chain.directory / f"old-{path.name}")
+    done = subprocess.run(
+        [sys.executable, "-m", "mpchan", *found[3].split()],
+        env={**os.environ, "MPCHAN_REGTEST": found[2]},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert chain.tip().height == tip.height + 1
+
+
+def test_a_chain_that_is_gone_is_not_made_anew(chain: EmbeddedChain, tmp_path: Path) -> None:
+    """By whoever only asks; and what is said to make one does."""
+    directory = tmp_path / "it's gone"
+    with EmbeddedChain(directory, create=False) as asking:
+        for ask in (asking.tip, asking.mempool, lambda: asking.mine(1), lambda: asking.appeared({})):
+            with pytest.raises(ChainError) as caught:
+                ask()
+            assert (caught.value.slug, caught.value.exit_code) == ("chain-missing", 8)
+            assert not directory.exists()
+        found = re.search("`(.*)`", caught.value.hint or "")
+        assert found is not None
+        command = f"{shlex.quote(sys.executable)} -m mpchan".join(found[1].split("mpchan", 1))
+        assert subprocess.run(command, shell=True, capture_output=True, check=False).returncode == 0
+        assert asking.tip().height == INITIAL_BLOCKS + 1

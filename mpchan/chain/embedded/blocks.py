@@ -5,7 +5,9 @@ Nothing here judges a block; that is the engine's part.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
+from pathlib import Path
 
 from mpchan.bitcoin.script import OP_0, OP_1, OP_RETURN, double_sha256, push_data, script_to_p2wsh_script
 from mpchan.bitcoin.serialize import MAX_UINT32, compact_size, uint32
@@ -36,6 +38,11 @@ NULL_OUTPOINT = OutPoint(Txid(bytes(32)), MAX_UINT32)
 
 _COMMITMENT_HEADER = bytes.fromhex("aa21a9ed")
 _WITNESS_RESERVED_VALUE = bytes(32)
+
+
+def made_by(directory: Path) -> str:
+    """The command that makes a chain in a directory where there is none."""
+    return f"MPCHAN_REGTEST={shlex.quote(str(directory))} mpchan regtest mine 1"
 
 
 @frozen

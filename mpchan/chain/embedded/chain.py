@@ -29,23 +29,26 @@ MAX_BLOCKS_AT_ONCE = 1_000_000
 class EmbeddedChain:
     """A private regtest chain in a directory, which several processes may share.
 
-    The first question or request makes the chain, which needs the consensus engine; so does everything that
-    changes it. Questions alone need neither the engine nor the lock. One object serves one thread.
+    The first question or request makes the chain where there is none, which needs the consensus engine; so does
+    everything that changes it. Questions alone need neither the engine nor the lock. One object serves one thread.
 
     Args:
         directory: made, with mode 0700, when it is missing.
         lock_timeout: seconds to wait for another process that is changing the chain.
+        create: False for whoever has to do with a chain that is there already: another one made in its place would
+            know nothing of the channels.
 
     Raises:
-        ChainError: any method: ``chain-directory`` or ``chain-index`` when the files cannot be used. Where the
-            engine is needed: ``engine-missing``, ``engine-failed``, ``chain-locked``.
+        ChainError: any method: ``chain-missing``; ``chain-directory`` or ``chain-index`` when the files cannot be
+            used. Where the engine is needed: ``engine-missing``, ``engine-failed``, ``chain-locked``.
     """
 
     sends = True
     stated_confirmations = None
 
-    def __init__(self, directory: Path, *, lock_timeout: float = LOCK_SECONDS) -> None:
+    def __init__(self, directory: Path, *, lock_timeout: float = LOCK_SECONDS, create: bool = True) -> None:
         self.directory = directory
+        self._may_create = create
         self._lock_timeout = lock_timeout
         self._opened: Index | None = None
 
@@ -256,6 +259,15 @@ class EmbeddedChain:
         return self._opened
 
     def _create(self) -> Index:
+        if not self._may_create:
+            from mpchan.chain.embedded.blocks import made_by
+
+            raise ChainError(
+                "chain-missing",
+                f"there is no chain in {self.directory}",
+                hint=f"was it moved, or is MPCHAN_REGTEST another one? `{made_by(self.directory)}` makes a new one "
+                "there, which knows nothing of earlier coins and channels",
+            )
         from mpchan.chain.embedded.index import Index
         from mpchan.chain.embedded.kernel import load_engine
         from mpchan.chain.embedded.lock import session

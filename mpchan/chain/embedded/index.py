@@ -20,7 +20,7 @@ from typing import Any
 from mpchan.bitcoin.script import MAX_SCRIPT_SIZE, OP_RETURN
 from mpchan.bitcoin.tx import Transaction, TxOut
 from mpchan.chain.base import Coin, OutputStatus, Spend
-from mpchan.chain.embedded.blocks import COINBASE_MATURITY, Block
+from mpchan.chain.embedded.blocks import COINBASE_MATURITY, Block, made_by
 from mpchan.durability import step
 from mpchan.errors import ChainError
 from mpchan.units import Amount, ChainTip, OutPoint, Txid
@@ -440,7 +440,14 @@ class Index:
             raise self._unusable(error) from error
 
     def _unusable(self, error: sqlite3.Error) -> ChainError:
-        return ChainError("chain-index", f"cannot use {self._path}: {error}")
+        if isinstance(error, sqlite3.OperationalError):  # locked, or the disk: the file itself is sound
+            hint = "is there space on the disk, and may it be written? nothing is lost: then try again"
+        else:
+            hint = (
+                f"move {self._path}* elsewhere: `{made_by(self._path.parent)}` makes it again "
+                "from the engine's own blocks; only what waits in the mempool is lost"
+            )
+        return ChainError("chain-index", f"cannot use {self._path}: {error}", hint=hint)
 
 
 def _confirmations(height: int | None, tip_height: int) -> int:

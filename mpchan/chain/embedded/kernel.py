@@ -6,6 +6,7 @@ here, and goes nowhere else.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -17,6 +18,9 @@ from mpchan.bitcoin.tx import Transaction, TxOut
 from mpchan.errors import ChainError
 
 PACKAGE = "py-bitcoinkernel"
+
+_DESCRIPTORS = 16
+"""So many files the engine has open at once while it opens and takes blocks, with some to spare."""
 
 _REFUSALS = (re.compile(r"Block validation error: (.*)"), re.compile(r"ProcessNewBlock: \w+ FAILED \((.*)\)"))
 
@@ -76,6 +80,22 @@ def failing_input(transaction: Transaction, spent: Sequence[TxOut]) -> int | Non
     return None
 
 
+def _require_descriptors(directory: Path) -> None:
+    """See that files can be opened: where they cannot, the engine ends the whole process."""
+    held: list[int] = []
+    try:
+        held.extend(os.open(os.devnull, os.O_RDONLY) for _ in range(_DESCRIPTORS))
+    except OSError as error:
+        raise ChainError(
+            "engine-failed",
+            f"the consensus engine cannot open {directory}: {(error.strerror or str(error)).lower()}",
+            hint="raise the limit of open files (`ulimit -n`), or close some; nothing is lost",
+        ) from error
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
+
+
 class Kernel:
     """The engine with its data directory open. ``close`` writes what is still in memory.
 
@@ -90,7 +110,9 @@ class Kernel:
         self._pbk = pbk
         self._log: list[str] = []
         self._verdicts: list[str] = []
+        self._failed = False
         self._resources = ExitStack()
+        _require_descriptors(directory)
         try:
             self._resources.enter_context(pbk.LoggingConnection(self._hear))
             callbacks = pbk.ValidationInterfaceCallbacks(block_checked=self._block_checked)
@@ -101,7 +123,7 @@ class Kernel:
             self._manager = self._resources.enter_context(manager)
         except (RuntimeError, UnicodeError) as error:
             self._resources.close()
-            raise ChainError("engine-failed", self._complaint(f"cannot open {directory}")) from error
+            raise self._trouble(f"cannot open {directory}") from error
         self._chain = self._manager.get_active_chain()
 
     def close(self) -> None:
@@ -143,6 +165,7 @@ class Kernel:
         """
         self._log.clear()
         self._verdicts.clear()
+        self._failed = False
         try:
             block = self._pbk.Block(raw)
         except RuntimeError:
@@ -151,7 +174,9 @@ class Kernel:
             durability.step("engine", self._manager.process_block, block)
         except self._pbk.ProcessBlockException as error:
             if not self._verdicts:
-                raise ChainError("engine-failed", self._complaint("cannot process a block")) from error
+                raise self._trouble("cannot process a block") from error
+        if self._failed:  # no judgement of the block: its disk is full or fails
+            raise self._trouble("cannot process a block")
         if not self._verdicts:
             return None
         return next(filter(None, map(_refusal, reversed(self._log))), self._verdicts[-1])
@@ -160,13 +185,19 @@ class Kernel:
         self._log.append(line.rstrip())
 
     def _block_checked(self, _user_data: object, _block: object, state: Any) -> None:
-        if state.validation_mode != self._pbk.ValidationMode.VALID:
+        if state.validation_mode == self._pbk.ValidationMode.INTERNAL_ERROR:
+            self._failed = True
+        elif state.validation_mode != self._pbk.ValidationMode.VALID:
             self._verdicts.append(state.block_validation_result.name)
 
-    def _complaint(self, what: str) -> str:
+    def _trouble(self, what: str) -> ChainError:
         """``what``, and the engine's last error where there is one."""
         errors = [line.partition("[error] ")[2] for line in self._log if "[error] " in line]
-        return f"the consensus engine {what}{f': {errors[-1]:.200}' if errors else ''}"
+        return ChainError(
+            "engine-failed",
+            f"the consensus engine {what}{f': {errors[-1]:.200}' if errors else ''}",
+            hint="is there space on the disk, and memory? nothing is lost: then try again",
+        )
 
 
 def _refusal(line: str) -> str | None:

@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mpchan import durability
@@ -38,7 +38,8 @@ class Session:
     def kernel(self) -> Kernel:
         """The engine, opened at the first call.
 
-        Data that it cannot open are thrown away: the index holds every block, and gives them back.
+        Data that it cannot open are put aside where it can open others: the index holds every block, and gives them
+        back. Where it cannot, it is no fault of the data (memory, disk, open files), and nothing is touched.
 
         Raises:
             ChainError: ``engine-missing``, ``engine-failed``.
@@ -54,8 +55,29 @@ class Session:
         except ChainError as error:
             if error.slug != "engine-failed" or not self._directory.exists():
                 raise
-            _remove(self._directory)
+            self._begin_anew(error)
             return Kernel(self._directory)
+
+    def _begin_anew(self, error: ChainError) -> None:
+        """Put data in place of those that cannot be opened, which stay beside them."""
+        fresh, damaged = (
+            self._directory.with_name(f"{KERNEL_DIRECTORY}.{word}") for word in ("new", "damaged")
+        )
+        _remove(fresh)
+        try:
+            Kernel(fresh).close()
+        except ChainError:
+            with suppress(ChainError):
+                _remove(fresh)
+            raise error from None
+        _remove(damaged)
+        try:
+            durability.step("engine", os.rename, self._directory, damaged)
+            durability.step("engine", os.rename, fresh, self._directory)
+        except OSError as failure:
+            raise ChainError(
+                "chain-directory", f"cannot rename {self._directory}: {failure.strerror}"
+            ) from failure
 
     def close(self) -> None:
         """Let the engine write what it has, and let others in."""
@@ -134,6 +156,8 @@ def _flock(directory: Path, name: str, deadline: float, timeout: float) -> int:
 
 
 def _remove(directory: Path) -> None:
+    if not os.path.lexists(directory):
+        return
     import shutil  # only a damaged engine needs it
 
     try:
