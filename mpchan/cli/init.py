@@ -98,6 +98,7 @@ def init(
     if wallet.keys.are_encrypted:
         result["encrypted"] = True
     if restore:
+        _make_chain(wallet)
         result.update(_scanned(app, wallet))
     if show_words:
         result["words"] = wallet.keys.seed_words()
@@ -109,8 +110,7 @@ def init(
         app.say(line)
     for warning in result.get("warnings", ()):
         app.say(f"mpchan: warning: {warning}")
-    if chain.backend == "embedded" and not restore:
-        _make_chain(wallet)
+    _make_chain(wallet)  # once the words are out: nothing may come in between
 
 
 def _make_chain(wallet: Wallet) -> None:
@@ -120,6 +120,8 @@ def _make_chain(wallet: Wallet) -> None:
     """
     from mpchan.chain import open_chain
 
+    if wallet.config.chain.backend != "embedded":
+        return
     with suppress(ChainError):
         open_chain(wallet.config.chain, wallet.network, wallet.directory, create=True).tip()
 

@@ -372,6 +372,7 @@ def test_6_the_payee_counts_confirmations_itself(opened: Shell) -> None:
     """An update that comes before the payee's own chain shows the funding deep enough is not taken, and not lost."""
     opened.ok(f"{BUYER} pay 1000 -o update.psbt")
     behind = {"MPCHAN_REGTEST": str(opened.folder.with_name("behind"))}
+    opened.ok("mpchan regtest status", **behind)
     error = opened.fails(f"{SELLER} payee accept update.psbt", 6, "funding-unseen", **behind)
     assert error["hint"] == "wait for it with `mpchan wait --for confirmed`"
     opened.fails(f"{SELLER} wait --for confirmed --timeout 0", 6, "timeout", **behind)
@@ -444,8 +445,34 @@ def test_8_the_chain_is_out_of_reach(paid: Shell) -> None:
     (paid.folder / "file").write_text("no folder")
     nowhere = {"MPCHAN_REGTEST": str(paid.folder / "file" / "chain")}
     for command in (f"{BUYER} balance", f"{BUYER} pay 1", f"{SELLER} settle", "mpchan regtest status"):
-        error = paid.fails(command, 8, "chain-directory", **nowhere)
+        error = paid.fails(
+            command, 8, "chain-directory" if "regtest" in command else "chain-missing", **nowhere
+        )
         assert str(paid.folder / "file") in error["message"]
+
+
+def test_8_a_chain_that_is_gone_is_not_made_anew(paid: Shell) -> None:
+    """By no command of a wallet; `mpchan init` and `mpchan regtest` make one."""
+    place = paid.folder.with_name("gone")
+    gone = {"MPCHAN_REGTEST": str(place)}
+    for command in (
+        "balance",
+        "list",
+        "show",
+        "watch --once",
+        "settle",
+        "wait --for confirmed --timeout 0",
+        "coins",
+    ):
+        error = paid.fails(f"{SELLER} {command}", 8, "chain-missing", **gone)
+        assert str(place) in error["message"]
+        assert not place.exists()
+    watched = paid.run(f"{SELLER} watch --once --json", **gone)
+    assert (watched.code, json.loads(watched.out)["alarm"]) == (8, "chain-missing")
+    assert not place.exists()
+    paid.ok("mpchan --wallet third init", **gone)
+    assert place.exists()
+    paid.ok(f"{SELLER} balance", **gone)
 
 
 def test_8_leaves_everything_ready_to_be_tried_again(opened: Shell) -> None:
