@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 
 
@@ -13,6 +14,7 @@ def run() -> None:
     a sixth of its time. Those that live longer switch the collector on again.
     """
     gc.disable()
+    _occupy_standard_streams()
     try:
         from mpchan.cli.main import main
 
@@ -21,6 +23,19 @@ def run() -> None:
         code = 130
     gc.freeze()
     sys.exit(code)
+
+
+def _occupy_standard_streams() -> None:
+    """Where a standard stream is closed, see that no file is opened under its number.
+
+    What a library prints would go into that file, which may be the wallet's or the chain's. Python has noticed by now
+    that the stream is closed, and goes on saying so.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mpchan.home import data_directory
 from mpchan.units import ChainTip
 
 if TYPE_CHECKING:
@@ -14,13 +15,15 @@ if TYPE_CHECKING:
 
 
 def regtest_directory(configured: str | None = None) -> Path:
-    """Where the embedded chain stands: ``MPCHAN_REGTEST``, else the wallet's word, else beside the user's data."""
+    """Where the embedded chain stands: ``MPCHAN_REGTEST``, else the wallet's word, else beside the user's data.
+
+    Raises:
+        UsageError: ``no-home``.
+    """
     named = os.environ.get("MPCHAN_REGTEST") or configured
     if named:
         return Path(named)
-    import click
-
-    return Path(click.get_app_dir("mpchan-regtest"))
+    return data_directory("mpchan-regtest", "MPCHAN_REGTEST to the directory of the embedded chain")
 
 
 def open_chain(

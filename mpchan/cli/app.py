@@ -19,6 +19,7 @@ from mpchan.chain.base import Chain
 from mpchan.cli.files import AGAIN, STANDARD_STREAM, check_output, print_error, print_output, written
 from mpchan.cli.numbers import WholeNumber
 from mpchan.errors import MpchanError, ParseError, SentUnnoted, StorageError, UsageError
+from mpchan.home import data_directory
 from mpchan.party.common import Result
 from mpchan.units import Amount, ChainTip, FeeRate
 from mpchan.wallet.wallet import Wallet
@@ -39,10 +40,19 @@ class App:
 
     @property
     def wallet_directory(self) -> Path:
-        """``--wallet``, ``MPCHAN_WALLET``, or the user's data directory."""
+        """``--wallet``, ``MPCHAN_WALLET``, or the user's data directory.
+
+        Raises:
+            UsageError: ``no-home``.
+        """
         if self.directory is not None:
             return self.directory
-        return Path(os.environ.get("MPCHAN_WALLET") or click.get_app_dir("mpchan"))
+        named = os.environ.get("MPCHAN_WALLET")
+        return (
+            Path(named)
+            if named
+            else data_directory("mpchan", "name the wallet with --wallet or MPCHAN_WALLET")
+        )
 
     def wallet(self, *, signs: bool = False, asks: bool = True) -> Wallet:
         """The wallet, opened.

@@ -283,6 +283,11 @@ def _print(stream: TextIO, text: str, end: str = "\n") -> None:
     stream.flush()
 
 
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether a standard stream, which may be closed, is a terminal."""
+    return stream is not None and stream.isatty()
+
+
 def visible(text: str) -> str:
     """The text with its control characters written out: what a file's name says is no order to the terminal."""
     if text.isprintable():

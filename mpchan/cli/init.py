@@ -14,7 +14,7 @@ import click
 from mpchan.bitcoin.network import NETWORKS
 from mpchan.cli.app import App, common_options, example, pass_app, unlock
 from mpchan.cli.files import DONE, print_error
-from mpchan.errors import ChainError, ParseError, UsageError
+from mpchan.errors import ChainError, MpchanError, ParseError, UsageError
 from mpchan.party.common import Result
 from mpchan.wallet.config import BACKENDS, ChainConfig
 from mpchan.wallet.wallet import Wallet, wallet_exists
@@ -122,7 +122,7 @@ def _make_chain(wallet: Wallet) -> None:
 
     if wallet.config.chain.backend != "embedded":
         return
-    with suppress(ChainError):
+    with suppress(MpchanError):
         open_chain(wallet.config.chain, wallet.network, wallet.directory, create=True).tip()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
 import os
@@ -308,9 +309,23 @@ def _system_failure(error: OSError) -> StorageError:
     if _comes_from_click(error):
         silence(sys.stdout)
         return not_emitted(f"standard output: {reason}")
+    if error.errno == errno.ENOENT and not _stands_somewhere():
+        return StorageError(
+            "system",
+            "the directory that this command was started in is gone",
+            hint="change to another one, or name all files in full",
+        )
     hint = "what the command did before may be on the disk: look with `mpchan list` before you repeat it"
     where = "" if error.filename is None else f"{error.filename!s:.200}: "
     return StorageError("system", where + reason, hint=hint)
+
+
+def _stands_somewhere() -> bool:
+    try:
+        os.getcwd()
+    except OSError:
+        return False
+    return True
 
 
 def _comes_from_click(error: OSError) -> bool:

@@ -13,6 +13,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from mpchan.cli.files import is_terminal
 from mpchan.cli.numbers import counted
 from mpchan.party.common import Result
 from mpchan.units import lock_time_from_int
@@ -34,7 +35,7 @@ _STATUS_STYLE = {
 
 def console(file: io.TextIOBase | None = None) -> Console:
     """A console on stdout that wraps nothing when it is piped."""
-    terminal = sys.stdout.isatty()
+    terminal = is_terminal(sys.stdout)
     plain = not terminal or bool(os.environ.get("NO_COLOR"))  # rich would go on to write bold without colour
     return Console(
         file=file,  # type: ignore[arg-type]

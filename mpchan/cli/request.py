@@ -6,6 +6,7 @@ import os
 import sys
 from itertools import zip_longest
 
+from mpchan.cli.files import is_terminal
 from mpchan.party.common import Result
 
 ADVICE = (
@@ -30,7 +31,7 @@ def people(view: Result) -> str:
         f"descriptor  {view['descriptor']}",
         f"uri         {view['uri']}",
     ]
-    if sys.stdout.isatty():
+    if is_terminal(sys.stdout):
         lines += ["", *_coloured(qr_lines(str(view["uri"]).partition("&")[0])), ""]
     return "\n".join(lines)
 

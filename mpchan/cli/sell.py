@@ -116,6 +116,7 @@ def sell(
 
         parse_address(listen)
     app.check_output(output, str(file))
+    _require_text(file.name)
     wallet = app.wallet(signs=True)
     hashes = _hashed(app, wallet, file, pieces, piece_size)
     with ExitStack() as stack, ending() as end:
@@ -210,6 +211,18 @@ def _check_usage(
         raise UsageError("usage", "give --mailbox, --listen, or both", hint=hint)
     if mailbox is None and output is None:
         raise UsageError("usage", "without a mailbox, -o names a file for the offer", hint=hint)
+
+
+def _require_text(name: str) -> None:
+    """Said before an hour is spent on hashing."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise UsageError(
+            "usage",
+            f"buyers are told the name of the file, which is no text in UTF-8: {name!r:.100}",
+            hint="rename it, or sell a link to it that has another name",
+        ) from None
 
 
 def _hashed(app: App, wallet: Wallet, file: Path, pieces: int | None, piece_size: int | None) -> FileHashes:

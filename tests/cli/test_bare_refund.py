@@ -124,10 +124,7 @@ def test_the_payee_was_first(paid: Shell) -> None:
 
 def test_a_funding_that_the_chain_does_not_show(lost: Shell) -> None:
     """As on another network than its own."""
-    error = lost.fails(
-        f"{STRANGER} payer refund refund.hex",
-        6,
-        "funding-unseen",
-        MPCHAN_REGTEST=str(lost.folder / "chain" / "elsewhere"),
-    )
+    elsewhere = str(lost.folder / "chain" / "elsewhere")
+    lost.ok("mpchan regtest status", MPCHAN_REGTEST=elsewhere)
+    error = lost.fails(f"{STRANGER} payer refund refund.hex", 6, "funding-unseen", MPCHAN_REGTEST=elsewhere)
     assert "network" in error["hint"]

@@ -459,7 +459,6 @@ def test_8_a_chain_that_is_gone_is_not_made_anew(paid: Shell) -> None:
         "balance",
         "list",
         "show",
-        "watch --once",
         "settle",
         "wait --for confirmed --timeout 0",
         "coins",

@@ -113,6 +113,9 @@ LINES = {
     85: "the keys of another wallet in the place of this one's",
     84: "an output that is a link, lies in a wallet, or is another command's",
     80: "full before an acceptance: refused, nothing counted, and the close still possible",
+    # the machine
+    86: "the clock at 1970, at 2075, an hour back between two commands",
+    87: "no HOME, no passwd entry, stdout closed, a locale without Unicode, a file name without UTF-8",
 }
 """Every line in few words. ``test_hostile_list`` holds the tests to the whole of it."""
 

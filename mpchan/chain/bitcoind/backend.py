@@ -10,7 +10,7 @@ from mpchan.bitcoin.tx import TRUC_VERSION, Transaction
 from mpchan.chain.answer import Answer, Failure, words
 from mpchan.chain.base import COINBASE_MATURITY, ChainConfig, Coin, OutputStatus, Spend
 from mpchan.chain.bitcoind.coins import coins_of, used_scripts_of
-from mpchan.chain.bitcoind.endpoint import Credentials, Endpoint, usual_cookie
+from mpchan.chain.bitcoind.endpoint import Credentials, Endpoint, named_cookie, usual_cookie
 from mpchan.chain.bitcoind.many import granted, portions, spenders
 from mpchan.chain.bitcoind.node import catching_up, lag_of, require_truc
 from mpchan.chain.bitcoind.notes import Block, ConfirmedSpend, Notes
@@ -97,7 +97,7 @@ class BitcoindChain:
         """
         usual = Endpoint.usual(network)
         endpoint = usual if config.rpc_url is None else Endpoint.parse(config.rpc_url)
-        cookie = usual_cookie(network) if config.rpc_cookie is None else Path(config.rpc_cookie).expanduser()
+        cookie = usual_cookie(network) if config.rpc_cookie is None else named_cookie(config.rpc_cookie)
         return cls(network, endpoint, Credentials(cookie), notes)
 
     def close(self) -> None:

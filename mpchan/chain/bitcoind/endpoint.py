@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mpchan.bitcoin.network import Network
 from mpchan.errors import ChainError, ParseError
+from mpchan.home import expanded, home_directory
 from mpchan.values import frozen
 
 USER_VARIABLE = "MPCHAN_RPC_USER"
@@ -19,6 +20,7 @@ _URL = r"(https?)://([A-Za-z0-9_.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{1,
 _STANDARD_PORT = {"http": 80, "https": 443}
 
 # Bitcoin Core's defaults for each network: port of the JSON-RPC, and folder below the data directory
+_INSTEAD = "name the cookie in full as chain.rpc_cookie in wallet.toml"
 _PORTS = {"mainnet": 8332, "testnet4": 48332, "signet": 38332, "regtest": 18443}
 _FOLDERS = {"mainnet": "", "testnet4": "testnet4", "signet": "signet", "regtest": "regtest"}
 
@@ -68,13 +70,26 @@ class Endpoint:
 
 
 def usual_cookie(network: Network) -> Path:
-    """Where a node of this user writes its cookie unless it is told otherwise."""
-    home = Path.home()
+    """Where a node of this user writes its cookie unless it is told otherwise.
+
+    Raises:
+        UsageError: ``no-home``.
+    """
+    home = home_directory(_INSTEAD)
     if sys.platform == "darwin":
         data = home / "Library" / "Application Support" / "Bitcoin"
     else:
         data = home / ".bitcoin"
     return data / _FOLDERS[network.name] / ".cookie"
+
+
+def named_cookie(path: str) -> Path:
+    """A cookie's file as wallet.toml names it, ``~`` being the user's home.
+
+    Raises:
+        UsageError: ``no-home``.
+    """
+    return expanded(path, _INSTEAD)
 
 
 @frozen
