@@ -33,9 +33,9 @@ from mpchan.market.sold_file import SoldFile
 from mpchan.party import payee as party
 from mpchan.party.common import Result, gather_facts, read_psbt, read_transaction
 from mpchan.party.payee_rules import own_channel_rules
-from mpchan.party.selling import OFFER_SECONDS, RENEWAL_SECONDS, Wish, answer_wish, read_table
+from mpchan.party.selling import OFFER_SECONDS, Wish, answer_wish, needs_renewal, read_table
 from mpchan.transport.base import Answer, Message, Piece, Request, refusal
-from mpchan.units import Amount
+from mpchan.units import Amount, ChainTip
 from mpchan.values import frozen
 from mpchan.wallet.offers import OwnOffer
 from mpchan.wallet.payee_record import PayeeRecord
@@ -126,15 +126,18 @@ class Seller:
 
     # what is published ----------------------------------------------------------------------------
 
-    @property
-    def is_renewal_due(self) -> bool:
+    def is_renewal_due(self, tip: ChainTip | None) -> bool:
         """Whether another offer is to be published: half of this one's time is over, or a close has paid to it.
 
         The latter is not done for every close where there are many.
+
+        Args:
+            tip: of the chain, whose median time no clock that was set back undoes; None where it is not known.
         """
-        left = self._published.offer.expires - self._clock()
-        age = OFFER_SECONDS - left
-        return left <= RENEWAL_SECONDS or (self._has_closed and age >= MOVE_SECONDS)
+        now = self._clock() if tip is None else max(self._clock(), tip.median_time)
+        offer = self._published.offer
+        age = OFFER_SECONDS - (offer.expires - now)
+        return needs_renewal(offer, now) or (self._has_closed and age >= MOVE_SECONDS)
 
     def publish(self, own: OwnOffer) -> None:
         """Another offer is out. Whoever has the one before can still go on with that, as long as it holds."""

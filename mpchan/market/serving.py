@@ -12,6 +12,7 @@ from mpchan.market.watching import MakeWatcher, WatcherBeside
 from mpchan.party.common import ENDED
 from mpchan.party.watch import Round, Sight
 from mpchan.transport.base import Inbox, Request
+from mpchan.units import ChainTip
 from mpchan.values import replace
 from mpchan.wallet.offers import OwnOffer
 
@@ -73,8 +74,10 @@ def serve(
         except StorageError as error:  # the buyer will ask again
             trouble[:] = [error]
 
+    tips: list[ChainTip | None] = [None]
+
     def renewed() -> None:
-        if renew is None or not seller.is_renewal_due:
+        if renew is None or not seller.is_renewal_due(tips[0]):
             return
         try:
             seller.publish(renew())
@@ -86,6 +89,7 @@ def serve(
             if isinstance(seen, Sight):
                 look_after(seen)
             else:
+                tips[:] = [seen.tip]
                 tell_round(replace(seen, alarm=trouble[0]) if trouble and seen.alarm is None else seen)
                 trouble.clear()
 

@@ -13,7 +13,7 @@ from mpchan.chain.base import Chain
 from mpchan.channel.limits import PayerLimits
 from mpchan.channel.offer import Offer, blocks_in_unit
 from mpchan.errors import ChainError, ParseError, UsageError
-from mpchan.party.common import Result
+from mpchan.party.common import Result, now_of
 from mpchan.units import Amount, FeeRate
 from mpchan.values import replace
 from mpchan.wallet.config import offer_defaults
@@ -25,10 +25,15 @@ MIN_WINDOW_BLOCKS = 36
 watcher must have run in it, and median time lags by hours."""
 
 
-def expires_at(wallet: Wallet, expires_in: int | None) -> int:
+def expires_at(wallet: Wallet, chain: Chain, expires_in: int | None) -> int:
     """The Unix time at which an offer expires that holds so many seconds from now; 0 for never."""
     seconds = wallet.config.expires_in if expires_in is None else expires_in
-    return int(time.time()) + seconds if seconds else 0
+    if not seconds:
+        return 0
+    try:
+        return now_of(chain) + seconds
+    except ChainError:  # an offer needs no chain
+        return int(time.time()) + seconds
 
 
 def relayed(chain: Chain, offer: Offer) -> Offer:

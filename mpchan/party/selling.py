@@ -22,7 +22,7 @@ from mpchan.channel.sale import (
     sale_of,
 )
 from mpchan.errors import NotPossible, ParseError, Refused, StorageError
-from mpchan.party.common import Result
+from mpchan.party.common import Result, now_of
 from mpchan.party.fees import relay_warnings, stake_warnings
 from mpchan.party.made_out import make_out
 from mpchan.party.offering import new_offer, offered, relayed, require_window, set_rate
@@ -118,7 +118,7 @@ def published_offer(
         UsageError: as ``new_offer``.
         ChainError: out of reach; ``node-too-old``.
     """
-    now = time.time() if now is None else now
+    now = now_of(chain) if now is None else now
     terms = {
         **offer_defaults(wallet.config, changes.get("lock_time_unit")),
         **changes,
@@ -160,6 +160,15 @@ RENEWAL_SECONDS = 12 * 3600
 """A sale's offer holds for a day, and another is published after half of it: a buyer has 12 hours at least to fund."""
 
 
+def needs_renewal(offer: Offer, now: float) -> bool:
+    """Whether half of a published offer's time is over; or it holds for so long that a wrong clock must have said so.
+
+    Args:
+        now: Unix time, not before the chain's median time.
+    """
+    return not RENEWAL_SECONDS < offer.expires - now <= OFFER_SECONDS + RENEWAL_SECONDS
+
+
 def _unused_payout(wallet: Wallet, earlier: Sequence[OwnOffer]) -> str | None:
     """The address of this wallet in the latest published offer to whose address no close has paid yet.
 
@@ -178,9 +187,12 @@ def _unused_payout(wallet: Wallet, earlier: Sequence[OwnOffer]) -> str | None:
 
 
 def _stands(own: OwnOffer, terms: Mapping[str, Any], now: float) -> bool:
-    """Whether a published offer has these very terms, and more than half of its time is left."""
+    """Whether a published offer has these very terms, and more than half of its time is left.
+
+    One that holds for much longer was made when the clock was wrong.
+    """
     known = {"ways": [], **own.offer.terms()}
-    serves = own.offer.version > 1 and not own.void and own.offer.expires > now + RENEWAL_SECONDS
+    serves = own.offer.version > 1 and not own.void and not needs_renewal(own.offer, now)
     return serves and all(known.get(key) == value for key, value in terms.items())
 
 

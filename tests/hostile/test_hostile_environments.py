@@ -28,10 +28,10 @@ ODD = b"odd\xff\xfe\xc3\xa9name"
 """A file name that is no text in UTF-8, nor in ASCII."""
 
 LOOKING = (
-    "--version", "--help", "watch --help", "list", "show", "balance", "coins", "history", "fsck", "address",
-    "watch --once", "list --json", "balance --json", "watch --once --json", "descriptors", "journal", "status",
+    "--version", "--help", "watch --help", "list", "show", "balance", "history", "fsck", "address", "watch --once",
+    "list --json", "balance --json", "watch --once --json", "wait --for confirmed", "scan", "regtest status", "nothing",
 )  # fmt: skip
-"""Commands that may be repeated at will; those that are none are said to be none."""
+"""Commands that may be repeated at will, and one that is none."""
 
 
 class Place:
