@@ -183,8 +183,14 @@ def _has_ended(sight: Sight) -> bool:
 
 @frozen
 class _Read:
-    """A channel, and when its file was written."""
+    """A channel as it was read.
 
+    Attributes:
+        marks: of its files, as they were before.
+        written: when they changed last, nanoseconds since 1970.
+    """
+
+    marks: object
     written: int
     record: Record
 
@@ -235,7 +241,7 @@ class Watcher:
         self._stop = stop
         self._trouble = trouble
         self.clock = clock
-        self._over: dict[str, tuple[int, Sight]] = {}  # by name: when the file was written, and what was seen
+        self._over: dict[str, tuple[object, Sight]] = {}  # by name: marks of its files, and what was seen
         self._read: dict[str, _Read] = {}  # by name, as it was read last
         self._bidder = Bidder(wallet, chain, once=once)
         self._openings = OpeningRound(wallet, chain, clock)
@@ -288,13 +294,13 @@ class Watcher:
     def _load(self, name: str) -> _Read | Sight:
         """One channel, read anew where its file has changed; what there is to say where it cannot be, or is over."""
         try:
-            written = self._wallet.channel_changed_at(name)
+            marks = self._wallet.channel_marks(name)
             over, read = self._over.get(name), self._read.get(name)
-            if over is not None and over[0] == written:
+            if over is not None and over[0] == marks:
                 return over[1]
-            if read is not None and read.written == written:
+            if read is not None and read.marks == marks:
                 return read
-            return _Read(written, self._wallet.load_channel(name))
+            return _Read(marks, self._wallet.channel_changed_at(name), self._wallet.load_channel(name))
         except MpchanError as error:
             return Sight(name, why="the channel's file cannot be read", alarm=error)
 
@@ -336,7 +342,7 @@ class Watcher:
             alarm = BugAlarm("bug", f"unexpected {type(error).__name__}: {error!s:.200}")
             return Sight(name, record, tip=tip, why="this is a bug in mpchan", alarm=alarm)
         if sight.over:
-            self._over[name] = (read.written, sight)
+            self._over[name] = (read.marks, sight)
         return sight
 
     def _facts(

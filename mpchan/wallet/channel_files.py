@@ -187,17 +187,30 @@ class ChannelFiles:
         Raises:
             StorageError: ``file-missing``, ``read-failed``.
         """
-        times = []
+        return max(mark[0] for mark in self.marks(name))
+
+    def marks(self, name: str) -> tuple[tuple[int, int, int, int], ...]:
+        """What the file system says of the channel's files: another value after every change.
+
+        Times alone would not do, which stand still for some milliseconds; but what is appended to grows, and what is
+        replaced is another file.
+
+        Raises:
+            StorageError: ``file-missing``, ``read-failed``.
+        """
+        found = []
         for path in (self.journal_path(name), self.state_path(name)):
             try:
-                times.append(os.stat(path).st_mtime_ns)
+                status = os.stat(path)
             except FileNotFoundError as error:
                 missing = error
             except OSError as error:
                 raise storage_error("read-failed", path, error) from error
-        if not times:
+            else:
+                found.append((status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_size))
+        if not found:
             raise storage_error("file-missing", self.state_path(name), missing) from missing
-        return max(times)
+        return tuple(found)
 
     def body(self, name: str) -> Body:
         """A channel's values as they stand; errors as ``load``. They are not kept, for there may be very many."""

@@ -274,6 +274,14 @@ class Wallet:
         """
         return self.channel_files.changed_at(name)
 
+    def channel_marks(self, name: str) -> object:
+        """Something that is another after every change of the channel's files.
+
+        Raises:
+            StorageError: ``file-missing``, ``read-failed``.
+        """
+        return self.channel_files.marks(name)
+
     def channel_names(self) -> list[str]:
         """The names of all channels, sorted."""
         return self.channel_files.names()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -637,6 +638,22 @@ def test_a_file_that_has_not_changed_is_not_read_again(pair: Pair, monkeypatch: 
     read.clear()
     watching.round(lambda sight: None)
     assert read == [names[1]]
+
+
+def test_a_payment_in_the_same_tick_of_the_clock_is_seen(pair: Pair) -> None:
+    """Times of files stand still for milliseconds, or for seconds; what a watcher has read must not count for longer."""
+    name = pair.open()
+    pair.accept(pair.pay(name, 1000))
+    watching = watcher(pair.payee, pair.chain)
+    watching.round(lambda sight: None)
+    files = pair.payee.channel_files
+    paths = [files.journal_path(name), files.state_path(name)]
+    times = {path: path.stat().st_mtime_ns for path in paths if path.exists()}
+    pair.accept(pair.settlement(name, 2000))
+    for path in paths:
+        if path.exists():
+            os.utime(path, ns=(times[path], times[path]))
+    assert seen(watching.round(lambda sight: None))[1:3] == ("settlement", True)
 
 
 def test_a_round_stops_between_two_channels(pair: Pair) -> None:
