@@ -126,15 +126,15 @@ class Seller:
 
     # what is published ----------------------------------------------------------------------------
 
-    def is_renewal_due(self, tip: ChainTip | None) -> bool:
+    def is_renewal_due(self, tip: ChainTip) -> bool:
         """Whether another offer is to be published: half of this one's time is over, or a close has paid to it.
 
         The latter is not done for every close where there are many.
 
         Args:
-            tip: of the chain, whose median time no clock that was set back undoes; None where it is not known.
+            tip: of the chain, whose median time no clock that was set back undoes.
         """
-        now = self._clock() if tip is None else max(self._clock(), tip.median_time)
+        now = max(self._clock(), tip.median_time)
         offer = self._published.offer
         age = OFFER_SECONDS - (offer.expires - now)
         return needs_renewal(offer, now) or (self._has_closed and age >= MOVE_SECONDS)

@@ -77,7 +77,8 @@ def serve(
     tips: list[ChainTip | None] = [None]
 
     def renewed() -> None:
-        if renew is None or not seller.is_renewal_due(tips[0]):
+        tip = tips[-1]
+        if renew is None or tip is None or not seller.is_renewal_due(tip):
             return
         try:
             seller.publish(renew())

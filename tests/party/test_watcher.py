@@ -641,7 +641,7 @@ def test_a_file_that_has_not_changed_is_not_read_again(pair: Pair, monkeypatch: 
 
 
 def test_a_payment_in_the_same_tick_of_the_clock_is_seen(pair: Pair) -> None:
-    """Times of files stand still for milliseconds, or for seconds; what a watcher has read must not count for longer."""
+    """Times of files stand still for milliseconds, or for seconds; what was read must not count for longer."""
     name = pair.open()
     pair.accept(pair.pay(name, 1000))
     watching = watcher(pair.payee, pair.chain)
