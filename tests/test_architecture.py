@@ -54,7 +54,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "ssl": ("chain/electrum/certificates.py", "transport/tls.py"),
     "socket": ("chain/electrum/", "transport/"),
     "python_socks": ("chain/electrum/dialling.py",),
-    "click": ("cli/", "__main__.py", "chain/__init__.py"),
+    "click": ("cli/", "__main__.py", "chain/home.py"),
     "mnemonic": ("bitcoin/seed_words.py",),
     "segno": ("cli/request.py",),
     "subprocess": ("chain/embedded/installing.py",),
@@ -260,6 +260,7 @@ PATH_CALLS = {
 
 PAST_THE_SWITCHBOARD = {
     "durability.py": "it is the switchboard",
+    "__main__.py:_occupy_standard_streams": "what goes to the null device is nothing",
     "cli/files.py:_pour": "the body of a step",
     "cli/files.py:_print": "the body of a step",
     "cli/files.py:print_error": "words for people: nothing depends on their having left",

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mpchan.home import data_directory
+from mpchan.chain.home import data_directory
 from mpchan.units import ChainTip
 
 if TYPE_CHECKING:

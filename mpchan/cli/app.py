@@ -19,7 +19,6 @@ from mpchan.chain.base import Chain
 from mpchan.cli.files import AGAIN, STANDARD_STREAM, check_output, print_error, print_output, written
 from mpchan.cli.numbers import WholeNumber
 from mpchan.errors import MpchanError, ParseError, SentUnnoted, StorageError, UsageError
-from mpchan.home import data_directory
 from mpchan.party.common import Result
 from mpchan.units import Amount, ChainTip, FeeRate
 from mpchan.wallet.wallet import Wallet
@@ -48,11 +47,11 @@ class App:
         if self.directory is not None:
             return self.directory
         named = os.environ.get("MPCHAN_WALLET")
-        return (
-            Path(named)
-            if named
-            else data_directory("mpchan", "name the wallet with --wallet or MPCHAN_WALLET")
-        )
+        if named:
+            return Path(named)
+        from mpchan.chain.home import data_directory
+
+        return data_directory("mpchan", "name the wallet with --wallet or MPCHAN_WALLET")
 
     def wallet(self, *, signs: bool = False, asks: bool = True) -> Wallet:
         """The wallet, opened.

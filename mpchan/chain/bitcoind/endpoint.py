@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from mpchan.bitcoin.network import Network
+from mpchan.chain.home import expanded, home_directory
 from mpchan.errors import ChainError, ParseError
-from mpchan.home import expanded, home_directory
 from mpchan.values import frozen
 
 USER_VARIABLE = "MPCHAN_RPC_USER"

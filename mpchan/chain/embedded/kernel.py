@@ -93,7 +93,7 @@ def _require_descriptors(directory: Path) -> None:
         ) from error
     finally:
         for descriptor in held:
-            os.close(descriptor)
+            durability.done_reading(descriptor)
 
 
 class Kernel:
