@@ -89,7 +89,11 @@ def offer(
         address: where to be paid instead of a fresh address of this wallet.
         expires_in: seconds for which it holds, 0 for ever; None for what wallet.toml says.
     """
-    terms = {**starting_terms(wallet, changes, like), **changes, "expires": expires_at(wallet, chain, expires_in)}
+    terms = {
+        **starting_terms(wallet, changes, like),
+        **changes,
+        "expires": expires_at(wallet, chain, expires_in),
+    }
     warnings = set_rate(terms, chain, wallet.config.limits)
     warnings += least_warnings(wallet, changes, like, terms, chain)
     with wallet.lock():
