@@ -73,9 +73,13 @@ class MailboxInbox:
         self._folder.prepare(own=False)
         answers.prepare(own=True)
         self._lock = hold_for_seller(directory)
-        answers.discard_leftovers()
+        try:
+            answers.discard_leftovers()
+            self._answers = Answers(answers, wake)
+        except BaseException:
+            self._let_go()
+            raise
         self._requests = Requests(self._folder)
-        self._answers = Answers(answers, wake)
         self._paid: dict[str, None] = {}  # the sessions that have paid, the last one to do so last
         self._done: dict[str, int] = {}
         self._has_looked = False
@@ -122,6 +126,9 @@ class MailboxInbox:
     def close(self) -> None:
         """Break off what is being copied; nothing of it stays. Another seller may come."""
         self._answers.close()
+        self._let_go()
+
+    def _let_go(self) -> None:
         if self._lock is not None:
             durability.unlock(self._lock)
             self._lock = None
@@ -209,12 +216,17 @@ class MailboxLine:
         except Refused:
             self._discard(request)
             raise
+        is_over = True
         try:
             yield arrival
+        except TooEarly:  # the rest of a piece may still come
+            is_over = False
+            raise
         finally:
             arrival.end()
             waiting.close()
-            self._discard(request)
+            if is_over:
+                self._discard(request)
 
     def close(self) -> None:
         """Nothing is open between two requests."""

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -149,6 +150,28 @@ def test_75_one_free_piece_may_be_larger_than_the_room(
         put(mailbox, new_session(), "piece")
         assert asked(line, "piece") == ("piece", DATA)
         awaited(lambda: laid(mailbox) < 1000, "the end of both")
+
+
+def test_75_free_pieces_are_copied_one_after_the_other(
+    mailbox: MailboxWay, answering: Callable[[Request], Answer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else several that are larger than the room would be there at once."""
+    real, at_once, most = transport_answers.copy_part, [0], [0]
+
+    def copied(*arguments: Any) -> int:
+        at_once[0] += 1
+        most[0] = max(most[0], at_once[0])
+        time.sleep(0.02)
+        done = real(*arguments)
+        at_once[0] -= 1
+        return done
+
+    monkeypatch.setattr(transport_answers, "copy_part", copied)
+    with selling(mailbox.inbox(), answering):
+        for _ in range(4):
+            put(mailbox, new_session(), "piece")
+        awaited(lambda: laid(mailbox) == 4 * len(DATA), "the pieces")
+    assert most == [1]
 
 
 def test_75_a_restart_in_a_full_mailbox(
@@ -316,6 +339,30 @@ def test_82_a_piece_that_stops_coming(mailbox: MailboxWay) -> None:
         carrier.join()
     assert judge.wrong == 0
     assert os.listdir(mailbox.directory / "to-payee") == []
+
+
+def test_82_a_piece_that_shrinks_and_stops(mailbox: MailboxWay) -> None:
+    """The carrier begins anew, and then no more comes: the request stays for the rest."""
+    mailbox.inbox().close()
+    target = mailbox.directory / "to-payer" / f"{SESSION}-000001-piece.data"
+
+    def take(arrival: Arrival) -> bool:
+        whole = b"".join(bytes(chunk) for chunk in arrival.chunks())
+        os.truncate(target, 1000)
+        return whole == DATA
+
+    carrier = threading.Timer(0.05, target.write_bytes, [bytes(len(DATA))])
+    carrier.start()
+    with closing(mailbox.line()) as line, pytest.raises(TooEarly, match="1000 of the 200000 bytes"):
+        Asking(line, lambda step: None, patience=0.3, pause=0.05).until_good(
+            "update", b"payment", take, len(DATA)
+        )
+    carrier.join()
+    assert os.listdir(mailbox.directory / "to-payee") == [f"{SESSION}-000001-update.hex"]
+    target.write_bytes(DATA)
+    with closing(mailbox.line()) as line:
+        assert wanting(line, Judge())
+        assert line._used == 1
 
 
 def test_82_a_wrong_piece_that_stays_is_asked_for_again(
