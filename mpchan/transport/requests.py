@@ -95,7 +95,8 @@ class Requests:
         stamp = self._folder.folder_stamp()
         if stamp != self._stamp:
             self._stamp, self._stamped = stamp, now
-        seems_same = self._tells and now - self._stamped >= _sure_seconds(stamp)
+        # it was read when a change within the tick of its stamp could not come any more, and has that stamp still
+        seems_same = self._tells and self._read_at - self._stamped >= _sure_seconds(stamp)
         if seems_same and now - self._read_at < self._unread:
             return False
         changed, others = self._take_in()

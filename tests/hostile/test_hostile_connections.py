@@ -197,8 +197,11 @@ def test_75_a_piece_that_is_never_taken(tcp: TcpWay, pieces: dict[bytes, Piece])
     """It stays the seller's file's: nothing is kept for it, and the connection ends."""
     tcp.options["stall"] = 0.2
     inbox = tcp.inbox()
-    with selling(inbox, lambda request: pieces[request.body]), slow(tcp, STRANGER):
-        awaited(inbox.busy, "the piece")
-        awaited(lambda: not inbox.busy(), "the end of the connection")
+    with selling(inbox, lambda request: pieces[request.body]) as seller:
+        before = threading.active_count()
+        with slow(tcp, STRANGER):
+            awaited(lambda: seller.asked, "the request")
+            assert not inbox.busy(), "nobody waits for it"
+            awaited(lambda: threading.active_count() == before, "the end of the connection")
         with closing(tcp.line()) as line:
             assert asked(line, "piece", b"paid", PATIENCE) == ("piece", some_bytes(1000))
