@@ -12,6 +12,7 @@ from cheat_tools import Forger
 from market_tools import PRICE, Market
 from protocol_tools import bent, message
 
+from mpchan.bitcoin.tx import Transaction
 from mpchan.channel.messages import unsigned_message
 from mpchan.channel.payer import refund_request
 from mpchan.channel.refund_request import with_offer
@@ -20,7 +21,9 @@ from mpchan.channel.terms import Terms
 from mpchan.errors import ChainError, NotPossible, Refused, StorageError
 from mpchan.market import room
 from mpchan.party import payee, payer
+from mpchan.party.again import open_again
 from mpchan.party.backup import restore
+from mpchan.party.coins import send
 from mpchan.party.common import read_psbt
 from mpchan.party.history import history
 from mpchan.party.opening_round import DAY_SECONDS, OpeningRound
@@ -30,7 +33,7 @@ from mpchan.party.selling import offer_for, published_offer
 from mpchan.party.views import list_channels
 from mpchan.party.watch import Watcher
 from mpchan.transport.base import Message
-from mpchan.units import Amount, ChainTip, OutPoint, Txid
+from mpchan.units import Amount, ChainTip, FeeRate, OutPoint, Txid
 from mpchan.values import replace
 from mpchan.wallet.backup import collect, pack
 from mpchan.wallet.opening import MAX_LINE_BYTES
@@ -500,3 +503,31 @@ def test_no_opening_is_given_up_by_hand(market: Market, ann: Forger) -> None:
     with pytest.raises(NotPossible) as caught:
         payee.abandon(market.pair.payee, market.chain, ann.name[:16])
     assert caught.value.slug == "unknown-channel"
+
+
+def test_money_that_came_elsewhere_takes_the_place_of_a_line(market: Market, ann: Forger) -> None:
+    """The opening becomes an abandoned channel, whose outpoint never gets another refund; the other one opens."""
+    market.pair.coin(1_000_000)
+    terms = market.pair.payer_record(ann.name).terms
+    paid = send(
+        market.pair.payer,
+        market.chain,
+        terms.funding_txout.script_pubkey,
+        terms.funding_value,
+        fee_rate=FeeRate(2_000),
+    )
+    market.chain.mine(1)
+    funding = Transaction.from_hex(paid["hex"])
+    vout = [output.script_pubkey for output in funding.outputs].index(terms.funding_txout.script_pubkey)
+    payer.abandon(market.pair.payer, market.chain, ann.name)
+    again = open_again(market.pair.payer, market.chain, OutPoint(funding.txid, vout))
+    reply = ann.ask("refund", again["hex"])
+    assert isinstance(reply, Message), reply
+    first, name = ann.name, f"{funding.txid}-{vout}"
+    assert sorted(market.pair.payee.channel_names()) == sorted([first, name])
+    events = [event["event"] for event in history(market.pair.payee, first[:16])[1]]
+    assert events == ["refund-signed", "abandoned"]
+    assert ann.ask("refund", again["hex"]) == reply
+    payer.fund(market.pair.payer, market.chain, read_psbt(reply.body))
+    ann.name = name
+    assert ann.pay(1) == 1
