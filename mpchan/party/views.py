@@ -153,7 +153,7 @@ def list_channels(wallet: Wallet, chain: Chain, damaged: Callable[[str, MpchanEr
             damaged(name, error)
         else:
             views.append(view)
-            back_only = body["role"] == "payer" and body["funding_tx"] is None  # by `payer open --again`
+            back_only = body["role"] == "payer" and body.get("funding_tx") is None  # by `payer open --again`
             if body["offer"]["version"] == 1 and view["status"] in _GOING and not back_only:
                 warnings.append(f"channel {view['channel']}: {SETTLE_SOON}")
     waiting = {"openings": len(wallet.openings)} if len(wallet.openings) else {}

@@ -252,3 +252,17 @@ def test_81_a_plan_is_found_once(scene: Scene, tmp_path: Path) -> None:
     assert len(list(Plans(wallet))) == len(Plans(wallet).files()) == 1
     assert len(Purchases(wallet).files()) == 1
     assert len(Wallet.open(wallet).sent.all()) == 1
+
+
+def test_81_an_opening_that_was_given_up_is_listed(scene: Scene, tmp_path: Path) -> None:
+    """Its files hold no funding, with or without a copy beside them."""
+    desk = scene.desk
+    wallet = Path(shutil.copytree(desk.payer, tmp_path / "payer"))
+    offer = tmp_path / "offer"
+    payee = Path(shutil.copytree(desk.payee, tmp_path / "payee"))
+    assert mpchan(payee, desk.chain, "payee", "offer", "-o", offer).code == 0
+    opened = mpchan(wallet, desk.chain, "payer", "open", offer, "20000").json
+    assert mpchan(wallet, desk.chain, "payer", "abandon", "--channel", opened["channel"]).code == 0
+    strew(wallet, "81 a second copy")
+    listed = mpchan(wallet, desk.chain, "list").json["channels"]
+    assert {each["channel"]: each["status"] for each in listed}[opened["channel"]] == "abandoned"
