@@ -1,6 +1,6 @@
 """Hostile inputs 73 and 74: strangers who wish, have a refund signed, and never fund anything, in numbers.
 
-Each case leaves some dozens; the benchmark of the same name leaves as many as there is room for.
+Each case leaves some dozens; ``benchmarks/test_openings_load.py`` leaves as many as there is room for.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pytest
 sys.path.append(str(Path(__file__).parents[1] / "market"))
 
 from market_tools import Market
-from strangers import Stranger
+from stranger_tools import Stranger
 
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.market import room

@@ -12,7 +12,7 @@ import pytest
 sys.path.append(str(Path(__file__).parents[1] / "market"))
 
 from market_tools import Market
-from strangers import Stranger
+from stranger_tools import Stranger
 
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.errors import Refused

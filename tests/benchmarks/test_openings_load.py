@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from market_tools import Market
-from strangers import Stranger
+from stranger_tools import Stranger
 
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.units import Amount, OutPoint, Txid
