@@ -461,7 +461,6 @@ def test_8_a_chain_that_is_gone_is_not_made_anew(paid: Shell) -> None:
         "show",
         "settle",
         "wait --for confirmed --timeout 0",
-        "coins",
     ):
         error = paid.fails(f"{SELLER} {command}", 8, "chain-missing", **gone)
         assert str(place) in error["message"]

@@ -287,7 +287,7 @@ def test_a_round_that_was_cut_short_is_no_success(paid: Shell, number: int) -> N
     )
     paid.ok("mpchan -q regtest mine 160")
     [lock] = paid.folder.glob("seller/channels/*.lock")
-    (paid.folder / "seller" / "channels" / "0.json").write_text("looked at first, and told of")
+    (paid.folder / "seller" / "channels" / f"{'0' * 64}-0.json").write_text("looked at first, and told of")
     with subprocess.Popen(
         [sys.executable, "-c", hold, lock], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as holder:
