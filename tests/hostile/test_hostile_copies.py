@@ -1,4 +1,4 @@
-"""Line 61: a wallet that went back to an older copy of itself, whatever way the copy came."""
+"""Lines 61 and 85: a wallet that went back to an older copy of itself, or is used twice, whatever way the copy came."""
 
 from __future__ import annotations
 
@@ -268,6 +268,40 @@ def test_61_a_restored_payee_signs_no_second_refund(desk: Desk) -> None:
         assert "--like" in refused.hint
     like = desk.done(wallet, "payee", "offer", "--like", terms.offer.offer_id)
     assert like["payee_pubkey"] != terms.offer.payee_key.sec.hex()
+
+
+def test_85_a_copied_payee_signs_no_second_refund(desk: Desk) -> None:
+    """Copied with ``cp -a`` and used beside the first one: without its ``generation`` nothing new is signed there."""
+    pair = desk.pair
+    pair.coin()
+    unused = pair.offer()
+    copy = desk.folder / "copied"
+    shutil.copytree(desk.payee, copy)
+    request = pair.request(offer=unused)
+    pair.sign_refund(request["hex"])
+    (copy / "generation").unlink()
+    terms = pair.terms(f"{request['funding_txid']}-0")
+    earlier = replace(terms, refund_lock_time=Height(terms.refund_lock_time.value - 1))
+    other = message(earlier, scheme(earlier).refund())
+    refused = refusal([copy, *desk.wallets], copy, desk.chain, "payee", "sign-refund", desk.file(other))
+    assert (refused.slug, refused.exit_code) == ("offer-void", 4)
+
+
+def test_85_a_copied_payer_pays_no_number_twice_unnoticed(desk: Desk) -> None:
+    """Both of two copies pay: for the other one's update of a number the payee never changes what it holds."""
+    pair = desk.pair
+    name = pair.open()
+    copy = desk.folder / "copied"
+    shutil.copytree(desk.payer, copy)
+    held = paid(desk, name, 300)
+    update = desk.done(copy, "payer", "pay", "5000")
+    assert update["update"] == 1
+    assert read_psbt(held.encode()).tx.lock_time == read_psbt(update["hex"].encode()).tx.lock_time
+    refused = desk.refused(desk.payee, "payee", "accept", desk.file(update["hex"]))
+    assert (refused.slug, refused.exit_code) == ("update-number", 4)
+    ended = desk.done(copy, "payer", "sync", desk.file(latest(desk)))
+    assert (ended["update"], ended["paid_sat"]) == (2, 5000)
+    assert pair.accept(desk.done(copy, "payer", "pay", "--last")["hex"])["paid_sat"] == 5000
 
 
 def test_61_a_restored_wallet_takes_no_channel_key_twice(desk: Desk) -> None:
