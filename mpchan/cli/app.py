@@ -340,8 +340,12 @@ def check_address(text: str, network: Network) -> bytes:
         raise UsageError(error.slug, error.message, hint=error.hint) from None
 
 
+_STDOUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
+
+
 def _stdout_or_path(context: click.Context, parameter: click.Parameter, value: Path | None) -> Path | None:
-    return None if value is not None and str(value) == STANDARD_STREAM else value
+    """None for standard output, by whichever name: a redirected ``/dev/stdout`` is a link to some file."""
+    return None if value is not None and str(value) in (STANDARD_STREAM, *_STDOUT) else value
 
 
 output_option = click.option(

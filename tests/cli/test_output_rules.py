@@ -114,6 +114,15 @@ def test_a_device_stays_what_it_is(opened: Shell) -> None:
     )
 
 
+def test_stdout_by_its_file_name(opened: Shell) -> None:
+    """Redirected, it is a link into whatever folder: what the shell has opened gets the message."""
+    payment = opened.ok(f"{BUYER} pay 1000 -q").out
+    (opened.folder / "elsewhere").mkdir()
+    for name in ("/dev/stdout", "/dev/fd/1"):
+        opened.ok(f"{BUYER} pay --last -q -o {name} >> elsewhere/messages")
+    assert opened.text("elsewhere/messages") == 2 * payment
+
+
 # refused before anything happens ------------------------------------------------------------------
 
 WRITERS = {
