@@ -110,7 +110,7 @@ LINES = {
     79: "full or read-only before a broadcast of what is complete: it is sent",
     81: "a copy of a file beside it, under a name that programs give",
     83: "two processes with one process id; a directory that cannot be synced; a file system that lacks something",
-    85: "the keys of another wallet in the place of this one's",
+    85: "keys of another wallet in this one's place; a wallet copied and used twice",
     84: "an output that is a link, lies in a wallet, or is another command's",
     80: "full before an acceptance: refused, nothing counted, and the close still possible",
     # the machine
