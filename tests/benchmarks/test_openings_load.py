@@ -22,6 +22,7 @@ from mpchan.wallet.opening import Opening
 from mpchan.wallet.openings import MOST_OPENINGS, Openings
 
 WISHES = 10_000
+SESSIONS = 200
 
 RESTART = """
 import re, sys, time
@@ -79,10 +80,35 @@ def test_as_many_as_there_is_room_for(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def market(tmp_path: Path) -> Iterator[Market]:
+def chain(tmp_path: Path) -> Iterator[EmbeddedChain]:
     pytest.importorskip("pbk", reason="the engine is not installed (mpchan engine install)")
     with EmbeddedChain(tmp_path / "chain") as chain, chain.engine():
-        yield Market(tmp_path, chain)
+        yield chain
+
+
+@pytest.fixture
+def market(tmp_path: Path, chain: EmbeddedChain) -> Market:
+    return Market(tmp_path, chain)
+
+
+def stored(folder: Path) -> int:
+    """Bytes of all files below a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def test_sessions_of_the_largest_manifest(tmp_path: Path, chain: EmbeddedChain) -> None:
+    """HOSTILE 74: what they leave in the wallet, and the seller's restart."""
+    market = Market(tmp_path, chain, pieces=5_000, step=1, max_refund_delay=6_000, min_refund_delay=5_200)
+    before, began = stored(market.pair.payee.directory), time.monotonic()
+    assert all(Stranger(number).opens(market, "1-5000") for number in range(SESSIONS))
+    each = (time.monotonic() - began) / SESSIONS
+    left = stored(market.pair.payee.directory) - before
+    began = time.monotonic()
+    market.restart()
+    print(
+        f"\n{SESSIONS} sessions of 5,000 pieces: {1000 * each:.1f} ms each, {left} bytes in all; "
+        f"a seller starts again in {time.monotonic() - began:.2f} s"
+    )
 
 
 def test_wishes_that_are_never_funded(market: Market) -> None:
