@@ -44,7 +44,7 @@ REQUESTS, ANSWERS = "to-payee", "to-payer"
 MESSAGE, REFUSAL, PIECE = "message.hex", "refusal.hex", "piece.data"
 
 LOCK = ".seller.lock"
-"""Beside the two folders; always empty."""
+"""Beside the two folders while a seller is there; always empty."""
 
 HIGHEST_NUMBER = 999_999
 MAX_HEX_BYTES = 2 * MAX_MESSAGE_BYTES + 1
@@ -286,28 +286,42 @@ class Folder:
 
 
 def hold_for_seller(mailbox: Path) -> int | None:
-    """Keep other sellers of this machine out of a mailbox; what ``durability.unlock`` ends. None where nothing locks.
+    """Keep other sellers of this machine out of a mailbox, until ``let_go``. None where nothing locks.
 
     Raises:
         StorageError: ``locked``, another seller is there.
     """
-    descriptor = None
-    try:
-        descriptor = durability.open_lock_file(mailbox / LOCK)
-        durability.lock(descriptor)
-    except BlockingIOError:
-        if descriptor is not None:
-            durability.done_reading(descriptor)
-        raise StorageError(
-            "locked",
-            f"{mailbox}: another `payee sell` serves this mailbox",
-            hint="a mailbox for each sale: give another --mailbox, or end that one",
-        ) from None
-    except OSError:  # a file system without locks, or another user's file
-        if descriptor is not None:
-            durability.done_reading(descriptor)
-        return None
-    return descriptor
+    path = mailbox / LOCK
+    while True:
+        descriptor = None
+        try:
+            descriptor = durability.open_lock_file(path)
+            durability.lock(descriptor)
+            if os.path.samestat(os.fstat(descriptor), os.lstat(path)):
+                return descriptor
+        except FileNotFoundError:
+            pass  # the seller before has taken it away with itself
+        except BlockingIOError:
+            if descriptor is not None:
+                durability.done_reading(descriptor)
+            raise StorageError(
+                "locked",
+                f"{mailbox}: another `payee sell` serves this mailbox",
+                hint="a mailbox for each sale: give another --mailbox, or end that one",
+            ) from None
+        except OSError:  # a file system without locks, or another user's file
+            if descriptor is not None:
+                durability.done_reading(descriptor)
+            return None
+        if descriptor is None:
+            return None  # the mailbox itself is gone
+        durability.unlock(descriptor)
+
+
+def let_go(mailbox: Path, descriptor: int) -> None:
+    """Let other sellers come, and leave no lock's file behind: whoever has opened it meanwhile sees that it is gone."""
+    durability.discard(mailbox / LOCK)
+    durability.unlock(descriptor)
 
 
 def next_number(names: Iterable[Name], used: int) -> int:

@@ -33,6 +33,7 @@ from mpchan.transport.folder import (
     Name,
     Stamp,
     hold_for_seller,
+    let_go,
     next_number,
     stamp_of,
     unusable,
@@ -72,6 +73,7 @@ class MailboxInbox:
         answers = Folder(directory, ANSWERS)
         self._folder.prepare(own=False)
         answers.prepare(own=True)
+        self._directory = directory
         self._lock = hold_for_seller(directory)
         try:
             answers.discard_leftovers()
@@ -130,7 +132,7 @@ class MailboxInbox:
 
     def _let_go(self) -> None:
         if self._lock is not None:
-            durability.unlock(self._lock)
+            let_go(self._directory, self._lock)
             self._lock = None
 
     def _take_up(self) -> None:

@@ -43,7 +43,6 @@ def shop(wallets: Shell) -> Shell:
     own, _ = published_offer(seller, EmbeddedChain(wallets.folder / "chain"), terms, sale)
     (wallets.folder / "offer.toml").write_text(own.offer.to_toml())
     (wallets.folder / "box" / "to-payee").mkdir(parents=True)
-    (wallets.folder / "box" / ".seller.lock").touch()  # empty, and left wherever a seller has been
     return wallets
 
 

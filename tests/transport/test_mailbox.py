@@ -36,6 +36,7 @@ from mpchan import durability
 from mpchan.errors import NotPossible, StorageError, TooEarly
 from mpchan.transport import answers as transport_answers
 from mpchan.transport.base import KINDS, Answer, Message, Piece, Request
+from mpchan.transport.folder import hold_for_seller, let_go
 from mpchan.transport.mailbox import MailboxInbox, MailboxLine
 
 
@@ -598,3 +599,24 @@ def test_another_process(mailbox: MailboxWay) -> None:
         done = subprocess.run([sys.executable, "-c", buyer, str(mailbox.directory), SESSION], check=False)
     assert done.returncode == 0
     assert len(seller.asked) == 20
+
+
+def test_the_lock_goes_with_its_seller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever opened its file in the last moment holds nothing, and takes another; nothing is left in the end."""
+    first = hold_for_seller(tmp_path)
+    assert first is not None
+    lock = durability.lock
+
+    def in_the_last_moment(descriptor: int) -> None:
+        monkeypatch.setattr(durability, "lock", lock)
+        let_go(tmp_path, first)
+        lock(descriptor)
+
+    monkeypatch.setattr(durability, "lock", in_the_last_moment)
+    second = hold_for_seller(tmp_path)
+    assert second is not None
+    with pytest.raises(StorageError) as failure:
+        hold_for_seller(tmp_path)
+    assert failure.value.slug == "locked"
+    let_go(tmp_path, second)
+    assert list(tmp_path.iterdir()) == []
