@@ -40,9 +40,8 @@ def opening_at(wallet: Wallet, outpoint: OutPoint) -> Opening | None:
 
 def names_funded_by(wallet: Wallet, transaction: Transaction) -> list[str]:
     """The names of the openings that a transaction may fund."""
-    txid = transaction.txid
-    places = (OutPoint(txid, vout) for vout in range(len(transaction.outputs)))
-    return [channel_name(place) for place in places if opening_at(wallet, place) is not None]
+    places = wallet.openings.of_funding(transaction.txid)
+    return [channel_name(place) for place in places if not wallet.has_channel(place)]
 
 
 def payee_channel_rules(wallet: Wallet, psbt: Psbt) -> Check[str]:

@@ -109,6 +109,11 @@ class Openings:
             outpoint = self._offers.get(bytes.fromhex(offer_id))
             return None if outpoint is None else self._read(outpoint)
 
+    def of_funding(self, txid: Txid) -> list[OutPoint]:
+        """Where openings wait for outputs of one transaction; errors as ``find``."""
+        with self._fresh():
+            return [outpoint for outpoint in self._places if outpoint.txid == txid]
+
     def of_payer(self, key: bytes) -> OutPoint | None:
         """Where a compressed key is that of the payer; errors as ``find``."""
         with self._fresh():

@@ -141,7 +141,7 @@ def test_what_is_no_message_is_a_failure_like_any_other(paid: Shell) -> None:
 def test_without_the_chain_the_rules_that_do_not_need_it_are_shown(paid: Shell) -> None:
     paid.ok(f"{BUYER} pay 500 -o second.psbt")
     found = verdict(paid, f"{SELLER} verify second.psbt", 8, **NO_CHAIN)
-    assert (found["accepted"], found["error"]) == (None, "chain-directory")
+    assert (found["accepted"], found["error"]) == (None, "chain-missing")
     assert found["rules"][-1]["rule"] == "signature"
     paid.ok(f"{SELLER} payee offer -o next.toml")
     paid.ok(f"{BUYER} open next.toml 5000 -o next.psbt")
