@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
 import random
 import signal
@@ -339,3 +340,21 @@ def test_two_threads_with_a_chain_each(tmp_path: Path) -> None:
         assert chain.tip().height == height + 10
         chain.mine(1)
         assert {len(chain.coins([script])) for script in scripts} == {5}
+
+
+def test_a_chain_that_is_found_out_of_use_in_another_thread(tmp_path: Path) -> None:
+    """As the garbage collector does it: nothing is said of it, and the index can be opened again."""
+    made: list[EmbeddedChain] = []
+
+    def use() -> None:
+        made.append(EmbeddedChain(tmp_path / "chain"))
+        heights.append(made[0].tip().height)
+
+    heights: list[int] = []
+    thread = threading.Thread(target=use)
+    thread.start()
+    thread.join()
+    made.clear()
+    gc.collect()
+    with EmbeddedChain(tmp_path / "chain") as chain:
+        assert [chain.tip().height] == heights

@@ -295,7 +295,7 @@ def electrum(data: bytes) -> None:
         server = Questions(ScriptedServer(Script(data), protocol))
         view = View(chain, server, Seen())
         ask(
-            lambda view=view: _true(view.output(outpoint)),  # type: ignore[misc]
+            lambda view=view: _true(view.outputs([outpoint]).get(outpoint)),  # type: ignore[misc]
             lambda view=view: [_deep(coin.confirmations) for coin in view.coins([script])],  # type: ignore[misc]
             lambda view=view: view.used_scripts([script]),  # type: ignore[misc]
             lambda view=view: _deep(view.confirmations(payment)),  # type: ignore[misc]

@@ -65,7 +65,8 @@ class EmbeddedChain:
         self.close()
 
     def __del__(self) -> None:
-        self.close()
+        if self._opened is not None:
+            self._opened.let_go()
 
     # --- the questions of every backend -----------------------------------------------------------
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -160,6 +160,14 @@ class Index:
     def close(self) -> None:
         """Close the file; the object is of no use afterwards."""
         self._connection.close()
+
+    def let_go(self) -> None:
+        """Close the file when nobody can use the object any more, in whatever thread that is found out.
+
+        SQLite's module closes a connection in the thread that opened it alone; else it is closed when it is collected.
+        """
+        with suppress(sqlite3.ProgrammingError):
+            self._connection.close()
 
     @contextmanager
     def writing(self) -> Iterator[None]:
