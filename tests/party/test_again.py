@@ -5,6 +5,7 @@ HOSTILE 71: replaced after the refund was signed; broadcast before it; paid twic
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -240,6 +241,17 @@ def test_paid_twice(pair: External) -> None:
     pair.fund(reply["hex"])
     assert refused(lambda: pair.accept(pair.pay(name_of(request), 1_000))) == ("channel-abandoned", 5)
     to_the_refund(pair, request)
+
+
+def test_what_has_come_back_already(pair: External) -> None:
+    """Asked by a copy of the wallet that does not know of the refund."""
+    _, outpoint = replaced(pair, "signed")
+    older = pair.payer.directory.with_name("older")
+    shutil.copytree(pair.payer.directory, older)
+    request = again(pair, outpoint)
+    pair.fund(signed_again(pair, request)["hex"])
+    to_the_refund(pair, request)
+    assert refused(lambda: open_again(Wallet.open(older), pair.chain, outpoint)) == ("output-spent", 5)
 
 
 # a payer that breaks the rules --------------------------------------------------------------------
