@@ -118,7 +118,7 @@ class OwnOffers:
     def _counted(self, offer: Offer) -> OwnOffer:
         state = json.loads(read_text(self._path(offer.offer_id, "json")))
         if not isinstance(state, dict):
-            raise ParseError("offer-damaged", "not a JSON object")
+            raise TypeError("not a JSON object")
         used_by = state.get("used_by")
         lost = used_by is not None and not self._wallet.channel_files.has(str(used_by).replace(":", "-"))
         return OwnOffer(offer, checked_key_index(state["key_index"]), bool(state.get("void")) or lost)
