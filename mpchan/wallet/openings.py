@@ -101,7 +101,7 @@ class Openings:
             StorageError: ``openings-damaged``, ``read-failed``.
         """
         with self._fresh():
-            return None if outpoint not in self._places else self._read(outpoint)
+            return self._read(outpoint)
 
     def under(self, offer_id: str) -> Opening | None:
         """The opening under an offer; errors as ``find``."""
@@ -122,7 +122,8 @@ class Openings:
     def of_session(self, session: str) -> list[Opening]:
         """The openings of a buyer; errors as ``find``."""
         with self._fresh():
-            return [self._read(outpoint) for outpoint in self._sessions.get(bytes.fromhex(session), ())]
+            found = [self._read(outpoint) for outpoint in self._sessions.get(bytes.fromhex(session), ())]
+            return [opening for opening in found if opening is not None]
 
     def has_session(self, session: str) -> bool:
         """Whether a buyer has an opening; errors as ``find``."""
@@ -163,15 +164,22 @@ class Openings:
             if found is not None:
                 yield found
 
-    def _read(self, outpoint: OutPoint) -> Opening:
+    def _read(self, outpoint: OutPoint) -> Opening | None:
+        """The line of an opening. Another process, or a watcher's thread, may put a new file in place at any moment."""
         try:
-            with reading(self._path) as file:
-                file.seek(self._places[outpoint])
-                return Opening.from_line(file.readline())
+            while outpoint in self._places:
+                with reading(self._path) as file:
+                    if file.readline(_MAX_HEAD) == self._head:
+                        file.seek(self._places[outpoint])
+                        return Opening.from_line(file.readline())
+                self._catch_up()
+                if self._fault is not None and not self._head:
+                    raise self._fault
         except OSError as error:
             raise storage_error("read-failed", self._path, error) from error
         except ParseError as error:
             raise StorageError(error.slug, f"{self._path}: {error.message}", hint=LOST) from None
+        return None
 
     @contextmanager
     def _fresh(self, *, whole: bool = False) -> Iterator[None]:

@@ -13,6 +13,7 @@ from mpchan import durability
 from mpchan.errors import ParseError, StorageError
 from mpchan.units import Amount, OutPoint, Txid
 from mpchan.values import replace
+from mpchan.wallet import openings as openings_module
 from mpchan.wallet.opening import MAX_LINE_BYTES, Opening, packed_pieces, unpacked_pieces
 from mpchan.wallet.openings import Openings
 
@@ -272,3 +273,26 @@ def test_a_first_line_that_is_damaged(openings: Openings, bend: str) -> None:
     assert "fsck --repair" in str(caught.value.hint)
     assert openings.mend() == (1, 1)
     assert openings.find(opening(1).outpoint) == opening(1)
+
+
+@pytest.mark.parametrize("gone", [1, 2])
+def test_a_file_that_is_replaced_while_it_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: int
+) -> None:
+    """Between the index and the line another one leaves an opening out: never another opening, nor any damage."""
+    first, second, third = opening(1), opening(2), opening(3)
+    mine, others = Openings(tmp_path), Openings(tmp_path)
+    for each in (first, second, third):
+        mine.add(each)
+    reading, opened = openings_module.reading, []
+
+    def replaced_at_the_second(path: Path) -> object:
+        opened.append(path)
+        if len(opened) == 2:
+            monkeypatch.setattr(openings_module, "reading", reading)
+            others.leave_out([opening(gone).outpoint])
+        return reading(path)
+
+    monkeypatch.setattr(openings_module, "reading", replaced_at_the_second)
+    assert mine.find(second.outpoint) == (second if gone == 1 else None)
+    assert len(opened) == 2
