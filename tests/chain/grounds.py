@@ -7,6 +7,7 @@ A test that is written against ``Ground`` says nothing of the backend; the walle
 from __future__ import annotations
 
 import io
+import re
 import shlex
 import sys
 from abc import ABC, abstractmethod
@@ -28,6 +29,8 @@ from mpchan.cli.main import main
 from mpchan.units import Amount, ChainTip
 
 COIN = 1_000_000
+BELIEVED = 5_000
+"""The highest estimate that the wallets believe, in sat/kvB: what these tests agree on for their closes."""
 LATER = 1_900_000_000
 """A time that is later than every clock; from there on a test of lock times in seconds sets the node's."""
 
@@ -199,7 +202,15 @@ class Traders(Shell):
         """Both wallets, as the ground wants them, and a coin for the buyer."""
         for wallet in WALLETS:
             self.ok(f"mpchan --wallet {wallet} init {self.ground.init}")
+            self._calm(self.folder / wallet / "wallet.toml")
         self.coin()
+
+    @staticmethod
+    def _calm(config: Path) -> None:
+        """Let the wallet believe a small estimate alone: a shared node has seen what other tests pay."""
+        text, count = re.subn(r"(?m)^max_fee_rate = \d+$", f"max_fee_rate = {BELIEVED}", config.read_text())
+        assert count == 1
+        config.write_text(text)
 
     def files(self) -> Files:
         """Without what a backend notes for itself, which can be deleted at any time."""
