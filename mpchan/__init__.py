@@ -15,19 +15,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mpchan.party.payee_meter import Accepted, Payee, Superseded
-    from mpchan.party.payer_meter import Payer, Payment
+    from mpchan.party.meter.payee import Accepted, Payee, Superseded
+    from mpchan.party.meter.payer import Payer, Payment
 
 __all__ = ["Accepted", "Payee", "Payer", "Payment", "Superseded", "__version__"]
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Accepted": "payee_meter",
-    "Payee": "payee_meter",
-    "Superseded": "payee_meter",
-    "Payer": "payer_meter",
-    "Payment": "payer_meter",
+    "Accepted": "meter.payee",
+    "Payee": "meter.payee",
+    "Superseded": "meter.payee",
+    "Payer": "meter.payer",
+    "Payment": "meter.payer",
 }
 
 

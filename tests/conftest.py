@@ -13,7 +13,7 @@ from hypothesis import settings
 from judge import ENGINE, Judge
 
 from mpchan.channel import payee, payer, resigning
-from mpchan.party import payee_meter
+from mpchan.party.meter import payee as payee_meter
 from mpchan.wallet.keys import Keys
 
 # a busy machine is no failure

@@ -16,7 +16,7 @@ from mpchan.channel.foreign_funding import Message
 from mpchan.errors import MpchanError
 from mpchan.party import views
 from mpchan.party.common import Result
-from mpchan.party.external import open_funding, plan_channel
+from mpchan.party.opening.external import open_funding, plan_channel
 from mpchan.units import Amount
 
 CAPACITY = 100_000

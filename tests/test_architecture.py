@@ -1,6 +1,6 @@
 """Dependencies point inward (DESIGN.md 6): every import of the package is read, and one that points outward fails.
 
-    errors, values <- units <- bitcoin <- channel, chain <- wallet <- party, transport <- market <- cli
+    errors, values <- units <- bitcoin <- channel <- sale; chain <- wallet <- party, transport <- market <- cli
 
 ``durability`` stands beside ``errors``: what writes or sends passes through it, which is checked here too.
 
@@ -27,16 +27,39 @@ ALLOWED: dict[str, set[str]] = {
     "units": {"errors", "values"},
     "bitcoin": {"errors", "values", "units"},
     "channel": {"errors", "values", "units", "bitcoin"},
+    "sale": {"errors", "values", "units", "bitcoin", "channel"},
     "chain": {"errors", "values", "durability", "units", "bitcoin"},
-    "wallet": {"errors", "values", "durability", "units", "bitcoin", "channel", "chain.base"},
-    "party": {"errors", "values", "durability", "units", "bitcoin", "channel", "chain", "wallet"},
+    "wallet": {"errors", "values", "durability", "units", "bitcoin", "channel", "sale", "chain.base"},
+    "party": {"errors", "values", "durability", "units", "bitcoin", "channel", "sale", "chain", "wallet"},
     "transport": {"errors", "values", "durability", "units"},
     "market": {
-        *("errors", "values", "durability", "units", "bitcoin", "channel", "chain", "wallet", "party"),
+        *(
+            "errors",
+            "values",
+            "durability",
+            "units",
+            "bitcoin",
+            "channel",
+            "sale",
+            "chain",
+            "wallet",
+            "party",
+        ),
         "transport",
     },
     "cli": {
-        *("errors", "values", "durability", "units", "bitcoin", "channel", "chain", "wallet", "party"),
+        *(
+            "errors",
+            "values",
+            "durability",
+            "units",
+            "bitcoin",
+            "channel",
+            "sale",
+            "chain",
+            "wallet",
+            "party",
+        ),
         *("transport", "market", "__init__"),
     },
     "__main__": {"errors", "cli"},
@@ -56,11 +79,13 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "python_socks": ("chain/electrum/dialling.py",),
     "click": ("cli/", "__main__.py", "chain/home.py"),
     "mnemonic": ("bitcoin/seed_words.py",),
-    "segno": ("cli/request.py",),
+    "segno": ("cli/commands/request.py",),
     "subprocess": ("chain/embedded/installing.py",),
     "cryptography": ("wallet/sealing.py", "transport/tls.py"),
 }
 """The only modules (or beginnings of their paths) that may import a package."""
+
+PURE = ("channel", "sale")
 
 NOT_PURE = {
     "asyncio", "datetime", "glob", "io", "logging", "os", "pathlib", "random", "secrets", "shutil", "socket",
@@ -103,9 +128,9 @@ def faults(path: str, source: str) -> list[str]:
                 found.append(f"{where}, which points outward")
         elif package in ONLY_IN and not path.startswith(ONLY_IN[package]):
             found.append(f"{where}, which only {', '.join(ONLY_IN[package])} may")
-        elif part == "channel" and package in NOT_PURE:
+        elif part in PURE and package in NOT_PURE:
             found.append(f"{where}, but the protocol is pure")
-    if part == "channel":
+    if part in PURE:
         found += [
             f"{path}:{node.lineno} calls {node.func.id}, but the protocol is pure"
             for node in ast.walk(tree)
@@ -150,7 +175,7 @@ def test_one_command_fetches_anything() -> None:
         for name, _ in imported(ast.parse((ROOT / path).read_text()), "mpchan")
         if name.startswith("mpchan.chain.embedded.installing")
     ]
-    assert users == ["cli/engine.py"]
+    assert users == ["cli/commands/engine.py"]
 
 
 @pytest.mark.parametrize(
@@ -188,7 +213,7 @@ def test_one_command_fetches_anything() -> None:
         ("cli/app.py", "from rich.table import Table"),
         ("party/views.py", "import click"),
         ("chain/base.py", "import sqlite3"),
-        ("cli/demo.py", "from subprocess import run"),
+        ("cli/demo/command.py", "from subprocess import run"),
     ],
 )
 def test_the_checker_catches_a_planted_violation(path: str, source: str) -> None:
@@ -205,7 +230,7 @@ def test_the_checker_catches_a_planted_violation(path: str, source: str) -> None
         ("channel/payer.py", "import dataclasses, re"),
         ("wallet/coins.py", "from mpchan.chain.base import Coin"),
         ("wallet/coins.py", "import os"),
-        ("cli/demo.py", "from rich.table import Table"),
+        ("cli/demo/command.py", "from rich.table import Table"),
         ("cli/main.py", "import mpchan"),
         ("bitcoin/signers/ecdsa.py", "import ecdsa"),
     ],
@@ -237,7 +262,7 @@ def test_whatever_is_signed_is_verified_before_anybody_gets_it() -> None:
         MAY_SIGN_UNCHECKED
     )
     meters = {name.split(":")[0] for name in callers["sign_update_in"]}
-    assert meters == {"party/payee_meter.py", "party/payer_meter.py"}
+    assert meters == {"party/meter/payee.py", "party/meter/payer.py"}
     assert {name for name in callers["require_update_in"] if name.endswith(":commit")} == {
         f"{path}:commit" for path in meters
     }
@@ -266,8 +291,8 @@ PAST_THE_SWITCHBOARD = {
     "cli/files.py:print_error": "words for people: nothing depends on their having left",
     "cli/files.py:confirmed": "a question to a person",
     "cli/files.py:silence": "what goes to the null device is nothing",
-    "cli/demo.py:_temporary": "play money in a folder that goes with the process",
-    "cli/demo_cheats.py": "play money in a folder that goes with the process",
+    "cli/demo/command.py:_temporary": "play money in a folder that goes with the process",
+    "cli/demo/cheats.py": "play money in a folder that goes with the process",
     "chain/electrum/backend.py": "a broadcast to every server, all within one step of the party",
     "chain/electrum/sending.py": "the request that carries a broadcast, which is one step of the party's",
     "chain/bitcoind/backend.py": "a package of one is a broadcast",

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from mpchan.chain.base import Chain
-from mpchan.party.watch import Round, Sight, Watcher
+from mpchan.party.watch.watcher import Round, Sight, Watcher
 from mpchan.wallet.wallet import Wallet
 
 

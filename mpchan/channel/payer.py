@@ -200,7 +200,7 @@ def refund_request(state: PayerState, key: ChannelKey | None = None) -> Psbt:
     terms = terms_of(state)
     refund = scheme_of(terms).refund()
     request = with_offer(unsigned_message(terms, refund), terms.offer)
-    return request if key is None else with_proof(request, key.sign_refund_request(refund))
+    return request if key is None else with_proof(request, key)
 
 
 # funding ------------------------------------------------------------------------------------------

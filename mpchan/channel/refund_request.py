@@ -15,16 +15,17 @@ from mpchan.bitcoin.psbt import Psbt
 from mpchan.bitcoin.schnorr import tagged_hash
 from mpchan.bitcoin.script import dust_limit, is_standard_payout, parse_two_of_two
 from mpchan.bitcoin.signature import PublicKey
-from mpchan.bitcoin.tx import Transaction
 from mpchan.channel.messages import envelope_rules, same_transaction_rules, single_input_rules
 from mpchan.channel.offer import Offer
 from mpchan.channel.rules import BROKEN, Check, Rule
 from mpchan.channel.scheme import scheme_of
+from mpchan.channel.signing import ChannelKey
 from mpchan.channel.terms import Terms, close_reserve, refund_fee, smallest_capacity
 from mpchan.errors import ParseError
 from mpchan.units import ChainTip, lock_time_from_int
 
 _IDENTIFIER, _OFFER_SUBTYPE, _PROOF_SUBTYPE = b"mpchan", 0, 1
+_PROOF_TAG = "mpchan/refund-request"
 
 
 def with_offer(psbt: Psbt, offer: Offer) -> Psbt:
@@ -44,23 +45,18 @@ def carried_offer(psbt: Psbt) -> Offer | None:
     return None if data is None else Offer.from_canonical(data)
 
 
-def proof_digest(refund: Transaction) -> bytes:
-    """What the payer signs of a request: the refund's txid (in the byte order of the serialisation), as a tagged hash.
-
-    That form (BIP-0340, "Design") makes it the digest of no transaction.
-    """
-    return tagged_hash("mpchan/refund-request", refund.txid.wire)
-
-
-def with_proof(psbt: Psbt, signature: bytes) -> Psbt:
-    """A refund request with the payer's signature of ``proof_digest``: strict DER, without a sighash byte."""
+def with_proof(psbt: Psbt, key: ChannelKey) -> Psbt:
+    """A refund request with the payer's signature of the refund's txid, in the byte order of the serialisation."""
+    signature = key.sign_tagged(_PROOF_TAG, psbt.tx.txid.wire)
     return psbt.with_proprietary(_IDENTIFIER, _PROOF_SUBTYPE, signature)
 
 
 def proof_rules(psbt: Psbt, terms: Terms) -> Check[None]:
     """The payer itself asks: its key has signed for this very refund."""
     signature = psbt.global_fields.proprietary(_IDENTIFIER, _PROOF_SUBTYPE)
-    proven = signature is not None and terms.payer_key.verify(signature, proof_digest(psbt.tx))
+    proven = signature is not None and terms.payer_key.verify(
+        signature, tagged_hash(_PROOF_TAG, psbt.tx.txid.wire)
+    )
     yield Rule(
         "unproven-request",
         proven,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mpchan.bitcoin.schnorr import tagged_hash
 from mpchan.bitcoin.sighash import SIGHASH_ALL, segwit_v0_sighash
 from mpchan.bitcoin.signature import PrivateKey, PublicKey
 from mpchan.bitcoin.tx import Transaction
-from mpchan.channel.offer import Offer
 from mpchan.channel.scheme import scheme_of
 from mpchan.channel.terms import Terms
 from mpchan.units import Amount
@@ -42,14 +42,17 @@ class ChannelKey:
         """Sign the one refund that the terms allow."""
         return self._sign(terms, scheme_of(terms).refund())
 
-    def sign_refund_request(self, refund: Transaction) -> bytes:
-        """Prove that a request for this refund is the payer's own; strict DER, without a sighash byte.
+    def sign_tagged(self, tag: str, data: bytes) -> bytes:
+        """Sign something that is no transaction, such as an offer; strict DER, without a sighash byte.
 
-        What is signed can be the digest of no transaction.
+        What is signed is the tagged hash of ``data`` (BIP-0340, "Design"), which can be the digest of no transaction.
+
+        Args:
+            tag: begins with ``mpchan/``; each use has its own.
         """
-        from mpchan.channel.refund_request import proof_digest
-
-        return self._private_key.sign_checked(proof_digest(refund))
+        if not tag.startswith("mpchan/"):
+            raise ValueError(f"{tag} is no tag of mpchan's own")
+        return self._private_key.sign_checked(tagged_hash(tag, data))
 
     def sign_returned_refund(self, refund: SignedRefund) -> bytes:
         """Sign a refund that the payee has signed, in a channel of which nothing else is known any more."""
@@ -77,12 +80,3 @@ class ChannelKey:
     def sign_settlement(self, terms: Terms, paid: Amount) -> bytes:
         """Sign the settlement with ``paid`` in all for the payee."""
         return self._sign(terms, scheme_of(terms).settlement(paid))
-
-    def sign_voucher(self, offer: Offer) -> bytes:
-        """Vouch for an offer that is made out to one buyer; strict DER, without a sighash byte.
-
-        What is signed can be the digest of no transaction.
-        """
-        from mpchan.channel.sale import voucher_digest
-
-        return self._private_key.sign_checked(voucher_digest(offer))

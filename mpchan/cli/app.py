@@ -17,7 +17,7 @@ from mpchan.bitcoin.network import Network
 from mpchan.bitcoin.signers import exposed_signatures
 from mpchan.chain.base import Chain
 from mpchan.cli.files import AGAIN, STANDARD_STREAM, check_output, print_error, print_output, written
-from mpchan.cli.numbers import WholeNumber
+from mpchan.cli.input.numbers import WholeNumber
 from mpchan.errors import MpchanError, ParseError, SentUnnoted, StorageError, UsageError
 from mpchan.party.common import Result
 from mpchan.units import Amount, ChainTip, FeeRate
@@ -203,14 +203,14 @@ class App:
 
 def unlock(attempt: Callable[[str], None]) -> None:
     """Find the passphrase of keys that are encrypted; see ``asking``, which only they load."""
-    from mpchan.cli.asking import unlock as ask
+    from mpchan.cli.input.asking import unlock as ask
 
     ask(attempt)
 
 
 def unlock_unasked(attempt: Callable[[str], None]) -> None:
     """The same where nobody may be asked."""
-    from mpchan.cli.asking import unlock_unasked as look
+    from mpchan.cli.input.asking import unlock_unasked as look
 
     look(attempt)
 

@@ -118,33 +118,33 @@ def _print_version(context: click.Context, parameter: click.Parameter, value: bo
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
     lazy={
-        "init": "init:init",
+        "init": "commands.init:init",
         "passphrase": "main:passphrase",
-        "address": "coins:address",
-        "balance": "coins:balance",
-        "send": "coins:send",
-        "scan": "coins:scan",
-        "backup": "backup:backup",
-        "restore": "backup:restore",
-        "list": "wallet:list_channels",
-        "show": "wallet:show",
-        "inspect": "wallet:inspect",
-        "verify": "verify:verify",
-        "history": "journal:history",
-        "fsck": "journal:fsck",
-        "wait": "wallet:wait",
-        "watch": "watch:watch",
-        "plan": "plan:plan",
+        "address": "commands.coins:address",
+        "balance": "commands.coins:balance",
+        "send": "commands.coins:send",
+        "scan": "commands.coins:scan",
+        "backup": "commands.backup:backup",
+        "restore": "commands.backup:restore",
+        "list": "commands.wallet:list_channels",
+        "show": "commands.wallet:show",
+        "inspect": "commands.wallet:inspect",
+        "verify": "commands.verify:verify",
+        "history": "commands.journal:history",
+        "fsck": "commands.journal:fsck",
+        "wait": "commands.wallet:wait",
+        "watch": "commands.watch:watch",
+        "plan": "commands.plan:plan",
         "payee": "main:payee",
         "payer": "main:payer",
-        "open": "opening:open_channel",
-        "pay": "payer:pay",
-        "settle": "short:settle",
-        "refund": "payer:refund",
-        "bump": "bump:bump",
+        "open": "commands.opening:open_channel",
+        "pay": "commands.payer:pay",
+        "settle": "commands.short:settle",
+        "refund": "commands.payer:refund",
+        "bump": "commands.bump:bump",
         "regtest": "main:regtest",
         "engine": "main:engine",
-        "demo": "demo:demo",
+        "demo": "demo.command:demo",
     },
 )
 @click.option(
@@ -172,14 +172,14 @@ def cli() -> None:
 @click.group(
     cls=LazyGroup,
     lazy={
-        "offer": "payee:offer",
-        "sign-refund": "payee:sign_refund",
-        "funding": "payee:funding",
-        "accept": "payee:accept",
-        "settle": "payee:settle",
-        "sell": "sell:sell",
-        "export-latest": "sync:export_latest",
-        "abandon": "payee:abandon",
+        "offer": "commands.payee:offer",
+        "sign-refund": "commands.payee:sign_refund",
+        "funding": "commands.payee:funding",
+        "accept": "commands.payee:accept",
+        "settle": "commands.payee:settle",
+        "sell": "commands.sell:sell",
+        "export-latest": "commands.sync:export_latest",
+        "abandon": "commands.payee:abandon",
     },
 )
 @common_options
@@ -190,14 +190,14 @@ def payee() -> None:
 @click.group(
     cls=LazyGroup,
     lazy={
-        "open": "opening:open_channel",
-        "fund": "opening:fund",
-        "pay": "payer:pay",
-        "settle": "payer:settle",
-        "refund": "payer:refund",
-        "buy": "buy:buy",
-        "sync": "sync:sync",
-        "abandon": "payer:abandon",
+        "open": "commands.opening:open_channel",
+        "fund": "commands.opening:fund",
+        "pay": "commands.payer:pay",
+        "settle": "commands.payer:settle",
+        "refund": "commands.payer:refund",
+        "buy": "commands.buy:buy",
+        "sync": "commands.sync:sync",
+        "abandon": "commands.payer:abandon",
     },
 )
 @common_options
@@ -207,7 +207,11 @@ def payer() -> None:
 
 @click.group(
     cls=LazyGroup,
-    lazy={"set": "passphrase:set_passphrase", "change": "passphrase:change", "remove": "passphrase:remove"},
+    lazy={
+        "set": "commands.passphrase:set_passphrase",
+        "change": "commands.passphrase:change",
+        "remove": "commands.passphrase:remove",
+    },
 )
 @common_options
 def passphrase() -> None:
@@ -221,7 +225,11 @@ def passphrase() -> None:
 
 @click.group(
     cls=LazyGroup,
-    lazy={"mine": "regtest:mine", "faucet": "regtest:faucet", "status": "regtest:status"},
+    lazy={
+        "mine": "commands.regtest:mine",
+        "faucet": "commands.regtest:faucet",
+        "status": "commands.regtest:status",
+    },
 )
 @common_options
 def regtest() -> None:
@@ -230,7 +238,7 @@ def regtest() -> None:
 
 @click.group(
     cls=LazyGroup,
-    lazy={"install": "engine:install"},
+    lazy={"install": "commands.engine:install"},
     invoke_without_command=True,
     subcommand_metavar="[install]",
 )
@@ -239,7 +247,7 @@ def regtest() -> None:
 def engine(context: click.Context) -> None:
     """Which engine the embedded chain uses, and `install`."""
     if context.invoked_subcommand is None:
-        from mpchan.cli.engine import show
+        from mpchan.cli.commands.engine import show
 
         show(context.ensure_object(App))
 

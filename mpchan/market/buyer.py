@@ -19,7 +19,6 @@ from mpchan.channel.facts import Status
 from mpchan.channel.messages import single_input_rules
 from mpchan.channel.offer import Offer
 from mpchan.channel.rules import enforce
-from mpchan.channel.sale import Sale, made_out_rules, pieces_text, sale_of
 from mpchan.channel.scheme import scheme_of
 from mpchan.errors import (
     MpchanError,
@@ -37,8 +36,9 @@ from mpchan.market.stake import stake_text
 from mpchan.market.standing import is_begun, live_channel
 from mpchan.party import payer as party
 from mpchan.party.common import Result, gather_facts, read_psbt
-from mpchan.party.funding import require_possible
-from mpchan.party.selling import Wish
+from mpchan.party.offers.selling import Wish
+from mpchan.party.opening.funding import require_possible
+from mpchan.sale.manifest import Sale, made_out_rules, pieces_text, sale_of
 from mpchan.transport.base import Arrival, Line
 from mpchan.units import Amount
 from mpchan.values import replace

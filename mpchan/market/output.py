@@ -17,9 +17,9 @@ from threading import Event
 from types import TracebackType
 
 from mpchan import durability
-from mpchan.channel.sale import Sale
 from mpchan.errors import NotPossible, StorageError, UsageError
 from mpchan.market.hashing import verify_pieces
+from mpchan.sale.manifest import Sale
 from mpchan.wallet.storage import sync_name
 
 SUFFIX = ".mpchan-part"

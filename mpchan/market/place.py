@@ -10,8 +10,8 @@ from pathlib import Path
 
 from mpchan import durability
 from mpchan.channel.offer import Offer
-from mpchan.channel.sale import Sale, sale_of
 from mpchan.errors import MpchanError, NotPossible, ParseError
+from mpchan.sale.manifest import Sale, sale_of
 from mpchan.units import MAX_MESSAGE_BYTES
 from mpchan.wallet.wallet import Wallet
 

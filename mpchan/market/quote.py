@@ -13,8 +13,6 @@ from mpchan.channel.offer_rules import lasting_rules, version_rules
 from mpchan.channel.opening import default_delay_rules, offer_rules, refund_lock_time
 from mpchan.channel.refund_request import refund_delay_rules
 from mpchan.channel.rules import enforce
-from mpchan.channel.sale import Sale, pieces_from_text, pieces_text, published_sale
-from mpchan.channel.sale_plan import updates_before
 from mpchan.channel.terms import close_reserve
 from mpchan.errors import MpchanError, NotPossible, UsageError
 from mpchan.market.output import Progress, already_there
@@ -22,6 +20,8 @@ from mpchan.market.standing import going_purchase, is_begun, live_channel, opene
 from mpchan.party import payer as party
 from mpchan.party.common import ENDED, Result, current_tip, facts_if_any, now_of, tip_for
 from mpchan.party.fees import estimated_rate
+from mpchan.sale.manifest import Sale, pieces_from_text, pieces_text, published_sale
+from mpchan.sale.plan import updates_before
 from mpchan.transport.base import new_session
 from mpchan.units import Amount, LockTime
 from mpchan.values import frozen, replace

@@ -23,7 +23,6 @@ from mpchan.channel.messages import paid_in, single_input_rules
 from mpchan.channel.offer import Offer
 from mpchan.channel.refund_request import carried_offer
 from mpchan.channel.rules import enforce
-from mpchan.channel.sale import Sale, pieces_text, sale_of
 from mpchan.channel.scheme import scheme_of
 from mpchan.errors import ChainError, MpchanError, NotPossible, ParseError, Refused, StorageError, TooEarly
 from mpchan.market.hashing import FileHashes
@@ -31,9 +30,10 @@ from mpchan.market.room import Room
 from mpchan.market.sessions import Sessions
 from mpchan.market.sold_file import SoldFile
 from mpchan.party import payee as party
+from mpchan.party.check.payee_rules import own_channel_rules
 from mpchan.party.common import Result, gather_facts, read_psbt, read_transaction
-from mpchan.party.payee_rules import own_channel_rules
-from mpchan.party.selling import OFFER_SECONDS, Wish, answer_wish, needs_renewal, read_table
+from mpchan.party.offers.selling import OFFER_SECONDS, Wish, answer_wish, needs_renewal, read_table
+from mpchan.sale.manifest import Sale, pieces_text, sale_of
 from mpchan.transport.base import Answer, Message, Piece, Request, refusal
 from mpchan.units import Amount, ChainTip
 from mpchan.values import frozen

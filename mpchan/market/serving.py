@@ -10,7 +10,7 @@ from mpchan.errors import MpchanError, StorageError
 from mpchan.market.seller import Seller
 from mpchan.market.watching import MakeWatcher, WatcherBeside
 from mpchan.party.common import ENDED
-from mpchan.party.watch import Round, Sight
+from mpchan.party.watch.watcher import Round, Sight
 from mpchan.transport.base import Inbox, Request
 from mpchan.units import ChainTip
 from mpchan.values import replace

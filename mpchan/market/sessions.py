@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from mpchan.channel.sale import Sale
 from mpchan.errors import NotPossible, StorageError
-from mpchan.party.opening_terms import published_for
-from mpchan.party.selling import sold_in
+from mpchan.party.offers.selling import sold_in
+from mpchan.party.opening.terms import published_for
+from mpchan.sale.manifest import Sale
 from mpchan.units import OutPoint
 from mpchan.values import replace
 from mpchan.wallet.wallet import Wallet

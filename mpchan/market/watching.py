@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Union
 
-from mpchan.party.watch import Round, Sight, Watcher
+from mpchan.party.watch.watcher import Round, Sight, Watcher
 
 Stop = Callable[[], bool]
 MakeWatcher = Callable[[Stop], AbstractContextManager[Watcher]]

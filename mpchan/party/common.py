@@ -15,7 +15,7 @@ from mpchan.channel.messages import single_input_rules
 from mpchan.channel.offer import blocks_in_unit
 from mpchan.channel.rules import Check, Rule, enforce
 from mpchan.channel.terms import Terms
-from mpchan.channel.watching import held_back
+from mpchan.channel.watch.base import held_back
 from mpchan.errors import ParseError, TooEarly, UsageError
 from mpchan.units import ChainTip, Height, LockTime, MedianTime, OutPoint
 from mpchan.wallet.wallet import Wallet, channel_name

@@ -6,9 +6,9 @@ The limits in wallet.toml hold for both.
 from __future__ import annotations
 
 from mpchan.chain.base import Chain
-from mpchan.channel.bidding import DEFENCE_VSIZE
 from mpchan.channel.limits import PayerLimits
 from mpchan.channel.terms import Terms
+from mpchan.channel.watch.bidding import DEFENCE_VSIZE
 from mpchan.errors import ChainError, NotPossible
 from mpchan.units import Amount, FeeRate
 from mpchan.values import replace

@@ -16,6 +16,13 @@ from mpchan.channel.rules import enforce
 from mpchan.channel.terms import Terms
 from mpchan.durability import step
 from mpchan.errors import ChainError, MpchanError, NotPossible, Refused, TooEarly, UsageError
+from mpchan.party.check.payee_rules import (
+    Request,
+    funded_channels_rules,
+    funding_rules,
+    own_channel_rules,
+    request_rules,
+)
 from mpchan.party.common import (
     Result,
     earliest_spend,
@@ -26,7 +33,7 @@ from mpchan.party.common import (
     to_give_up,
     with_warnings,
 )
-from mpchan.party.offering import (
+from mpchan.party.offers.offering import (
     expires_at,
     least_warnings,
     new_offer,
@@ -35,18 +42,11 @@ from mpchan.party.offering import (
     set_rate,
     starting_terms,
 )
-from mpchan.party.openings import (
+from mpchan.party.opening.notes import (
     is_shown,
     make_channel,
     payee_channel_rules,
     require_channel,
-)
-from mpchan.party.payee_rules import (
-    Request,
-    funded_channels_rules,
-    funding_rules,
-    own_channel_rules,
-    request_rules,
 )
 from mpchan.party.sending import sending
 from mpchan.units import Amount
@@ -155,7 +155,7 @@ def _opening(wallet: Wallet, request: Request, admit: Admit) -> Opening | None:
         return request.opening
     if request.shown or request.given_up or not request.serves:
         return None
-    from mpchan.party.opening_terms import opening_of
+    from mpchan.party.opening.terms import opening_of
 
     opening = opening_of(wallet, request.terms)
     admit(opening)

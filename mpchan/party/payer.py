@@ -28,7 +28,7 @@ from mpchan.party.common import (
     to_give_up,
     with_warnings,
 )
-from mpchan.party.funding import early_text, find_conflict, is_sent, refuse_conflict, require_possible
+from mpchan.party.opening.funding import early_text, find_conflict, is_sent, refuse_conflict, require_possible
 from mpchan.party.sending import hand_over, sending
 from mpchan.units import Amount, FeeRate
 from mpchan.values import replace
@@ -77,9 +77,9 @@ def open_channel(
     """
     from mpchan.channel.offer_rules import version_rules
     from mpchan.channel.opening import refund_lock_time
+    from mpchan.party.check.payer_rules import new_offer_rules, opened_under
     from mpchan.party.fees import outside_warning
-    from mpchan.party.opening import funding_rate, opened, opened_so, prepared
-    from mpchan.party.payer_rules import new_offer_rules, opened_under
+    from mpchan.party.opening.request import funding_rate, opened, opened_so, prepared
 
     offer = Offer.from_toml(offer_text)
     limits = wallet.config.limits
@@ -124,7 +124,7 @@ def fund(
         refund_out: also write the complete refund there, before the funding can leave.
         confirm: asked before anything is signed or sent; it raises to stop.
     """
-    from mpchan.party.payer_rules import own_channel_rules, reply_rules, signed_elsewhere_rules
+    from mpchan.party.check.payer_rules import own_channel_rules, reply_rules, signed_elsewhere_rules
 
     name = named_by(wallet, psbt)
     with sending(wallet, name) as out:

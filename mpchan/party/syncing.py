@@ -11,8 +11,8 @@ from mpchan.channel.messages import signed_message
 from mpchan.channel.rules import enforce
 from mpchan.channel.syncing import Synced, latest_message, sync_rules
 from mpchan.errors import Refused, StorageError, UsageError
+from mpchan.party.check.payer_rules import own_channel_rules
 from mpchan.party.common import Result, named_by, with_warnings
-from mpchan.party.payer_rules import own_channel_rules
 from mpchan.values import replace
 from mpchan.wallet.payee_record import PayeeRecord
 from mpchan.wallet.payer_record import PayerRecord

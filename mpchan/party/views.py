@@ -11,7 +11,7 @@ from mpchan.bitcoin.network import REGTEST
 from mpchan.chain.base import Chain
 from mpchan.channel.facts import Facts, Status
 from mpchan.channel.terms import Terms
-from mpchan.channel.watching import SETTLE_SOON
+from mpchan.channel.watch.base import SETTLE_SOON
 from mpchan.errors import MpchanError, NotPossible, StorageError, TooEarly
 from mpchan.party.common import (
     Result,
@@ -21,7 +21,7 @@ from mpchan.party.common import (
     still_going,
     with_warnings,
 )
-from mpchan.party.funding import warnings_about
+from mpchan.party.opening.funding import warnings_about
 from mpchan.units import Amount, ChainTip, MedianTime, lock_time_from_int
 from mpchan.wallet.wallet import Wallet
 

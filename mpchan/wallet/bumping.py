@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from mpchan.bitcoin.script import dust_limit
 from mpchan.bitcoin.tx import TRUC_VERSION, Transaction, TxIn, TxOut
 from mpchan.chain.base import Coin
-from mpchan.channel.bidding import LEAST_STEP, MAX_CHILD_VSIZE, NOBODY, Paying, Rivals, child_fee
+from mpchan.channel.watch.bidding import LEAST_STEP, MAX_CHILD_VSIZE, NOBODY, Paying, Rivals, child_fee
 from mpchan.errors import NotPossible
 from mpchan.units import Amount, FeeRate
 from mpchan.values import frozen

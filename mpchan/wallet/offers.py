@@ -24,7 +24,7 @@ from mpchan.wallet.layout import stored
 from mpchan.wallet.storage import read_text, remove_durably, write_durably
 
 if TYPE_CHECKING:
-    from mpchan.channel.sale import Sale
+    from mpchan.sale.manifest import Sale
     from mpchan.wallet.records import Record
     from mpchan.wallet.wallet import Wallet
 
@@ -135,7 +135,7 @@ class OwnOffers:
             ParseError: as ``published_sale``.
         """
         if offer_id not in self._on_sale:
-            from mpchan.channel.sale import published_sale
+            from mpchan.sale.manifest import published_sale
 
             own = self.load(offer_id)
             sale = published_sale(own.offer)

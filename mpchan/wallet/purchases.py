@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from mpchan.channel.offer import Offer
-from mpchan.channel.sale import pieces_from_text, pieces_text, sale_of
 from mpchan.errors import NotPossible, ParseError, StorageError
+from mpchan.sale.manifest import pieces_from_text, pieces_text, sale_of
 from mpchan.values import frozen
 from mpchan.wallet.layout import stored
 from mpchan.wallet.records import canonical, checksum

@@ -30,7 +30,7 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / 
 from many_channels import Many  # noqa: E402
 
 from mpchan.bitcoin import signers  # noqa: E402
-from mpchan.party.meter import AT_ONCE  # noqa: E402
+from mpchan.party.meter.base import AT_ONCE  # noqa: E402
 
 FASTEST = signers.installed()[0]
 MPCHAN = str(Path(sys.executable).with_name("mpchan"))

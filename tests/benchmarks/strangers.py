@@ -33,7 +33,7 @@ from sale_processes import TERMINATE, Shop, make_film, opened  # noqa: E402
 
 from mpchan.chain.embedded import EmbeddedChain  # noqa: E402
 from mpchan.channel.offer import Offer  # noqa: E402
-from mpchan.party.selling import Wish  # noqa: E402
+from mpchan.party.offers.selling import Wish  # noqa: E402
 
 PIECES, FREE = 8, 2
 Result = dict[str, Any]

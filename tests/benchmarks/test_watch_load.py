@@ -17,7 +17,7 @@ from bitcoind_tools import calls
 from node import Node, needs_node, running
 from watch_load import payee_with_channels
 
-from mpchan.party.watch import Round, Watcher
+from mpchan.party.watch.watcher import Round, Watcher
 from mpchan.wallet.wallet import Wallet
 
 pytestmark = needs_node

@@ -15,10 +15,10 @@ from node import Node, needs_node, running
 from story import BUYER, EXTERNAL, FUNDING, OPENING, PAYING, SELLER, SETTLING, external
 
 from mpchan import Payee, Payer
-from mpchan.channel.sale import Sale
 from mpchan.errors import ChainError
 from mpchan.market.hashing import hash_file
-from mpchan.party.selling import published_offer
+from mpchan.party.offers.selling import published_offer
+from mpchan.sale.manifest import Sale
 from mpchan.units import Amount
 from mpchan.wallet.wallet import Wallet
 

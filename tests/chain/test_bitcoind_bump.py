@@ -17,8 +17,8 @@ from party_tools import Pair, psbt
 from mpchan.bitcoin.address import address_to_script
 from mpchan.errors import ChainError, MpchanError
 from mpchan.party import payer, views
-from mpchan.party.bump import bump
 from mpchan.party.common import Result
+from mpchan.party.watch.bump import bump
 from mpchan.units import Amount, FeeRate
 from mpchan.wallet.wallet import Wallet
 

@@ -22,7 +22,7 @@ from mpchan.chain.bitcoind.backend import FALLBACK_RATE
 from mpchan.channel.scheme import scheme_of
 from mpchan.errors import MpchanError
 from mpchan.party import payee
-from mpchan.party.watch import Watcher
+from mpchan.party.watch.watcher import Watcher
 from mpchan.wallet.wallet import Wallet
 
 pytestmark = needs_node

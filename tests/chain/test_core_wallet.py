@@ -21,8 +21,8 @@ from mpchan.bitcoin.network import REGTEST
 from mpchan.bitcoin.tx import Transaction
 from mpchan.channel.foreign_funding import Message
 from mpchan.party import payer, views
-from mpchan.party.again import open_again
-from mpchan.party.bump import bump
+from mpchan.party.opening.again import open_again
+from mpchan.party.watch.bump import bump
 from mpchan.units import FeeRate, OutPoint
 
 pytestmark = needs_node

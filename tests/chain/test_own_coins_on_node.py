@@ -18,7 +18,7 @@ from mpchan.bitcoin.tx import Transaction
 from mpchan.errors import NotPossible
 from mpchan.party import coins, views
 from mpchan.party.common import Result
-from mpchan.party.restore import scan
+from mpchan.party.saving.restore import scan
 from mpchan.units import Amount, FeeRate, Txid
 from mpchan.wallet.config import ChainConfig
 from mpchan.wallet.wallet import Wallet

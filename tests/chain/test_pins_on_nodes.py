@@ -20,7 +20,7 @@ from watch_tools import look
 from mpchan.bitcoin.tx import Transaction
 from mpchan.channel.scheme import scheme_of
 from mpchan.party import payer
-from mpchan.party.bump import bump
+from mpchan.party.watch.bump import bump
 from mpchan.units import Amount, FeeRate
 from mpchan.wallet.wallet import Wallet
 

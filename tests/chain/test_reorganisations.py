@@ -21,7 +21,7 @@ from transcript import WALLETS
 from mpchan.bitcoin.tx import Transaction, TxOut
 from mpchan.chain import open_chain
 from mpchan.channel import payer
-from mpchan.party.watch import Watcher
+from mpchan.party.watch.watcher import Watcher
 from mpchan.units import Amount
 from mpchan.values import replace
 from mpchan.wallet.wallet import Wallet

@@ -32,10 +32,10 @@ from story import (
 
 from mpchan.chain.bitcoind.endpoint import Credentials
 from mpchan.channel.offer import Offer
-from mpchan.channel.sale import Sale
 from mpchan.errors import ChainError
 from mpchan.market.hashing import hash_file
-from mpchan.party.selling import published_offer
+from mpchan.party.offers.selling import published_offer
+from mpchan.sale.manifest import Sale
 from mpchan.units import Amount
 from mpchan.values import replace
 from mpchan.wallet.wallet import Wallet

@@ -11,7 +11,7 @@ from test_embedded_against_node import SYNONYMS, Call, hand_over
 
 from mpchan.bitcoin.tx import Transaction, TxOut
 from mpchan.chain.embedded import EmbeddedChain
-from mpchan.channel.bidding import Paying, Rivals, child_fee
+from mpchan.channel.watch.bidding import Paying, Rivals, child_fee
 from mpchan.errors import ChainError, TooEarly
 from mpchan.units import Amount, FeeRate, OutPoint
 from mpchan.values import replace

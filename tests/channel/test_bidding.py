@@ -8,7 +8,7 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpchan.channel.bidding import (
+from mpchan.channel.watch.bidding import (
     LEAST_STEP,
     NOBODY,
     Bidding,

@@ -25,9 +25,9 @@ from mpchan.channel import payee, payer
 from mpchan.channel.facts import Facts
 from mpchan.channel.limits import WatchPolicy
 from mpchan.channel.terms import Terms
-from mpchan.channel.watching import BURIED, REMEMBERED, Deadline, Decision, Deed, next_deadline
-from mpchan.channel.watching_payee import payee_deadlines, payee_decision
-from mpchan.channel.watching_payer import payer_deadlines, payer_decision
+from mpchan.channel.watch.base import BURIED, REMEMBERED, Deadline, Decision, Deed, next_deadline
+from mpchan.channel.watch.payee import payee_deadlines, payee_decision
+from mpchan.channel.watch.payer import payer_deadlines, payer_decision
 from mpchan.errors import TooEarly
 from mpchan.units import Amount, ChainTip, Height, MedianTime, Txid
 

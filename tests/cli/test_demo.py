@@ -23,8 +23,8 @@ from typing import Any
 import pytest
 
 from mpchan.chain.embedded import EmbeddedChain
-from mpchan.cli import demo_story
-from mpchan.cli.demo_show import Transcript
+from mpchan.cli.demo import story as demo_story
+from mpchan.cli.demo.show import Transcript
 from mpchan.cli.main import main
 from mpchan.party import payer as party_payer
 
@@ -35,7 +35,8 @@ pytestmark = pytest.mark.skipif(
 PROGRAM = [sys.executable, "-m", "mpchan"]
 SHORT_STORY = """
 import sys
-from mpchan.cli import demo_story, main
+from mpchan.cli.demo import story as demo_story
+from mpchan.cli import main
 demo_story.UNITS, demo_story.CAPACITY_SAT = 6, 6 * demo_story.UNIT_SAT
 sys.exit(main.main(["demo"]))
 """

@@ -28,7 +28,10 @@ def test_0_done(bare: Shell) -> None:
     assert (done.code, done.err) == (0, "")
 
 
-BUGGY = "import mpchan.cli.init as w\ndef broken(*_): raise ZeroDivisionError('by zero')\nw.Wallet.create = broken\n"
+BUGGY = (
+    "import mpchan.cli.commands.init as w\ndef broken(*_): raise ZeroDivisionError('by zero')\n"
+    "w.Wallet.create = broken\n"
+)
 RUN = "from mpchan.__main__ import run; run()"
 
 

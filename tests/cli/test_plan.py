@@ -15,9 +15,9 @@ from test_terminal import plain, terminal, unfolded
 from transcript import TIMEOUT_SECONDS, Shell
 
 from mpchan.channel.offer import Offer
-from mpchan.channel.sale import published_sale
+from mpchan.cli.commands.plan import plan
 from mpchan.cli.main import cli
-from mpchan.cli.plan import plan
+from mpchan.sale.manifest import published_sale
 
 BUYER, SELLER = "mpchan --wallet buyer", "mpchan --wallet seller"
 COIN = 100_000_000

@@ -15,13 +15,13 @@ from mpchan.bitcoin.network import REGTEST, SIGNET
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.chain.manual import ManualChain
 from mpchan.channel.offer import Offer
-from mpchan.channel.sale import Sale
 from mpchan.cli.app import App
-from mpchan.cli.sale_lines import SaleLines
+from mpchan.cli.render.sale_lines import SaleLines
 from mpchan.errors import UsageError
 from mpchan.market.hashing import hash_file
 from mpchan.market.seller import Event
-from mpchan.party.selling import published_offer
+from mpchan.party.offers.selling import published_offer
+from mpchan.sale.manifest import Sale
 from mpchan.units import Amount
 from mpchan.wallet.config import ChainConfig
 from mpchan.wallet.wallet import Wallet

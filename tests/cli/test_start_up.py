@@ -100,11 +100,13 @@ def test_a_single_payment_loads_nothing_of_a_stream(paid: Shell) -> None:
         modules = loaded(paid, f"--wallet {arguments}")
         needless = (
             "stream",
-            "meter",
+            "party.meter",
             "update_form",
             "past",
             "coins",
-            "opening",
+            "channel.opening",
+            "wallet.opening",
+            "opening.request",
             "restore",
             "backup",
             "external",
@@ -121,7 +123,7 @@ def test_programs_load_what_they_ask_for(bare: Shell) -> None:
     alone = bare.ok(["python", "-c", script.format("")]).out
     assert alone == "[]\n"
     payer = bare.ok(["python", "-c", script.format("mpchan.Payer;")]).out
-    assert "payer_meter" in payer
+    assert "meter.payer" in payer
     assert "payee" not in payer
     assert (
         "click"

@@ -16,9 +16,9 @@ from typing import IO, Any
 import pytest
 from transcript import Shell, program
 
-from mpchan.cli import stream
+from mpchan.cli.commands import stream
 from mpchan.errors import MpchanError
-from mpchan.party.meter import AT_ONCE
+from mpchan.party.meter.base import AT_ONCE
 from mpchan.wallet.channel_files import ChannelFiles
 from mpchan.wallet.wallet import Wallet
 

@@ -15,7 +15,7 @@ import pytest
 from transcript import TIMEOUT_SECONDS, Shell
 
 from mpchan.bitcoin.tx import Transaction, TxIn, TxOut
-from mpchan.cli.init import in_rows
+from mpchan.cli.commands.init import in_rows
 from mpchan.units import Amount, OutPoint, Txid
 
 ESCAPE = "\x1b"

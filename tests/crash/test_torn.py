@@ -14,7 +14,7 @@ from party_tools import Pair
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.errors import MpchanError, NotPossible
 from mpchan.party import coins, payer, views
-from mpchan.party.external import plan_channel
+from mpchan.party.opening.external import plan_channel
 from mpchan.units import Amount
 from mpchan.wallet.wallet import Wallet
 

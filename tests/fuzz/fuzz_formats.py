@@ -34,8 +34,8 @@ from mpchan.bitcoin.signature import PublicKey, parse_der
 from mpchan.bitcoin.tx import Transaction
 from mpchan.bitcoin.uri import payment_uri
 from mpchan.errors import MpchanError, ParseError
-from mpchan.party.inspection import describe
-from mpchan.party.verify import read_message
+from mpchan.party.check.inspection import describe
+from mpchan.party.check.verify import read_message
 from mpchan.units import MAX_MONEY_SAT, Amount, FeeRate, OutPoint
 
 _DATA = Path(__file__).parent.parent / "bitcoin" / "data"

@@ -13,9 +13,9 @@ from fuzz_mutations import bent_bytes, bent_json, bent_toml
 from fuzz_world import world
 
 from mpchan.channel.offer import Offer
-from mpchan.channel.sale import Sale, pieces_from_text, pieces_text, sale_of
 from mpchan.errors import NotPossible, ParseError, StorageError
-from mpchan.party.selling import Wish
+from mpchan.party.offers.selling import Wish
+from mpchan.sale.manifest import Sale, pieces_from_text, pieces_text, sale_of
 from mpchan.units import Amount
 from mpchan.values import replace
 from mpchan.wallet.purchases import Purchase, Purchases

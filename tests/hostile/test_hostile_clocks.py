@@ -21,7 +21,7 @@ from mpchan.bitcoin.network import MAINNET, REGTEST
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.chain.lag import by_clock
 from mpchan.channel.offer import Offer
-from mpchan.party.selling import OFFER_SECONDS, RENEWAL_SECONDS, needs_renewal
+from mpchan.party.offers.selling import OFFER_SECONDS, RENEWAL_SECONDS, needs_renewal
 from mpchan.units import ChainTip
 
 NOW = time.time()

@@ -416,12 +416,12 @@ def test_80_programs_that_embed_the_meter(desk: Desk) -> None:
 
 
 def payer_meter(desk: Desk, name: str) -> Any:
-    from mpchan.party.payer_meter import Payer
+    from mpchan.party.meter.payer import Payer
 
     return Payer(Wallet.open(desk.payer), name, chain=desk.pair.chain)
 
 
 def payee_meter(desk: Desk) -> Any:
-    from mpchan.party.payee_meter import Payee
+    from mpchan.party.meter.payee import Payee
 
     return Payee(Wallet.open(desk.payee), chain=desk.pair.chain)

@@ -22,9 +22,9 @@ from party_tools import Pair, snapshot
 from protocol_tools import make_offer
 
 from mpchan.chain.embedded import EmbeddedChain
-from mpchan.channel.sale import Sale
-from mpchan.party import backup as party_backup
 from mpchan.party.coins import send
+from mpchan.party.saving import backup as party_backup
+from mpchan.sale.manifest import Sale
 from mpchan.units import Amount
 from mpchan.wallet.backup import Backup
 from mpchan.wallet.plans import Plans

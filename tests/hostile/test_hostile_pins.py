@@ -18,7 +18,7 @@ from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.embedded import EmbeddedChain, mempool
 from mpchan.channel.scheme import scheme_of
 from mpchan.errors import ChainError
-from mpchan.party.bump import bump
+from mpchan.party.watch.bump import bump
 from mpchan.units import FeeRate
 from mpchan.wallet.wallet import Wallet
 

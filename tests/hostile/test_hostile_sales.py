@@ -19,13 +19,13 @@ from party_tools import SHORT, Pair
 from mpchan import durability
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.channel.offer import Offer
-from mpchan.channel.sale import Sale, sale_of
 from mpchan.cli.app import App
-from mpchan.cli.sell import _published
+from mpchan.cli.commands.sell import _published
 from mpchan.errors import NotPossible, ParseError
 from mpchan.market.hashing import hash_file
 from mpchan.market.place import offer_in_place
-from mpchan.party.selling import published_offer
+from mpchan.party.offers.selling import published_offer
+from mpchan.sale.manifest import Sale, sale_of
 from mpchan.transport.mailbox import MailboxInbox
 from mpchan.units import Amount
 from mpchan.wallet.wallet import Wallet

@@ -19,7 +19,7 @@ from stranger_tools import Stranger
 
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.market import room
-from mpchan.party.watch import Watcher
+from mpchan.party.watch.watcher import Watcher
 from mpchan.wallet.opening import MAX_LINE_BYTES
 
 MANY = 60

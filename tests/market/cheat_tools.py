@@ -12,14 +12,14 @@ from protocol_tools import signed
 
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.channel.offer import Offer
-from mpchan.channel.sale import sale_of
 from mpchan.channel.scheme import scheme_of
 from mpchan.channel.terms import Terms
 from mpchan.errors import MpchanError, NotPossible
 from mpchan.market.output import part_path
 from mpchan.party import payer
 from mpchan.party.common import Result, gather_facts
-from mpchan.party.selling import Wish
+from mpchan.party.offers.selling import Wish
+from mpchan.sale.manifest import VOUCHER_TAG, sale_of, voucher_text
 from mpchan.transport.base import Answer, Message, Piece, Refusal, Request
 from mpchan.units import Amount
 from mpchan.values import replace
@@ -70,7 +70,7 @@ def resigned(market: Market, answer: Offer, **changes: Any) -> Offer:
     sale.pop("voucher", None)
     offer = Offer.from_dict(table)
     key = market.pair.payee.offer_key_of(market.own)
-    return replace(offer, sale={**sale, "voucher": key.sign_voucher(offer).hex()})
+    return replace(offer, sale={**sale, "voucher": key.sign_tagged(VOUCHER_TAG, voucher_text(offer)).hex()})
 
 
 def cheated(

@@ -13,7 +13,6 @@ from party_tools import SHORT, Pair
 
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.channel.offer import Offer
-from mpchan.channel.sale import Sale
 from mpchan.errors import TooEarly
 from mpchan.market.asking import Asking, Step
 from mpchan.market.buyer import Buyer
@@ -24,8 +23,9 @@ from mpchan.market.quote import Quote, quote
 from mpchan.market.seller import Event, Seller
 from mpchan.market.standing import going_purchase
 from mpchan.party.common import Result
-from mpchan.party.selling import published_offer
-from mpchan.party.watch import Watcher
+from mpchan.party.offers.selling import published_offer
+from mpchan.party.watch.watcher import Watcher
+from mpchan.sale.manifest import Sale
 from mpchan.transport.base import Answer, Arrival, Message, Piece, Refusal, Request
 from mpchan.units import Amount
 from mpchan.wallet.offers import OwnOffer

@@ -22,10 +22,10 @@ from transcript import copy_folder, program
 from mpchan.bitcoin.address import address_to_script
 from mpchan.bitcoin.network import REGTEST
 from mpchan.chain.embedded import EmbeddedChain
-from mpchan.channel.sale import Sale, sale_of
 from mpchan.market.output import part_path
 from mpchan.party import views
 from mpchan.party.history import history
+from mpchan.sale.manifest import Sale, sale_of
 from mpchan.units import Amount
 from mpchan.wallet.payee_record import PayeeRecord
 from mpchan.wallet.payer_record import PayerRecord

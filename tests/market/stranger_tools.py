@@ -14,7 +14,7 @@ from mpchan.channel.offer import Offer
 from mpchan.channel.refund_request import with_offer
 from mpchan.channel.scheme import scheme_of
 from mpchan.channel.terms import Terms, funding_output
-from mpchan.party.selling import Wish
+from mpchan.party.offers.selling import Wish
 from mpchan.transport.base import Answer, Message, Request
 from mpchan.units import Height, OutPoint, Txid
 

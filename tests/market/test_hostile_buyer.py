@@ -23,8 +23,8 @@ from mpchan.channel.scheme import scheme_of
 from mpchan.channel.terms import Terms
 from mpchan.errors import NotPossible
 from mpchan.party.common import read_psbt
+from mpchan.party.offers.selling import offer_for
 from mpchan.party.payee import sign_refund
-from mpchan.party.selling import offer_for
 from mpchan.transport.base import Message
 from mpchan.units import OutPoint, Txid
 from mpchan.values import replace

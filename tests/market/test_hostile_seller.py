@@ -12,11 +12,11 @@ from market_tools import PIECE, PRICE, Bend, Market
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.channel import payer
 from mpchan.channel.offer import Offer
-from mpchan.channel.sale import merkle_root
 from mpchan.errors import NotPossible, TooEarly
 from mpchan.market.asking import MOST_BREAKS
 from mpchan.party import payee
-from mpchan.party.selling import make_out
+from mpchan.party.offers.selling import make_out
+from mpchan.sale.manifest import merkle_root
 from mpchan.transport.base import Answer, Message, Refusal, Request
 
 # the third piece ----------------------------------------------------------------------------------

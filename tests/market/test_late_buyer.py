@@ -19,7 +19,7 @@ from mpchan.errors import NotPossible, TooEarly
 from mpchan.market.asking import Step
 from mpchan.market.seller import Seller
 from mpchan.market.serving import serve
-from mpchan.party.watch import Round
+from mpchan.party.watch.watcher import Round
 from mpchan.transport.base import Answer, Message, Refusal, Request
 from mpchan.transport.mailbox import MailboxInbox, MailboxLine
 

@@ -21,17 +21,17 @@ from mpchan.channel.terms import Terms
 from mpchan.errors import ChainError, NotPossible, Refused, StorageError
 from mpchan.market import room
 from mpchan.party import payee, payer
-from mpchan.party.again import open_again
-from mpchan.party.backup import restore
 from mpchan.party.coins import send
 from mpchan.party.common import read_psbt
 from mpchan.party.history import history
-from mpchan.party.opening_round import DAY_SECONDS, OpeningRound
-from mpchan.party.openings import record_of
-from mpchan.party.payee_meter import Payee
-from mpchan.party.selling import offer_for, published_offer
+from mpchan.party.meter.payee import Payee
+from mpchan.party.offers.selling import offer_for, published_offer
+from mpchan.party.opening.again import open_again
+from mpchan.party.opening.notes import record_of
+from mpchan.party.opening.round import DAY_SECONDS, OpeningRound
+from mpchan.party.saving.backup import restore
 from mpchan.party.views import list_channels
-from mpchan.party.watch import Watcher
+from mpchan.party.watch.watcher import Watcher
 from mpchan.transport.base import Message
 from mpchan.units import Amount, ChainTip, FeeRate, OutPoint, Txid
 from mpchan.values import replace

@@ -15,10 +15,10 @@ from market_tools import PIECE, PRICE, Market
 from party_tools import balance_sat
 
 from mpchan import durability
-from mpchan.channel.sale import Sale
 from mpchan.errors import MpchanError, NotPossible, StorageError, UsageError
 from mpchan.market.asking import Step
 from mpchan.market.output import Output, already_there, part_path
+from mpchan.sale.manifest import Sale
 from mpchan.units import Amount
 
 LENGTH = 64 << 10

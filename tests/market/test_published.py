@@ -16,9 +16,9 @@ from mpchan.errors import ChainError, NotPossible
 from mpchan.market.serving import serve
 from mpchan.party import views
 from mpchan.party.common import read_psbt
+from mpchan.party.offers.selling import OFFER_SECONDS, RENEWAL_SECONDS, offer_for, published_offer
 from mpchan.party.payee import abandon, sign_refund
-from mpchan.party.selling import OFFER_SECONDS, RENEWAL_SECONDS, offer_for, published_offer
-from mpchan.party.watch import Round, Watcher
+from mpchan.party.watch.watcher import Round, Watcher
 from mpchan.transport.base import Message
 from mpchan.units import FeeRate
 from mpchan.wallet.offers import OwnOffer
@@ -88,7 +88,7 @@ def test_by_hand_an_expired_offer_makes_out_none(market: Market, monkeypatch: py
     ann = Forger(market, ANN)
     offer_for(market.pair.payee, ann.wish("1-5"))
     later = time.time() + 25 * HOUR
-    monkeypatch.setattr("mpchan.party.selling.time.time", lambda: later)
+    monkeypatch.setattr("mpchan.party.offers.selling.time.time", lambda: later)
     with pytest.raises(Exception, match="expired"):
         offer_for(market.pair.payee, ann.wish("1-5"))
 

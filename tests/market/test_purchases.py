@@ -14,10 +14,10 @@ from market_tools import PRICE, Market, honest, unheard
 from protocol_tools import make_funded, make_offer, make_opening, make_secured, make_terms
 
 from mpchan.channel import payer
-from mpchan.channel.sale import Sale
 from mpchan.errors import Refused, StorageError, TooEarly
 from mpchan.market.stake import stake_text
 from mpchan.party import payer as payer_commands
+from mpchan.sale.manifest import Sale
 from mpchan.units import Amount, FeeRate
 from mpchan.values import replace
 from mpchan.wallet.payer_record import PayerRecord

@@ -9,7 +9,7 @@ from party_tools import balance_sat
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.errors import NotPossible, TooEarly, UsageError
 from mpchan.market.output import part_path
-from mpchan.party.selling import room_warnings
+from mpchan.party.offers.selling import room_warnings
 from mpchan.transport.base import Answer, Refusal, Request
 from mpchan.wallet.purchases import Purchases
 

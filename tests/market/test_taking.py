@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from mpchan import durability
-from mpchan.channel.sale import Sale
 from mpchan.errors import StorageError
 from mpchan.market import output
 from mpchan.market.output import Output, part_path
+from mpchan.sale.manifest import Sale
 from mpchan.transport.base import Arrival
 from mpchan.units import Amount
 

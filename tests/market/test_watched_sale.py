@@ -14,7 +14,7 @@ from market_tools import Market
 
 from mpchan.errors import ChainError
 from mpchan.market.serving import serve
-from mpchan.party.watch import Round, Sight, Watcher
+from mpchan.party.watch.watcher import Round, Sight, Watcher
 from mpchan.transport.mailbox import MailboxInbox, MailboxLine
 
 LIMIT_SECONDS = 30.0

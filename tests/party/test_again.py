@@ -27,9 +27,10 @@ from mpchan.channel.payer import refund_request
 from mpchan.channel.refund_request import with_offer, with_proof
 from mpchan.channel.signing import ChannelKey
 from mpchan.channel.terms import Terms
-from mpchan.party import payee, payee_rules, payer, views
-from mpchan.party.again import open_again
+from mpchan.party import payee, payer, views
+from mpchan.party.check import payee_rules
 from mpchan.party.common import Result
+from mpchan.party.opening.again import open_again
 from mpchan.units import Amount, Height, OutPoint
 from mpchan.values import replace
 from mpchan.wallet.wallet import Wallet
@@ -325,9 +326,10 @@ def test_nobody_else_takes_the_one_refund(pair: External, phase: str, proof: str
         earlier = refund_request(
             pair.payer_record(name).state, pair.payer.channel_key_of(pair.payer_record(name))
         )
-        request = with_proof(request, earlier.global_fields.proprietary(b"mpchan", 1) or b"")
+        theirs = earlier.global_fields.proprietary(b"mpchan", 1) or b""
+        request = request.with_proprietary(b"mpchan", 1, theirs)
     if proof == "of another key":
-        request = with_proof(request, ChannelKey(stranger).sign_refund_request(request.tx))
+        request = with_proof(request, ChannelKey(stranger))
     before = pair.files()
     assert refused(lambda: pair.sign_refund(request.to_hex())) == ("unproven-request", 4)
     assert pair.files() == before

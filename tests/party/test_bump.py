@@ -17,9 +17,9 @@ from mpchan.chain.manual import ManualChain
 from mpchan.channel.limits import PayerLimits
 from mpchan.errors import MpchanError
 from mpchan.party import payer, views
-from mpchan.party.bump import bump
 from mpchan.party.coins import resend, send
 from mpchan.party.holdings import holdings
+from mpchan.party.watch.bump import bump
 from mpchan.units import Amount, FeeRate, Height, OutPoint, Txid
 from mpchan.values import replace
 from mpchan.wallet.wallet import Wallet

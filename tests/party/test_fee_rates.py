@@ -15,7 +15,7 @@ from mpchan.chain.manual import ManualChain
 from mpchan.channel.limits import PayerLimits
 from mpchan.errors import ChainError, MpchanError, NotPossible
 from mpchan.party import payee, payer
-from mpchan.party.payee_meter import Payee
+from mpchan.party.meter.payee import Payee
 from mpchan.units import Amount, FeeRate
 from mpchan.values import replace
 from mpchan.wallet.wallet import Wallet

@@ -24,8 +24,8 @@ from mpchan.channel.messages import signed_message, unsigned_message
 from mpchan.channel.scheme import scheme_of
 from mpchan.errors import MpchanError, StorageError
 from mpchan.party import payee, payer, syncing, views
+from mpchan.party.check.fsck import fsck
 from mpchan.party.common import Result
-from mpchan.party.fsck import fsck
 from mpchan.party.history import history
 from mpchan.units import Amount
 from mpchan.wallet import recovery
@@ -522,7 +522,7 @@ def test_offers(payees: Copy) -> None:
 
 def test_plans_and_sent_transactions(lived: Lived, payers: Copy) -> None:
     from mpchan.party.coins import send
-    from mpchan.party.external import plan_channel
+    from mpchan.party.opening.external import plan_channel
 
     pair = lived.pair
     plan_channel(payers.wallet, pair.chain, lived.offer, Amount(5000))

@@ -16,8 +16,8 @@ from stranger_tools import Stranger
 
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.errors import Refused
+from mpchan.party.check.fsck import fsck
 from mpchan.party.common import Result
-from mpchan.party.fsck import fsck
 from mpchan.party.views import list_channels
 from mpchan.wallet.wallet import Wallet
 

@@ -36,7 +36,7 @@ from mpchan.chain.manual import ManualChain
 from mpchan.channel.foreign_funding import Message
 from mpchan.party import payer
 from mpchan.party.common import read_psbt
-from mpchan.party.external import open_funding
+from mpchan.party.opening.external import open_funding
 from mpchan.units import Amount, OutPoint, Txid
 from mpchan.values import replace
 

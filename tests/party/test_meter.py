@@ -23,11 +23,11 @@ from mpchan.channel.scheme import scheme_of
 from mpchan.channel.update_form import UpdateForm
 from mpchan.errors import ChainError, MpchanError, StorageError
 from mpchan.party import payee, payer
-from mpchan.party.backup import backup, restore
-from mpchan.party.fsck import fsck
+from mpchan.party.check.fsck import fsck
 from mpchan.party.history import history
-from mpchan.party.meter import AT_ONCE, LONGEST_SECONDS, MAX_AGE_SECONDS, ChainSight
-from mpchan.party.payee_meter import QUEUED
+from mpchan.party.meter.base import AT_ONCE, LONGEST_SECONDS, MAX_AGE_SECONDS, ChainSight
+from mpchan.party.meter.payee import QUEUED
+from mpchan.party.saving.backup import backup, restore
 from mpchan.units import Amount, ChainTip, Lag
 from mpchan.wallet import channel_files
 from mpchan.wallet.channel_files import ChannelFiles
@@ -175,7 +175,8 @@ def test_the_usual_payment_takes_the_short_way(
     pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The equality above would be cheap if the plain way were taken always."""
-    from mpchan.party import payee_meter, payer_meter
+    from mpchan.party.meter import payee as payee_meter
+    from mpchan.party.meter import payer as payer_meter
 
     for kind, name in ((payer_meter._Run, "_pay_plainly"), (payee_meter._Run, "_take_plainly")):
         monkeypatch.setattr(kind, name, lambda *_: pytest.fail("the plain way was taken"))
@@ -192,8 +193,8 @@ def test_the_usual_payment_takes_the_short_way(
 def test_without_a_form_everything_goes_the_plain_way(
     pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("payer_meter", "payee_meter"):
-        monkeypatch.setattr(f"mpchan.party.{module}.update_form", lambda terms: None)
+    for module in ("payer", "payee"):
+        monkeypatch.setattr(f"mpchan.party.meter.{module}.update_form", lambda terms: None)
     twins = Twins(pair, tmp_path)
     plain = twins.pay([1000, 5, 4, 70], False)
     paying = mpchan.Payer(twins.metered_payer, chain=twins.chain)
@@ -517,7 +518,7 @@ def test_the_chain_closes_a_meter(pair: Pair, tmp_path: Path, chain_directory: P
 def test_the_form_is_made_once_for_a_meter(
     pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mpchan.party import payer_meter
+    from mpchan.party.meter import payer as payer_meter
 
     made: list[UpdateForm | None] = []
     real = payer_meter.update_form

@@ -19,12 +19,12 @@ from mpchan.chain.manual import ManualChain
 from mpchan.channel.scheme import scheme_of
 from mpchan.errors import MpchanError, NotPossible
 from mpchan.party import payee, payer, views
-from mpchan.party.backup import backup, restore
+from mpchan.party.check.verify import verify
 from mpchan.party.common import Result
 from mpchan.party.history import history
+from mpchan.party.saving.backup import backup, restore
 from mpchan.party.syncing import export_latest
-from mpchan.party.verify import verify
-from mpchan.party.watch import Watcher
+from mpchan.party.watch.watcher import Watcher
 from mpchan.units import Amount
 from mpchan.wallet.wallet import Wallet
 
@@ -268,7 +268,7 @@ def test_a_stream_takes_a_late_settlement_as_pending(pair: Pair) -> None:
 @pytest.mark.parametrize("unit", UNITS)
 def test_streams_stop_at_the_deadline(pair: Pair, unit: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both sides go on for as long as the chain has not come there, and not a payment longer."""
-    from mpchan.party import meter as common
+    from mpchan.party.meter import base as common
 
     monkeypatch.setattr(common, "MAX_AGE_SECONDS", 0.0)
     name = pair.open(CAPACITY, **UNITS[unit])

@@ -19,7 +19,7 @@ from test_stateful import CHANNELS, OFFERS, RARELY, Channel, Parties
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.channel.scheme import scheme_of
 from mpchan.party import payee
-from mpchan.party.watch import Round, Watcher
+from mpchan.party.watch.watcher import Round, Watcher
 from mpchan.wallet.wallet import Wallet
 
 HARMLESS = {

@@ -40,7 +40,8 @@ from mpchan.chain.manual import ManualChain
 from mpchan.channel.offer import Offer
 from mpchan.channel.terms import Terms
 from mpchan.errors import MpchanError, ParseError
-from mpchan.party import payee, payer, verify
+from mpchan.party import payee, payer
+from mpchan.party.check import verify
 from mpchan.party.common import Result
 from mpchan.units import Amount, ChainTip, OutPoint, Txid
 from mpchan.wallet.wallet import Wallet

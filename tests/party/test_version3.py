@@ -18,8 +18,8 @@ from mpchan.chain.embedded import EmbeddedChain, mempool
 from mpchan.channel import offer
 from mpchan.channel.scheme import scheme_of
 from mpchan.errors import ChainError, MpchanError
-from mpchan.party.bump import bump
 from mpchan.party.coins import send
+from mpchan.party.watch.bump import bump
 from mpchan.units import Amount, FeeRate, OutPoint, Txid
 from mpchan.values import replace
 from mpchan.wallet.wallet import Wallet

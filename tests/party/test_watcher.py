@@ -18,10 +18,10 @@ from mpchan.chain.embedded import EmbeddedChain
 from mpchan.chain.embedded.mempool import reject
 from mpchan.chain.manual import ManualChain
 from mpchan.channel.scheme import scheme_of
-from mpchan.channel.watching import BURIED, REMEMBERED
+from mpchan.channel.watch.base import BURIED, REMEMBERED
 from mpchan.errors import ChainError, MpchanError
 from mpchan.party import payer, views
-from mpchan.party.watch import STUBBORN_ROUNDS, Round, Watcher
+from mpchan.party.watch.watcher import STUBBORN_ROUNDS, Round, Watcher
 from mpchan.units import Amount, ChainTip, LockTime, OutPoint
 from mpchan.values import replace
 from mpchan.wallet.wallet import Wallet

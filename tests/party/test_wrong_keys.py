@@ -18,10 +18,11 @@ from mpchan.channel import payer as payer_protocol
 from mpchan.channel.messages import complete
 from mpchan.channel.signing import ChannelKey
 from mpchan.errors import StorageError
-from mpchan.party import payee, payee_meter, payer
-from mpchan.party.backup import backup, restore
-from mpchan.party.fsck import fsck
-from mpchan.party.watch import Watcher
+from mpchan.party import payee, payer
+from mpchan.party.check.fsck import fsck
+from mpchan.party.meter import payee as payee_meter
+from mpchan.party.saving.backup import backup, restore
+from mpchan.party.watch.watcher import Watcher
 from mpchan.units import Amount
 from mpchan.wallet.wallet import Wallet
 

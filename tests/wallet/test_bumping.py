@@ -13,7 +13,7 @@ from mpchan.bitcoin.sighash import SIGHASH_ALL, segwit_v0_sighash
 from mpchan.bitcoin.signature import PrivateKey
 from mpchan.bitcoin.tx import Transaction, TxOut
 from mpchan.chain.base import Coin
-from mpchan.channel.bidding import LEAST_STEP, Paying, Rivals, child_fee, pays, rate_of
+from mpchan.channel.watch.bidding import LEAST_STEP, Paying, Rivals, child_fee, pays, rate_of
 from mpchan.errors import NotPossible
 from mpchan.units import Amount, FeeRate, OutPoint, Txid
 from mpchan.wallet.bumping import Child, build_child

@@ -1,0 +1,134 @@
+"""``mpchan backup`` and ``mpchan restore``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from mpchan.cli.app import App, common_options, example, pass_app, unlock
+from mpchan.cli.files import DONE
+from mpchan.cli.input.numbers import counted
+from mpchan.errors import ChainError, UsageError
+from mpchan.party.common import Result
+from mpchan.wallet.wallet import Wallet
+
+_ONE_ONLY = (
+    "never use two copies of one wallet: if the old one still lives, delete one of the two before you go on"
+)
+
+
+@click.command(epilog=example("mpchan backup -o /media/stick/mpchan.backup"))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    required=True,
+    help="Write there; an older backup is replaced.",
+)
+@common_options
+@pass_app
+def backup(app: App, output: Path) -> None:
+    """Write the whole wallet to one file.
+
+    It holds keys, offers, channels and settings. Seed words alone do not recover the money of open channels; this file
+    does, as they stood when it was made. Whoever has it has the wallet's money, unless the keys are encrypted: then so
+    is the backup, with the same passphrase.
+
+    Make a new one after each opening: a channel that was opened later is not in it, and then only its refund (`mpchan
+    payer fund --refund-out`) brings the payer's money back.
+    """
+    app.check_output(output, follows=True)
+    _check_place(output, app.wallet_directory)
+    from mpchan.party.saving.backup import backup as make
+
+    wallet = app.wallet()
+    result = make(wallet, output, _passphrase(wallet))
+    app.report(result, _made)
+    app.warn(result)
+
+
+def _passphrase(wallet: Wallet) -> str | None:
+    """That of the keys, asked for before any lock is taken; None where they are not encrypted."""
+    if not wallet.keys.are_encrypted:
+        return None
+    found: list[str] = []
+
+    def attempt(passphrase: str) -> None:
+        wallet.keys.unlock(passphrase)
+        found.append(passphrase)
+
+    unlock(attempt)
+    return found[0]
+
+
+def _check_place(output: Path, directory: Path) -> None:
+    """A backup is a regular file, and lost with the wallet where it lies inside of it."""
+    place, home = Path(os.path.realpath(output)), Path(os.path.realpath(directory))
+    if str(output) == "-" or (place.exists() and not place.is_file()):
+        raise UsageError("output-unwritable", f"{output} is no file that keeps a backup")
+    if place.is_relative_to(home):
+        raise UsageError("output-is-wallet", f"{output} lies in the wallet itself, and would be lost with it")
+
+
+def _made(view: Result) -> str:
+    return (
+        f"{view['file']}: {counted(view['channels'], 'channel')} and {counted(view['offers'], 'offer')}; "
+        + ("encrypted with the passphrase; " if view["encrypted"] else "keep it secret; ")
+        + "keep it away from this machine"
+    )
+
+
+@click.command(epilog=example("mpchan --wallet ~/new restore /media/stick/mpchan.backup"))
+@click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
+@common_options
+@pass_app
+def restore(app: App, file: Path) -> None:
+    """Make a wallet of a backup again.
+
+    It takes a new or empty directory. Use it where the old wallet is lost, never beside it: two copies of one wallet
+    lose money.
+
+    What was signed after the backup is not in it. So the offers that were unused are void, and channels in which you
+    pay take no payment before `mpchan payer sync`; channels in which you are paid go on at once.
+
+    Seed words alone (`mpchan init --restore`) do not recover the money of open channels.
+    """
+    from mpchan.party.saving.backup import restore as make
+    from mpchan.wallet.backup import read_backup
+
+    result = make(read_backup(file), app.wallet_directory, unlock)
+    warnings = list(result.pop("warnings", ()))
+    result["scan"] = _scan(app, warnings)
+    if warnings:
+        result["warnings"] = warnings
+    app.report(result, _restored, DONE)
+    app.warn(result)
+    app.say(_ONE_ONLY)
+
+
+def _scan(app: App, warnings: list[str]) -> Result | None:
+    """Addresses that were used after the backup; a wallet is restored without the search too."""
+    from mpchan.party.saving.restore import scan
+
+    wallet = Wallet.open(app.wallet_directory)
+    try:
+        return scan(wallet, app.chain(wallet))
+    except ChainError as error:
+        warnings.append(
+            f"the chain was not searched, run `mpchan scan` before anything else: {error.message}"
+        )
+        return None
+
+
+def _restored(view: Result) -> str:
+    lines = [
+        f"restored a {view['network']} wallet in {view['wallet']}: {counted(view['channels'], 'channel')}"
+    ]
+    if view["void_offers"]:
+        lines.append(f"void, so make new ones: {counted(view['void_offers'], 'unused offer')}")
+    for channel in view["to_sync"]:
+        lines.append(f"channel {channel}: run `mpchan payer sync` before you pay on")
+    return "\n".join(lines)

@@ -1,0 +1,272 @@
+"""``init``: a new wallet, with new keys or with those of seed words."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import textwrap
+from contextlib import suppress
+from pathlib import Path
+
+import click
+
+from mpchan.bitcoin.network import NETWORKS
+from mpchan.cli.app import App, common_options, example, pass_app, unlock
+from mpchan.cli.files import DONE, print_error
+from mpchan.errors import ChainError, MpchanError, ParseError, UsageError
+from mpchan.party.common import Result
+from mpchan.wallet.config import BACKENDS, ChainConfig
+from mpchan.wallet.wallet import Wallet, wallet_exists
+
+_MAX_WORDS_BYTES = 4096
+_WORDS_ALONE = (
+    "words alone recover the wallet's coins, not the money of an open channel: that needs a backup "
+    "(`mpchan backup`), or for a payer its refund"
+)
+_UNSEEN = "the wallet is made, but its words were not shown and never will be: remove its directory, and make another"
+
+
+@click.command(
+    epilog=example(
+        "mpchan init\nmpchan --wallet ~/seller init --network signet --chain none\n"
+        "mpchan init --restore < words.txt\nmpchan init --encrypt --show-words"
+    )
+)
+@click.option(
+    "--network",
+    type=click.Choice(list(NETWORKS)),
+    default="regtest",
+    show_default=True,
+    help="Of all its coins and channels.",
+)
+@click.option(
+    "--chain", "backend", type=click.Choice(BACKENDS), help="Default: embedded on regtest, else none."
+)
+@click.option("--rpc-url", metavar="URL", help="bitcoind: where its JSON-RPC listens, http://HOST:PORT.")
+@click.option(
+    "--rpc-cookie",
+    metavar="FILE",
+    help="bitcoind: its cookie file; or $MPCHAN_RPC_USER and …_PASSWORD.",
+)
+@click.option(
+    "--electrum",
+    metavar="HOST:PORT[:s]",
+    multiple=True,
+    help="Electrum server, :s for TLS; may be repeated, in the order of preference.",
+)
+@click.option("--proxy", metavar="URL", help="electrum: a SOCKS5 proxy such as Tor's, socks5://HOST:PORT.")
+@click.option("--restore", is_flag=True, help="With the keys of seed words, asked for or from stdin.")
+@click.option("--encrypt", is_flag=True, help="The keys, with a passphrase; see `mpchan passphrase --help`.")
+@click.option("--show-words", is_flag=True, help="Show the seed words; this is the only time.")
+@common_options
+@pass_app
+def init(
+    app: App,
+    network: str,
+    backend: str | None,
+    rpc_url: str | None,
+    rpc_cookie: str | None,
+    electrum: tuple[str, ...],
+    proxy: str | None,
+    restore: bool,
+    encrypt: bool,
+    show_words: bool,
+) -> None:
+    """Make a wallet with new keys, or restore one from its words.
+
+    --restore takes 12, 15, 18, 21 or 24 words (BIP-0039, English, without a passphrase), never as an argument: in a
+    terminal they are typed unseen, else they come on standard input. It then looks for the wallet's addresses as
+    `mpchan scan` does. Use it where the old wallet is lost, not beside it.
+
+    --encrypt asks for a passphrase; nothing unencrypted is written to the disk then.
+
+    Words alone do not recover the money of open channels. A backup does (`mpchan backup`), and for a payer its refund
+    too (`mpchan payer fund --refund-out`): keep them away from this machine.
+    """
+    if restore and show_words:
+        raise UsageError("usage", "--show-words is for new words, --restore knows them already")
+    chain = _chain(network, backend, rpc_url, rpc_cookie, electrum, proxy)
+    exposed = _exposed_servers(chain, network) if chain.backend == "electrum" else []
+    directory = app.wallet_directory.absolute()
+    if restore or encrypt:
+        _refuse_known(directory)
+    words = _asked_words() if restore else None
+    passphrase = _asked_passphrase() if encrypt else None
+    wallet = Wallet.create(directory, NETWORKS[network], chain, words, passphrase, unlock)
+    result: Result = {"wallet": str(directory), "network": network, "chain": chain.backend}
+    if wallet.keys.are_encrypted:
+        result["encrypted"] = True
+    if restore:
+        _make_chain(wallet)
+        result.update(_scanned(app, wallet))
+    if show_words:
+        result["words"] = wallet.keys.seed_words()
+    if show_words and not app.json:
+        print_error("write these words down, in this order; they are shown this once:")
+        print_error(_whole(result["words"]))
+    app.report(result, _people, _UNSEEN if show_words and app.json else DONE)
+    for line in _said(network, restore or show_words, wallet.keys.are_encrypted, exposed):
+        app.say(line)
+    for warning in result.get("warnings", ()):
+        app.say(f"mpchan: warning: {warning}")
+    _make_chain(wallet)  # once the words are out: nothing may come in between
+
+
+def _make_chain(wallet: Wallet) -> None:
+    """The private chain, where there is none: no later command makes one in place of one that is gone.
+
+    The wallet is made without it too; whoever asks for the chain hears what is wrong.
+    """
+    from mpchan.chain import open_chain
+
+    if wallet.config.chain.backend != "embedded":
+        return
+    with suppress(MpchanError):
+        open_chain(wallet.config.chain, wallet.network, wallet.directory, create=True).tip()
+
+
+def _whole(words: str) -> str:
+    """Seed words as one line, where a terminal shows them too."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        return words
+    return in_rows(words, max(shutil.get_terminal_size().columns, 9))
+
+
+def in_rows(words: str, columns: int) -> str:
+    """Words as one line that a terminal breaks between words, never within one.
+
+    A line break of our own would split what is copied from there and pasted into ``--restore``.
+
+    Args:
+        columns: of the terminal; 9 or more, as the longest seed word has 8 letters.
+    """
+    return "".join(row.ljust(columns) for row in textwrap.wrap(words, columns - 1)).rstrip()
+
+
+def _people(view: Result) -> str:
+    how = ", keys encrypted" if view.get("encrypted") else ""
+    text = f"made a {view['network']} wallet in {view['wallet']} (chain: {view['chain']}{how})"
+    scan = view.get("scan")
+    if scan is not None:
+        from mpchan.cli.commands.coins import scanned
+
+        text += "\n" + scanned(scan)
+    return text
+
+
+def _said(network: str, with_words: bool, encrypted: bool, exposed: list[str]) -> list[str]:
+    """What people are told besides."""
+    lines = [_WORDS_ALONE] if with_words else []
+    if encrypted:
+        from mpchan.cli.commands.passphrase import LOST
+
+        lines.append(LOST)
+    elif network == "mainnet":
+        lines.append("keep keys.toml safe: it holds the keys, not encrypted")
+    return lines + [
+        f"warning: what {server} is asked can be read and changed on the way; servers with TLS end in :s"
+        for server in exposed
+    ]
+
+
+def _refuse_known(directory: Path) -> None:
+    """Before anybody types.
+
+    Raises:
+        StorageError: ``wallet-exists``.
+    """
+    if (directory / "wallet.toml").exists():
+        raise wallet_exists(directory)
+
+
+def _asked_passphrase() -> str:
+    from mpchan.cli.input.asking import CURRENT, new_passphrase
+
+    return new_passphrase(CURRENT)
+
+
+def _asked_words() -> str:
+    """The words, typed unseen in a terminal, else all of standard input.
+
+    Raises:
+        ParseError: ``malformed-words``; it never repeats a word.
+    """
+    if sys.stdin is None:
+        raise ParseError("malformed-words", "standard input is closed, so there are no seed words")
+    if sys.stdin.isatty():
+        from getpass import getpass
+
+        try:
+            return getpass("seed words (not shown): ", sys.stderr)
+        except EOFError:
+            raise ParseError("malformed-words", "no seed words were typed") from None
+    try:
+        data = sys.stdin.buffer.read(_MAX_WORDS_BYTES + 1)
+        if len(data) > _MAX_WORDS_BYTES:
+            raise ParseError("malformed-words", f"more than {_MAX_WORDS_BYTES} bytes are no seed words")
+        return data.decode()
+    except (OSError, UnicodeDecodeError):
+        raise ParseError("malformed-words", "standard input is no text of seed words") from None
+
+
+def _scanned(app: App, wallet: Wallet) -> Result:
+    """What a search of the chain finds; a wallet is restored without it too."""
+    from mpchan.party.saving.restore import scan
+
+    try:
+        return {"scan": scan(wallet, app.chain(wallet))}
+    except ChainError as error:
+        warning = f"the chain was not searched, run `mpchan scan` before anything else: {error.message}"
+        return {"scan": None, "warnings": [warning]}
+
+
+def _chain(
+    network: str,
+    backend: str | None,
+    rpc_url: str | None,
+    rpc_cookie: str | None,
+    electrum: tuple[str, ...],
+    proxy: str | None,
+) -> ChainConfig:
+    """The backend that the options name.
+
+    Raises:
+        UsageError: where they contradict each other.
+    """
+    chosen = backend or ("embedded" if network == "regtest" else "none")
+    if chosen == "embedded" and network != "regtest":
+        raise UsageError("usage", f"the embedded chain is regtest only, not {network}")
+    for option, value, owner in (
+        ("--rpc-url", rpc_url, "bitcoind"),
+        ("--rpc-cookie", rpc_cookie, "bitcoind"),
+        ("--electrum", electrum or None, "electrum"),
+        ("--proxy", proxy, "electrum"),
+    ):
+        if value is not None and chosen != owner:
+            raise UsageError("usage", f"{option} belongs to --chain {owner}, not to {chosen}")
+    if rpc_url is not None:
+        _check_url(rpc_url)
+    cookie = None if rpc_cookie is None else os.path.abspath(rpc_cookie)
+    return ChainConfig(chosen, None, rpc_url, cookie, electrum, proxy)
+
+
+def _exposed_servers(chain: ChainConfig, network: str) -> list[str]:
+    """The servers of a public network that are asked in clear; exit 2 where the settings are none."""
+    from mpchan.chain.electrum.address import read_config
+
+    try:
+        servers, _ = read_config(chain)
+    except ParseError as error:
+        raise UsageError("usage", error.message, hint=error.hint) from None
+    return [str(server) for server in servers if server.is_exposed and network != "regtest"]
+
+
+def _check_url(url: str) -> None:
+    """Exit 2 where it is none, or holds a password: it is about to be written to wallet.toml."""
+    from mpchan.chain.bitcoind.endpoint import Endpoint
+
+    try:
+        Endpoint.parse(url)
+    except ParseError as error:
+        raise UsageError(error.slug, error.message, hint=error.hint) from None

@@ -1,0 +1,118 @@
+"""``mpchan history`` and ``mpchan fsck``: what happened, and whether all of it is still there."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from itertools import islice
+
+import click
+
+from mpchan.cli.app import (
+    App,
+    channel_argument,
+    channel_option,
+    common_options,
+    example,
+    one_channel,
+    pass_app,
+)
+from mpchan.cli.files import print_pieces, visible
+from mpchan.party.common import Result
+
+_COLUMNS = f"{'time (UTC)':19}  {'event':13}  {'amount':>12}  {'total':>12}  {'lock time':>10}"
+_TXID = 64
+"""Its hex digits."""
+_AT_ONCE = 500
+"""Events that are printed with one write."""
+
+
+@click.command(epilog=example("mpchan history 0123abcd\nmpchan history 0123abcd --json"))
+@channel_argument
+@channel_option
+@common_options
+@pass_app
+def history(app: App, name: str | None, channel: str | None) -> None:
+    """All that happened in a channel.
+
+    The oldest event comes first; CHANNEL is any unique beginning of its id. Amounts are in satoshi, and the total is
+    what the payee has. With --json each event has, as hex, the message that left or arrived with it.
+    """
+    from mpchan.party.history import history as party
+
+    found, events = party(app.wallet(), one_channel(name, channel))
+    print_pieces(_as_json(found, events) if app.json else _as_table(events))
+
+
+def _as_json(name: str, events: Iterator[Result]) -> Iterator[str]:
+    """One object on one line, however long."""
+    yield f'{{"channel": "{name[:16]}", "events": ['
+    separator = ""
+    for some in _groups(events):
+        yield separator + ", ".join(json.dumps(event) for event in some)
+        separator = ", "
+    yield "]}\n"
+
+
+def _as_table(events: Iterator[Result]) -> Iterator[str]:
+    """One event on a line; the txid below it where a terminal has no room for both."""
+    terminal = sys.stdout is not None and sys.stdout.isatty()
+    room = shutil.get_terminal_size().columns if terminal else None
+    before_txid = "\n  " if room is not None and room < len(_COLUMNS) + 2 + _TXID else "  "
+    yield f"{_COLUMNS}{before_txid}txid\n"
+    for some in _groups(events):
+        yield "".join(_row(event, before_txid) + "\n" for event in some)
+
+
+def _groups(events: Iterator[Result]) -> Iterator[list[Result]]:
+    while some := list(islice(events, _AT_ONCE)):
+        yield some
+
+
+def _row(event: Result, before_txid: str) -> str:
+    moment = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(event["time"]))
+    amount = f"{event['amount_sat']:,}" if event["amount_sat"] else ""
+    lock_time = "" if event["lock_time"] is None else str(event["lock_time"])
+    row = (
+        f"{moment:19}  {visible(event['event']):13}  {amount:>12}  {event['paid_sat']:>12,}  {lock_time:>10}"
+    )
+    return row.rstrip() if event["txid"] is None else f"{row}{before_txid}{event['txid']}"
+
+
+@click.command(epilog=example("mpchan fsck\nmpchan fsck --repair"))
+@channel_argument
+@channel_option
+@click.option("--repair", is_flag=True, help="Mend what can be mended; damaged files are kept beside.")
+@common_options
+@pass_app
+def fsck(app: App, name: str | None, channel: str | None, repair: bool) -> int:
+    """Check that the wallet's files are whole.
+
+    With CHANNEL only those of one channel. Checksums, the journal's chain, the state file against the journal, the
+    stored transactions against the terms, and every signature against its key. The chain is not asked. The exit code is
+    0 when all is well or was mended, else 7; what is wrong stands on stdout then too.
+
+    --repair rebuilds a channel's state file from its journal and cuts an unfinished line off that. Where the journal
+    itself is damaged, a new one begins with what the state file holds, and it says whether payments may be missing.
+    """
+    from mpchan.party.check.fsck import fsck as party
+
+    result = party(app.wallet(), one_channel(name, channel), repair=repair)
+    app.answer(result, lambda view: "\n".join(_findings(view)))
+    app.warn(result)
+    return int(result["exit_code"])
+
+
+def _findings(view: Result) -> Iterable[str]:
+    """A line for each thing that was looked at, and one for each that is wrong with it."""
+    for subject in view["subjects"]:
+        what = f"{subject['kind']} {visible(subject['name'])}"
+        yield f"{what}: {'mended' if subject['repaired'] and subject['ok'] else 'ok' if subject['ok'] else 'WRONG'}"
+        yield from (f"  {line}" for line in subject["repaired"])
+        for rule in subject["rules"]:
+            if not rule["ok"]:
+                yield f"  {rule['rule']}: {visible(rule['message'])}"
+    yield f"{view['checked']} checked, {view['wrong']} wrong"

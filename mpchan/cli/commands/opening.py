@@ -1,0 +1,320 @@
+"""``mpchan payer open`` and ``payer fund``: how a channel begins, whichever wallet pays it in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from mpchan.channel.terms import Terms
+from mpchan.cli.app import (
+    AMOUNT,
+    FEE_RATE,
+    App,
+    chain_options,
+    check_address,
+    common_options,
+    example,
+    file_argument,
+    output_option,
+    pass_app,
+)
+from mpchan.cli.files import check_refund_out, confirmed, read_input, read_text_input
+from mpchan.cli.input.numbers import WholeNumber
+from mpchan.errors import NotPossible, UsageError
+from mpchan.party import payer
+from mpchan.party.common import Result, read_psbt, with_warnings
+from mpchan.units import Amount, FeeRate, OutPoint, lock_time_from_int
+from mpchan.wallet.wallet import Wallet
+
+
+@click.command(
+    "open",
+    epilog=example(
+        "mpchan payer open offer.toml 100000 -o request.psbt\n"
+        "mpchan payer open offer.toml 100000 --external\n"
+        "mpchan payer open --funding funding.psbt -o request.psbt\n"
+        "mpchan payer open --again TXID:VOUT -o request.psbt"
+    ),
+)
+@click.argument("offer", required=False, type=click.Path(allow_dash=True))
+@click.argument("amount", required=False, type=AMOUNT)
+@click.option("--external", is_flag=True, help="Another wallet funds it: tells where to pay, and how much.")
+@click.option(
+    "--funding",
+    type=click.Path(allow_dash=True),
+    metavar="FILE",
+    help="What that wallet made: a PSBT, or a transaction.",
+)
+@click.option(
+    "--again",
+    metavar="TXID:VOUT",
+    help="Ask for the refund of what a channel's address was paid, replaced, too early or twice.",
+)
+@click.option(
+    "--refund-delay",
+    type=WholeNumber(min=1),
+    metavar="N",
+    help="Blocks or seconds until the refund; else the offer's.",
+)
+@click.option(
+    "--funding-fee-rate", type=FEE_RATE, help="Of the funding, in sat/vB; else the chain's estimate."
+)
+@click.option(
+    "--address", metavar="ADDRESS", help="Where your share goes, instead of a fresh address of this wallet."
+)
+@output_option
+@chain_options
+@common_options
+@pass_app
+def open_channel(
+    app: App,
+    offer: str | None,
+    amount: Amount | None,
+    external: bool,
+    funding: str | None,
+    again: str | None,
+    refund_delay: int | None,
+    funding_fee_rate: FeeRate | None,
+    address: str | None,
+    output: Path | None,
+) -> None:
+    """Open a channel of AMOUNT under OFFER: writes a request.
+
+    It asks the payee for its signature on your refund. Nothing is signed or sent yet. The same command again gives the
+    same request.
+
+    With --external this wallet needs no coins: another wallet makes the funding without broadcasting it, and --funding
+    takes it from there.
+
+    With --again the money is in a block already, where no refund can spend it: the funding was replaced, left too
+    early, or was not the one that was agreed. The payee can sign a refund of that too; `mpchan payer fund` takes it.
+    """
+    outpoint = None if again is None else OutPoint.parse(again)
+    _check_open_usage(
+        {"--external": external, "--funding": funding is not None, "--again": again is not None},
+        {
+            "OFFER": offer,
+            "AMOUNT": amount,
+            "--refund-delay": refund_delay,
+            "--funding-fee-rate": funding_fee_rate,
+            "--address": address,
+            "--output": output,
+        },
+    )
+    app.check_output(output, *(name for name in (offer, funding) if name is not None))
+    text = None if offer is None else read_text_input(offer)
+    wallet = app.wallet(signs=True)
+    if address is not None:
+        check_address(address, wallet.network)
+    if outpoint is not None:
+        _open_again(app, wallet, outpoint, refund_delay, output)
+    elif funding is not None:
+        _open_funding(app, wallet, funding, text, amount, refund_delay, output)
+    elif text is None or amount is None:
+        raise TypeError("checked above")
+    elif external:
+        _plan(app, wallet, text, amount, address)
+    else:
+        delay, rate = refund_delay, funding_fee_rate
+        result = payer.open_channel(
+            wallet,
+            app.chain(wallet),
+            text,
+            amount,
+            refund_delay=delay,
+            funding_fee_rate=rate,
+            address=address,
+        )
+        _emit_request(app, result, output)
+
+
+_NEEDS = {"--external": ("OFFER", "AMOUNT"), "--funding": (), "--again": ()}
+_EXCLUDES = {
+    "--external": ("--refund-delay", "--funding-fee-rate", "--output"),
+    "--funding": ("--funding-fee-rate", "--address"),
+    "--again": ("OFFER", "AMOUNT", "--funding-fee-rate", "--address"),
+}
+
+
+def _check_open_usage(named: dict[str, bool], given: dict[str, object]) -> None:
+    """Which options go with which of the four forms of the command.
+
+    Raises:
+        UsageError: ``usage``.
+    """
+    forms = [form for form, is_named in named.items() if is_named]
+    hint = "see `mpchan payer open --help`"
+    if forms == ["--external", "--funding"]:
+        raise UsageError("usage", "give --external first, and --funding once the funding is made", hint=hint)
+    if len(forms) > 1:
+        raise UsageError("usage", f"{forms[0]} does not go with {forms[-1]}", hint=hint)
+    form = "".join(forms)
+    for name in _NEEDS.get(form, ("OFFER", "AMOUNT")):
+        if given[name] is None:
+            raise UsageError("usage", f"missing argument '{name}'", hint=hint)
+    for name in _EXCLUDES.get(form, ()):
+        if given[name] is not None:
+            raise UsageError("usage", f"{form} does not go with {name}", hint=hint)
+
+
+def _emit_request(app: App, result: Result, output: Path | None) -> None:
+    app.emit(
+        result,
+        output,
+        f"channel {result['channel']} of {result['capacity_sat']} sat, "
+        f"refund at {lock_time_from_int(result['refund_lock_time'])}",
+        "next: the payee runs `mpchan payee sign-refund FILE` on this message",
+    )
+
+
+def _open_again(
+    app: App, wallet: Wallet, outpoint: OutPoint, refund_delay: int | None, output: Path | None
+) -> None:
+    from mpchan.party.opening.again import open_again
+
+    _emit_request(app, open_again(wallet, app.chain(wallet), outpoint, refund_delay), output)
+
+
+def _plan(app: App, wallet: Wallet, text: str, amount: Amount, address: str | None) -> None:
+    from mpchan.cli.commands import request
+    from mpchan.party.opening.external import plan_channel
+
+    result = plan_channel(wallet, app.chain(wallet), text, amount, address=address)
+    app.answer(result, request.people)
+    for line in request.ADVICE:
+        app.say(line)
+    app.warn(result)
+
+
+def _open_funding(
+    app: App,
+    wallet: Wallet,
+    file: str,
+    text: str | None,
+    amount: Amount | None,
+    refund_delay: int | None,
+    output: Path | None,
+) -> None:
+    from mpchan.bitcoin.message import decode_message
+    from mpchan.party.opening.external import open_funding
+
+    result = open_funding(
+        wallet,
+        app.chain(wallet),
+        decode_message(read_input(file), either_version=True),
+        offer_text=text,
+        capacity=amount,
+        refund_delay=refund_delay,
+    )
+    _emit_request(app, result, output)
+
+
+@click.command(epilog=example("mpchan payer fund signed-refund.psbt --refund-out refund.hex -o funding.hex"))
+@file_argument
+@click.option(
+    "--funding",
+    type=click.Path(allow_dash=True),
+    metavar="FILE",
+    help="The funding, signed by the wallet that made it.",
+)
+@click.option("--no-broadcast", is_flag=True, help="Only write the signed funding; you broadcast it.")
+@click.option(
+    "--refund-out",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Also write the complete refund there.",
+)
+@click.option("--yes", is_flag=True, help="Do not ask on mainnet.")
+@output_option
+@chain_options
+@common_options
+@pass_app
+def fund(
+    app: App,
+    file: str,
+    funding: str | None,
+    no_broadcast: bool,
+    refund_out: Path | None,
+    yes: bool,
+    output: Path | None,
+) -> None:
+    """Store the refund that the payee signed, then fund the channel.
+
+    The payee's signature is verified and the refund stored before the funding is signed and broadcast. A funding that
+    another wallet made is signed there, and handed over with --funding.
+
+    Your seed words alone do not recover the money of an open channel: the refund does, and so does a backup. Keep a
+    copy of the refund (--refund-out), or a new `mpchan backup`, away from this machine.
+    """
+    from mpchan.bitcoin.message import decode_message
+
+    sources = [file] if funding is None else [file, funding]
+    app.check_output(output, *sources)
+    app.check_output(refund_out, *sources, follows=True)
+    check_refund_out(refund_out, "funding", [output] if output is not None else [])
+    psbt = read_psbt(read_input(file))
+    signed = None if funding is None else decode_message(read_input(funding), either_version=True)
+    wallet = app.wallet(signs=True)
+
+    def confirm(terms: Terms) -> None:
+        if wallet.network.name == "mainnet" and not yes:
+            _ask(app, terms)
+
+    def act() -> Result:
+        return payer.fund(
+            wallet,
+            app.chain(wallet),
+            psbt,
+            signed=signed,
+            send=not no_broadcast,
+            refund_out=refund_out,
+            confirm=confirm,
+        )
+
+    with app.sent(act) as result:
+        if result["hex"] is None:
+            _report_returned(app, result, output)
+        else:
+            _emit_funding(app, result, output, elsewhere=signed is not None)
+
+
+def _emit_funding(app: App, result: Result, output: Path | None, *, elsewhere: bool) -> None:
+    done = " and broadcast"
+    if not result["broadcast"]:
+        done = "; broadcast it yourself, and never bump its fee by replacement"
+    never = "never bump its fee in the wallet that signed it: a replacement voids the refund"
+    app.emit(
+        result,
+        output,
+        f"channel {result['channel']}: the refund is stored, the funding {result['funding_txid']} is signed{done}",
+        *([never] if elsewhere else []),
+        "seed words alone do not recover an open channel, the refund does: keep a copy of it (--refund-out)",
+        "next: wait with `mpchan wait CHANNEL --for confirmed`, then `mpchan payer pay AMOUNT`",
+    )
+
+
+def _report_returned(app: App, result: Result, output: Path | None) -> None:
+    """Of a funding that a block held before: there is nothing to sign, to send or to write to a file."""
+    if output is not None:
+        result = with_warnings(result, [f"nothing is written to {output}: a block holds the funding already"])
+    app.report(
+        result,
+        lambda view: (
+            f"channel {view['channel']}: the refund is stored; a block holds the funding {view['funding_txid']} already"
+        ),
+    )
+    app.say(
+        "`mpchan payer refund` takes the money back at its time; keep a copy of the refund (--refund-out)"
+    )
+    app.warn(result)
+
+
+def _ask(app: App, terms: Terms) -> None:
+    text = (
+        f"This locks {terms.funding_value} of real money until {terms.refund_lock_time} at the latest. Go on?"
+    )
+    if app.json or not confirmed(text):
+        raise NotPossible(
+            "not-confirmed", "funding on mainnet was not confirmed", hint="answer y, or add --yes"
+        )

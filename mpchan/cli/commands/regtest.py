@@ -1,0 +1,75 @@
+"""``mpchan regtest …``: the embedded chain. No wallet is needed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from mpchan.bitcoin.network import REGTEST
+from mpchan.cli.app import AMOUNT, App, check_address, common_options, example, pass_app
+from mpchan.cli.files import DONE
+from mpchan.cli.input.numbers import WholeNumber
+from mpchan.party.common import Result
+from mpchan.units import Amount
+
+if TYPE_CHECKING:
+    from mpchan.chain.embedded import EmbeddedChain
+
+
+def _chain() -> EmbeddedChain:
+    from mpchan.chain import regtest_directory
+    from mpchan.chain.embedded import EmbeddedChain
+
+    return EmbeddedChain(regtest_directory())
+
+
+def _state(chain: EmbeddedChain) -> Result:
+    tip = chain.tip()
+    return {
+        "height": tip.height,
+        "tip": chain.tip_hash(),
+        "median_time": tip.median_time,
+        "mempool": [str(txid) for txid in chain.mempool()],
+    }
+
+
+def _words(view: Result) -> str:
+    waiting = view["mempool"]
+    lines = [f"height {view['height']}, median time {view['median_time']}, tip {view['tip']}"]
+    lines += [f"in the mempool: {txid}" for txid in waiting]
+    return "\n".join(lines)
+
+
+@click.command(epilog=example("mpchan regtest mine 6"))
+@click.argument("count", metavar="N", type=WholeNumber(1, 100_000))
+@common_options
+@pass_app
+def mine(app: App, count: int) -> None:
+    """Mine N blocks; the first takes what is in the mempool."""
+    chain = _chain()
+    chain.mine(count)
+    app.report(_state(chain), _words, DONE)
+
+
+@click.command(epilog=example('mpchan regtest faucet "$(mpchan address)" 1btc\nmpchan regtest mine 1'))
+@click.argument("address")
+@click.argument("amount", type=AMOUNT)
+@common_options
+@pass_app
+def faucet(app: App, address: str, amount: Amount) -> None:
+    """Send play money to ADDRESS. It is in the mempool until the next block."""
+    txid = _chain().faucet(check_address(address, REGTEST), amount)
+    app.report(
+        {"txid": str(txid)},
+        lambda view: f"sent {amount} in {view['txid']}; `mpchan regtest mine 1` confirms it",
+        DONE,
+    )
+
+
+@click.command(epilog=example("mpchan regtest status"))
+@common_options
+@pass_app
+def status(app: App) -> None:
+    """Height, tip, median time and mempool."""
+    app.answer(_state(_chain()), _words)

@@ -1,0 +1,68 @@
+"""``mpchan settle``: the one short form that is the payer's in one channel and the payee's in another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from mpchan.cli.app import (
+    AMOUNT,
+    App,
+    chain_options,
+    channel_option,
+    common_options,
+    example,
+    output_option,
+    pass_app,
+)
+from mpchan.errors import UsageError
+from mpchan.party.common import still_going
+from mpchan.units import Amount
+
+
+@click.command(
+    epilog=example(
+        "mpchan settle -o settlement.psbt    # the payer\nmpchan settle settlement.psbt       # the payee"
+    )
+)
+@click.argument("file", required=False, type=click.Path(allow_dash=True))
+@click.option("--total", type=AMOUNT, help="Payer: the final total.")
+@channel_option
+@output_option
+@chain_options
+@common_options
+@click.pass_context
+@pass_app
+def settle(
+    app: App,
+    context: click.Context,
+    file: str | None,
+    total: Amount | None,
+    channel: str | None,
+    output: Path | None,
+) -> None:
+    """Close a channel, in the role that this wallet has in it.
+
+    The payer writes the settlement; the payee countersigns and broadcasts it (FILE), or what it holds.
+    """
+    role = "payee" if file is not None else _role(app, channel)
+    if role == "payee":
+        if total is not None:
+            raise UsageError(
+                "usage", "--total is the payer's option", hint="see `mpchan payee settle --help`"
+            )
+        from mpchan.cli.commands.payee import settle as payee_settle
+
+        context.invoke(payee_settle, file=file, channel=channel, output=output)
+    else:
+        from mpchan.cli.commands.payer import settle as payer_settle
+
+        context.invoke(payer_settle, total=total, channel=channel, output=output)
+
+
+def _role(app: App, channel: str | None) -> str:
+    wallet = app.wallet()
+    going = still_going(app.chain(wallet))
+    name = wallet.find_channel(channel, lambda record: record.is_going, "open", going)
+    return wallet.load_channel(name).role

@@ -1,0 +1,1 @@
+"""What people type: numbers, sizes, the terms of an offer, answers to a question."""

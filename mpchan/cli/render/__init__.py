@@ -1,0 +1,1 @@
+"""Words and tables for people, made from what a command returns."""

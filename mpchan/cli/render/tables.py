@@ -1,0 +1,217 @@
+"""Tables for people, by rich. Only this module and the demo import it, and only when a person is answered.
+
+Colours appear in a terminal alone and never with NO_COLOR; what is piped is plain and as wide as it needs to be.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from mpchan.cli.files import is_terminal
+from mpchan.cli.input.numbers import counted
+from mpchan.party.common import Result
+from mpchan.units import lock_time_from_int
+
+_PIPED_WIDTH = 400
+_BRIEF = 23
+_MAX_ROWS = 100
+"""So many inputs and outputs are shown: a hostile file could hold tens of thousands."""
+
+_STATUS_STYLE = {
+    "open": "green",
+    "closed": "dim",
+    "refunded": "dim",
+    "abandoned": "dim",
+    "settling": "yellow",
+    "refunding": "yellow",
+}
+
+
+def console(file: io.TextIOBase | None = None) -> Console:
+    """A console on stdout that wraps nothing when it is piped."""
+    terminal = is_terminal(sys.stdout)
+    plain = not terminal or bool(os.environ.get("NO_COLOR"))  # rich would go on to write bold without colour
+    return Console(
+        file=file,  # type: ignore[arg-type]
+        highlight=False,
+        markup=False,
+        emoji=False,
+        force_terminal=terminal,
+        color_system=None if plain else "auto",
+        width=None if terminal else _PIPED_WIDTH,
+    )
+
+
+def _text(renderable: RenderableType) -> str:
+    buffer = io.StringIO()
+    console(buffer).print(renderable)
+    return "\n".join(line.rstrip() for line in buffer.getvalue().rstrip("\n").split("\n"))
+
+
+def sat(value: int | None) -> str:
+    """An amount with separated thousands."""
+    return "?" if value is None else f"{value:,} sat"
+
+
+def lock(value: int | None) -> str:
+    """A lock time in words."""
+    if value is None:
+        return "none yet"
+    return "none: final at once" if value == 0 else str(lock_time_from_int(value))
+
+
+def status_text(value: str) -> Text:
+    """A channel's status in its colour."""
+    return Text(value, style=_STATUS_STYLE.get(value, "cyan"))
+
+
+def _pairs(title: str | None = None) -> Table:
+    table = Table(title=title, title_justify="left", show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    return table
+
+
+def balance(view: Result) -> str:
+    """``mpchan balance``."""
+    table = _pairs()
+    table.add_row("confirmed", sat(view["confirmed_sat"]))
+    table.add_row("unconfirmed", sat(view["unconfirmed_sat"]))
+    table.add_row("in channels", sat(view["in_channels_sat"]))
+    for key, what in (("reserved_sat", "of these reserved"), ("immature_sat", "immature")):
+        if key in view:
+            table.add_row(what, sat(view[key]))
+    return _text(table)
+
+
+def channels(view: Result) -> str:
+    """``mpchan list``: a table, or one channel below the other where a row does not fit the terminal."""
+    pending = any(channel["pending_sat"] for channel in view["channels"])
+    rows = [_row(channel, pending) for channel in view["channels"]]
+    if not rows:
+        return "no channels yet"
+    table = Table(box=None, pad_edge=False)
+    for name in rows[0]:
+        table.add_column(
+            name, no_wrap=True, justify="left" if name in ("channel", "role", "status") else "right"
+        )
+    for row in rows:
+        table.add_row(*row.values())
+    terminal = console()
+    unbounded = terminal.options.update(width=_PIPED_WIDTH)
+    if terminal.measure(table, options=unbounded).maximum <= terminal.width:
+        return _text(table)
+    return "\n\n".join(_text(_filled_pairs(row)) for row in rows)
+
+
+def _row(view: Result, pending: bool) -> dict[str, RenderableType]:
+    return {
+        "channel": view["channel"],
+        "role": view["role"],
+        "status": status_text(view["status"]),
+        "paid": f"{view['paid_sat']:,}",
+        **({"pending": f"{view['pending_sat']:,}"} if pending else {}),
+        "left": f"{view['remaining_sat']:,}",
+        "updates": f"{view['updates']:,}",
+        "refund at": lock(view["refund_lock_time"]),
+    }
+
+
+def _filled_pairs(row: dict[str, RenderableType]) -> Table:
+    table = _pairs()
+    for name, value in row.items():
+        table.add_row(name, value)
+    return table
+
+
+def channel(view: Result) -> str:
+    """``mpchan show``."""
+    table = _pairs()
+    funding = view["funding"]
+    confirmations = funding["confirmations"]
+    table.add_row("channel", view["channel"])
+    table.add_row("role", view["role"])
+    table.add_row("status", status_text(view["status"]))
+    table.add_row("network", f"{view['network']}, {view['scheme']}")
+    table.add_row("capacity", sat(view["capacity_sat"]))
+    table.add_row("paid", sat(view["paid_sat"]))
+    if view["pending_sat"]:
+        table.add_row("pending", f"{sat(view['pending_sat'])}, until the settlement is confirmed")
+    table.add_row("left", sat(view["remaining_sat"]))
+    table.add_row("updates", str(view["updates"]))
+    table.add_row("funding", f"{funding['txid']}:{funding['vout']}")
+    seen = "not seen on the chain" if confirmations is None else counted(confirmations, "confirmation")
+    table.add_row("", f"{sat(funding['value_sat'])}, {seen}")
+    table.add_row("refund", lock(view["refund_lock_time"]))
+    table.add_row("latest", lock(view["latest_lock_time"]))
+    table.add_row("payer", view["payer_address"] or "")
+    table.add_row("", view["payer_pubkey"])
+    table.add_row("payee", view["payee_address"])
+    table.add_row("", view["payee_pubkey"])
+    return _text(table)
+
+
+def message(view: Result) -> str:
+    """``mpchan inspect``."""
+    table = _pairs()
+    kind = "PSBT (lacks signatures)" if view["kind"] == "psbt" else "complete transaction"
+    table.add_row("kind", kind)
+    table.add_row("txid", view["txid"])
+    table.add_row("version", str(view["version"]))
+    table.add_row("lock time", lock(view["lock_time"]))
+    table.add_row("size", f"{view['vsize']} vB")
+    for number, source in enumerate(view["inputs"][:_MAX_ROWS]):
+        table.add_row(f"input {number}", f"{source['txid']}:{source['vout']}")
+        value = source.get("value_sat")
+        table.add_row(
+            "", ("" if value is None else f"{sat(value)}, ") + f"nSequence {source['sequence']:#010x}"
+        )
+    _say_more(table, len(view["inputs"]), "input")
+    for number, output in enumerate(view["outputs"][:_MAX_ROWS]):
+        table.add_row(
+            f"output {number}", f"{sat(output['value_sat'])} to {output['address'] or output['script']}"
+        )
+    _say_more(table, len(view["outputs"]), "output")
+    table.add_row("signatures", str(view["signatures"]))
+    return _text(table)
+
+
+def verdict(view: Result) -> str:
+    """``mpchan verify``: the rules in order, and in the last line what they come to."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("rule", no_wrap=True)
+    table.add_column("expected", overflow="fold")
+    table.add_column("found", overflow="fold")
+    table.add_column("", no_wrap=True)
+    for rule in view["rules"]:
+        mark = Text("ok", style="green") if rule["ok"] else Text("broken", style="bold red")
+        table.add_row(rule["rule"], _brief(rule["expected"]), _brief(rule["found"]), mark)
+    rows = [_text(table)] if view["rules"] else []
+    return "\n".join([*rows, _conclusion(view)])
+
+
+def _brief(value: str | None) -> str:
+    """A long value by its ends; the last line has more of it."""
+    if value is None:
+        return ""
+    return value if len(value) <= _BRIEF else f"{value[: _BRIEF - 9]}…{value[-8:]}"
+
+
+def _conclusion(view: Result) -> str:
+    kind = view["kind"].replace("-", " ")
+    where = f" of channel {view['channel']}" if view["channel"] else ""
+    if view["accepted"]:
+        return f"this wallet would take the {kind}{where}"
+    opening = "refused" if view["accepted"] is False else "cannot tell"
+    return f"the {kind}{where}: {opening} by {view['error']} (exit {view['exit_code']}): {view['message']}"
+
+
+def _say_more(table: Table, count: int, what: str) -> None:
+    if count > _MAX_ROWS:
+        table.add_row("", f"and {counted(count - _MAX_ROWS, f'more {what}')}, which --json shows")

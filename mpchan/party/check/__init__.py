@@ -1,0 +1,1 @@
+"""Whether something holds: the rules of both parties, ``verify``, ``fsck`` and ``inspect``."""

@@ -1,0 +1,231 @@
+"""``verify``: whether this wallet would take a message, rule by rule.
+
+The rules are the very generators that the commands enforce. Nothing is changed and no lock is needed: what is read from
+the wallet is read whole, as another command left it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Union
+
+from mpchan.bitcoin.psbt import Psbt
+from mpchan.bitcoin.tx import Transaction
+from mpchan.chain.base import Chain
+from mpchan.channel import payee, payer
+from mpchan.channel.offer import Offer
+from mpchan.channel.opening import default_delay_rules
+from mpchan.channel.rules import Check, Rule, explain
+from mpchan.channel.taking import incoming_rules
+from mpchan.errors import ChainError, MpchanError, NotPossible, ParseError, StorageError, TooEarly, UsageError
+from mpchan.party.check import payee_rules, payer_rules
+from mpchan.party.common import Result, channel_rules, gather_facts, with_warnings
+from mpchan.party.opening.notes import payee_channel_rules
+from mpchan.units import MAX_MESSAGE_BYTES
+from mpchan.values import field, frozen
+from mpchan.wallet.payer_record import PayerRecord
+from mpchan.wallet.wallet import Wallet, channel_name
+
+Message = Union[Offer, Psbt, Transaction]
+
+_TOML_LINE = re.compile(rb"^[ \t]*[A-Za-z_]+[ \t]*=[ \t]*[^\s=]", re.MULTILINE)
+"""``key = value``: no hex and no base64 holds such a line."""
+
+
+def read_message(data: bytes) -> Message:
+    """An offer, a message that lacks a signature, or a complete transaction.
+
+    Raises:
+        ParseError: as ``Offer.from_toml`` and ``decode_message``.
+    """
+    from mpchan.bitcoin.message import decode_message, too_large
+
+    if b"\0" not in data and _TOML_LINE.search(data):
+        if len(data) > MAX_MESSAGE_BYTES:
+            raise too_large("offer")
+        try:
+            return Offer.from_toml(data.decode())
+        except UnicodeDecodeError:
+            raise ParseError("not-utf8", "offer is not UTF-8 text") from None
+    return decode_message(data)
+
+
+def verify(wallet: Wallet, chain: Chain, message: Message, prefix: str | None = None) -> Result:
+    """``verify FILE``: the verdict, with every rule up to the first that is broken.
+
+    Args:
+        prefix: of the channel that the message has to belong to; None for any.
+
+    Returns:
+        ``accepted`` is None where the chain could not be asked, or the keys are encrypted and a token needs them, and
+        no rule before was broken. ``exit_code`` is that of the broken rule, or of what could not be asked.
+
+    Raises:
+        StorageError: the wallet's own files are damaged.
+        UsageError, NotPossible: ``prefix`` names no channel, or several.
+    """
+    question = _question(wallet, chain, message)
+    check = question.check
+    if prefix is not None:
+        if isinstance(message, Offer):
+            raise UsageError("usage", "an offer belongs to no channel yet: leave --channel out")
+        wanted = wallet.find_channel(prefix, lambda record: True, "known")
+        check = _of_channel(question, wanted)
+    rules: list[Rule] = []
+    trouble: MpchanError | None = None
+    try:
+        for rule in explain(check):
+            if rule not in rules:  # a check that is part of two others is shown once
+                rules.append(rule)
+    except (ChainError, UsageError, NotPossible, TooEarly) as error:
+        trouble = error
+    except StorageError as error:
+        if error.slug != "passphrase-needed":
+            raise
+        trouble = error
+    return with_warnings(_verdict(question, rules, trouble), question.notes)
+
+
+@frozen
+class _Question:
+    """What is asked of a message.
+
+    Attributes:
+        kind: refund-request, signed-refund, update, settlement, funding or offer.
+        names: of the channels that it can belong to.
+        notes: what people should know besides; the check adds to them.
+    """
+
+    kind: str
+    names: tuple[str, ...]
+    check: Check[Any]
+    notes: list[str] = field(default_factory=list)
+
+
+def _verdict(question: _Question, rules: list[Rule], trouble: MpchanError | None) -> Result:
+    broken = next((rule.failure() for rule in rules if not rule.ok), trouble)
+    # the chain cannot be asked, or is not up to date, or nobody told where it stands; or no key is at hand
+    undecided = isinstance(broken, ChainError) or isinstance(trouble, (UsageError, StorageError))
+    accepted = None if undecided else broken is None
+    return {
+        "kind": question.kind,
+        "channel": question.names[0][:16] if question.names else None,
+        "accepted": accepted,
+        "rules": [_shown(rule) for rule in rules],
+        "error": None if broken is None else broken.slug,
+        "message": None if broken is None else broken.message,
+        "hint": None if broken is None else broken.hint,
+        "exit_code": 0 if broken is None else broken.exit_code,
+    }
+
+
+def _shown(rule: Rule) -> Result:
+    expected, found = rule.shown
+    return {"rule": rule.slug, "ok": rule.ok, "expected": expected or None, "found": found or None}
+
+
+# which rules --------------------------------------------------------------------------------------
+
+
+def _question(wallet: Wallet, chain: Chain, message: Message) -> _Question:
+    if isinstance(message, Offer):
+        return _Question("offer", (), _offer_rules(wallet, chain, message))
+    if isinstance(message, Transaction):
+        names = tuple(_fitting_first(wallet, message))
+        return _Question("funding", names, _funding_rules(wallet, message))
+    names = (channel_name(message.tx.inputs[0].outpoint),) if _names_a_channel(message) else ()
+    kind = _kind(wallet, message)
+    if kind in ("update", "settlement"):
+        notes: list[str] = []
+        return _Question(kind, names, _incoming_rules(wallet, chain, message, notes), notes)
+    rules = payee_rules.request_rules if kind == "refund-request" else _reply_rules
+    check: Check[Any] = rules(wallet, chain, message)
+    return _Question(kind, names, check)
+
+
+def _names_a_channel(psbt: Psbt) -> bool:
+    """Whether what it spends is the outpoint of some channel, by its own word; no wallet's coin has a 2-of-2 script."""
+    return bool(psbt.tx.inputs) and psbt.inputs[0].witness_script is not None
+
+
+def _kind(wallet: Wallet, psbt: Psbt) -> str:
+    """The kind follows from the content: a lock time of 0 is a settlement, no signature is a request.
+
+    A request for a channel that is known already has the one output and the lock time of a refund, too.
+    """
+    transaction = psbt.tx
+    outpoint = transaction.inputs[0].outpoint if transaction.inputs else None
+    known = False
+    if outpoint is not None and wallet.has_channel(outpoint):
+        known = True
+        if isinstance(wallet.load_channel(channel_name(outpoint)), PayerRecord):
+            return "signed-refund"
+    elif outpoint is not None:
+        known = wallet.openings.find(outpoint) is not None
+    unsigned = not any(fields.partial_sigs for fields in psbt.inputs)
+    if unsigned and (not known or (len(transaction.outputs) == 1 and transaction.lock_time)):
+        return "refund-request"
+    return "update" if transaction.lock_time else "settlement"
+
+
+def _of_channel(question: _Question, wanted: str) -> Check[Any]:
+    """The user named the channel that the message has to belong to."""
+    names = question.names
+    if names:
+        found = ", ".join(name[:16] for name in names)
+        yield Rule(
+            "wrong-channel",
+            wanted in names,
+            "channel of the message",
+            wanted[:16],
+            found,
+            error=UsageError,
+        )
+    return (yield from question.check)
+
+
+def _offer_rules(wallet: Wallet, chain: Chain, offer: Offer) -> Check[None]:
+    records = payer_rules.opened_under(wallet, offer)
+    serving = next((record for record in records if not isinstance(record.state, payer.Abandoned)), None)
+    yield Rule(
+        "offer-used",
+        serving is None,
+        "the offer serves a channel already",
+        found="" if serving is None else serving.terms.channel_id,
+        error=NotPossible,
+        hint="an offer serves one channel: ask the payee for another",
+    )
+    given_up = [record.terms.name for record in records]
+    yield from payer_rules.new_offer_rules(wallet, chain, offer, given_up)
+    yield from default_delay_rules(offer, wallet.config.limits)
+
+
+def _reply_rules(wallet: Wallet, chain: Chain, psbt: Psbt) -> Check[None]:
+    name = yield from channel_rules(wallet, psbt)
+    record = yield from payer_rules.own_channel_rules(wallet, name)
+    state = yield from payer_rules.reply_rules(chain, record, psbt)
+    if not record.has_external_funding:  # else the funding is a message of its own
+        yield from payer_rules.signed_elsewhere_rules(chain, wallet.config.limits.max_fee_rate, state, None)
+
+
+def _incoming_rules(wallet: Wallet, chain: Chain, psbt: Psbt, notes: list[str]) -> Check[None]:
+    name = yield from payee_channel_rules(wallet, psbt)
+    record = yield from payee_rules.own_channel_rules(wallet, name)
+    incoming = yield from incoming_rules(psbt, record.terms)
+    receipt = yield from payee.standing_rules(record.state, incoming, gather_facts(chain, record.terms))
+    if receipt.pending:
+        notes.append(f"pending: {receipt.pending} of it count only once the settlement is confirmed")
+
+
+def _funding_rules(wallet: Wallet, transaction: Transaction) -> Check[None]:
+    yield from payee_rules.funded_channels_rules(wallet, transaction)
+    yield from payee_rules.funding_rules(wallet, _fitting_first(wallet, transaction)[0], transaction)
+
+
+def _fitting_first(wallet: Wallet, transaction: Transaction) -> list[str]:
+    """The channels that a transaction may fund: one that it does fund comes before what was claimed on its outputs."""
+
+    def refused(name: str) -> bool:
+        return not all(rule.ok for rule in explain(payee_rules.funding_rules(wallet, name, transaction)))
+
+    return sorted(payee_rules.funded_by(wallet, transaction), key=refused)

@@ -1,0 +1,1 @@
+"""``Payer`` and ``Payee``: one open channel in memory, for many payments a second."""

@@ -1,0 +1,491 @@
+"""The payee's meter: message after message, many of them made durable by one fsync.
+
+The path of one message: it is byte for byte what the channel's form gives with its number, total and signature; number
+and total go on from what is held; the signature is the payer's, over our own digest; ours is added; the journal's line
+is chained to the one before. All lines of a batch are appended at once and synced once, and only then is any of it
+acknowledged. A message that differs in any way goes the way of ``payee accept``, whose rules give the verdict.
+"""
+
+from __future__ import annotations
+
+import time
+from binascii import unhexlify
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from itertools import islice
+from typing import Union
+
+from mpchan.bitcoin.psbt import Psbt
+from mpchan.bitcoin.sighash import SIGHASH_ALL
+from mpchan.bitcoin.tx import Transaction
+from mpchan.chain.base import Chain
+from mpchan.channel import payee
+from mpchan.channel.facts import Facts
+from mpchan.channel.rules import enforce
+from mpchan.channel.scheme import scheme_of
+from mpchan.channel.taking import Incoming
+from mpchan.channel.update_form import UpdateForm, update_form
+from mpchan.errors import MpchanError, StorageError, UsageError
+from mpchan.party import payee as commands
+from mpchan.party.check.payee_rules import own_channel_rules
+from mpchan.party.common import Result, gather_facts, read_psbt
+from mpchan.party.meter.base import AT_ONCE, LONGEST_SECONDS, AnyWallet, ChainSight, Once, chain_of, opened
+from mpchan.party.opening.notes import payee_channel_rules, require_channel
+from mpchan.units import Amount
+from mpchan.values import frozen, replace
+from mpchan.wallet.channel_files import SNAPSHOT_SELDOM
+from mpchan.wallet.payee_record import PayeeRecord
+
+QUEUED = 1024
+"""Messages that are looked at together for the newest one, at the most."""
+
+
+@frozen
+class Accepted:
+    """A message that was taken and is on the disk, or was before.
+
+    Attributes:
+        channel: the channel's short id.
+        update: number of the update; for a settlement that of the best update before it.
+        received_sat: what is new; 0 for a duplicate, and for what is pending.
+        paid_sat, remaining_sat: the total that counts now, and what is left. Deliver for the total.
+        pending_sat: what a settlement that came from L_0 on pays on top, once it is confirmed.
+        lock_time: nLockTime of what was taken, 0 for a settlement.
+        duplicate: whether it was held already.
+        superseded: how many earlier messages it stands for that were not looked at.
+    """
+
+    channel: str
+    update: int
+    received_sat: int
+    paid_sat: int
+    remaining_sat: int
+    lock_time: int
+    duplicate: bool
+    superseded: int = 0
+    pending_sat: int = 0
+
+    def to_dict(self) -> Result:
+        """As ``payee accept --json`` has it; with ``superseded`` where that is not 0."""
+        view: Result = {name: getattr(self, name) for name in _KEYS}
+        return {**view, "superseded": self.superseded} if self.superseded else view
+
+    def to_json(self) -> str:
+        """``to_dict`` as one JSON object on one line."""
+        more = f', "superseded": {self.superseded}' if self.superseded else ""
+        return (
+            f'{{"channel": "{self.channel}", "update": {self.update}, "received_sat": {self.received_sat}, '
+            f'"paid_sat": {self.paid_sat}, "pending_sat": {self.pending_sat}, "remaining_sat": {self.remaining_sat}, '
+            f'"lock_time": {self.lock_time}, "duplicate": {"true" if self.duplicate else "false"}{more}}}'
+        )
+
+
+_KEYS = (
+    *("channel", "update", "received_sat", "paid_sat", "pending_sat", "remaining_sat"),
+    *("lock_time", "duplicate"),
+)
+
+
+@frozen
+class Superseded:
+    """A message that was not verified, because a later update of the same channel, taken now, pays no less.
+
+    Attributes:
+        update: the number that it claims.
+        by: number of the update that was taken in its place.
+    """
+
+    channel: str
+    update: int
+    by: int
+
+    def to_dict(self) -> Result:
+        """For ``--json``."""
+        return {"channel": self.channel, "update": self.update, "superseded_by": self.by}
+
+    def to_json(self) -> str:
+        """``to_dict`` as one JSON object on one line."""
+        return f'{{"channel": "{self.channel}", "update": {self.update}, "superseded_by": {self.by}}}'
+
+
+Message = Union[str, bytes, MpchanError]
+"""A message as ``payee accept`` takes it from a file; or why there is none, which is handed back in its place."""
+
+Answer = Union[Accepted, Superseded, MpchanError]
+
+
+class Payee:
+    """The channels in which a wallet is paid, for programs that are paid often.
+
+    It serves one thread at a time. A channel is held for a batch and no longer, so other commands and a watcher work in
+    between, and nothing is lost when the process ends in whatever way.
+
+    Args:
+        wallet: open, or its directory.
+        channel: any unique beginning of the id of the only channel whose messages are taken; None for all.
+        chain: None for the one that the wallet names.
+        passphrase: of a directory's encrypted keys.
+
+    Raises:
+        UsageError, NotPossible, StorageError: the wallet or the channel is not there.
+    """
+
+    def __init__(
+        self,
+        wallet: AnyWallet,
+        channel: str | None = None,
+        *,
+        chain: Chain | None = None,
+        passphrase: str | None = None,
+    ) -> None:
+        self.wallet = opened(wallet, passphrase)
+        self.wallet.keys.need_secret()
+        self._chain = chain_of(self.wallet) if chain is None else chain
+        self._only = (
+            None if channel is None else self.wallet.find_channel(channel, lambda record: True, "known")
+        )
+        self._tills: dict[str, _Till] = {}
+        self._unpaid: list[str] = []
+        self._latest: str | None = self._only
+
+    def accept(self, message: str | bytes) -> Accepted:
+        """Verify an update or a settlement, countersign it and keep it; durable on return. Nothing is broadcast.
+
+        Args:
+            message: hex, base64 or binary.
+
+        Raises:
+            MpchanError: as ``mpchan payee accept``.
+        """
+        [answer] = self.accept_many([message])
+        if isinstance(answer, MpchanError):
+            raise answer
+        if isinstance(answer, Superseded):
+            raise TypeError("one message alone is verified")
+        return answer
+
+    def accept_many(
+        self, messages: Iterable[Message], *, skip_superseded: bool = False, stop: bool = True
+    ) -> list[Answer]:
+        """Take messages in their order; what is taken is durable on return.
+
+        Args:
+            skip_superseded: verify the newest update alone, as long as that is taken: it pays no less than those
+                before it.
+            stop: leave out what follows the first refused message.
+
+        Returns:
+            for each message what ``accept`` returns or raises, or ``Superseded``.
+
+        Raises:
+            StorageError: the wallet itself fails. Of the last messages none need have been kept, and none was
+                acknowledged.
+        """
+        answers: list[Answer] = []
+        waiting = iter(messages)
+        while some := list(islice(waiting, QUEUED if skip_superseded else AT_ONCE)):
+            while some:
+                done = self._batch(some, skip_superseded, stop)
+                answers += done
+                if stop and done and isinstance(done[-1], MpchanError):
+                    return answers
+                some = some[len(done) :]
+        return answers
+
+    def warnings(self) -> list[str]:
+        """What people should know of channels that have had their first payment here, each told once."""
+        told: list[str] = []
+        for name in list(self._unpaid):
+            with suppress(MpchanError):  # whatever is wrong now: what was taken has been taken
+                state = enforce(own_channel_rules(self.wallet, name)).state
+                best = payee.best_of(state)
+                if best is not None:
+                    self._unpaid.remove(name)
+                    told += commands.first_warnings(
+                        self.wallet, self._chain, payee.terms_of(state), best.paid
+                    )
+        return told
+
+    def close(self) -> None:
+        """Write the state files, so that whoever comes next has little to read. Nothing depends on it."""
+        for name in self._tills:
+            with suppress(StorageError), self.wallet.channel_lock(name, in_turn=True):
+                self.wallet.channel_files.catch_up(name)
+
+    def __enter__(self) -> Payee:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _batch(self, messages: Sequence[Message], skip_superseded: bool, stop: bool) -> list[Answer]:
+        """The answers to the first messages, as far as these belong to one channel; none where that changes."""
+        name, self._latest = self._latest, None
+        if name is None:
+            try:
+                message = read(messages[0])
+                name = self.named_by(message)
+                require_channel(self.wallet, self._chain, name, message)
+            except StorageError:
+                raise
+            except MpchanError as error:
+                return [error]
+        with self.wallet.channel_lock(name, in_turn=True):
+            run = self._run(name)
+            answers = run.newest(messages, stop) if skip_superseded else run.each(messages, stop)
+            run.commit()
+        if answers:
+            self._latest = name
+        return answers
+
+    def named_by(self, psbt: Psbt) -> str:
+        """The name of the channel that a message belongs to.
+
+        Raises:
+            Refused: ``unknown-channel``, ``input-count``.
+            UsageError: ``wrong-channel``, it is not the only one whose messages are taken.
+        """
+        name = enforce(payee_channel_rules(self.wallet, psbt))
+        if self._only not in (None, name):
+            raise UsageError("wrong-channel", f"the message belongs to channel {name[:16]}, to no other")
+        return name
+
+    def _run(self, name: str) -> _Run:
+        record = enforce(own_channel_rules(self.wallet, name))
+        till = self._tills.get(name)
+        if till is None or till.record.terms != record.terms:
+            till = self._tills[name] = _Till(self._chain, record)
+            if payee.best_of(record.state) is None:
+                self._unpaid.append(name)
+        till.record = record
+        return _Run(self, till)
+
+
+def read(message: Message) -> Psbt:
+    """A message by the rules of a single one.
+
+    Raises:
+        ParseError: malformed; or the error in its place.
+    """
+    if isinstance(message, MpchanError):
+        raise message
+    return read_psbt(message.encode() if isinstance(message, str) else message)
+
+
+class _Till:
+    """What is known of one channel from batch to batch."""
+
+    def __init__(self, chain: Chain, record: PayeeRecord) -> None:
+        self.record = record
+        self.form: UpdateForm | None = update_form(record.terms)
+        self.sight = ChainSight(lambda: gather_facts(chain, record.terms))
+
+
+Found = tuple[int, int, bytes]
+"""Number, total in satoshi and signature of a message that the form gives."""
+
+
+class _Run:
+    """One batch of messages to one channel, which is held."""
+
+    def __init__(self, meter: Payee, till: _Till) -> None:
+        self._meter = meter
+        self._till = till
+        self._form = till.form
+        self._record = record = till.record
+        self._terms = terms = record.terms
+        self._files = meter.wallet.channel_files
+        self._key = meter.wallet.channel_key_of(record)
+        self._batch = self._files.batch(terms.name)
+        self._state: payee.PayeeState = record.state
+        self._hold(record.state)
+        self._complete = ""
+        self._channel, self._capacity = terms.channel_id, terms.capacity.sat
+        self._least = terms.offer.min_increment.sat
+        self._prepare = Once(self._look)
+        self._free = False
+        self._signed: tuple[int, int, bytes] | None = None
+
+    def _hold(self, state: payee.PayeeState) -> None:
+        best = payee.best_of(state)
+        self._state = state
+        self._number, self._paid = (0, 0) if best is None else (best.number, best.paid.sat)
+
+    def _look(self) -> None:
+        """Ask the chain, and whether any good later update would be taken now."""
+        self._facts = self._till.sight.facts()
+        if self._form is not None and isinstance(self._state, payee.Active):
+            self._free = _takes(self._state, self._facts)
+
+    def found(self, message: Message) -> Found | None:
+        """What a message says that is byte for byte what the channel's form gives."""
+        if self._form is None or isinstance(message, MpchanError):
+            return None
+        try:
+            return self._form.read(unhexlify(message))  # unlike bytes.fromhex it skips no space
+        except ValueError:
+            return None
+
+    # many messages --------------------------------------------------------------------------------
+
+    def each(self, messages: Sequence[Message], stop: bool) -> list[Answer]:
+        """One after the other, up to the first that belongs to another channel, and not for too long."""
+        answers: list[Answer] = []
+        end = time.monotonic() + LONGEST_SECONDS
+        for message in messages:
+            if answers and time.monotonic() > end:
+                break
+            try:
+                found = self.found(message)
+                psbt = None
+                if found is None:
+                    psbt = read(message)
+                    if self._meter.named_by(psbt) != self._terms.name:
+                        break
+                answers.append(self.take(found, psbt, message))
+            except StorageError:
+                raise
+            except MpchanError as error:
+                answers.append(error)
+                if stop:
+                    break
+        return answers
+
+    def newest(self, messages: Sequence[Message], stop: bool) -> list[Answer]:
+        """The update that pays most, first, as far as messages are updates in the usual form; else one as ``each``.
+
+        What came before it is superseded by it once it is taken, where its number is lower too.
+        """
+        read: list[tuple[Message, Found]] = []
+        for message in messages:
+            found = self.found(message)
+            if found is None:
+                break
+            read.append((message, found))
+        if not read:
+            return self.each(messages[:1], stop)
+        answers: dict[int, Answer] = {}
+        end, pool = len(read), list(range(len(read)))
+        while pool:
+            newest = max(pool, key=lambda at: (read[at][1][1], read[at][1][0], at))
+            number, paid, _ = read[newest][1]
+            older = [at for at in pool if at < newest and read[at][1][0] < number and read[at][1][1] <= paid]
+            for at in sorted({at for at in pool if at <= newest} - set(older)):
+                answers[at] = answer = self._answer(*read[at], len(older) if at == newest else 0)
+                if stop and isinstance(answer, MpchanError):
+                    end = at
+                    break
+            if isinstance(answers.get(newest), Accepted):
+                channel = self._terms.channel_id
+                answers.update({at: Superseded(channel, read[at][1][0], number) for at in older})
+            pool = [at for at in pool if at not in answers and at < end]
+        return [answers[at] for at in range(min(end + 1, len(read)))]
+
+    def _answer(self, message: Message, found: Found, superseded: int) -> Answer:
+        try:
+            return self.take(found, None, message, superseded)
+        except StorageError:
+            raise
+        except MpchanError as error:
+            return error
+
+    # one message ----------------------------------------------------------------------------------
+
+    def take(self, found: Found | None, psbt: Psbt | None, message: Message, superseded: int = 0) -> Accepted:
+        """Take one message; it is not kept before ``commit`` returns.
+
+        Args:
+            psbt: the message, where it was read already.
+        """
+        self._prepare()
+        form, key = self._form, self._terms.payer_key
+        if found is None or form is None or not self._goes_on(*found[:2]):
+            return self._take_plainly(read(message) if psbt is None else psbt, superseded)
+        number, paid, signature = found
+        digest = form.sighash(number, paid)
+        if signature[-1:] != _ALL or not key.verify(signature[:-1], digest):
+            return self._take_plainly(read(message), superseded)
+        ours = self._key.sign_update_in(form, number, paid)
+        self._signed = number, paid, ours
+        self._complete = whole = complete(form, found, ours).hex()
+        self._batch.add_update(
+            "accepted",
+            {"number": number, "paid_sat": paid, "tx": whole},
+            f'{{"number":{number},"paid_sat":{paid},"tx":"{whole}"}}',
+            form.message(number, paid, signature).hex(),
+        )
+        received = paid - self._paid
+        self._number, self._paid = number, paid
+        return Accepted(
+            self._channel,
+            number,
+            received,
+            paid,
+            self._capacity - paid,
+            form.lock_time(number),
+            False,
+            superseded,
+        )
+
+    def _goes_on(self, number: int, paid: int) -> bool:
+        """Whether number and total go on from what is held, while the channel takes updates at all."""
+        increment = paid - self._paid
+        return self._free and number > self._number and increment >= 0 and increment >= self._least
+
+    def _take_plainly(self, psbt: Psbt, superseded: int) -> Accepted:
+        """By the rules of a single message, which refuse what has to be refused."""
+        before = self._now()
+        after, receipt = payee.accept(before, psbt, self._facts, self._key)
+        if not receipt.duplicate:
+            self._batch.add(replace(self._record, state=after), *commands.taken(after))
+            self._hold(after)
+            self._free = self._free and isinstance(after, payee.Active)
+        return Accepted(
+            self._channel,
+            receipt.number,
+            receipt.received.sat,
+            receipt.paid.sat,
+            self._capacity - receipt.paid.sat,
+            receipt.lock_time,
+            receipt.duplicate,
+            superseded,
+            receipt.pending.sat,
+        )
+
+    def _now(self) -> payee.PayeeState:
+        """The channel's state after the last message of the batch."""
+        state = self._state
+        held = payee.best_of(state)
+        if isinstance(state, payee.Active) and self._number != (0 if held is None else held.number):
+            best = payee.Update(self._number, Amount(self._paid), Transaction.from_hex(self._complete))
+            self._state = replace(state, best=best)
+        return self._state
+
+    def commit(self) -> None:
+        """Make the batch durable, once the newest of our own signatures in it has proved good."""
+        if self._signed is not None and self._form is not None:
+            self._key.require_update_in(self._form, *self._signed)
+        record = replace(self._record, state=self._now())
+        self._files.commit(self._terms.name, self._batch, record, snapshot_every=SNAPSHOT_SELDOM)
+
+
+_ALL = bytes([SIGHASH_ALL])
+
+
+def complete(form: UpdateForm, found: Found, ours: bytes) -> bytes:
+    """The update with both signatures, in the wire format."""
+    number, paid, theirs = found
+    return form.complete(number, paid, theirs, ours)
+
+
+def _takes(state: payee.Active, facts: Facts) -> bool:
+    """Whether an update that goes on from what is held passes all rules: then every such update does."""
+    terms = state.terms
+    number, paid = (0, Amount(0)) if state.best is None else (state.best.number, state.best.paid)
+    refund = scheme_of(terms).refund()
+    likely = Incoming(number + 1, paid + terms.offer.min_increment, refund, b"")
+    try:
+        enforce(payee.standing_rules(state, likely, facts))
+    except MpchanError:
+        return False
+    return True

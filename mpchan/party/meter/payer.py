@@ -1,0 +1,312 @@
+"""The payer's meter: payment after payment in one channel, many of them made durable by one fsync.
+
+The path of one payment: the amount is held against what is left; the channel's form gives the digest; the key signs
+it; the form gives the message; the journal's line is chained to the one before. All lines of a batch are appended at
+once and synced once, and only then does the caller see any of their messages. Whatever is out of the ordinary, an
+amount too many or a channel that closes, goes the way of ``payer pay``, whose rules give the verdict.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from itertools import islice
+from typing import Union
+
+from mpchan.chain.base import Chain
+from mpchan.channel import payer
+from mpchan.channel.facts import Facts
+from mpchan.channel.scheme import scheme_of
+from mpchan.channel.update_form import UpdateForm, update_form
+from mpchan.errors import MpchanError, StorageError
+from mpchan.party import payer as commands
+from mpchan.party.common import Result
+from mpchan.party.meter.base import AT_ONCE, LONGEST_SECONDS, AnyWallet, ChainSight, Once, chain_of, opened
+from mpchan.units import Amount
+from mpchan.values import frozen, replace
+from mpchan.wallet.channel_files import SNAPSHOT_SELDOM
+from mpchan.wallet.payer_record import PayerRecord
+
+
+@frozen
+class Payment:
+    """A payment that is on the disk.
+
+    Attributes:
+        channel: the channel's short id.
+        update: its number.
+        amount_sat: what is new in it; 0 where the total was reached already.
+        paid_sat, remaining_sat: the total, and what is left.
+        lock_time: nLockTime of the update.
+        hex: the message for the payee.
+    """
+
+    channel: str
+    update: int
+    amount_sat: int
+    paid_sat: int
+    remaining_sat: int
+    lock_time: int
+    hex: str
+
+    def to_dict(self) -> Result:
+        """As ``payer pay --json`` has it."""
+        return {name: getattr(self, name) for name in _KEYS}
+
+    def to_json(self) -> str:
+        """``to_dict`` as one JSON object on one line."""
+        return (
+            f'{{"channel": "{self.channel}", "update": {self.update}, "amount_sat": {self.amount_sat}, '
+            f'"paid_sat": {self.paid_sat}, "remaining_sat": {self.remaining_sat}, "lock_time": {self.lock_time}, '
+            f'"hex": "{self.hex}"}}'
+        )
+
+
+_KEYS = ("channel", "update", "amount_sat", "paid_sat", "remaining_sat", "lock_time", "hex")
+
+Request = Union[int, Amount, MpchanError]
+"""An amount in satoshi; or why there is none, which is handed back in its place."""
+
+
+class Payer:
+    """One channel in which a wallet pays, for programs that pay often.
+
+    It serves one thread at a time. The channel is held for a batch and no longer, so other commands work in between,
+    and nothing is lost when the process ends in whatever way.
+
+    Args:
+        wallet: open, or its directory.
+        channel: any unique beginning of its id; None for the only one that is open.
+        chain: None for the one that the wallet names.
+        passphrase: of a directory's encrypted keys.
+
+    Raises:
+        UsageError, NotPossible, StorageError, ChainError: as ``mpchan payer pay`` has them before it pays.
+    """
+
+    def __init__(
+        self,
+        wallet: AnyWallet,
+        channel: str | None = None,
+        *,
+        chain: Chain | None = None,
+        passphrase: str | None = None,
+    ) -> None:
+        self._wallet = opened(wallet, passphrase)
+        self._wallet.keys.need_secret()
+        self._chain = chain_of(self._wallet) if chain is None else chain
+        self.name = commands.find_funded(self._wallet, self._chain, channel)
+        self._form: UpdateForm | None = None
+        self._record: PayerRecord | None = None
+        self._sight = ChainSight(self._ask)
+
+    def pay(self, amount: int | Amount) -> Payment:
+        """The next update, durable on return.
+
+        Args:
+            amount: satoshi.
+
+        Raises:
+            MpchanError: as ``mpchan payer pay AMOUNT``.
+        """
+        return _only(self.pay_many([amount]))
+
+    def pay_up_to(self, total: int | Amount) -> Payment:
+        """The update that brings the total there; the latest again where it is reached. Safe to repeat.
+
+        Raises:
+            MpchanError: as ``mpchan payer pay --total``.
+        """
+        return _only(self.pay_many([total], totals=True))
+
+    def last(self) -> Payment:
+        """The latest update again, the same bytes.
+
+        Raises:
+            MpchanError: as ``mpchan payer pay --last``.
+        """
+        return Payment(**commands.pay_last(self._wallet, self._chain, self.name))
+
+    def pay_many(
+        self, requests: Iterable[Request], *, totals: bool = False, stop: bool = True
+    ) -> list[Payment | MpchanError]:
+        """One update for each request, in their order; all of them are durable on return.
+
+        Args:
+            requests: amounts, or errors that are handed back.
+            totals: they are running totals, each safe to repeat.
+            stop: leave out what follows the first error.
+
+        Returns:
+            for each request what ``pay`` returns or raises.
+
+        Raises:
+            StorageError: the wallet itself fails. Of the last requests none need have happened, so what counts is
+                what ``last`` says.
+        """
+        results: list[Payment | MpchanError] = []
+        waiting = iter(requests)
+        while some := list(islice(waiting, AT_ONCE)):
+            while some:
+                done = self._pay_batch(some, totals, stop)
+                results += done
+                if stop and isinstance(done[-1], MpchanError):
+                    return results
+                some = some[len(done) :]
+        return results
+
+    def close(self) -> None:
+        """Write the state file, so that whoever comes next has little to read. Nothing depends on it."""
+        with suppress(StorageError), self._wallet.channel_lock(self.name, in_turn=True):
+            self._wallet.channel_files.catch_up(self.name)
+
+    def __enter__(self) -> Payer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _pay_batch(
+        self, requests: Sequence[Request], totals: bool, stop: bool
+    ) -> list[Payment | MpchanError]:
+        results: list[Payment | MpchanError] = []
+        with self._wallet.channel_lock(self.name, in_turn=True):
+            run = self._run()
+            end = time.monotonic() + LONGEST_SECONDS
+            for request in requests:
+                if results and time.monotonic() > end:
+                    break
+                try:
+                    results.append(run.pay(request, totals))
+                except StorageError:
+                    raise
+                except MpchanError as error:
+                    results.append(error)
+                    if stop:
+                        break
+            run.commit()
+        return results
+
+    def _run(self) -> _Run:
+        record = commands.load(self._wallet, self.name)
+        if self._record is None or record.terms != self._record.terms:
+            self._form = update_form(record.terms)
+        self._record = record
+        return _Run(self, record)
+
+    def _ask(self) -> Facts:
+        if self._record is None:
+            raise TypeError("the channel was not read yet")
+        return commands.facts_of(self._chain, self._record)
+
+
+def _only(results: list[Payment | MpchanError]) -> Payment:
+    [result] = results
+    if isinstance(result, MpchanError):
+        raise result
+    return result
+
+
+class _Run:
+    """One batch of payments; the channel is held."""
+
+    def __init__(self, meter: Payer, record: PayerRecord) -> None:
+        self._files = meter._wallet.channel_files
+        self._sight = meter._sight
+        self._form = meter._form
+        self._key = meter._wallet.channel_key_of(record)
+        self._record = record
+        self._terms = record.terms
+        self._batch = self._files.batch(meter.name)
+        self._state: payer.PayerState = record.state
+        self._number, self._paid = (
+            (record.state.number, record.state.paid.sat) if isinstance(record.state, payer.Funded) else (0, 0)
+        )
+        self._channel, self._capacity = self._terms.channel_id, self._terms.capacity.sat
+        self._least = max(1, self._terms.offer.min_increment.sat)
+        self._prepare = Once(self._look)
+        self._free = False
+        self._signed: tuple[int, int, bytes] | None = None
+
+    def _look(self) -> None:
+        """Ask the chain, and whether any payment would pass now."""
+        commands.require_synced(self._record)
+        self._facts = self._sight.facts()
+        if self._form is not None and isinstance(self._state, payer.Funded):
+            likely = Amount(min(self._capacity, max(self._least, self._form.dust)))
+            self._free = _passes(self._state, likely, self._facts)
+
+    def pay(self, request: Request, totals: bool) -> Payment:
+        """The next payment; it has not happened before ``commit`` returns."""
+        if isinstance(request, MpchanError):
+            raise request
+        wanted = request.sat if isinstance(request, Amount) else Amount(request).sat
+        self._prepare()
+        amount = wanted - self._paid if totals else wanted
+        total = self._paid + amount
+        form = self._form
+        if (
+            form is None
+            or not self._free
+            or not self._least <= amount
+            or not form.dust <= total <= self._capacity
+            or self._number >= form.last
+        ):
+            return self._pay_plainly(Amount(wanted), totals)
+        number = self._number + 1
+        signature = self._key.sign_update_in(form, number, total)
+        message = form.message(number, total, signature).hex()
+        self._batch.add_update(
+            "paid",
+            {"number": number, "paid_sat": total},
+            f'{{"number":{number},"paid_sat":{total}}}',
+            message,
+        )
+        self._number, self._paid = number, total
+        self._signed = number, total, signature
+        left = self._capacity - total
+        return Payment(self._channel, number, amount, total, left, form.lock_time(number), message)
+
+    def _pay_plainly(self, wanted: Amount, totals: bool) -> Payment:
+        """By the rules of a single payment, which refuse what has to be refused."""
+        before = self._now()
+        after = (payer.pay_up_to if totals else payer.pay)(before, wanted, self._facts)
+        message = payer.update_message(after, self._key).to_hex()
+        known = payer.ever_funded(before)
+        amount = 0
+        if known is None or after.number != known.number:
+            amount = after.paid.sat - (0 if known is None else known.paid.sat)
+            self._batch.add(replace(self._record, state=after), "paid", message)
+            self._state, self._number, self._paid = after, after.number, after.paid.sat
+        return Payment(
+            self._channel,
+            after.number,
+            amount,
+            after.paid.sat,
+            self._capacity - after.paid.sat,
+            scheme_of(self._terms).update_lock_time(after.number).value,
+            message,
+        )
+
+    def _now(self) -> payer.PayerState:
+        """The channel's state after the last payment of the batch."""
+        if isinstance(self._state, payer.Funded) and self._state.number != self._number:
+            self._state = replace(self._state, number=self._number, paid=Amount(self._paid))
+        return self._state
+
+    def commit(self) -> None:
+        """Make the batch durable, once the newest of our own signatures in it has proved good."""
+        if self._signed is not None and self._form is not None:
+            self._key.require_update_in(self._form, *self._signed)
+        record = replace(self._record, state=self._now())
+        self._files.commit(self._terms.name, self._batch, record, snapshot_every=SNAPSHOT_SELDOM)
+
+
+def _passes(state: payer.Funded, amount: Amount, facts: Facts) -> bool:
+    """Whether a payment passes all rules: then every amount does that fits what is left."""
+    try:
+        payer.pay(state, amount, facts)
+    except MpchanError:
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""What a payee offers: terms, sales, and offers that are made out to one buyer."""

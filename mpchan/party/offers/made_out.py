@@ -1,0 +1,50 @@
+"""Offers that are made out to one buyer each: what follows from a published offer, a session and a wish.
+
+None is kept anywhere: the same wish gives the same offer again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mpchan.channel.offer import Offer
+from mpchan.sale.manifest import VOUCHER_TAG, Sale, made_out_id, made_out_terms, published_sale, voucher_text
+from mpchan.values import replace
+from mpchan.wallet.offers import OwnOffer
+from mpchan.wallet.wallet import Wallet
+
+
+def make_out(wallet: Wallet, published: OwnOffer, buyer: str, sold: Sequence[int]) -> Offer:
+    """An offer for one buyer, vouched for by the key of the published one.
+
+    It pays to the address of the published one: however many strangers ask, no address is used up.
+
+    Raises:
+        ParseError: ``malformed-sale``, such pieces are not sold.
+        NotPossible: ``nothing-sold``, ``made-out``.
+    """
+    general = published_sale(published.offer)
+    offer = made_out(wallet, published, general, buyer, sold)
+    return replace(offer, sale={**general.to_table(), **(offer.sale or {})})
+
+
+def made_out(wallet: Wallet, published: OwnOffer, general: Sale, buyer: str, sold: Sequence[int]) -> Offer:
+    """The same without the pieces' hashes, as a wallet keeps it; errors as ``make_out``.
+
+    Args:
+        general: what the published offer sells.
+    """
+    offer = published.offer
+    draft = Offer.from_terms(
+        {
+            **made_out_terms(offer, buyer, sold, general),
+            "version": offer.version,
+            "offer_id": made_out_id(offer.offer_id, buyer, sold),
+            "token": offer.token,
+            "payee_pubkey": offer.payee_key.sec.hex(),
+            "payee_address": offer.payee_address,
+        }
+    )
+    own = wallet.keys.own_offer(draft)
+    voucher = wallet.offer_key_of(published).sign_tagged(VOUCHER_TAG, voucher_text(own))
+    return replace(own, sale={**(own.sale or {}), "voucher": voucher.hex()})

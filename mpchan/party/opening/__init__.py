@@ -1,0 +1,1 @@
+"""The opening of a channel by both parties, from the request to the funding on the chain."""

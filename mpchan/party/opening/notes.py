@@ -1,0 +1,93 @@
+"""Openings: refunds that were signed for strangers, until the chain shows a funding.
+
+Whoever asks a seller for a refund leaves one line in ``openings/notes``. The line gives back the channel's terms, given
+the published offer that the buyer's wish answers; so the same request gets the same signature again, and no other one
+for the outpoint, the offer or the payer's key gets any. A channel is made of it when the chain first shows the funding:
+by whatever message needs it, or in a watcher's round.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mpchan.bitcoin.psbt import Psbt
+from mpchan.bitcoin.tx import Transaction
+from mpchan.chain.base import Chain
+from mpchan.channel import payee
+from mpchan.channel.messages import single_input_rules
+from mpchan.channel.rules import BROKEN, Check, Rule, enforce
+from mpchan.channel.terms import Terms
+from mpchan.party.common import gather_facts
+from mpchan.units import OutPoint
+from mpchan.wallet.payee_record import PayeeRecord
+from mpchan.wallet.wallet import Wallet, channel_name
+
+if TYPE_CHECKING:
+    from mpchan.wallet.opening import Opening
+
+
+def record_of(wallet: Wallet, opening: Opening) -> PayeeRecord:
+    """The channel that an opening may become; errors as ``opening_terms.terms_of``."""
+    from mpchan.party.opening.terms import terms_of
+
+    return PayeeRecord(None, payee.Active(terms_of(wallet, opening)))
+
+
+def opening_at(wallet: Wallet, outpoint: OutPoint) -> Opening | None:
+    """The opening on an outpoint on which no channel stands; errors as ``Openings.find``."""
+    return None if wallet.has_channel(outpoint) else wallet.openings.find(outpoint)
+
+
+def names_funded_by(wallet: Wallet, transaction: Transaction) -> list[str]:
+    """The names of the openings that a transaction may fund."""
+    places = wallet.openings.of_funding(transaction.txid)
+    return [channel_name(place) for place in places if not wallet.has_channel(place)]
+
+
+def payee_channel_rules(wallet: Wallet, psbt: Psbt) -> Check[str]:
+    """The message spends the funding of a channel, or of an opening, of this wallet. Establishes the channel's name."""
+    yield from single_input_rules(psbt)
+    outpoint = psbt.tx.inputs[0].outpoint
+    known = wallet.has_channel(outpoint) or wallet.openings.find(outpoint) is not None
+    yield Rule("unknown-channel", known, "this wallet has no channel on what is spent", found=outpoint)
+    return channel_name(outpoint)
+
+
+def make_channel(wallet: Wallet, name: str) -> None:
+    """Make a channel of an opening, durable on return; nothing where there is none, or the channel is there.
+
+    Raises:
+        StorageError: as ``terms_of``; ``write-failed``.
+    """
+    outpoint = OutPoint.parse(name)
+    if opening_at(wallet, outpoint) is None:
+        return
+    with wallet.lock():
+        opening = opening_at(wallet, outpoint)
+        if opening is None:
+            return
+        record = record_of(wallet, opening)
+        reply = payee.signed_refund(record.terms, wallet.channel_key_of(record)).to_hex()
+        wallet.save_channel(record, "refund-signed", reply)
+
+
+def require_channel(wallet: Wallet, chain: Chain, name: str, psbt: Psbt) -> None:
+    """Make a channel of an opening whose funding the chain shows, for a message that belongs to it.
+
+    Raises:
+        MpchanError: as ``channel.payee.accept`` refuses it while the chain does not show the funding.
+    """
+    opening = opening_at(wallet, OutPoint.parse(name))
+    if opening is None:
+        return
+    record = record_of(wallet, opening)
+    facts = gather_facts(chain, record.terms)
+    if facts.funding != record.terms.funding_txout:
+        enforce(payee.accept_rules(record.state, psbt, facts))
+        raise TypeError(BROKEN)
+    make_channel(wallet, name)
+
+
+def is_shown(chain: Chain, terms: Terms) -> bool:
+    """Whether the chain shows the agreed funding, be it in the mempool."""
+    return gather_facts(chain, terms).funding == terms.funding_txout
