@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import pytest
 from hypothesis import settings
-from judge import ENGINE, Judge
+from support.judge import ENGINE, Judge
 
 from mpchan.channel import payee, payer, resigning
 from mpchan.party.meter import payee as payee_meter

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from judge import Judge, Unjust, channel_output, judge_wallet
-from protocol_tools import (
+from support.judge import Judge, Unjust, channel_output, judge_wallet
+from support.protocol import (
     PAYEE,
     PAYER,
     STRANGER_SECRET,

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import click
-from slugs import slugs
+from support.slugs import slugs
 
 from mpchan import errors
 from mpchan.cli.main import cli

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
-import wheels
 from packaging.requirements import Requirement
+from support import wheels
 
 ROOT = Path(__file__).parents[1]
 

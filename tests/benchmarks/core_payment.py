@@ -7,7 +7,7 @@ import subprocess
 import time
 from typing import Any
 
-from node import Node
+from support.chain.node import Node
 
 from mpchan.bitcoin.address import script_to_address
 from mpchan.bitcoin.base58 import base58check_encode

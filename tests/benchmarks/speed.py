@@ -25,12 +25,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "chain")]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from many_channels import Many  # noqa: E402
+from support.many_channels import Many
 
-from mpchan.bitcoin import signers  # noqa: E402
-from mpchan.party.meter.base import AT_ONCE  # noqa: E402
+from mpchan.bitcoin import signers
+from mpchan.party.meter.base import AT_ONCE
 
 FASTEST = signers.installed()[0]
 MPCHAN = str(Path(sys.executable).with_name("mpchan"))
@@ -249,8 +249,8 @@ def pipe(many: Many, count: int) -> Result:
 def core(folder: Path) -> Result | None:
     """The same payment by hand: Core's wallet signs and countersigns, bitcoin-cli carries."""
     print("(c) the same payment with bitcoin-cli and the wallet of Bitcoin Core")
-    import node
     from core_payment import CorePayment
+    from support.chain import node
 
     program = None if node.BITCOIND is None else Path(node.BITCOIND).with_name("bitcoin-cli")
     if program is None or not program.exists():

@@ -27,13 +27,13 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-sys.path[:0] = [str(Path(__file__).parents[1] / part) for part in (".", "market", "transport")]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from sale_processes import TERMINATE, Shop, make_film, opened  # noqa: E402
+from support.market.processes import TERMINATE, Shop, make_film, opened
 
-from mpchan.chain.embedded import EmbeddedChain  # noqa: E402
-from mpchan.channel.offer import Offer  # noqa: E402
-from mpchan.party.offers.selling import Wish  # noqa: E402
+from mpchan.chain.embedded import EmbeddedChain
+from mpchan.channel.offer import Offer
+from mpchan.party.offers.selling import Wish
 
 PIECES, FREE = 8, 2
 Result = dict[str, Any]
@@ -104,7 +104,7 @@ def sources(one: bool) -> Iterator[str]:
 
 def connections(number: int, shop: Shop, stack: ExitStack, *, one: bool, hello: bool) -> None:
     """76: so many, each made again when the seller ends it, as long as the attack goes on."""
-    from tcp_tools import HELLO, frame
+    from support.transport.tcp import HELLO, frame
 
     host, port = shop.address.rsplit(":", 1)
     stop, addresses = threading.Event(), sources(one)

@@ -13,8 +13,8 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from market_tools import Market
-from stranger_tools import Stranger
+from support.market.market import Market
+from support.market.strangers import Stranger
 
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.units import Amount, OutPoint, Txid

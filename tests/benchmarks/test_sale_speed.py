@@ -17,7 +17,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from sale_processes import MIB, PRICE, WAYS, Shop, make_film, opened
+from support.market.processes import MIB, PRICE, WAYS, Shop, make_film, opened
 
 from mpchan.chain.embedded import EmbeddedChain
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bitcoind_tools import calls
-from node import Node, needs_node, running
-from watch_load import payee_with_channels
+from support.chain.bitcoind import calls
+from support.chain.node import Node, needs_node, running
+from support.chain.watch_load import payee_with_channels
 
 from mpchan.party.watch.watcher import Round, Watcher
 from mpchan.wallet.wallet import Wallet

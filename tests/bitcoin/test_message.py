@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 
 import pytest
-from bitcoin_strategies import transactions, vectors
 from hypothesis import given
 from hypothesis import strategies as st
+from support.strategies import transactions, vectors
 
 from mpchan.bitcoin.message import decode_message
 from mpchan.bitcoin.psbt import MAGIC, Psbt

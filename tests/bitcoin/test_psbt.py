@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from bitcoin_strategies import OUTPUTS, UINT32, UNSIGNED_INPUTS, transactions, vectors
 from hypothesis import given
 from hypothesis import strategies as st
+from support.strategies import OUTPUTS, UINT32, UNSIGNED_INPUTS, transactions, vectors
 
 from mpchan.bitcoin.psbt import MAGIC, GlobalMap, InputMap, KeyOrigin, OutputMap, Psbt, PsbtMap
 from mpchan.bitcoin.serialize import Reader, compact_size, var_bytes

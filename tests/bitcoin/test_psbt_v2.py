@@ -6,9 +6,9 @@ import io
 from typing import Any
 
 import pytest
-from bitcoin_strategies import vectors
 from hypothesis import given
 from hypothesis import strategies as st
+from support.strategies import vectors
 
 from mpchan.bitcoin.message import decode_message
 from mpchan.bitcoin.psbt import MAGIC, Psbt

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from bitcoin_strategies import vectors
 from hypothesis import given
 from hypothesis import strategies as st
+from support.strategies import vectors
 
 from mpchan.bitcoin.hd import ExtendedKey, extended_key_from_base58
 from mpchan.bitcoin.network import NETWORKS

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from bitcoin_strategies import vectors
+from support.strategies import vectors
 
 from mpchan.bitcoin.schnorr import verify_schnorr
 

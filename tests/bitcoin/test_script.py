@@ -7,9 +7,9 @@ import itertools
 from typing import Any
 
 import pytest
-from bitcoin_strategies import SCRIPTS, vectors
 from hypothesis import given
 from hypothesis import strategies as st
+from support.strategies import SCRIPTS, vectors
 
 from mpchan.bitcoin.address import address_to_script
 from mpchan.bitcoin.network import NETWORKS

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from bitcoin_strategies import UNSIGNED_INPUTS, transactions, vectors
 from hypothesis import given
 from hypothesis import strategies as st
+from support.strategies import UNSIGNED_INPUTS, transactions, vectors
 
 from mpchan.bitcoin.script import (
     is_p2wpkh,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from judge import ENGINE, Judge, Unjust
-from schnorr_tools import sign_schnorr
+from support.judge import ENGINE, Judge, Unjust
+from support.schnorr import sign_schnorr
 
 from mpchan.bitcoin.script import key_to_p2wpkh_script, p2wpkh_script_code, script_to_p2wsh_script
 from mpchan.bitcoin.sighash import segwit_v0_sighash, taproot_key_sighash

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from bitcoin_strategies import TXIDS, transactions, vectors
 from hypothesis import example, given
 from hypothesis import strategies as st
+from support.strategies import TXIDS, transactions, vectors
 
 from mpchan.bitcoin.script import double_sha256, key_to_p2wpkh_script, two_of_two_script
 from mpchan.bitcoin.tx import Transaction, TxIn, TxOut

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from electrum_server import ELECTRUMX, NO_ELECTRUMX, ElectrumServer, node_options, serving
-from grounds import ElectrumGround, EmbeddedGround, Ground, NodeGround
-from node import BITCOIND, NO_NODE, Node, running
+from support.chain.electrum_server import ELECTRUMX, NO_ELECTRUMX, ElectrumServer, node_options, serving
+from support.chain.grounds import ElectrumGround, EmbeddedGround, Ground, NodeGround
+from support.chain.node import BITCOIND, NO_NODE, Node, running
 
 
 @pytest.fixture(scope="session")

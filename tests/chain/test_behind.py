@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from grounds import NodeGround, Traders
-from node import Node, needs_node, running
-from story import BUYER, EXTERNAL, FUNDING, OPENING, PAYING, SELLER, SETTLING, external
+from support.chain.grounds import NodeGround, Traders
+from support.chain.node import Node, needs_node, running
+from support.chain.story import BUYER, EXTERNAL, FUNDING, OPENING, PAYING, SELLER, SETTLING, external
 
 from mpchan import Payee, Payer
 from mpchan.errors import ChainError

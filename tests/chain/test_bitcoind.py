@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from bitcoind_tools import LOCKABLE, calls, first, fresh_script, spend
-from node import FEE, MINER_SCRIPT, Node, needs_node, running
+from support.chain.bitcoind import LOCKABLE, calls, first, fresh_script, spend
+from support.chain.node import FEE, MINER_SCRIPT, Node, needs_node, running
 
 from mpchan.bitcoin.script import script_to_p2wsh_script
 from mpchan.bitcoin.tx import Transaction, TxIn, TxOut

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bitcoind_tools import FULL, fill
-from node import MinedChain, Node, needs_node, running
-from party_tools import Pair, psbt
+from support.chain.bitcoind import FULL, fill
+from support.chain.node import MinedChain, Node, needs_node, running
+from support.party import Pair, psbt
 
 from mpchan.bitcoin.address import address_to_script
 from mpchan.errors import ChainError, MpchanError

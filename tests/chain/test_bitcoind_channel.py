@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from bitcoind_tools import calls
-from node import MinedChain, Node, Refusal, needs_node
-from party_tools import Pair, balance_sat, psbt
+from support.chain.bitcoind import calls
+from support.chain.node import MinedChain, Node, Refusal, needs_node
+from support.party import Pair, balance_sat, psbt
 
 from mpchan.bitcoin.tx import Transaction, TxOut
 from mpchan.channel.messages import signed_message

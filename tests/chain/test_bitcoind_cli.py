@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from node import Node, needs_node, running
+from support.chain.node import Node, needs_node, running
 
 from mpchan.bitcoin.address import address_to_script
 from mpchan.bitcoin.network import REGTEST

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faulty import Faulty, answer, faulty
+from support.chain.faulty import Faulty, answer, faulty
 
 from mpchan.bitcoin.network import MAINNET, NETWORKS, REGTEST, SIGNET, TESTNET4, Network
 from mpchan.bitcoin.tx import Transaction, TxIn, TxOut
@@ -384,7 +384,7 @@ def test_a_new_cookie_while_it_runs(play: Play, tmp_path: Path) -> None:
 
 
 def test_nobody_listens(tmp_path: Path) -> None:
-    from node import free_port
+    from support.chain.node import free_port
 
     port = free_port()
     credentials = Credentials(write_cookie(tmp_path / ".cookie"))

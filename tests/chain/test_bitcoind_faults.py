@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bitcoind_tools import first, fresh_script, spend
-from faulty import Faulty, Harm, answer, body, cut, faulty, reset, sent, silent, through
-from node import Node, needs_node
+from support.chain.bitcoind import first, fresh_script, spend
+from support.chain.faulty import Faulty, Harm, answer, body, cut, faulty, reset, sent, silent, through
+from support.chain.node import Node, needs_node
 
 from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.answer import Decimal

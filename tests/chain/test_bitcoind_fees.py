@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from bitcoind_tools import FULL, calls, fill
-from node import MinedChain, Node, Refusal, needs_node, running
-from party_tools import Pair
+from support.chain.bitcoind import FULL, calls, fill
+from support.chain.node import MinedChain, Node, Refusal, needs_node, running
+from support.party import Pair
 
 from mpchan import Payee, Payer
 from mpchan.chain.bitcoind.backend import FALLBACK_RATE

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from bitcoind_tools import FULL, fill, first, fresh_script, spend
-from node import MINER_SCRIPT, Node, needs_node, running
+from support.chain.bitcoind import FULL, fill, first, fresh_script, spend
+from support.chain.node import MINER_SCRIPT, Node, needs_node, running
 
 from mpchan.bitcoin.tx import Transaction, TxIn, TxOut
 from mpchan.chain.answer import Failure

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from bitcoind_tools import account, calls, first, fresh_script, spend
-from node import Node, needs_node, running
+from support.chain.bitcoind import account, calls, first, fresh_script, spend
+from support.chain.node import Node, needs_node, running
 
 from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.base import OutputStatus, Spend

@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from bitcoind_tools import Calls, calls
-from node import MinedChain, Node, needs_node, running
-from party_tools import SHORT, Pair, balance_sat
-from watch_load import payee_with_channels
-from watch_tools import look, one, seen, watcher
+from support.chain.bitcoind import Calls, calls
+from support.chain.node import MinedChain, Node, needs_node, running
+from support.chain.watch_load import payee_with_channels
+from support.party import SHORT, Pair, balance_sat
+from support.watch import look, one, seen, watcher
 
 from mpchan.chain.bitcoind.backend import FALLBACK_RATE
 from mpchan.channel.scheme import scheme_of

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from external_tools import CAPACITY, External, name_of, refused, slugs_of
-from node import MinedChain, Node, needs_node, running
-from party_tools import balance_sat
+from support.chain.node import MinedChain, Node, needs_node, running
+from support.external import CAPACITY, External, name_of, refused, slugs_of
+from support.party import balance_sat
 
 from mpchan.bitcoin.address import address_to_script
 from mpchan.bitcoin.descriptor import without_checksum

@@ -8,9 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from bitcoind_tools import account, first, fresh_script, spend
-from electrum_server import ElectrumServer, eventually, node_options, serving
-from node import FEE, running
+from support.chain.bitcoind import account, first, fresh_script, spend
+from support.chain.electrum_server import ElectrumServer, eventually, node_options, serving
+from support.chain.node import FEE, running
 
 from mpchan.bitcoin.tx import Transaction, TxOut
 from mpchan.chain.base import Chain, Coin, OutputStatus, Spend

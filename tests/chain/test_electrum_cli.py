@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from electrum_server import CERTIFICATES, ElectrumServer
-from grounds import ElectrumGround, Traders
-from lying import Liar, lying
+from support.chain.electrum_server import CERTIFICATES, ElectrumServer
+from support.chain.grounds import ElectrumGround, Traders
+from support.chain.lying import Liar, lying
 
 BUYER, SELLER = "mpchan --wallet buyer", "mpchan --wallet seller"
 LISTER = """

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bitcoind_tools import account, first, fresh_script, spend
-from electrum_server import ElectrumServer
-from lying import Harm, Liar, Lie, Refuse, Silence, lying
+from support.chain.bitcoind import account, first, fresh_script, spend
+from support.chain.electrum_server import ElectrumServer
+from support.chain.lying import Harm, Liar, Lie, Refuse, Silence, lying
 
 from mpchan.bitcoin.network import REGTEST
 from mpchan.chain.electrum import ElectrumChain, connection, pool

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from node import Node, Refusal, needs_node, running
+from support.chain.node import Node, Refusal, needs_node, running
 
 from mpchan.bitcoin.header import HEADER_SIZE, Header, bits_from_target, target_from_bits
 from mpchan.bitcoin.network import MAINNET, NETWORKS, REGTEST, TESTNET4

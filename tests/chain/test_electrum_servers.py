@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bitcoind_tools import account, first, fresh_script, spend
-from electrum_server import CERTIFICATES, ElectrumServer, serving
-from faulty import break_off
-from lying import Refuse, lying
+from support.chain.bitcoind import account, first, fresh_script, spend
+from support.chain.electrum_server import CERTIFICATES, ElectrumServer, serving
+from support.chain.faulty import break_off
+from support.chain.lying import Refuse, lying
 
 from mpchan.bitcoin.network import REGTEST
 from mpchan.bitcoin.tx import Transaction

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from embedded_tools import BITCOIN, FEE, OPEN_SCRIPT, fund, spend
-from node import needs_node, running
+from support.chain.embedded import BITCOIN, FEE, OPEN_SCRIPT, fund, spend
+from support.chain.node import needs_node, running
 
 from mpchan.bitcoin.tx import Transaction, TxIn
 from mpchan.chain.embedded import EmbeddedChain

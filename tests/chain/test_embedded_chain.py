@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from embedded_tools import BITCOIN, FEE, OPEN_SCRIPT, fund, spend
+from support.chain.embedded import BITCOIN, FEE, OPEN_SCRIPT, fund, spend
 
 from mpchan.chain.base import Chain
 from mpchan.chain.embedded import EmbeddedChain

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from embedded_tools import BITCOIN, FEE, OPEN_SCRIPT, assert_index_is_engine, fund, spend
+from support.chain.embedded import BITCOIN, FEE, OPEN_SCRIPT, assert_index_is_engine, fund, spend
 
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.chain.embedded.chain import INITIAL_BLOCKS

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from embedded_tools import (
+from support.chain.embedded import (
     BITCOIN,
     FEE,
     FINAL,

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from embedded_tools import BITCOIN, OPEN_SCRIPT, assert_index_is_engine, fund, python, spend
+from support.chain.embedded import BITCOIN, OPEN_SCRIPT, assert_index_is_engine, fund, python, spend
 
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.errors import ChainError

@@ -8,10 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from grounds import COIN, LATER, Ground, Traders
-from judge import judge_wallet
-from story import CAPACITY, FUNDING_FEE, OPEN, REFUND_FEE, RESERVE, TERMS
-from transcript import WALLETS
+from support.chain.grounds import COIN, LATER, Ground, Traders
+from support.chain.story import CAPACITY, FUNDING_FEE, OPEN, REFUND_FEE, RESERVE, TERMS
+from support.judge import judge_wallet
+from support.transcript import WALLETS
 
 
 @pytest.fixture

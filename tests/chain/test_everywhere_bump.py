@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from bitcoind_tools import FULL, fill
-from electrum_server import ELECTRUMX, NO_ELECTRUMX, node_options, serving
-from grounds import COIN, ElectrumGround, Ground, Traders
-from node import BITCOIND, NO_NODE, running
-from story import BUYER, FUNDING_FEE, OPEN, RESERVE, SELLER, TERMS
+from support.chain.bitcoind import FULL, fill
+from support.chain.electrum_server import ELECTRUMX, NO_ELECTRUMX, node_options, serving
+from support.chain.grounds import COIN, ElectrumGround, Ground, Traders
+from support.chain.node import BITCOIND, NO_NODE, running
+from support.chain.story import BUYER, FUNDING_FEE, OPEN, RESERVE, SELLER, TERMS
 
 
 def opened(shell: Traders) -> Traders:

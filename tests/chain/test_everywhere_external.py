@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from grounds import COIN, Ground, Traders
-from story import BUYER, SELLER, TERMS
+from support.chain.grounds import COIN, Ground, Traders
+from support.chain.story import BUYER, SELLER, TERMS
 
 BANK = "mpchan --wallet bank"
 

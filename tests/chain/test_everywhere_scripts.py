@@ -5,8 +5,8 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from grounds import Ground, Traders
-from transcript import program
+from support.chain.grounds import Ground, Traders
+from support.transcript import program
 
 SAMPLES = Path(__file__).parents[2] / "sample-configs"
 PIECES, PRICE = 4, 1000

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from grounds import Ground, Traders
+from support.chain.grounds import Ground, Traders
 
 TERMS = "--fee-rate 5 --settle-window 6 --min-refund-delay 25 --max-refund-delay 60"
 

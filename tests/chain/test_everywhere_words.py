@@ -5,8 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from grounds import Ground, Traders
-from story import BUYER, SELLER, TERMS
+from support.chain.grounds import Ground, Traders
+from support.chain.story import BUYER, SELLER, TERMS
 
 
 def test_words_and_the_signed_refund(ground: Ground, tmp_path: Path) -> None:

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from faulty import Faulty, Harm, body, cut, faulty, reset, sent, silent
-from grounds import NodeGround, Traders
-from node import needs_node
-from story import CONFIRMED, ENDINGS, FUNDING, LOOKING, OFFER, OPENING, PAYING, ripen
-from transcript import WALLETS, Done
+from support.chain.faulty import Faulty, Harm, body, cut, faulty, reset, sent, silent
+from support.chain.grounds import NodeGround, Traders
+from support.chain.node import needs_node
+from support.chain.story import CONFIRMED, ENDINGS, FUNDING, LOOKING, OFFER, OPENING, PAYING, ripen
+from support.transcript import WALLETS, Done
 
 from mpchan.chain.bitcoind import BitcoindChain
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from itertools import count
 
 import pytest
-from bitcoind_tools import calls, first, fresh_script, spend
-from grounds import Ground
-from node import Node, needs_node
+from support.chain.bitcoind import calls, first, fresh_script, spend
+from support.chain.grounds import Ground
+from support.chain.node import Node, needs_node
 
 from mpchan.bitcoin.address import script_to_address
 from mpchan.bitcoin.network import REGTEST

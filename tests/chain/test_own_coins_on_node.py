@@ -7,8 +7,8 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from node import MinedChain, Node, needs_node
-from party_tools import new_wallet
+from support.chain.node import MinedChain, Node, needs_node
+from support.party import new_wallet
 from test_bitcoind_cli import Program
 
 from mpchan.bitcoin.address import address_to_script

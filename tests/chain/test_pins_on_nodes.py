@@ -12,10 +12,10 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from node import MinedChain, Node, Refusal, free_port, needs_node
-from party_tools import Pair
-from pin_tools import child_of, heir_of, version3
-from watch_tools import look
+from support.chain.node import MinedChain, Node, Refusal, free_port, needs_node
+from support.party import Pair
+from support.pins import child_of, heir_of, version3
+from support.watch import look
 
 from mpchan.bitcoin.tx import Transaction
 from mpchan.channel.scheme import scheme_of

@@ -12,11 +12,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from electrum_server import eventually
-from grounds import COIN, Ground, Traders
-from judge import judge_wallet
-from story import BUYER, CLAIMING, ENDINGS, FUNDING, OPEN, PAYING, REFUNDING, SELLER, SETTLING, ripen
-from transcript import WALLETS
+from support.chain.electrum_server import eventually
+from support.chain.grounds import COIN, Ground, Traders
+from support.chain.story import (
+    BUYER,
+    CLAIMING,
+    ENDINGS,
+    FUNDING,
+    OPEN,
+    PAYING,
+    REFUNDING,
+    SELLER,
+    SETTLING,
+    ripen,
+)
+from support.judge import judge_wallet
+from support.transcript import WALLETS
 
 from mpchan.bitcoin.tx import Transaction, TxOut
 from mpchan.chain import open_chain

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from electrum_server import ElectrumServer, serving
-from grounds import ElectrumGround, NodeGround, Traders
-from node import Node, needs_node
-from story import CONFIRMED, ENDINGS, FUNDING, LOOKING, OFFER, OPENING, PAYING, ripen
+from support.chain.electrum_server import ElectrumServer, serving
+from support.chain.grounds import ElectrumGround, NodeGround, Traders
+from support.chain.node import Node, needs_node
+from support.chain.story import CONFIRMED, ENDINGS, FUNDING, LOOKING, OFFER, OPENING, PAYING, ripen
 
 pytestmark = needs_node
 

@@ -9,12 +9,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from electrum_server import ElectrumServer, eventually
-from faulty import body, faulty
-from grounds import COIN, ElectrumGround, NodeGround, Traders
-from lying import Liar, Refuse, lying
-from node import Node, needs_node
-from story import BUYER, CLAIMING, FUNDING, OFFER, OPENING, PAYING, REFUNDING, SELLER, ripen
+from support.chain.electrum_server import ElectrumServer, eventually
+from support.chain.faulty import body, faulty
+from support.chain.grounds import COIN, ElectrumGround, NodeGround, Traders
+from support.chain.lying import Liar, Refuse, lying
+from support.chain.node import Node, needs_node
+from support.chain.story import BUYER, CLAIMING, FUNDING, OFFER, OPENING, PAYING, REFUNDING, SELLER, ripen
 
 from mpchan.bitcoin.network import REGTEST
 from mpchan.bitcoin.script import sha256

@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from bitcoind_tools import fresh_script, spend
-from electrum_server import ElectrumServer
-from faulty import Faulty, body, faulty, through
-from grounds import NodeGround, Traders
-from lying import Refuse, lying
-from node import Node, needs_node
-from story import (
+from support.chain.bitcoind import fresh_script, spend
+from support.chain.electrum_server import ElectrumServer
+from support.chain.faulty import Faulty, body, faulty, through
+from support.chain.grounds import NodeGround, Traders
+from support.chain.lying import Refuse, lying
+from support.chain.node import Node, needs_node
+from support.chain.story import (
     BUYER,
     CLAIMING,
     EXTERNAL,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
-from embedded_tools import FINAL, LOCKABLE, fund, spend
-from node import needs_node, running
+from support.chain.embedded import FINAL, LOCKABLE, fund, spend
+from support.chain.node import needs_node, running
 from test_embedded_against_node import SYNONYMS, Call, hand_over
 
 from mpchan.bitcoin.tx import Transaction, TxOut

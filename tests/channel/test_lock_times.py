@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from protocol_tools import (
+from support.protocol import (
     PAYEE,
     PAYER,
     TIP,

@@ -10,7 +10,7 @@ import tomli
 import tomli_w
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from protocol_tools import make_offer, make_terms, payout
+from support.protocol import make_offer, make_terms, payout
 
 from mpchan.bitcoin.address import script_to_address
 from mpchan.bitcoin.network import MAINNET, SIGNET

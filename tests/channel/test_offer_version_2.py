@@ -12,7 +12,7 @@ import tomli
 import tomli_w
 from hypothesis import given
 from hypothesis import strategies as st
-from protocol_tools import make_offer
+from support.protocol import make_offer
 
 import mpchan.channel.key_paths as key_paths
 from mpchan.bitcoin.network import REGTEST

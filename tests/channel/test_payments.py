@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from protocol_tools import (
+from support.protocol import (
     PAYEE,
     PAYER,
     TIP,

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from protocol_tools import (
+from support.protocol import (
     PAYEE,
     PAYEE_SECRET,
     PAYER,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from protocol_tools import (
+from support.protocol import (
     PAYEE_SECRET,
     PAYER,
     PAYER_SECRET,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 import pytest
-from protocol_tools import (
+from support.protocol import (
     CAPACITY,
     PAYEE,
     PAYER,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from protocol_tools import (
+from support.protocol import (
     PAYEE,
     PAYER,
     PAYOUT_KINDS,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from protocol_tools import (
+from support.protocol import (
     PAYEE,
     TIP,
     facts_of,

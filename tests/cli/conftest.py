@@ -6,7 +6,7 @@ import importlib.util
 from pathlib import Path
 
 import pytest
-from transcript import Shell
+from support.transcript import Shell
 
 needs_engine = pytest.mark.skipif(
     importlib.util.find_spec("pbk") is None, reason="the engine is not installed (mpchan engine install)"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transcript import Shell
+from support.transcript import Shell
 
 from mpchan import durability
 from mpchan.errors import MpchanError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from transcript import Shell
+from support.transcript import Shell
 
 from mpchan.bitcoin.tx import Transaction
 

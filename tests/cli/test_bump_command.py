@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from transcript import Shell
+from support.transcript import Shell
 
 from mpchan.bitcoin.tx import Transaction
 from mpchan.units import FeeRate

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from transcript import Shell
+from support.transcript import Shell
 
 BUYER, SELLER = "mpchan --wallet buyer", "mpchan --wallet seller"
 

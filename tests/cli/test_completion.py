@@ -6,7 +6,7 @@ import shutil
 import subprocess
 
 import pytest
-from transcript import Shell
+from support.transcript import Shell
 
 
 def completed(shell: Shell, line: str, kind: str = "bash") -> list[str]:

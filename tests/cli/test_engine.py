@@ -13,8 +13,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from judge import ENGINE
-from transcript import Shell
+from support.judge import ENGINE
+from support.transcript import Shell
 
 import mpchan
 from mpchan.chain.embedded import installing

@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from transcript import CHAIN, TIMEOUT_SECONDS, Shell
+from support.transcript import CHAIN, TIMEOUT_SECONDS, Shell
 
 BUYER, SELLER = "mpchan --wallet buyer", "mpchan --wallet seller"
 

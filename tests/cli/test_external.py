@@ -13,8 +13,8 @@ import termios
 from pathlib import Path
 
 import pytest
-from foreign_wallet import P2TR, P2WPKH, coin, partly_signed, payment, psbt_of, signed
-from transcript import CHAIN, TIMEOUT_SECONDS, Shell
+from support.foreign_wallet import P2TR, P2WPKH, coin, partly_signed, payment, psbt_of, signed
+from support.transcript import CHAIN, TIMEOUT_SECONDS, Shell
 
 from mpchan.bitcoin.address import address_to_script
 from mpchan.bitcoin.descriptor import without_checksum

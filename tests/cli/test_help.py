@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 import pytest
-from transcript import Shell
+from support.transcript import Shell
 
 from mpchan.cli.main import cli
 

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from transcript import Shell
+from support.transcript import Shell
 
 from mpchan.cli.files import AGAIN, DONE
 

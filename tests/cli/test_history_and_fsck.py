@@ -6,7 +6,7 @@ import json
 import re
 from pathlib import Path
 
-from transcript import Shell
+from support.transcript import Shell
 
 BUYER, SELLER = "mpchan --wallet buyer", "mpchan --wallet seller"
 

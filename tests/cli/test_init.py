@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import tomli
-from transcript import Shell
+from support.transcript import Shell
 
 PREFIX = {"regtest": "bcrt1q", "signet": "tb1q", "testnet4": "tb1q", "mainnet": "bc1q"}
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from transcript import Done, Shell
+from support.transcript import Done, Shell
 
 SELLER = "mpchan --wallet seller"
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from judge import judge_wallet
-from transcript import CHAIN, Shell
+from support.judge import judge_wallet
+from support.transcript import CHAIN, Shell
 
 from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.embedded import EmbeddedChain

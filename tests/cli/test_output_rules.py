@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from transcript import Done, Shell
+from support.transcript import Done, Shell
 
 BUYER, SELLER = "mpchan --wallet buyer", "mpchan --wallet seller"
 LAST = "the payment is kept: `mpchan payer pay --last` writes it again"

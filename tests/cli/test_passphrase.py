@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 import tomli
-from encrypted_tools import GIVEN, SECRET, encrypt, typed, write_secret
-from transcript import TIMEOUT_SECONDS, Shell
+from support.encrypted import GIVEN, SECRET, encrypt, typed, write_secret
+from support.transcript import TIMEOUT_SECONDS, Shell
 
 from mpchan.chain.embedded import EmbeddedChain
 

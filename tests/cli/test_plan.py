@@ -10,9 +10,9 @@ from typing import Any
 
 import click
 import pytest
+from support.transcript import TIMEOUT_SECONDS, Shell
 from test_start_up import HEAVY, loaded
 from test_terminal import plain, terminal, unfolded
-from transcript import TIMEOUT_SECONDS, Shell
 
 from mpchan.channel.offer import Offer
 from mpchan.cli.commands.plan import plan

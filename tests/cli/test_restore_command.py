@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import tomli
-from transcript import TIMEOUT_SECONDS, Shell
+from support.transcript import TIMEOUT_SECONDS, Shell
 
 ABANDON = "abandon " * 11 + "about"
 BUYER = "mpchan --wallet buyer"

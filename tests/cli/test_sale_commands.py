@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import tomli
-from transcript import Shell
+from support.transcript import Shell
 
 from mpchan.bitcoin.network import REGTEST, SIGNET
 from mpchan.chain.embedded import EmbeddedChain

@@ -6,9 +6,9 @@ import io
 from pathlib import Path
 
 import pytest
+from support.transcript import Shell
 from test_mainnet import RichChain
 from test_two_at_once import at_once
-from transcript import Shell
 
 import mpchan.chain
 from mpchan.bitcoin.tx import Transaction

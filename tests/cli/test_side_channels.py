@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from support.transcript import Shell
 from test_mainnet import RichChain
-from transcript import Shell
 
 import mpchan.chain
 from mpchan.bitcoin import signers

@@ -6,8 +6,8 @@ import shutil
 from collections.abc import Callable
 
 import pytest
-from other_libraries import LIBRARIES, derived_path, payee_key_of
-from transcript import Shell
+from support.other_libraries import LIBRARIES, derived_path, payee_key_of
+from support.transcript import Shell
 
 from mpchan.bitcoin.address import address_to_script
 from mpchan.bitcoin.network import REGTEST

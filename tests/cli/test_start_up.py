@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from encrypted_tools import encrypt
-from transcript import Shell
+from support.encrypted import encrypt
+from support.transcript import Shell
 
 import mpchan
 from mpchan.bitcoin import signers

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import pytest
-from transcript import Shell, program
+from support.transcript import Shell, program
 
 from mpchan.cli.commands import stream
 from mpchan.errors import MpchanError

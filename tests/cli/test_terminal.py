@@ -12,7 +12,7 @@ import subprocess
 import termios
 
 import pytest
-from transcript import TIMEOUT_SECONDS, Shell
+from support.transcript import TIMEOUT_SECONDS, Shell
 
 from mpchan.bitcoin.tx import Transaction, TxIn, TxOut
 from mpchan.cli.commands.init import in_rows

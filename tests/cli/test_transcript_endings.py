@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from judge import judge_wallet
-from transcript import WALLETS, Shell
+from support.judge import judge_wallet
+from support.transcript import WALLETS, Shell
 
 
 def judged(shell: Shell) -> None:

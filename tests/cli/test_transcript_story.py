@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from judge import judge_wallet
-from transcript import Shell
+from support.judge import judge_wallet
+from support.transcript import Shell
 
 
 def test_the_story_in_long_forms(bare: Shell) -> None:

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from transcript import TIMEOUT_SECONDS, Shell
+from support.transcript import TIMEOUT_SECONDS, Shell
 
 BUYER, SELLER = "mpchan --wallet buyer", "mpchan --wallet seller"
 

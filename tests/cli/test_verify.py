@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 import pytest
-from transcript import Shell
+from support.transcript import Shell
 
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.bitcoin.tx import Transaction, TxIn, TxOut

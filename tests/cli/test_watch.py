@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.transcript import TIMEOUT_SECONDS, Done, Shell
 from test_terminal import plain, terminal
-from transcript import TIMEOUT_SECONDS, Done, Shell
 
 BUYER, SELLER = "mpchan --wallet buyer", "mpchan --wallet seller"
 CHANNEL_KEYS = [

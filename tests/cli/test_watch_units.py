@@ -11,7 +11,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from transcript import TIMEOUT_SECONDS, Shell, program
+from support.transcript import TIMEOUT_SECONDS, Shell, program
 
 SAMPLES = Path(__file__).parents[2] / "sample-configs"
 UNITS = ["mpchan-watch.service", "mpchan-watch-once.service", "mpchan-watch-once.timer"]

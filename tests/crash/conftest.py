@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from campaign import Forkserver
+from support.crash.campaign import Forkserver
 
 
 @pytest.fixture(scope="session")

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import click
 import pytest
-from campaign import Fault, Forkserver, Stage, errors, kills, of_each_kind, sample
-from stories import ELSEWHERE, SHORT_FORMS, STORIES, WRITE_NOTHING
+from support.crash.campaign import Fault, Forkserver, Stage, errors, kills, of_each_kind, sample
+from support.crash.stories import ELSEWHERE, SHORT_FORMS, STORIES, WRITE_NOTHING
 
 from mpchan.cli.main import cli
 from mpchan.errors import MpchanError

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from party_tools import Pair
+from support.party import Pair
 
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.party import payer

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from party_tools import Pair, balance_sat
+from support.party import Pair, balance_sat
 
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.party import payer

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from party_tools import Pair
+from support.party import Pair
 from test_emission import command
 
 from mpchan.chain.embedded import EmbeddedChain

@@ -14,7 +14,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from campaign import (
+from support.crash.campaign import (
     Command,
     Done,
     Forkserver,
@@ -23,8 +23,8 @@ from campaign import (
     check_findings,
     check_sent,
 )
-from stories import BY_AMOUNT, CLAIM, REFUND, STORIES, WATCHED, WATCHED_REFUND, WHOLE
-from system_calls import ERRORS, KILL, TRACES, UNKNOWN_TO_FOLDERS, Call, Injection, calls, run
+from support.crash.stories import BY_AMOUNT, CLAIM, REFUND, STORIES, WATCHED, WATCHED_REFUND, WHOLE
+from support.crash.system_calls import ERRORS, KILL, TRACES, UNKNOWN_TO_FOLDERS, Call, Injection, calls, run
 
 from mpchan.cli.files import AGAIN
 from mpchan.errors import MpchanError

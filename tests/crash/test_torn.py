@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from party_tools import Pair
+from support.party import Pair
 
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.errors import MpchanError, NotPossible

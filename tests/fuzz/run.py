@@ -20,8 +20,7 @@ import traceback
 from pathlib import Path
 from random import Random
 
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent)]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 MEMORY_MB = 1024
 
@@ -54,9 +53,9 @@ def main() -> int:
         import atheris
 
         with atheris.instrument_imports(include=["mpchan"]):
-            from fuzz_targets import TARGETS
+            from support.fuzz.targets import TARGETS
     else:
-        from fuzz_targets import TARGETS
+        from support.fuzz.targets import TARGETS
     if given.list:
         print("\n".join(TARGETS))
         return 0
@@ -86,7 +85,7 @@ def one_by_one(names: list[str], given: argparse.Namespace) -> int:
 
 def at_random(target: object, given: argparse.Namespace) -> int:
     """Mutations of the seeds, without a look at the code."""
-    from fuzz_driver import Target, watched
+    from support.fuzz.driver import Target, watched
 
     assert isinstance(target, Target)
     random, count, taken = Random(f"{target.name} {given.seed}"), 0, 0
@@ -137,7 +136,7 @@ def _keep(folder: Path, name: str, data: bytes, error: BaseException) -> None:
 def follow_coverage(target: object, given: argparse.Namespace) -> None:
     """libFuzzer's loop. It counts a hang by the clock, and bounds the memory of the process."""
     import atheris
-    from fuzz_driver import Target
+    from support.fuzz.driver import Target
 
     assert isinstance(target, Target)
     with tempfile.TemporaryDirectory() as folder:

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from judge import ENGINE
+from support.judge import ENGINE
 
 from mpchan.errors import MpchanError, StorageError
 from mpchan.units import OutPoint
@@ -14,8 +14,8 @@ from mpchan.units import OutPoint
 if not ENGINE:
     pytest.skip("the engine is not installed (mpchan engine install)", allow_module_level=True)
 
-from fuzz_files import envelope
-from fuzz_targets import TARGETS
+from support.fuzz.files import envelope
+from support.fuzz.targets import TARGETS
 
 
 def refused(name: str, data: bytes) -> str:

@@ -10,9 +10,9 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from fuzz_driver import Hang, Target, check_words, watched
-from fuzz_mutations import bent_psbt, bent_transaction, parse_psbt, parse_raw
-from judge import ENGINE
+from support.fuzz.driver import Hang, Target, check_words, watched
+from support.fuzz.mutations import bent_psbt, bent_transaction, parse_psbt, parse_raw
+from support.judge import ENGINE
 
 from mpchan.errors import ParseError
 from mpchan.units import MAX_MESSAGE_BYTES
@@ -20,10 +20,10 @@ from mpchan.units import MAX_MESSAGE_BYTES
 if not ENGINE:
     pytest.skip("the engine is not installed (mpchan engine install)", allow_module_level=True)
 
-from fuzz_paths import PATHS, Took, accepted
-from fuzz_targets import TARGETS
-from fuzz_world import Ended, update, world
-from fuzz_worst import WORST
+from support.fuzz.paths import PATHS, Took, accepted
+from support.fuzz.targets import TARGETS
+from support.fuzz.world import Ended, update, world
+from support.fuzz.worst import WORST
 
 WHOLE_COMMANDS = {target.name for target in PATHS}
 MAX_MEMORY = 256 * MAX_MESSAGE_BYTES

@@ -1,6 +1,6 @@
 """Clocks that are wrong: no money is lost, and what is refused for the time is refused with the time.
 
-The numbers are those of the list of hostile inputs, ``hostile_tools.LINES``. What matters to money goes by the chain's
+The numbers are those of the list in ``support.hostile.LINES``. What matters to money goes by the chain's
 own clock, its height and median time; the machine's decides how long an offer holds, and whose turn it is.
 """
 
@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hostile_tools import Ended, mpchan
-from judge import judge_wallet
-from party_tools import Pair
+from support.hostile import Ended, mpchan
+from support.judge import judge_wallet
+from support.party import Pair
 
 from mpchan.bitcoin.network import MAINNET, REGTEST
 from mpchan.chain.embedded import EmbeddedChain

@@ -7,18 +7,14 @@ case chooses (127.0.0.0/8 is all of this machine, on Linux). The honest buyer co
 from __future__ import annotations
 
 import socket
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1] / "transport"))
-
-from tcp_tools import HELLO, frame, plain, read_frame, secured
-from transport_tools import PATIENCE, TcpWay, asked, awaited, piece_of, selling, some_bytes
+from support.transport.tcp import HELLO, frame, plain, read_frame, secured
+from support.transport.ways import PATIENCE, TcpWay, asked, awaited, piece_of, selling, some_bytes
 
 from mpchan.transport.base import CHUNK_BYTES, Answer, Message, Piece, Request, new_session
 from mpchan.transport.tcp import MOST_CONNECTIONS

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import tomli
-from external_tools import External
-from foreign_wallet import P2WPKH, coin, payment, signed
-from hostile_tools import Desk, refusal
-from party_tools import Pair
-from protocol_tools import message, scheme, sign
+from support.external import External
+from support.foreign_wallet import P2WPKH, coin, payment, signed
+from support.hostile import Desk, refusal
+from support.party import Pair
+from support.protocol import message, scheme, sign
 
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.chain.embedded import EmbeddedChain

@@ -1,6 +1,6 @@
 """Disks that fail when it matters: what is complete goes out, and what would count does not count.
 
-The numbers are those of the list of hostile inputs, ``hostile_tools.LINES``. The disk of a wallet is full, read-only or
+The numbers are those of the list in ``support.hostile.LINES``. The disk of a wallet is full, read-only or
 broken at every call that would change something, with and without its lock files; the chain stands on another disk.
 """
 
@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hostile_tools import Desk, Ended, mpchan
-from party_tools import Pair
+from support.hostile import Desk, Ended, mpchan
+from support.party import Pair
 
 from mpchan import durability
 from mpchan.chain.embedded import EmbeddedChain

@@ -1,6 +1,6 @@
 """Environments that lack what is usual: a home, a name, an output, letters, a folder to stand in.
 
-The numbers are those of the list of hostile inputs, ``hostile_tools.LINES``. Every command either works or says what is
+The numbers are those of the list in ``support.hostile.LINES``. Every command either works or says what is
 wrong; none ends in a traceback, and none loses a message once what is behind it is saved.
 """
 
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from party_tools import Pair, snapshot
+from support.party import Pair, snapshot
 
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.cli.main import main

@@ -1,6 +1,6 @@
 """What can be wrong with any file: messages, settings, keys and channels; and with places to write to.
 
-The numbers are those of the list of hostile inputs, ``hostile_tools.LINES``.
+The numbers are those of the list in ``support.hostile.LINES``.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import foreign_wallet
 import pytest
-from hostile_tools import Desk, environment, mpchan, refusal
-from party_tools import Pair, snapshot
-from protocol_tools import FINAL_SCRIPT_SIG, FINAL_WITNESS, scheme, signed
-from transcript import program
+from support import foreign_wallet
+from support.hostile import Desk, environment, mpchan, refusal
+from support.party import Pair, snapshot
+from support.protocol import FINAL_SCRIPT_SIG, FINAL_WITNESS, scheme, signed
+from support.transcript import program
 
 from mpchan.bitcoin.address import address_to_script
 from mpchan.bitcoin.network import REGTEST

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from external_tools import External
-from hostile_tools import Desk, mpchan, refusal
-from party_tools import Pair, snapshot
-from protocol_tools import make_offer
+from support.external import External
+from support.hostile import Desk, mpchan, refusal
+from support.party import Pair, snapshot
+from support.protocol import make_offer
 
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.party.coins import send

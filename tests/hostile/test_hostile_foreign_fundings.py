@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from embit import ec
 from embit.psbt import PSBT
-from external_tools import External
-from foreign_wallet import P2WPKH, SECRET, coin, payment, psbt_of, signed
-from hostile_tools import Desk
+from support.external import External
+from support.foreign_wallet import P2WPKH, SECRET, coin, payment, psbt_of, signed
+from support.hostile import Desk
 
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.bitcoin.tx import Transaction

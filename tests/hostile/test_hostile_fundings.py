@@ -1,6 +1,6 @@
 """What the payee finds on the chain, or is handed as the funding; and messages that come when it is too late.
 
-The numbers are those of the list of hostile inputs, ``hostile_tools.LINES``.
+The numbers are those of the list in ``support.hostile.LINES``.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hostile_tools import Desk, Refusal, environment, same_verdict
-from party_tools import Pair
-from protocol_tools import bent, message, payout, private_key, replace, scheme, sign, signed
-from transcript import program
+from support.hostile import Desk, Refusal, environment, same_verdict
+from support.party import Pair
+from support.protocol import bent, message, payout, private_key, replace, scheme, sign, signed
+from support.transcript import program
 
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.bitcoin.script import dust_limit

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
-from hostile_tools import LINES
+from support.hostile import LINES
 
 HERE = Path(__file__).parent
 MODULES = [

@@ -9,7 +9,6 @@ import hashlib
 import os
 import shutil
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,12 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1] / "transport"))
-sys.path.append(str(Path(__file__).parents[1] / "market"))
-
-from sale_processes import Shop, make_film, opened
-from transport_tools import (
+from support.market.processes import Shop, make_film, opened
+from support.transport.ways import (
     PATIENCE,
     SESSION,
     MailboxWay,

@@ -1,6 +1,6 @@
 """What a hostile payee can write into an offer: refused before a key, a coin or a file is touched.
 
-The numbers are those of the list of hostile inputs, ``hostile_tools.LINES``.
+The numbers are those of the list in ``support.hostile.LINES``.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hostile_tools import Desk, number_of, same_verdict
-from party_tools import Pair
+from support.hostile import Desk, number_of, same_verdict
+from support.party import Pair
 
 from mpchan.bitcoin.address import script_to_address
 from mpchan.bitcoin.network import REGTEST

@@ -1,6 +1,6 @@
 """Where a command writes, and file systems that lack something.
 
-The numbers are those of the list of hostile inputs, ``hostile_tools.LINES``.
+The numbers are those of the list in ``support.hostile.LINES``.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hostile_tools import Desk, environment, mpchan
-from party_tools import Pair
+from support.hostile import Desk, environment, mpchan
+from support.party import Pair
 
 from mpchan import durability
 from mpchan.chain.embedded import EmbeddedChain

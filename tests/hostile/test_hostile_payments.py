@@ -1,6 +1,6 @@
 """What the payer does not do, whoever asks: fund without a refund, pay too much, too late, or twice.
 
-The numbers are those of the list of hostile inputs, ``hostile_tools.LINES``.
+The numbers are those of the list in ``support.hostile.LINES``.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hostile_tools import Desk, environment, mpchan
-from party_tools import Pair
-from protocol_tools import message, scheme, signed
-from transcript import program
+from support.hostile import Desk, environment, mpchan
+from support.party import Pair
+from support.protocol import message, scheme, signed
+from support.transcript import program
 
 from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.embedded import EmbeddedChain

@@ -1,6 +1,6 @@
 """A close that is held up, and one at a rate that nobody relays any more.
 
-The numbers are those of the list of hostile inputs, ``hostile_tools.LINES``. Here both parties use the embedded chain;
+The numbers are those of the list in ``support.hostile.LINES``. Here both parties use the embedded chain;
 ``tests/chain/test_pins_on_nodes.py`` plays the same on real nodes, with miners that take more than any estimate says.
 """
 
@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from party_tools import Pair, balance_sat
-from pin_tools import child_of, heir_of, version3
-from watch_tools import look
+from support.party import Pair, balance_sat
+from support.pins import child_of, heir_of, version3
+from support.watch import look
 
 from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.embedded import EmbeddedChain, mempool

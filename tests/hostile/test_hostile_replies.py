@@ -1,6 +1,6 @@
 """What a hostile payee can send instead of the signed refund: all of it is refused before anything is signed.
 
-The numbers are those of the list of hostile inputs, ``hostile_tools.LINES``.
+The numbers are those of the list in ``support.hostile.LINES``.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hostile_tools import Desk, Refusal, same_verdict
-from party_tools import Pair
-from protocol_tools import (
+from support.hostile import Desk, Refusal, same_verdict
+from support.party import Pair
+from support.protocol import (
     FINAL_WITNESS,
     REDEEM_SCRIPT,
     SIGHASH_TYPE,

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hostile_tools import Refusal, environment, mpchan
-from party_tools import SHORT, Pair
+from support.hostile import Refusal, environment, mpchan
+from support.party import SHORT, Pair
 
 from mpchan import durability
 from mpchan.chain.embedded import EmbeddedChain

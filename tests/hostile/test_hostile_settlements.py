@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hostile_tools import Desk
-from party_tools import Pair
+from support.hostile import Desk
+from support.party import Pair
 
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.channel.scheme import scheme_of

@@ -1,6 +1,6 @@
 """What must never leave: a second refund signature for one outpoint, and a complete update.
 
-The numbers are those of the list of hostile inputs, ``hostile_tools.LINES``.
+The numbers are those of the list in ``support.hostile.LINES``.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from pathlib import Path
 import click
 import pytest
 import tomli
-from hostile_tools import Desk, mpchan, refusal
-from party_tools import Pair
-from protocol_tools import message, replace, scheme
+from support.hostile import Desk, mpchan, refusal
+from support.party import Pair
+from support.protocol import message, replace, scheme
 
 from mpchan.bitcoin.psbt import GlobalMap, Psbt
 from mpchan.chain.embedded import EmbeddedChain

@@ -6,18 +6,14 @@ No buyer pays for a piece that the seller's file does not hold any more; what a 
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1] / "market"))
-
-from cheat_tools import Forger
-from market_tools import PIECE, PRICE, Market
-from party_tools import balance_sat
+from support.market.cheats import Forger
+from support.market.market import PIECE, PRICE, Market
+from support.party import balance_sat
 
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.errors import SellerRefused, StorageError

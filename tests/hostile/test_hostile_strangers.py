@@ -5,17 +5,13 @@ Each case leaves some dozens; ``benchmarks/test_openings_load.py`` leaves as man
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1] / "market"))
-
-from market_tools import Market
-from stranger_tools import Stranger
+from support.market.market import Market
+from support.market.strangers import Stranger
 
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.market import room

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import tomli
 import tomli_w
-from hostile_tools import Desk, same_verdict
-from party_tools import Pair
-from protocol_tools import replace
+from support.hostile import Desk, same_verdict
+from support.party import Pair
+from support.protocol import replace
 
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.chain.embedded import EmbeddedChain

@@ -1,6 +1,6 @@
 """What a hostile payer can send instead of an update or a settlement, with its own key in hand.
 
-All of it is refused, and no file changes. The numbers are those of the list of hostile inputs, ``hostile_tools.LINES``.
+All of it is refused, and no file changes. The numbers are those of the list in ``support.hostile.LINES``.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hostile_tools import Desk, Refusal, same_verdict
-from party_tools import Pair
-from protocol_tools import (
+from support.hostile import Desk, Refusal, same_verdict
+from support.party import Pair
+from support.protocol import (
     FINAL_SCRIPT_SIG,
     FINAL_WITNESS,
     PARTIAL_SIG,

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from hostile_tools import Desk, mpchan, refusal
-from party_tools import Pair
+from support.hostile import Desk, mpchan, refusal
+from support.party import Pair
 
 from mpchan.chain.embedded import EmbeddedChain
 

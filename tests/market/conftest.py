@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from market_tools import Market
-from sale_processes import MIB, make_film
+from support.market.market import Market
+from support.market.processes import MIB, make_film
 
 from mpchan.chain.embedded import EmbeddedChain
 

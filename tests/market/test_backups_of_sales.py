@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from market_tools import Market
+from support.market.market import Market
 
 from mpchan.errors import NotPossible
 from mpchan.party.saving.backup import backup, restore

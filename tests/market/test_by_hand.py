@@ -10,8 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from sale_processes import LIMIT_SECONDS, PRICE, TERMINATE, Shop, make_film, opened
-from transcript import program
+from support.market.processes import LIMIT_SECONDS, PRICE, TERMINATE, Shop, make_film, opened
+from support.transcript import program
 
 PIECE = 4_096
 

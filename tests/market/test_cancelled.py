@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cheat_tools import data, refusing
-from market_tools import PRICE, Market, honest, piece_of, unheard
-from party_tools import balance_sat
-from sale_processes import MIB, Shop, make_film, opened
+from support.market.cheats import data, refusing
+from support.market.market import PRICE, Market, honest, piece_of, unheard
+from support.market.processes import MIB, Shop, make_film, opened
+from support.party import balance_sat
 
 from mpchan.channel import payer
 from mpchan.errors import NotPossible, TooEarly

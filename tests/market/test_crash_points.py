@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from breaking import Fault, break_off, faults, of_each_kind, straight
+from support.market.breaking import Fault, break_off, faults, of_each_kind, straight
 
 from mpchan.errors import MpchanError
 

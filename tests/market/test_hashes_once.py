@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from cheat_tools import Forger
-from market_tools import PIECE, PRICE, Market
+from support.market.cheats import Forger
+from support.market.market import PIECE, PRICE, Market
 
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.channel.terms import Terms

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cheat_tools import Forger, body_of
-from market_tools import PRICE, Market
-from protocol_tools import STRANGER_SECRET, bent, message, signed
+from support.market.cheats import Forger, body_of
+from support.market.market import PRICE, Market
+from support.protocol import STRANGER_SECRET, bent, message, signed
 
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.chain.embedded import EmbeddedChain

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cheat_tools import always, cheated, data, from_the, goes_on, held_pieces, refusing, resigned
-from market_tools import PIECE, PRICE, Bend, Market
+from support.market.cheats import always, cheated, data, from_the, goes_on, held_pieces, refusing, resigned
+from support.market.market import PIECE, PRICE, Bend, Market
 
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.channel import payer

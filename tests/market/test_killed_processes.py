@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from sale_processes import MIB, PRICE, TERMINATE, WAYS, Program, Shop, make_film, opened
+from support.market.processes import MIB, PRICE, TERMINATE, WAYS, Program, Shop, make_film, opened
 
 from mpchan.wallet.purchases import Purchases
 

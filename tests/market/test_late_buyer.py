@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cheat_tools import Forger, body_of, fair
-from market_tools import PIECE, PRICE, Market
-from party_tools import balance_sat
+from support.market.cheats import Forger, body_of, fair
+from support.market.market import PIECE, PRICE, Market
+from support.party import balance_sat
 
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.channel.scheme import scheme_of

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from cheat_tools import Forger, body_of, fair
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from market_tools import PRICE, Market
+from support.market.cheats import Forger, body_of, fair
+from support.market.market import PRICE, Market
 
 from mpchan.errors import ChainError, MpchanError, StorageError
 from mpchan.market.seller import BugRefusal

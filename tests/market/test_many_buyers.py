@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sale_processes import MIB, PRICE, TERMINATE, WAYS, Program, Shop, make_film, opened
+from support.market.processes import MIB, PRICE, TERMINATE, WAYS, Program, Shop, make_film, opened
 
 PIECES, PIECE = 2, 16 * MIB
 ROOM_KIB = 14 * 1024

@@ -8,9 +8,9 @@ from __future__ import annotations
 import time
 
 import pytest
-from cheat_tools import Forger
-from market_tools import PRICE, Market
-from protocol_tools import bent, message
+from support.market.cheats import Forger
+from support.market.market import PRICE, Market
+from support.protocol import bent, message
 
 from mpchan.bitcoin.tx import Transaction
 from mpchan.channel.messages import unsigned_message
@@ -386,7 +386,7 @@ def test_a_published_offer_stays_while_a_line_needs_it(market: Market, ann: Forg
 
 def market_terms(market: Market) -> dict[str, object]:
     """The terms that the market publishes under."""
-    from party_tools import SHORT
+    from support.party import SHORT
 
     return dict(SHORT)
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cheat_tools import Forger, body_of, refusing
-from market_tools import PRICE, Market, honest, unheard
+from support.market.cheats import Forger, body_of, refusing
+from support.market.market import PRICE, Market, honest, unheard
 
 from mpchan.channel import payer
 from mpchan.channel.offer import Offer

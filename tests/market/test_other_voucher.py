@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from market_tools import Market
-from party_tools import psbt
+from support.market.market import Market
+from support.party import psbt
 
 from mpchan.bitcoin.signature import PrivateKey
 from mpchan.bitcoin.tx import Transaction

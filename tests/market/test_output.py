@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cheat_tools import held_pieces
-from market_tools import PIECE, PRICE, Market
-from party_tools import balance_sat
+from support.market.cheats import held_pieces
+from support.market.market import PIECE, PRICE, Market
+from support.party import balance_sat
 
 from mpchan import durability
 from mpchan.errors import MpchanError, NotPossible, StorageError, UsageError

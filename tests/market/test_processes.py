@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sale_processes import INTERRUPT, PRICE, TERMINATE, WAYS, Program, Shop, opened
+from support.market.processes import INTERRUPT, LATER, PRICE, TERMINATE, WAYS, Program, Shop, opened
 
 from mpchan.channel.offer import Offer
 from mpchan.market.output import part_path
@@ -59,7 +59,7 @@ def test_an_offer_that_is_renewed_in_the_middle(long_shop: Shop) -> None:
     """Thirteen hours pass at once: the seller publishes another offer, and the buyer ends in its own channel."""
     shop, hours = long_shop, long_shop.folder / "hours"
     hours.write_text("0")
-    shop.commands["seller"] = [sys.executable, str(Path(__file__).with_name("later.py")), str(hours)]
+    shop.commands["seller"] = [sys.executable, str(LATER), str(hours)]
     seller = shop.sell("--interval", "0.05")
     before = Offer.from_toml(shop.offer.read_text())
     with shop.mining():

@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable
 
 import pytest
-from cheat_tools import Forger
-from market_tools import PRICE, Market
-from party_tools import SHORT
+from support.market.cheats import Forger
+from support.market.market import PRICE, Market
+from support.party import SHORT
 
 from mpchan.channel.offer import Offer
 from mpchan.errors import ChainError, NotPossible

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from market_tools import PRICE, Market, honest, unheard
-from protocol_tools import make_funded, make_offer, make_opening, make_secured, make_terms
+from support.market.market import PRICE, Market, honest, unheard
+from support.protocol import make_funded, make_offer, make_opening, make_secured, make_terms
 
 from mpchan.channel import payer
 from mpchan.errors import Refused, StorageError, TooEarly

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 from tempfile import mkdtemp
 
-from cheat_tools import body_of, data, fair, held_pieces, refusing
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -22,8 +21,9 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from market_tools import PIECE, PRICE, Market, honest
-from party_tools import balance_sat
+from support.market.cheats import body_of, data, fair, held_pieces, refusing
+from support.market.market import PIECE, PRICE, Market, honest
+from support.party import balance_sat
 
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.channel import payer

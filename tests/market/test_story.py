@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from market_tools import PIECE, PRICE, Market, unheard
-from party_tools import balance_sat
+from support.market.market import PIECE, PRICE, Market, unheard
+from support.party import balance_sat
 
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.errors import NotPossible, TooEarly, UsageError

@@ -9,8 +9,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-from cheat_tools import Forger
-from market_tools import Market
+from support.market.cheats import Forger
+from support.market.market import Market
 
 from mpchan.errors import ChainError
 from mpchan.market.serving import serve

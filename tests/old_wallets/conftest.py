@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from old_tools import OldShell, lay_out, replay
-from transcript import CHAIN, Shell, copy_folder
+from support.old_wallets import OldShell, lay_out, replay
+from support.transcript import CHAIN, Shell, copy_folder
 
 
 @pytest.fixture(scope="session")

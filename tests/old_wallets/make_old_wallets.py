@@ -29,8 +29,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from old_tools import FILM_NAME, HERE, MADE_AT, SECRET, make_film
-from transcript import WALLETS
+from support.old_wallets import FILM_NAME, HERE, MADE_AT, SECRET, make_film
+from support.transcript import WALLETS
 
 LIMIT_SECONDS = 60.0
 LEFT_OUT = (FILM_NAME, "secret", "hashes", "chain", "home")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shutil
 
 import pytest
+from support.transcript import WALLETS, Shell
 from test_old_channels import PAYEE, PAYER, Old, confirmed, mine, mine_to, settle, status, view
-from transcript import WALLETS, Shell
 
 from mpchan.bitcoin.script import key_to_p2wpkh_script
 from mpchan.bitcoin.signature import PrivateKey

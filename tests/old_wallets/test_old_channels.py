@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from old_tools import SECRET
-from transcript import CHAIN, Shell
+from support.old_wallets import SECRET
+from support.transcript import CHAIN, Shell
 
 from mpchan.bitcoin.address import script_to_address
 from mpchan.bitcoin.tx import Transaction

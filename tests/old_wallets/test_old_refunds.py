@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from other_libraries import LIBRARIES, counted_path
+from support.other_libraries import LIBRARIES, counted_path
+from support.transcript import Shell
 from test_old_channels import CAPACITY, REFUND_FEE, RESERVE, Old, confirmed, mine, mine_to
-from transcript import Shell
 
 from mpchan.bitcoin.network import REGTEST
 from mpchan.wallet.keys import Keys

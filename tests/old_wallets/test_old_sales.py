@@ -8,9 +8,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from old_tools import FILM_NAME
+from support.old_wallets import FILM_NAME
+from support.transcript import TIMEOUT_SECONDS, Shell
 from test_old_channels import PAYEE, PAYER, Old, confirmed, mine, status, view
-from transcript import TIMEOUT_SECONDS, Shell
 
 SELL = f"payee sell {FILM_NAME} --price-per-piece 1000 --pieces 40 --mailbox shop --interval 0.1"
 TERMS = "--settle-window 6 --min-refund-delay 60 --max-refund-delay 120"

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from external_tools import CAPACITY, External, name_of, refused, slugs_of
-from foreign_wallet import P2WPKH, coin, payment, signed
-from party_tools import SHORT, balance_sat, psbt
+from support.external import CAPACITY, External, name_of, refused, slugs_of
+from support.foreign_wallet import P2WPKH, coin, payment, signed
+from support.party import SHORT, balance_sat, psbt
 
 from mpchan.bitcoin.script import key_to_p2wpkh_script
 from mpchan.bitcoin.signature import PrivateKey

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from external_tools import External
-from foreign_wallet import P2WPKH, coin, payment, psbt_of, signed
-from party_tools import Pair, new_wallet, psbt, snapshot
+from support.external import External
+from support.foreign_wallet import P2WPKH, coin, payment, psbt_of, signed
+from support.party import Pair, new_wallet, psbt, snapshot
 
 from mpchan.bitcoin.address import address_to_script
 from mpchan.bitcoin.tx import Transaction, TxOut

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from party_tools import COIN, Pair
-from protocol_tools import replace
+from support.party import COIN, Pair
+from support.protocol import replace
 
 from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.embedded import EmbeddedChain

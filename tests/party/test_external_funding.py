@@ -6,11 +6,21 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-import foreign_wallet as foreign
 import pytest
-from external_tools import CAPACITY, External, name_of, refused, slugs_of
-from foreign_wallet import P2TR, P2WPKH, P2WSH, coin, finalized, partly_signed, payment, psbt_of, signed
-from party_tools import balance_sat, psbt
+from support import foreign_wallet as foreign
+from support.external import CAPACITY, External, name_of, refused, slugs_of
+from support.foreign_wallet import (
+    P2TR,
+    P2WPKH,
+    P2WSH,
+    coin,
+    finalized,
+    partly_signed,
+    payment,
+    psbt_of,
+    signed,
+)
+from support.party import balance_sat, psbt
 
 from mpchan.bitcoin.descriptor import two_of_two_descriptor
 from mpchan.bitcoin.psbt import Psbt

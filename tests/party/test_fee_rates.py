@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from party_tools import Pair, new_wallet, psbt
+from support.party import Pair, new_wallet, psbt
 
 from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.base import ChainConfig

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from party_tools import Pair, snapshot
-from protocol_tools import replace
+from support.party import Pair, snapshot
+from support.protocol import replace
 
 from mpchan.bitcoin.address import address_to_script
 from mpchan.bitcoin.network import REGTEST

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1] / "market"))
-
-from market_tools import Market
-from stranger_tools import Stranger
+from support.market.market import Market
+from support.market.strangers import Stranger
 
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.errors import Refused

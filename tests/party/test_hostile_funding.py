@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import foreign_wallet as foreign
 import pytest
-from external_tools import CAPACITY, External, name_of, refused
-from foreign_wallet import (
+from support import foreign_wallet as foreign
+from support.external import CAPACITY, External, name_of, refused
+from support.foreign_wallet import (
     OTHER_KEY,
     P2TR,
     P2WPKH,

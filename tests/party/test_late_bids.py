@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from party_tools import Pair
-from pin_tools import child_of
-from watch_tools import look, watcher
+from support.party import Pair
+from support.pins import child_of
+from support.watch import look, watcher
 
 from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.embedded import EmbeddedChain, mempool

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from party_tools import Pair
-from watch_tools import look
+from support.party import Pair
+from support.watch import look
 
 from mpchan.bitcoin.tx import Transaction, TxIn, TxOut
 from mpchan.chain.base import OutputStatus, Spend

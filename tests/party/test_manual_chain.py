@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from party_tools import Pair, psbt
-from protocol_tools import scheme
+from support.party import Pair, psbt
+from support.protocol import scheme
 
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.chain.manual import ManualChain

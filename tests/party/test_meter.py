@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from party_tools import Pair, psbt
+from support.party import Pair, psbt
 
 import mpchan
 from mpchan.chain.embedded import EmbeddedChain

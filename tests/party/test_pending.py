@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from party_tools import Pair, balance_sat, psbt
+from support.party import Pair, balance_sat, psbt
 
 import mpchan
 from mpchan.chain.embedded import EmbeddedChain

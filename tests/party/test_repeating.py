@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from party_tools import SHORT, Pair, new_wallet, psbt
+from support.party import SHORT, Pair, new_wallet, psbt
 
 from mpchan.bitcoin.address import address_to_script
 from mpchan.bitcoin.network import SIGNET

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from party_tools import new_wallet, snapshot
+from support.party import new_wallet, snapshot
 
 from mpchan.bitcoin.address import address_to_script, script_to_address
 from mpchan.bitcoin.network import MAINNET, REGTEST

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from judge import judge_wallet
-from party_tools import Pair, balance_sat
+from support.judge import judge_wallet
+from support.party import Pair, balance_sat
 
 from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.embedded import EmbeddedChain

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from party_tools import Pair, new_wallet, snapshot
+from support.party import Pair, new_wallet, snapshot
 
 from mpchan.bitcoin.address import address_to_script
 from mpchan.bitcoin.network import REGTEST

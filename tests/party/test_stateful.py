@@ -21,8 +21,8 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from judge import judge_wallet
-from party_tools import COIN, Pair, psbt
+from support.judge import judge_wallet
+from support.party import COIN, Pair, psbt
 
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.channel import payee as payee_protocol

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from judge import judge_wallet
-from party_tools import Pair, new_wallet
+from support.judge import judge_wallet
+from support.party import Pair, new_wallet
 
 from mpchan.bitcoin.address import address_to_script
 from mpchan.chain.embedded import EmbeddedChain

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
-from party_tools import Pair, psbt
-from protocol_tools import (
+from support.party import Pair, psbt
+from support.protocol import (
     FINAL_WITNESS,
     PARTIAL_SIG,
     REDEEM_SCRIPT,

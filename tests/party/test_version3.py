@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from party_tools import Pair
-from pin_tools import child_of, heir_of, version3
-from watch_tools import look, one, seen
+from support.party import Pair
+from support.pins import child_of, heir_of, version3
+from support.watch import look, one, seen
 
 from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.embedded import EmbeddedChain, mempool

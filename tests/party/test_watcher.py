@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from party_tools import Pair, balance_sat, snapshot
-from watch_tools import hours_later, look, one, seen, watcher
+from support.party import Pair, balance_sat, snapshot
+from support.watch import hours_later, look, one, seen, watcher
 
 from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.base import OutputStatus

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from party_tools import COIN, Pair, balance_sat, is_complete, psbt
-from protocol_tools import outputs_of, payout, replace, scheme
+from support.party import COIN, Pair, balance_sat, is_complete, psbt
+from support.protocol import outputs_of, payout, replace, scheme
 
 from mpchan.bitcoin.address import script_to_address
 from mpchan.bitcoin.network import REGTEST

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from party_tools import Pair, balance_sat, new_wallet, psbt, snapshot
+from support.party import Pair, balance_sat, new_wallet, psbt, snapshot
 
 import mpchan
 from mpchan.bitcoin.signature import PrivateKey

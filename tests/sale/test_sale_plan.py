@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from protocol_tools import (
+from support.protocol import (
     PAYEE,
     PAYER_SCRIPT,
     TIP,

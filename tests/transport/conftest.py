@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from transport_tools import WAYS, MailboxWay, TcpWay, Way, awaited
+from support.transport.ways import WAYS, MailboxWay, TcpWay, Way, awaited
 
 
 @pytest.fixture(params=WAYS)

@@ -8,7 +8,7 @@ from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import pytest
-from transport_tools import (
+from support.transport.ways import (
     OTHER,
     PATIENCE,
     SESSION,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transport_tools import some_bytes
+from support.transport.ways import some_bytes
 
 from mpchan.transport import copying
 from mpchan.transport.copying import copy_part

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transport_tools import (
+from support.transport.ways import (
     OTHER,
     PATIENCE,
     SESSION,

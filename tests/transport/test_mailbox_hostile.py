@@ -11,7 +11,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
-from transport_tools import (
+from support.transport.ways import (
     OTHER,
     PATIENCE,
     SESSION,

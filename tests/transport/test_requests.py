@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transport_tools import SESSION, MailboxWay, asked, selling
+from support.transport.ways import SESSION, MailboxWay, asked, selling
 
 from mpchan.transport.folder import REQUESTS, Folder, Name
 from mpchan.transport.requests import Requests

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 
 import pytest
-from transport_tools import MailboxWay, TcpWay, asked, selling
+from support.transport.ways import MailboxWay, TcpWay, asked, selling
 
 from mpchan.transport.source import source_of
 

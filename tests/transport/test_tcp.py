@@ -10,8 +10,19 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
-from tcp_tools import HELLO, MESSAGE, OFFER, REFUSAL, ended, fake_seller, frame, plain, read_frame, secured
-from transport_tools import (
+from support.transport.tcp import (
+    HELLO,
+    MESSAGE,
+    OFFER,
+    REFUSAL,
+    ended,
+    fake_seller,
+    frame,
+    plain,
+    read_frame,
+    secured,
+)
+from support.transport.ways import (
     OTHER,
     PATIENCE,
     SESSION,

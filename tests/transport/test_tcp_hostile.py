@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tcp_tools import (
+from support.transport.tcp import (
     HEADER,
     HELLO,
     MESSAGE,
@@ -32,7 +32,7 @@ from tcp_tools import (
     stop_sending,
     waits,
 )
-from transport_tools import (
+from support.transport.ways import (
     PATIENCE,
     SESSION,
     SHORT,

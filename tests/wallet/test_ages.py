@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from protocol_tools import make_terms
+from support.protocol import make_terms
 
 from mpchan.bitcoin.network import REGTEST
 from mpchan.channel import payee

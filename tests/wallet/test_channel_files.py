@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from party_tools import Pair
-from protocol_tools import (
+from support.party import Pair
+from support.protocol import (
     PAYEE,
     facts_of,
     make_funded,

@@ -9,7 +9,7 @@ from itertools import chain, combinations
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
-from protocol_tools import private_key
+from support.protocol import private_key
 
 from mpchan.bitcoin.script import dust_limit, key_to_p2wpkh_script, p2wpkh_script_code
 from mpchan.bitcoin.sighash import segwit_v0_sighash

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from protocol_tools import (
+from support.protocol import (
     PAYEE,
     facts_of,
     make_funded,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import tomli
 import tomli_w
-from party_tools import new_wallet
+from support.party import new_wallet
 
 from mpchan.bitcoin.hd import ExtendedKey
 from mpchan.bitcoin.network import MAINNET, REGTEST

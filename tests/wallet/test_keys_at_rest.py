@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import tomli
 import tomli_w
-from party_tools import new_wallet
+from support.party import new_wallet
 
 from mpchan.bitcoin.hd import ExtendedKey
 from mpchan.bitcoin.network import MAINNET, REGTEST, SIGNET

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from many_channels import Many
-from protocol_tools import facts_of, make_terms, update_psbt
+from support.many_channels import Many
+from support.protocol import facts_of, make_terms, update_psbt
 from test_journal import NAME, lives, paying
 
 import mpchan
