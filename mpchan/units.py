@@ -29,6 +29,12 @@ LOCK_TIME_THRESHOLD = 500_000_000
 
 MAX_LOCK_TIME = 0xFFFF_FFFF
 
+SECONDS_PER_BLOCK = 600
+"""What a block is taken for where blocks and seconds have to be compared."""
+
+DAY_BLOCKS = 144
+"""So many blocks are found in a day, more or less."""
+
 _HEX_DIGITS = frozenset("0123456789abcdefABCDEF")
 _AMOUNT = r"([0-9]{1,16})(sat)?|([0-9]{1,8})(?:\.([0-9]{1,8}))?btc"
 _SAT_PER_VB = r"([0-9]{1,9})(?:\.([0-9]{1,3}))?"

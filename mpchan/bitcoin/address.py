@@ -10,11 +10,17 @@ from __future__ import annotations
 from mpchan.bitcoin.base58 import base58check_decode, base58check_encode
 from mpchan.bitcoin.bech32 import MAX_LENGTH, segwit_decode, segwit_encode
 from mpchan.bitcoin.network import NETWORKS, Network
+from mpchan.bitcoin.script import (
+    OP_1,
+    is_p2pkh,
+    is_p2sh,
+    is_p2tr,
+    is_p2wpkh,
+    is_p2wsh,
+    p2pkh_script,
+    p2sh_script,
+)
 from mpchan.errors import ParseError
-
-_P2PKH_HEAD, _P2PKH_TAIL = bytes.fromhex("76a914"), bytes.fromhex("88ac")
-_P2SH_HEAD, _P2SH_TAIL = bytes.fromhex("a914"), bytes.fromhex("87")
-_OP_1 = 0x51
 
 
 def address_to_script(address: str, network: Network) -> bytes:
@@ -33,14 +39,12 @@ def address_to_script(address: str, network: Network) -> bytes:
 
 def script_to_address(script: bytes, network: Network) -> str | None:
     """The address of a scriptPubKey, or None where it has none that mpchan can pay to."""
-    if len(script) == 25 and script.startswith(_P2PKH_HEAD) and script.endswith(_P2PKH_TAIL):
+    if is_p2pkh(script):
         return base58check_encode(bytes([network.p2pkh_prefix]) + script[3:23])
-    if len(script) == 23 and script.startswith(_P2SH_HEAD) and script.endswith(_P2SH_TAIL):
+    if is_p2sh(script):
         return base58check_encode(bytes([network.p2sh_prefix]) + script[2:22])
-    if len(script) in (22, 34) and script[:2] == bytes([0, len(script) - 2]):
-        return segwit_encode(network.bech32_hrp, 0, script[2:])
-    if len(script) == 34 and script[:2] == bytes([_OP_1, 32]):
-        return segwit_encode(network.bech32_hrp, 1, script[2:])
+    if is_p2wpkh(script) or is_p2wsh(script) or is_p2tr(script):
+        return segwit_encode(network.bech32_hrp, int(is_p2tr(script)), script[2:])
     return None
 
 
@@ -65,7 +69,7 @@ def _segwit_script(address: str, network: Network) -> bytes:
             "unsupported-address",
             f"witness version {version} with {len(program)} bytes has no rules yet: {address!r:.100}",
         )
-    return bytes([_OP_1 if version else 0, len(program)]) + program
+    return bytes([OP_1 if version else 0, len(program)]) + program
 
 
 def _base58_script(address: str, network: Network) -> bytes:
@@ -77,9 +81,9 @@ def _base58_script(address: str, network: Network) -> bytes:
     if len(digest) != 20:
         raise ParseError("malformed-address", f"not an address: {address!r:.100} (no 20-byte hash)")
     if prefix == bytes([network.p2pkh_prefix]):
-        return _P2PKH_HEAD + digest + _P2PKH_TAIL
+        return p2pkh_script(digest)
     if prefix == bytes([network.p2sh_prefix]):
-        return _P2SH_HEAD + digest + _P2SH_TAIL
+        return p2sh_script(digest)
     owners = [n.name for n in NETWORKS.values() if prefix[0] in (n.p2pkh_prefix, n.p2sh_prefix)]
     if not owners:
         raise ParseError(

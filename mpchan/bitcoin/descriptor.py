@@ -39,20 +39,6 @@ def with_checksum(descriptor: str) -> str:
     return descriptor + "#" + "".join(_CHECKSUM_CHARACTERS[value >> shift & 31] for shift in shifts)
 
 
-def without_checksum(text: str) -> str:
-    """The descriptor before ``#``, its checksum verified; one without a checksum is refused.
-
-    Raises:
-        ParseError: ``malformed-descriptor``.
-    """
-    descriptor, mark, checksum = text[: -_CHECKSUM_SIZE - 1], text[-_CHECKSUM_SIZE - 1 :][:1], text[-8:]
-    fits = mark == "#" and all(character in _CHECKSUM_CHARACTERS for character in checksum)
-    values = [_CHECKSUM_CHARACTERS.find(character) for character in checksum]
-    if not fits or _polymod([*_symbols(descriptor), *values]) != 1:
-        raise ParseError("malformed-descriptor", f"checksum of the descriptor does not fit: {text!r:.200}")
-    return descriptor
-
-
 def _polymod(symbols: Iterable[int]) -> int:
     state = 1
     for symbol in symbols:

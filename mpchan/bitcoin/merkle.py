@@ -27,7 +27,17 @@ def is_ambiguous(transaction: Transaction) -> bool:
     return len(transaction.to_bytes(include_witness=False)) == _NODE_SIZE
 
 
-def merkle_root(leaf: bytes, position: int, path: Sequence[bytes]) -> bytes:
+def block_merkle_root(hashes: Sequence[bytes]) -> bytes:
+    """The root over a block's transactions by one or more of their hashes, an odd last one being paired with itself."""
+    level = list(hashes)
+    while len(level) > 1:
+        if len(level) % 2:
+            level.append(level[-1])
+        level = [double_sha256(level[i] + level[i + 1]) for i in range(0, len(level), 2)]
+    return level[0]
+
+
+def root_of_path(leaf: bytes, position: int, path: Sequence[bytes]) -> bytes:
     """The root to which a path leads, wire order like all hashes here.
 
     Args:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from mpchan.bitcoin import psbt_fields
-from mpchan.bitcoin.psbt_fields import KeyOrigin
 from mpchan.bitcoin.psbt_map import GlobalMap, InputMap, OutputMap, PsbtMap
 from mpchan.bitcoin.serialize import Reader, uint32
 from mpchan.bitcoin.tx import Transaction, TxOut
@@ -14,14 +12,10 @@ from mpchan.errors import NotPossible, ParseError, Refused
 from mpchan.units import checked_int
 from mpchan.values import frozen, replace
 
-if TYPE_CHECKING:
-    from mpchan.bitcoin.psbt_finalize import Lock
-
-__all__ = ["MAGIC", "GlobalMap", "InputMap", "KeyOrigin", "OutputMap", "Psbt", "PsbtMap"]
+__all__ = ["MAGIC", "GlobalMap", "InputMap", "OutputMap", "Psbt", "PsbtMap"]
 
 MAGIC = b"psbt\xff"
 
-_NO_ORIGINS: Mapping[bytes, KeyOrigin] = {}
 _NO_SIGNATURES: Mapping[bytes, bytes] = {}
 
 
@@ -104,13 +98,10 @@ class Psbt:
         self,
         index: int,
         *,
-        non_witness_utxo: Transaction | None = None,
         witness_utxo: TxOut | None = None,
         sighash_type: int | None = None,
-        redeem_script: bytes | None = None,
         witness_script: bytes | None = None,
         partial_sigs: Mapping[bytes, bytes] = _NO_SIGNATURES,
-        bip32_derivations: Mapping[bytes, KeyOrigin] = _NO_ORIGINS,
     ) -> Psbt:
         """A copy in which input ``index`` has these fields; None leaves a field as it was (BIP-0174, Updater).
 
@@ -118,73 +109,22 @@ class Psbt:
             ParseError: ``malformed-number`` when there is no such input; ``malformed-psbt``.
         """
         plain = {
-            psbt_fields.IN_NON_WITNESS_UTXO: None
-            if non_witness_utxo is None
-            else non_witness_utxo.to_bytes(),
             psbt_fields.IN_WITNESS_UTXO: None if witness_utxo is None else witness_utxo.to_bytes(),
             psbt_fields.IN_SIGHASH_TYPE: None if sighash_type is None else uint32(sighash_type),
-            psbt_fields.IN_REDEEM_SCRIPT: redeem_script,
             psbt_fields.IN_WITNESS_SCRIPT: witness_script,
         }
         changes = {
-            **_plain_pairs(plain),
-            **_keyed_pairs(psbt_fields.IN_PARTIAL_SIG, partial_sigs),
-            **_origin_pairs(psbt_fields.IN_BIP32_DERIVATION, bip32_derivations),
+            **{bytes([kind]): value for kind, value in plain.items() if value is not None},
+            **{bytes([psbt_fields.IN_PARTIAL_SIG]) + key: value for key, value in partial_sigs.items()},
         }
-        return self._with_input(index, self._input(index).with_pairs(changes))
+        inputs = list(self.inputs)
+        inputs[index] = self._input(index).with_pairs(changes)
+        return replace(self, inputs=tuple(inputs))
 
     def with_proprietary(self, identifier: bytes, subtype: int, value: bytes) -> Psbt:
         """A copy that carries a program's own field for the whole of it (BIP-0174, "Proprietary Use Type")."""
         key = psbt_fields.proprietary_key(psbt_fields.GLOBAL_PROPRIETARY, identifier, subtype)
-        return replace(self, global_fields=self.global_fields.with_pair(key, value))
-
-    def with_output_fields(
-        self,
-        index: int,
-        *,
-        redeem_script: bytes | None = None,
-        witness_script: bytes | None = None,
-        bip32_derivations: Mapping[bytes, KeyOrigin] = _NO_ORIGINS,
-    ) -> Psbt:
-        """A copy in which output ``index`` has these fields; None leaves a field as it was (BIP-0174, Updater).
-
-        Raises:
-            ParseError: ``malformed-number`` when there is no such output; ``malformed-psbt``.
-        """
-        checked_int(index, 0, len(self.outputs) - 1, "output index")
-        plain = {psbt_fields.OUT_REDEEM_SCRIPT: redeem_script, psbt_fields.OUT_WITNESS_SCRIPT: witness_script}
-        changes = {
-            **_plain_pairs(plain),
-            **_origin_pairs(psbt_fields.OUT_BIP32_DERIVATION, bip32_derivations),
-        }
-        outputs = list(self.outputs)
-        outputs[index] = outputs[index].with_pairs(changes)
-        return replace(self, outputs=tuple(outputs))
-
-    def with_partial_sig(self, index: int, public_key: bytes, signature: bytes) -> Psbt:
-        """A copy in which input ``index`` has this signature (DER and sighash byte) by this key.
-
-        Raises:
-            ParseError: ``malformed-number`` when there is no such input; ``malformed-psbt``.
-        """
-        return self.with_input_fields(index, partial_sigs={public_key: signature})
-
-    def combine(self, other: Psbt) -> Psbt:
-        """Join what two PSBTs of one transaction hold (BIP-0174, Combiner).
-
-        The pairs of each map come out ordered by key; where both have a key, the value of ``self`` is taken.
-
-        Raises:
-            Refused: ``psbt-mismatch`` for two transactions.
-        """
-        if self.tx != other.tx:
-            raise Refused("psbt-mismatch", f"cannot combine PSBTs of {self.tx.txid} and {other.tx.txid}")
-        return Psbt(
-            self.tx,
-            self.global_fields.merged(other.global_fields),
-            tuple([mine.merged(theirs) for mine, theirs in zip(self.inputs, other.inputs, strict=True)]),
-            tuple([mine.merged(theirs) for mine, theirs in zip(self.outputs, other.outputs, strict=True)]),
-        )
+        return replace(self, global_fields=self.global_fields.with_pairs({key: value}))
 
     def spent_output(self, index: int) -> TxOut:
         """The output that input ``index`` spends, from the fields of the input.
@@ -204,16 +144,6 @@ class Psbt:
         if witness_utxo not in (None, output):
             raise Refused("psbt-mismatch", f"the two utxo fields of input {index} contradict each other")
         return output
-
-    def lock(self, index: int) -> Lock:
-        """What guards input ``index``, with the checks that BIP-0174 asks of a Signer.
-
-        Raises:
-            As ``spent_output`` and ``input_lock``.
-        """
-        from mpchan.bitcoin.psbt_finalize import input_lock
-
-        return input_lock(self._input(index), self.spent_output(index))
 
     def finalize(self) -> Psbt:
         """A copy in which every input is final (BIP-0174, Input Finalizer). Signatures are not verified.
@@ -251,20 +181,3 @@ class Psbt:
     def _input(self, index: int) -> InputMap:
         checked_int(index, 0, len(self.inputs) - 1, "input index")
         return self.inputs[index]
-
-    def _with_input(self, index: int, fields: InputMap) -> Psbt:
-        inputs = list(self.inputs)
-        inputs[index] = fields
-        return replace(self, inputs=tuple(inputs))
-
-
-def _plain_pairs(fields: Mapping[int, bytes | None]) -> dict[bytes, bytes]:
-    return {bytes([kind]): value for kind, value in fields.items() if value is not None}
-
-
-def _keyed_pairs(kind: int, values: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
-    return {bytes([kind]) + key: value for key, value in values.items()}
-
-
-def _origin_pairs(kind: int, origins: Mapping[bytes, KeyOrigin]) -> dict[bytes, bytes]:
-    return {bytes([kind]) + key: origin.to_bytes() for key, origin in origins.items()}

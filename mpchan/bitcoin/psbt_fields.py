@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from mpchan.bitcoin.script import is_public_key
-from mpchan.bitcoin.serialize import Reader, compact_size, uint32, var_bytes
+from mpchan.bitcoin.serialize import Reader, compact_size, var_bytes
 from mpchan.bitcoin.tx import Transaction, TxOut, read_witness
 from mpchan.errors import ParseError
-from mpchan.values import frozen
 
 GLOBAL_UNSIGNED_TX = 0x00
 GLOBAL_XPUB = 0x01
@@ -56,37 +55,6 @@ Check = Callable[[bytes, bytes], object]
 
 Fields = Mapping[int, tuple[str, Check]]
 """The known fields of one kind of map by their type: what people call them, and their check."""
-
-
-@frozen
-class KeyOrigin:
-    """Where a public key comes from (BIP-0032).
-
-    Attributes:
-        fingerprint: of the master key, 4 bytes.
-        path: child numbers from the master key on, hardened ones from 2**31.
-    """
-
-    fingerprint: bytes
-    path: tuple[int, ...]
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> KeyOrigin:
-        """Read the value of a derivation field: fingerprint, then 32-bit little-endian child numbers.
-
-        Raises:
-            ParseError: ``truncated``.
-        """
-        reader = Reader(data)
-        fingerprint = reader.take(4)
-        path = []
-        while reader.remaining:
-            path.append(reader.uint32())
-        return cls(fingerprint, tuple(path))
-
-    def to_bytes(self) -> bytes:
-        """The value of a derivation field."""
-        return self.fingerprint + b"".join(uint32(child) for child in self.path)
 
 
 def proprietary_key(kind: int, identifier: bytes, subtype: int) -> bytes:
@@ -171,13 +139,19 @@ def parse_witness(value: bytes) -> tuple[bytes, ...]:
     return stack
 
 
-def _xpub(key_data: bytes, value: bytes) -> KeyOrigin:
+def _steps(value: bytes) -> int:
+    """Of a derivation (BIP-0032) how many steps it has: the master key's fingerprint, then a child number for each."""
+    steps, rest = divmod(len(value) - 4, 4)
+    if steps < 0 or rest:
+        raise _fail(f"value has {len(value)} bytes")
+    return steps
+
+
+def _xpub(key_data: bytes, value: bytes) -> None:
     if len(key_data) != _XPUB_SIZE:
         raise _fail(f"key has {len(key_data)} bytes after its type")
-    origin = KeyOrigin.from_bytes(value)
-    if len(origin.path) != key_data[_XPUB_DEPTH_AT]:
-        raise _fail(f"depth {key_data[_XPUB_DEPTH_AT]}, but {len(origin.path)} steps of derivation")
-    return origin
+    if _steps(value) != key_data[_XPUB_DEPTH_AT]:
+        raise _fail(f"depth {key_data[_XPUB_DEPTH_AT]}, but {_steps(value)} steps of derivation")
 
 
 def _control_block(key_data: bytes) -> bool:
@@ -185,10 +159,10 @@ def _control_block(key_data: bytes) -> bool:
     return rest == 0 and 0 <= steps <= _MAX_TAP_DEPTH
 
 
-def _tap_derivation(value: bytes) -> KeyOrigin:
+def _tap_derivation(value: bytes) -> int:
     reader = Reader(value)
     reader.take(32 * reader.count(32))
-    return KeyOrigin.from_bytes(reader.take(reader.remaining))
+    return _steps(reader.take(reader.remaining))
 
 
 def _tap_tree(value: bytes) -> None:
@@ -214,7 +188,7 @@ INPUT_FIELDS: Fields = {
     IN_SIGHASH_TYPE: ("sighash type", _plain(_uint32)),
     IN_REDEEM_SCRIPT: ("redeem script", _plain(_anything)),
     IN_WITNESS_SCRIPT: ("witness script", _plain(_anything)),
-    IN_BIP32_DERIVATION: ("derivation", _keyed(is_public_key, KeyOrigin.from_bytes)),
+    IN_BIP32_DERIVATION: ("derivation", _keyed(is_public_key, _steps)),
     IN_FINAL_SCRIPT_SIG: ("final scriptSig", _plain(_anything)),
     IN_FINAL_SCRIPT_WITNESS: ("final witness", _plain(parse_witness)),
     IN_RIPEMD160: ("ripemd160 preimage", _keyed(_sized(20), _anything)),
@@ -233,7 +207,7 @@ INPUT_FIELDS: Fields = {
 OUTPUT_FIELDS: Fields = {
     OUT_REDEEM_SCRIPT: ("redeem script", _plain(_anything)),
     OUT_WITNESS_SCRIPT: ("witness script", _plain(_anything)),
-    OUT_BIP32_DERIVATION: ("derivation", _keyed(is_public_key, KeyOrigin.from_bytes)),
+    OUT_BIP32_DERIVATION: ("derivation", _keyed(is_public_key, _steps)),
     **dict.fromkeys(_OUT_VERSION_2, ("field of version 2", _version_2_only)),
     OUT_TAP_INTERNAL_KEY: ("taproot internal key", _plain(_of_size(32))),
     OUT_TAP_TREE: ("taproot tree", _plain(_tap_tree)),

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import ClassVar, TypeVar
 
 from mpchan.bitcoin import psbt_fields
-from mpchan.bitcoin.psbt_fields import Fields, KeyOrigin, parse_witness
+from mpchan.bitcoin.psbt_fields import Fields, parse_witness
 from mpchan.bitcoin.serialize import MAX_UINT64, Reader, var_bytes
 from mpchan.bitcoin.tx import Transaction, TxOut
 from mpchan.errors import ParseError
@@ -71,12 +71,8 @@ class PsbtMap:
         """The values of type ``kind``, each under its key data."""
         return {key[1:]: value for key, value in self.pairs if key[0] == kind}
 
-    def with_pair(self: _Map, key: bytes, value: bytes) -> _Map:
-        """A copy with this pair: in the place of its key, else before the first greater key."""
-        return self.with_pairs({key: value})
-
     def with_pairs(self: _Map, changes: Mapping[bytes, bytes]) -> _Map:
-        """A copy with all these pairs, checked once; see ``with_pair``."""
+        """A copy with these pairs, each in the place of its key, else before the first greater key; checked once."""
         if not changes:
             return self
         pairs = list(self.pairs)
@@ -88,10 +84,6 @@ class PsbtMap:
             position = next((at for at, (other, _) in enumerate(pairs) if other > key), len(pairs))
             pairs.insert(position, (key, value))
         return type(self)(tuple(pairs))
-
-    def merged(self: _Map, other: _Map) -> _Map:
-        """The pairs of both, ordered by key; where both have a key, the value of ``self``."""
-        return type(self)(tuple(sorted((dict(other.pairs) | dict(self.pairs)).items())))
 
 
 _CONVERTERS = (
@@ -179,14 +171,6 @@ class InputMap(PsbtMap):
         return self.get(psbt_fields.IN_WITNESS_SCRIPT)
 
     @property
-    def bip32_derivations(self) -> dict[bytes, KeyOrigin]:
-        """Origins of public keys."""
-        return {
-            key: KeyOrigin.from_bytes(value)
-            for key, value in self.keyed(psbt_fields.IN_BIP32_DERIVATION).items()
-        }
-
-    @property
     def tap_key_sig(self) -> bytes | None:
         """The signature of taproot's key path, 64 bytes or 65 with a sighash byte (BIP-0371)."""
         return self.get(psbt_fields.IN_TAP_KEY_SIG)
@@ -221,24 +205,6 @@ class OutputMap(PsbtMap):
     """The fields of one output."""
 
     known: ClassVar[Fields] = psbt_fields.OUTPUT_FIELDS
-
-    @property
-    def redeem_script(self) -> bytes | None:
-        """The script of a P2SH output."""
-        return self.get(psbt_fields.OUT_REDEEM_SCRIPT)
-
-    @property
-    def witness_script(self) -> bytes | None:
-        """The script of a P2WSH output."""
-        return self.get(psbt_fields.OUT_WITNESS_SCRIPT)
-
-    @property
-    def bip32_derivations(self) -> dict[bytes, KeyOrigin]:
-        """Origins of public keys."""
-        return {
-            key: KeyOrigin.from_bytes(value)
-            for key, value in self.keyed(psbt_fields.OUT_BIP32_DERIVATION).items()
-        }
 
 
 def _split(key: bytes) -> tuple[int, bytes]:

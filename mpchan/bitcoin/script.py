@@ -74,9 +74,14 @@ def push_data(data: bytes) -> bytes:
     raise ParseError("malformed-script", f"a script cannot push {len(data)} bytes")
 
 
-def key_to_p2pkh_script(public_key: bytes) -> bytes:
-    """The P2PKH scriptPubKey of a public key in either form."""
-    return _P2PKH_START + hash160(public_key) + _P2PKH_END
+def p2pkh_script(key_hash: bytes) -> bytes:
+    """The P2PKH scriptPubKey of a public key's HASH160."""
+    return _P2PKH_START + key_hash + _P2PKH_END
+
+
+def p2sh_script(script_hash: bytes) -> bytes:
+    """The P2SH scriptPubKey of a redeem script's HASH160 (BIP-0016)."""
+    return _P2SH_START + script_hash + _P2SH_END
 
 
 def key_to_p2wpkh_script(public_key: bytes) -> bytes:
@@ -87,11 +92,6 @@ def key_to_p2wpkh_script(public_key: bytes) -> bytes:
     """
     _require_compressed(public_key)
     return bytes([OP_0, 20]) + hash160(public_key)
-
-
-def script_to_p2sh_script(redeem_script: bytes) -> bytes:
-    """The P2SH scriptPubKey of a redeem script (BIP-0016)."""
-    return _P2SH_START + hash160(redeem_script) + _P2SH_END
 
 
 def script_to_p2wsh_script(witness_script: bytes) -> bytes:
@@ -107,7 +107,7 @@ def p2wpkh_script_code(script_pubkey: bytes) -> bytes:
     """
     if not is_p2wpkh(script_pubkey):
         raise ParseError("malformed-script", f"not a P2WPKH script: {script_pubkey.hex():.80}")
-    return _P2PKH_START + script_pubkey[2:] + _P2PKH_END
+    return p2pkh_script(script_pubkey[2:])
 
 
 def sort_keys(keys: Iterable[bytes]) -> list[bytes]:
@@ -216,6 +216,11 @@ def is_standard_payout(script: bytes) -> bool:
     return is_p2wpkh(script) or is_p2wsh(script) or is_p2tr(script) or is_p2pkh(script) or is_p2sh(script)
 
 
+def is_unspendable(script_pubkey: bytes) -> bool:
+    """Whether nothing can ever satisfy this script, so that no node keeps it as a coin (Core's ``IsUnspendable``)."""
+    return script_pubkey.startswith(bytes([OP_RETURN])) or len(script_pubkey) > MAX_SCRIPT_SIZE
+
+
 def output_size(script_pubkey: bytes) -> int:
     """Bytes of an output with this script."""
     # value, length of the script, script
@@ -227,7 +232,7 @@ def dust_limit(script_pubkey: bytes) -> Amount:
 
     0 for an output that can never be spent, such as OP_RETURN: nobody is asked to store it.
     """
-    if script_pubkey.startswith(bytes([OP_RETURN])) or len(script_pubkey) > MAX_SCRIPT_SIZE:
+    if is_unspendable(script_pubkey):
         return Amount(0)
     # Core's idea of the input that would spend it: outpoint (32 + 4), length of the scriptSig (1),
     # a signature and a key (107), sequence (4); in a witness the 107 bytes count a quarter

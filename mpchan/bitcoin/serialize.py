@@ -54,10 +54,6 @@ class Reader:
         """One byte."""
         return self.take(1)[0]
 
-    def uint16(self) -> int:
-        """Two bytes, little endian."""
-        return int.from_bytes(self.take(2), "little")
-
     def uint32(self) -> int:
         """Four bytes, little endian."""
         return int.from_bytes(self.take(4), "little")

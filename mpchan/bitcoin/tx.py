@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from mpchan.bitcoin.script import double_sha256
 from mpchan.bitcoin.serialize import MAX_UINT32, Reader, compact_size, var_bytes
 from mpchan.errors import ParseError
@@ -26,6 +28,10 @@ TRUC_VERSION = 3
 
 Nodes relay them since Bitcoin Core 28.
 """
+
+
+NULL_OUTPOINT = OutPoint(Txid(bytes(32)), MAX_UINT32)
+"""What the one input of a coinbase names."""
 
 
 @frozen
@@ -181,6 +187,11 @@ class Transaction:
         return self.to_bytes().hex()
 
     @property
+    def is_coinbase(self) -> bool:
+        """Whether it makes new coins: its one input spends nothing."""
+        return len(self.inputs) == 1 and self.inputs[0].outpoint == NULL_OUTPOINT
+
+    @property
     def has_witness(self) -> bool:
         """Whether any input carries a witness."""
         return any(txin.witness for txin in self.inputs)
@@ -220,6 +231,11 @@ class Transaction:
         inputs = list(self.inputs)
         inputs[index] = replace(inputs[index], witness=stack)
         return replace(self, inputs=tuple(inputs))
+
+
+def total_of(outputs: Iterable[TxOut]) -> Amount:
+    """What outputs hold together."""
+    return Amount(sum(output.value.sat for output in outputs))
 
 
 def outpoint_to_bytes(outpoint: OutPoint) -> bytes:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from mpchan.units import Amount
+from mpchan.units import SATOSHI_PER_BITCOIN, Amount
 
-_SAT_PER_BTC = 100_000_000
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 """What RFC 3986, section 2.3, lets stand for itself everywhere in a URI."""
 
@@ -23,7 +22,7 @@ def payment_uri(address: str, amount: Amount, label: str = "") -> str:
 
 def decimal_btc(amount: Amount) -> str:
     """An amount in bitcoin, such as ``0.001`` or ``20.3``; never with an exponent."""
-    whole, rest = divmod(amount.sat, _SAT_PER_BTC)
+    whole, rest = divmod(amount.sat, SATOSHI_PER_BITCOIN)
     return f"{whole}.{rest:08d}".rstrip("0").rstrip(".")
 
 

@@ -16,6 +16,12 @@ from mpchan.values import frozen
 COINBASE_MATURITY = 100
 """So many blocks must stand above a coinbase before its outputs can be spent."""
 
+TARGET_BLOCKS = 3
+"""In so many blocks a transaction at the estimated fee rate should be."""
+
+FALLBACK_RATE = FeeRate(5000)
+"""Where a backend has no estimate: it has seen too few blocks."""
+
 
 @frozen
 class Coin:

@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 
 from mpchan.bitcoin.network import REGTEST, Network
 from mpchan.errors import ChainError
-from mpchan.units import LOCK_TIME_THRESHOLD, MAX_LOCK_TIME, ChainTip, Lag
+from mpchan.units import LOCK_TIME_THRESHOLD, MAX_LOCK_TIME, SECONDS_PER_BLOCK, ChainTip, Lag
 
 MOST_HEADERS_AHEAD = 3
 """A node that has just heard of new blocks is behind by so many for a moment."""
@@ -19,7 +19,6 @@ MOST_HEADERS_AHEAD = 3
 MAX_AGE_SECONDS = 6 * 60 * 60
 """Of the last block; no six hours go by without one by chance."""
 
-_BLOCK_SECONDS = 600
 _MEDIAN_LAGS_SECONDS = 60 * 60
 """The median time past is that of the sixth last block."""
 
@@ -53,7 +52,7 @@ def by_clock(who: str, network: Network, tip: ChainTip, block_time: int) -> Lag 
         f"{who} stands still: its last block, {tip.height}, is of {_clock(block_time)}, more than "
         f"{MAX_AGE_SECONDS // 3600} h before {_clock(now)}, which this machine's clock says"
     )
-    height = min(tip.height + age // _BLOCK_SECONDS, LOCK_TIME_THRESHOLD - 1)
+    height = min(tip.height + age // SECONDS_PER_BLOCK, LOCK_TIME_THRESHOLD - 1)
     median_time = min(max(tip.median_time, now - _MEDIAN_LAGS_SECONDS), MAX_LOCK_TIME)
     return Lag(
         why, height, median_time, "it may have lost its connections; or is the clock of this machine wrong?"

@@ -12,7 +12,7 @@ from typing import Union
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.bitcoin.script import dust_limit
 from mpchan.bitcoin.serialize import MAX_UINT32
-from mpchan.bitcoin.tx import Transaction, TxOut
+from mpchan.bitcoin.tx import Transaction, TxOut, total_of
 from mpchan.bitcoin.witness import check_sighash_types, check_witness, is_native_segwit
 from mpchan.channel.rules import Check, Rule
 from mpchan.errors import NotPossible, TooEarly
@@ -22,7 +22,6 @@ from mpchan.values import frozen
 Message = Union[Psbt, Transaction]
 """What a wallet hands out: a PSBT signed or not, or a raw transaction."""
 
-_REPLACEABLE_BELOW = MAX_UINT32 - 1  # BIP-0125, "Summary"
 _SEQUENCE_DISABLED = 1 << 31  # BIP-0068, "Specification"
 _SEQUENCE_IN_TIME = 1 << 22
 _SEQUENCE_MASK = 0xFFFF
@@ -132,7 +131,7 @@ def _fee_rules(
     Args:
         least_vsize, most_vsize: bounds of the signed transaction's size, in virtual bytes.
     """
-    fee = sum(output.value.sat for output in spent) - sum(output.value.sat for output in transaction.outputs)
+    fee = total_of(spent).sat - total_of(transaction.outputs).sat
     least, most = rates.relay.fee(least_vsize).sat, rates.limit.fee(most_vsize).sat
     yield Rule(
         "funding-fee",
@@ -225,8 +224,3 @@ def is_complete(message: Message) -> bool:
     if isinstance(message, Psbt):
         return all(fields.is_final for fields in message.inputs)
     return all(source.witness for source in message.inputs)
-
-
-def signals_replacement(transaction: Transaction) -> bool:
-    """Whether nodes are asked to let it be replaced by one with a higher fee (BIP-0125)."""
-    return any(source.sequence < _REPLACEABLE_BELOW for source in transaction.inputs)

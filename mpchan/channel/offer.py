@@ -14,7 +14,15 @@ from mpchan.bitcoin.network import Network
 from mpchan.bitcoin.signature import PublicKey
 from mpchan.channel.canonical import canonical_form, from_canonical_form
 from mpchan.errors import ParseError
-from mpchan.units import MAX_LOCK_TIME, MAX_MONEY_SAT, Amount, FeeRate, checked_int, is_hex
+from mpchan.units import (
+    MAX_LOCK_TIME,
+    MAX_MONEY_SAT,
+    SECONDS_PER_BLOCK,
+    Amount,
+    FeeRate,
+    checked_int,
+    is_hex,
+)
 from mpchan.values import field, frozen, replace
 
 OFFER_VERSIONS = (1, 2)
@@ -22,8 +30,6 @@ _TRANSACTION_VERSIONS = {1: 2, 2: 3}
 """By an offer's version, the version of refund, updates and settlement under it; 3 is that of BIP-0431."""
 
 MAX_MEMO_LENGTH = 1000
-SECONDS_PER_BLOCK = 600
-"""A block counts this many seconds where confirmations are weighed against a delay in seconds."""
 
 _MARGIN_BLOCKS = 18
 _MAX_DELAY_BLOCKS = 500_000

@@ -10,7 +10,6 @@ it is believed.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import stat
 import threading
@@ -25,8 +24,8 @@ from mpchan import durability
 from mpchan.errors import MpchanError, NotPossible, ParseError
 from mpchan.units import checked_int, is_hex
 from mpchan.values import frozen, replace
-from mpchan.wallet.records import canonical, checksum
 from mpchan.wallet.storage import read_text
+from mpchan.wallet.store import canonical, checksum, opened
 
 BLOCK_BYTES = 1 << 20
 """So much is read and hashed at a time, and may still be after a thread was told to stop."""
@@ -376,12 +375,10 @@ def _save(cache: Path, entry: Path, path: Path, hashes: FileHashes) -> None:
 def _load(entry: Path, path: Path, piece_length: int) -> FileHashes | None:
     """What is known of a file as it is now; None where that is nothing, or anything about the entry is odd."""
     try:
-        envelope = json.loads(read_text(entry))
-        body = envelope["file"]
-        fits = envelope["schema"] == _CACHE_SCHEMA and envelope["checksum"] == checksum(canonical(body))
+        body = opened(read_text(entry), "file", lambda body: _CACHE_SCHEMA)
         hashes = _parsed(body)
-        fits = fits and body["path"] == os.path.realpath(path)
-        fits = fits and hashes.piece_length == piece_length and same_file(path, hashes)
+        fits = body["path"] == os.path.realpath(path) and hashes.piece_length == piece_length
+        fits = fits and same_file(path, hashes)
     except (MpchanError, OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
     return hashes if fits else None

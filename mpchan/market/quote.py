@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mpchan.bitcoin.script import key_to_p2wpkh_script, script_to_p2wsh_script
+from mpchan.bitcoin.script import script_to_p2wsh_script
 from mpchan.chain.base import Chain
 from mpchan.channel import payer
 from mpchan.channel.facts import Status
@@ -21,7 +21,7 @@ from mpchan.party import payer as party
 from mpchan.party.common import ENDED, Result, current_tip, facts_if_any, now_of, tip_for
 from mpchan.party.fees import estimated_rate
 from mpchan.sale.manifest import Sale, pieces_from_text, pieces_text, published_sale
-from mpchan.sale.plan import updates_before
+from mpchan.sale.plan import ANYBODYS_SCRIPT, updates_before
 from mpchan.transport.base import new_session
 from mpchan.units import Amount, LockTime
 from mpchan.values import frozen, replace
@@ -29,9 +29,6 @@ from mpchan.wallet.coins import spend_vsize
 from mpchan.wallet.payer_record import PayerRecord
 from mpchan.wallet.purchases import Purchase, Purchases
 from mpchan.wallet.wallet import Wallet
-
-_ANY_SCRIPT = key_to_p2wpkh_script(b"\x02" + bytes(32))
-"""Of the kind that this wallet is paid to; a size is all that matters here."""
 
 
 @frozen
@@ -94,7 +91,7 @@ def quote(
     purchase, held = _purchase(wallet, chain, published, output, asked, progress)
     published = purchase.published
     sale, record = published_sale(published), live_channel(wallet, purchase)
-    capacity, reserve = sale.price_of(len(purchase.bought)), close_reserve(published, _ANY_SCRIPT)
+    capacity, reserve = sale.price_of(len(purchase.bought)), close_reserve(published, ANYBODYS_SCRIPT)
     if record is not None and is_begun(record):  # what the chain costs now is no reason to leave it half-way
         known = str(record.terms.refund_lock_time)
         return Quote(purchase, sale, held, True, capacity, reserve, Amount(0), known, "")
@@ -115,7 +112,7 @@ def quote(
         False,
         capacity,
         reserve,
-        rate.fee(spend_vsize(1, [script_to_p2wsh_script(b""), _ANY_SCRIPT])),
+        rate.fee(spend_vsize(1, [script_to_p2wsh_script(b""), ANYBODYS_SCRIPT])),
         str(refund_at),
         f"{delay} {published.lock_time_unit}",
     )

@@ -70,7 +70,7 @@ def send(
             spend = _chosen(wallet, chain, keys, script_pubkey, amount, rate)
             require_fee_within(spend.transaction, spend.spent, wallet.config.limits.max_fee_rate)
             if confirm is not None:
-                confirm(_paid(spend), spend.fee)
+                confirm(spend.paid, spend.fee)
             record = _signed(wallet, keys, spend, script_pubkey, amount, chain.tip().height)
         elif confirm is not None:
             confirm(record.paid, record.fee)
@@ -170,7 +170,7 @@ def _signed(
     if spend.change_vout is not None:
         keys.allocate("change")
     transaction = keys.sign_spend(spend.transaction, spend.spent)
-    record = Sent(transaction, spend.spent, script_pubkey, amount, spend.change_vout, height, False)
+    record = Sent(transaction, spend.spent, spend.change_vout, script_pubkey, amount, height, False)
     wallet.sent.save(record)
     return record
 
@@ -223,8 +223,3 @@ def _broadcast(chain: Chain, record: Sent) -> None:
             error.message,
             hint=f"the transaction is kept: `mpchan send --resend {record.txid}` tries it again",
         ) from None
-
-
-def _paid(spend: OwnSpend) -> Amount:
-    paid = sum(output.value.sat for output in spend.transaction.outputs) - spend.change.sat
-    return Amount(paid)

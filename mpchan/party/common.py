@@ -17,13 +17,11 @@ from mpchan.channel.rules import Check, Rule, enforce
 from mpchan.channel.terms import Terms
 from mpchan.channel.watch.base import held_back
 from mpchan.errors import ParseError, TooEarly, UsageError
-from mpchan.units import ChainTip, Height, LockTime, MedianTime, OutPoint
+from mpchan.units import DAY_BLOCKS, ChainTip, Height, LockTime, MedianTime, OutPoint
 from mpchan.wallet.wallet import Wallet, channel_name
 
 if TYPE_CHECKING:
     from mpchan.wallet.records import Record
-
-_DAY_BLOCKS = 144
 
 
 def read_psbt(data: bytes) -> Psbt:
@@ -129,7 +127,7 @@ def earliest_spend(terms: Terms) -> LockTime | None:
 
 def earliest(lock_time: LockTime, max_refund_delay: int) -> LockTime | None:
     """``earliest_spend`` by the two terms that decide it."""
-    value = lock_time.value - max_refund_delay - blocks_in_unit(_DAY_BLOCKS, lock_time.unit)
+    value = lock_time.value - max_refund_delay - blocks_in_unit(DAY_BLOCKS, lock_time.unit)
     return type(lock_time)(value) if value >= lock_time.lowest else None
 
 

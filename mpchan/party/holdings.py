@@ -7,13 +7,11 @@ from collections.abc import Collection, Mapping, Sequence
 from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.base import Chain, Coin
 from mpchan.errors import NotPossible
-from mpchan.units import Amount, Height, OutPoint, Txid
+from mpchan.units import DAY_BLOCKS, Amount, Height, OutPoint, Txid
 from mpchan.values import frozen
 from mpchan.wallet.keys import Keys
 from mpchan.wallet.sent import Sent
 from mpchan.wallet.wallet import Wallet
-
-_DAY_BLOCKS = 144
 
 
 @frozen
@@ -118,7 +116,7 @@ def is_void(
 
 def since(record: Sent) -> Height:
     """No block below this height holds a transaction that was made then, nor one in its place."""
-    return Height(max(1, record.height - _DAY_BLOCKS))  # a reorganisation may have replaced a day's blocks
+    return Height(max(1, record.height - DAY_BLOCKS))  # a reorganisation may have replaced a day's blocks
 
 
 def _is_replaced(

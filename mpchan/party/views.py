@@ -22,13 +22,13 @@ from mpchan.party.common import (
     with_warnings,
 )
 from mpchan.party.opening.funding import warnings_about
-from mpchan.units import Amount, ChainTip, MedianTime, lock_time_from_int
+from mpchan.units import SECONDS_PER_BLOCK, Amount, ChainTip, MedianTime, lock_time_from_int
 from mpchan.wallet.wallet import Wallet
 
 if TYPE_CHECKING:
     from mpchan.wallet.records import Record
 
-_SLOW_BLOCK_SECONDS = 2 * 600
+_SLOW_BLOCK_SECONDS = 2 * SECONDS_PER_BLOCK
 
 
 def short_view(record: Record, facts: Facts | None) -> Result:

@@ -49,12 +49,14 @@ SESSION_DIGITS = 32
 _DIGEST_DIGITS = 64
 _REQUIRED = ("name", "length", "piece_length", "price_sat", "free_pieces", "merkle_root")
 _ADDRESS = ("address", "certificate")
-_MADE_OUT = ("buyer", "sold", "voucher")
+MADE_OUT = ("buyer", "sold", "voucher")
+"""What the sale of an offer that was made out to one buyer has besides."""
+
 _SPAN = re.compile(r"([1-9][0-9]{0,3})(?:-([1-9][0-9]{0,3}))?", re.ASCII)
 VOUCHER_TAG = "mpchan/voucher"
 
 
-def merkle_root(leaves: Sequence[bytes]) -> bytes:
+def tree_hash(leaves: Sequence[bytes]) -> bytes:
     """The Merkle tree hash of RFC 6962, section 2.1.
 
     A leaf is hashed behind a byte 0x00 and a node behind 0x01, so that none passes for the other.
@@ -77,7 +79,7 @@ def merkle_root(leaves: Sequence[bytes]) -> bytes:
 @lru_cache(8)
 def _root_of(hashes: tuple[bytes, ...]) -> bytes:
     """The same of one file's pieces, which very many sales have in common."""
-    return merkle_root(hashes)
+    return tree_hash(hashes)
 
 
 def pieces_from_text(text: str, count: int) -> tuple[int, ...]:
@@ -230,7 +232,7 @@ class Sale:
         Raises:
             ParseError: ``malformed-sale``, ``malformed-pieces``, ``malformed-number``.
         """
-        unknown = [key for key in table if key not in (*_REQUIRED, "pieces", *_ADDRESS, *_MADE_OUT)]
+        unknown = [key for key in table if key not in (*_REQUIRED, "pieces", *_ADDRESS, *MADE_OUT)]
         missing = [key for key in _REQUIRED if key not in table]
         if unknown or missing:
             raise _malformed(f"unknown key {unknown[0]!r:.80}" if unknown else f"lacks the key {missing[0]}")

@@ -13,10 +13,10 @@ from mpchan.bitcoin.address import script_to_address
 from mpchan.bitcoin.network import Network
 from mpchan.bitcoin.script import dust_limit, key_to_p2wpkh_script
 from mpchan.channel.limits import PayerLimits
-from mpchan.channel.offer import SECONDS_PER_BLOCK, Offer
+from mpchan.channel.offer import Offer
 from mpchan.channel.terms import close_reserve, refund_fee
 from mpchan.sale.manifest import MAX_LENGTH, MAX_PIECES
-from mpchan.units import Amount, ChainTip, Height, LockTime, MedianTime, checked_int
+from mpchan.units import SECONDS_PER_BLOCK, Amount, ChainTip, Height, LockTime, MedianTime, checked_int
 from mpchan.values import frozen
 
 DEFAULT_PIECES = 100
@@ -31,7 +31,7 @@ EARLIEST_TIME = 1_231_006_505
 ANYBODYS_SCRIPT = key_to_p2wpkh_script(b"\x02" + bytes(32))
 """A P2WPKH script; of a payout's script nothing but its kind matters here."""
 
-_ANYBODYS_KEY = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798"  # the curve's generator
+ANYBODYS_KEY = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798"  # the curve's generator
 
 
 def even_piece_length(length: int, pieces: int = DEFAULT_PIECES) -> int:
@@ -102,7 +102,7 @@ def planned_offer(terms: Mapping[str, Any], network: Network, cut: Cut, price: A
             "offer_id": "0" * 16,
             "network": network.name,
             "scheme": "decrementing",
-            "payee_pubkey": _ANYBODYS_KEY,
+            "payee_pubkey": ANYBODYS_KEY,
             "payee_address": script_to_address(ANYBODYS_SCRIPT, network),
             "min_capacity_sat": price.sat,
             "max_capacity_sat": price.sat * cut.paid_pieces,

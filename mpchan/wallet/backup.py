@@ -29,8 +29,8 @@ from mpchan.errors import MpchanError, ParseError, StorageError
 from mpchan.values import frozen
 from mpchan.wallet.keys import Unlocker, no_passphrase
 from mpchan.wallet.layout import is_kept, kept_folders, stored
-from mpchan.wallet.records import canonical, checksum
 from mpchan.wallet.storage import storage_error
+from mpchan.wallet.store import canonical, checksum
 from mpchan.wallet.wallet import Wallet
 
 BACKUP_VERSION = 2

@@ -5,31 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mpchan.bitcoin.script import dust_limit
-from mpchan.bitcoin.tx import TRUC_VERSION, Transaction, TxIn, TxOut
+from mpchan.bitcoin.tx import MAX_REPLACEABLE, TRUC_VERSION, Transaction, TxIn, TxOut
 from mpchan.chain.base import Coin
 from mpchan.channel.watch.bidding import LEAST_STEP, MAX_CHILD_VSIZE, NOBODY, Paying, Rivals, child_fee
 from mpchan.errors import NotPossible
 from mpchan.units import Amount, FeeRate
-from mpchan.values import frozen
-from mpchan.wallet.coins import P2WPKH_INPUT_VSIZE, spend_vsize
-
-CHILD_SEQUENCE = 0xFFFF_FFFD
-"""Signals replacement (BIP-0125): a later child can pay more."""
+from mpchan.wallet.coins import P2WPKH_INPUT_VSIZE, OwnSpend, spend_vsize
 
 
-@frozen
-class Child:
-    """An unsigned child.
-
-    Attributes:
-        spent: the outputs that its inputs spend, in their order; the parent's comes first.
-    """
-
-    transaction: Transaction
-    spent: tuple[TxOut, ...]
-
-
-def automatic_child(parent: Transaction, own: Coin, fee: Amount) -> Child:
+def automatic_child(parent: Transaction, own: Coin, fee: Amount) -> OwnSpend:
     """A child that spends the parent's output alone and pays the rest to the same script: it needs no new index.
 
     Args:
@@ -47,7 +31,7 @@ def build_child(
     change_script: bytes,
     rivals: Sequence[Rivals] = (),
     step: FeeRate = LEAST_STEP,
-) -> Child:
+) -> OwnSpend:
     """A child that spends the parent's output ``own``, and as few more coins as leave it an output above dust.
 
     Args:
@@ -80,8 +64,9 @@ def build_child(
         chosen.append(waiting.pop())
 
 
-def _child(parent: Transaction, chosen: Sequence[Coin], left: Amount, script: bytes) -> Child:
+def _child(parent: Transaction, chosen: Sequence[Coin], left: Amount, script: bytes) -> OwnSpend:
+    # what can be replaced: a later child may pay more
     version = TRUC_VERSION if parent.version == TRUC_VERSION else 2
-    inputs = tuple(TxIn(coin.outpoint, CHILD_SEQUENCE) for coin in chosen)
+    inputs = tuple(TxIn(coin.outpoint, MAX_REPLACEABLE) for coin in chosen)
     transaction = Transaction(version, inputs, (TxOut(left, script),), 0)
-    return Child(transaction, tuple(coin.output for coin in chosen))
+    return OwnSpend(transaction, tuple(coin.output for coin in chosen), 0)

@@ -21,7 +21,7 @@ from itertools import accumulate
 
 from mpchan.bitcoin.script import dust_limit, output_size
 from mpchan.bitcoin.serialize import compact_size
-from mpchan.bitcoin.tx import Transaction, TxIn, TxOut
+from mpchan.bitcoin.tx import Transaction, TxIn, TxOut, total_of
 from mpchan.chain.base import Coin
 from mpchan.errors import NotPossible
 from mpchan.units import Amount, FeeRate
@@ -56,7 +56,7 @@ _ONE_BYTE_COUNT = 252  # the number of inputs takes two more bytes from the next
 
 @frozen
 class OwnSpend:
-    """An unsigned transaction that spends the wallet's own coins.
+    """A transaction that spends the wallet's own coins.
 
     Attributes:
         spent: the outputs that its inputs spend, in their order.
@@ -70,12 +70,17 @@ class OwnSpend:
     @property
     def fee(self) -> Amount:
         """What its inputs hold more than its outputs."""
-        return _total(self.spent) - _total(self.transaction.outputs)
+        return total_of(self.spent) - total_of(self.transaction.outputs)
 
     @property
     def change(self) -> Amount:
         """What comes back; 0 where nothing does."""
         return Amount(0) if self.change_vout is None else self.transaction.outputs[self.change_vout].value
+
+    @property
+    def paid(self) -> Amount:
+        """What it pays out."""
+        return total_of(self.transaction.outputs) - self.change
 
 
 def spend_vsize(inputs: int, output_scripts: Sequence[bytes]) -> int:
@@ -108,7 +113,7 @@ def change_of(
         outputs: without the change.
     """
     scripts = [*(output.script_pubkey for output in outputs), change_script]
-    rest = spent.sat - _total(outputs).sat - rate.fee(spend_vsize(inputs, scripts)).sat
+    rest = spent.sat - total_of(outputs).sat - rate.fee(spend_vsize(inputs, scripts)).sat
     return Amount(rest) if rest >= least_change(change_script).sat else None
 
 
@@ -125,7 +130,7 @@ def require_fee_within(transaction: Transaction, spent: Sequence[TxOut], limit: 
     scripts = [output.script_pubkey for output in transaction.outputs]
     vsize = spend_vsize(len(spent), scripts)
     most = limit.fee(vsize + output_size(_ANY_CHANGE)) + least_change(_ANY_CHANGE)
-    fee = _total(spent) - _total(transaction.outputs)
+    fee = total_of(spent) - total_of(transaction.outputs)
     if fee > most:
         raise NotPossible(
             "fee-rate-high",
@@ -174,12 +179,12 @@ def build_sweep(coins: Sequence[Coin], script_pubkey: bytes, rate: FeeRate) -> O
     spent = tuple(coin.output for coin in chosen)
     fee = rate.fee(spend_vsize(len(chosen), [script_pubkey]))
     least = dust_limit(script_pubkey)
-    if _total(spent) < fee + least:
+    if total_of(spent) < fee + least:
         raise NotPossible(
             "not-enough-funds",
-            f"the wallet can spend {_total(coin.output for coin in coins)}: after the fee less than {least} is left",
+            f"the wallet can spend {total_of(coin.output for coin in coins)}: after the fee less than {least} is left",
         )
-    payment = TxOut(_total(spent) - fee, script_pubkey)
+    payment = TxOut(total_of(spent) - fee, script_pubkey)
     return OwnSpend(_transaction(chosen, [payment]), spent, None)
 
 
@@ -198,7 +203,7 @@ def select(
     # sums are in thousandths of a satoshi, in which fees need no rounding
     def needed(inputs: int, change: Amount | None = None) -> int:
         scripts = [output.script_pubkey for output in outputs]
-        value = _total(outputs)
+        value = total_of(outputs)
         if change is not None:
             scripts, value = [*scripts, change_script], value + change
         return 1000 * value.sat + rate.sat_per_kvb * spend_vsize(inputs, scripts)
@@ -293,11 +298,11 @@ def _changeless(
 def _not_enough(
     coins: Sequence[Coin], usable: Sequence[Coin], outputs: Sequence[TxOut], needed: Callable[[int], int]
 ) -> NotPossible:
-    if 1000 * _total(coin.output for coin in usable).sat >= needed(len(usable)):
+    if 1000 * total_of(coin.output for coin in usable).sat >= needed(len(usable)):
         return _too_many(len(usable))
     return NotPossible(
         "not-enough-funds",
-        f"{_total(outputs)} and a fee are needed, the wallet can spend {_total(coin.output for coin in coins)}",
+        f"{total_of(outputs)} and a fee are needed, the wallet can spend {total_of(coin.output for coin in coins)}",
         hint="send coins to the address that `mpchan address` prints, and wait for a confirmation",
     )
 
@@ -322,7 +327,7 @@ def _change_output(
     chosen: Sequence[Coin], outputs: Sequence[TxOut], change_script: bytes, rate: FeeRate
 ) -> list[TxOut]:
     """The change, or nothing."""
-    spent = _total(coin.output for coin in chosen)
+    spent = total_of(coin.output for coin in chosen)
     change = change_of(spent, len(chosen), outputs, change_script, rate)
     return [] if change is None else [TxOut(change, change_script)]
 
@@ -330,7 +335,3 @@ def _change_output(
 def _transaction(chosen: Sequence[Coin], outputs: Sequence[TxOut]) -> Transaction:
     inputs = tuple(TxIn(coin.outpoint, FUNDING_SEQUENCE) for coin in chosen)
     return Transaction(2, inputs, tuple(outputs), 0)
-
-
-def _total(outputs: Iterable[TxOut]) -> Amount:
-    return Amount(sum(output.value.sat for output in outputs))

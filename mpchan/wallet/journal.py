@@ -33,6 +33,7 @@ from mpchan.durability import AnyPath, done_reading, reading
 from mpchan.errors import ParseError
 from mpchan.values import frozen, replace
 from mpchan.wallet.storage import MAX_FILE_BYTES, storage_error
+from mpchan.wallet.store import canonical
 
 CONTINUED = "continued"
 """The event with which a journal goes on in a new file."""
@@ -107,8 +108,8 @@ def fold(body: Body, entry: Entry) -> Body:
 def written(after: Position, entry: Entry) -> tuple[bytes, Position]:
     """An entry as a line, and where that ends."""
     message = None if entry.message is None else json.dumps(entry.message)
-    gone = json.dumps(list(entry.gone), separators=(",", ":")) if entry.gone else None
-    changes = json.dumps(entry.changes, sort_keys=True, separators=(",", ":"))
+    gone = canonical(list(entry.gone)) if entry.gone else None
+    changes = canonical(entry.changes)
     return _written(after, entry.sequence, changes, json.dumps(entry.event), gone, message, entry.time)
 
 
@@ -120,7 +121,7 @@ def continuation(after: Position, body: Body, now: int) -> tuple[bytes, Position
         now: seconds since 1970.
     """
     start = Position(after.sequence, after.digest, 0, 0)
-    changes = json.dumps(body, sort_keys=True, separators=(",", ":"))
+    changes = canonical(body)
     before = f'"before":"{after.digest}",'
     return _written(start, after.sequence + 1, changes, f'"{CONTINUED}"', None, None, now, before)
 

@@ -25,7 +25,6 @@ keys and no spaces. It is no protection from who can write the file.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,6 +33,7 @@ from mpchan.bitcoin.network import Network
 from mpchan.errors import ParseError
 from mpchan.units import checked_key_index
 from mpchan.values import field, frozen
+from mpchan.wallet.store import canonical, checksum
 
 KINDS = ("channel", "receive", "change")
 PLAIN_VERSION, ENCRYPTED_VERSION = 1, 2
@@ -109,7 +109,7 @@ def encrypted_text(locked: Locked, indexes: Indexes, network: Network) -> str:
         **_named(indexes),
         "encrypted": locked.sealed,
     }
-    return _ENCRYPTED_HEADER + _toml({**table, "checksum": _checksum(table)})
+    return _ENCRYPTED_HEADER + _toml({**table, "checksum": checksum(canonical(table))[:16]})
 
 
 def parse_keys(text: str, network: Network) -> tuple[Secret | Locked, Indexes]:
@@ -147,7 +147,10 @@ def _locked(table: Mapping[str, Any], network: Network) -> Locked:
 
     _check_names(table, ("version", "account", "encrypted", "checksum", *_NEXT))
     try:
-        fits = table["checksum"] == _checksum({key: table[key] for key in table if key != "checksum"})
+        fits = (
+            table["checksum"]
+            == checksum(canonical({key: table[key] for key in table if key != "checksum"}))[:16]
+        )
     except (TypeError, ValueError, RecursionError):  # dates and the like, which no checksum is ever made of
         fits = False
     if not fits:
@@ -179,11 +182,6 @@ def _named(indexes: Indexes) -> dict[str, int]:
 
 def _plain_checksum(secret: Secret) -> str:
     return hashlib.sha256(b"mpchan keys" + secret.entropy + secret.seed).hexdigest()[:16]
-
-
-def _checksum(table: Mapping[str, Any]) -> str:
-    canonical = json.dumps(table, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
 def _toml(table: dict[str, Any]) -> str:

@@ -30,8 +30,8 @@ from mpchan.durability import reading
 from mpchan.errors import ParseError, StorageError
 from mpchan.units import MAX_LOCK_TIME, OutPoint, Txid, checked_int
 from mpchan.wallet.opening import PREFIX_BYTES, Opening, checked_data, key_fields
-from mpchan.wallet.records import canonical, checksum
 from mpchan.wallet.storage import append_durably, make_directory, storage_error, sync_file, write_durably
+from mpchan.wallet.store import canonical, checksum
 
 MOST_OPENINGS = 100_000
 
@@ -124,11 +124,6 @@ class Openings:
         with self._fresh():
             found = [self._read(outpoint) for outpoint in self._sessions.get(bytes.fromhex(session), ())]
             return [opening for opening in found if opening is not None]
-
-    def has_session(self, session: str) -> bool:
-        """Whether a buyer has an opening; errors as ``find``."""
-        with self._fresh():
-            return bytes.fromhex(session) in self._sessions
 
     def names_published(self, offer_id: str) -> bool:
         """Whether an opening may need the published offer of this id; errors as ``find``."""

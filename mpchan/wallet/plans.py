@@ -8,7 +8,6 @@ offer takes the place of the one before, whose address is the same.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,10 @@ from mpchan.bitcoin.signature import PublicKey
 from mpchan.bitcoin.tx import TxOut
 from mpchan.channel.offer import Offer
 from mpchan.channel.terms import funding_output
-from mpchan.errors import ParseError, StorageError
+from mpchan.errors import StorageError
 from mpchan.units import Amount, key_index_or_none
 from mpchan.values import frozen
-from mpchan.wallet.layout import stored
-from mpchan.wallet.records import canonical, checksum
-from mpchan.wallet.storage import make_directory, read_text, write_durably
+from mpchan.wallet.store import Store, checked
 
 PLAN_SCHEMA = 2
 """Of a plan without a key index; it is 1 of one that has an index, as older plans have."""
@@ -69,8 +66,7 @@ class Plans:
     """
 
     def __init__(self, directory: Path) -> None:
-        self._home = directory
-        self._directory = directory / "plans"
+        self._store = Store(directory, "plans", "plan", _schema_of, "plan-damaged")
 
     def save(self, plan: Plan) -> None:
         """Write a plan; durable on return."""
@@ -83,11 +79,7 @@ class Plans:
             "address": plan.address,
             **({"restored": True} if plan.restored else {}),
         }
-        text = canonical(body)
-        make_directory(self._directory)
-        schema = _schema_of(body)
-        envelope = f'{{"schema": {schema}, "checksum": "{checksum(text)}", "plan": {text}}}\n'
-        write_durably(self._path(plan.name), envelope.encode())
+        self._store.write(plan.name, body)
 
     def find(self, script_pubkey: bytes) -> Plan | None:
         """The plan whose address has this scriptPubKey.
@@ -95,9 +87,8 @@ class Plans:
         Raises:
             StorageError: ``plan-damaged``; the file stays as it is.
         """
-        if not is_p2wsh(script_pubkey) or not self._path(_name(script_pubkey)).exists():
-            return None
-        return self.load(self._path(_name(script_pubkey)))
+        path = self._store.path(_name(script_pubkey))
+        return self.load(path) if is_p2wsh(script_pubkey) and path.exists() else None
 
     def __iter__(self) -> Iterator[Plan]:
         """All readable plans, in no order that means anything; a damaged one is found by its address only."""
@@ -109,10 +100,7 @@ class Plans:
 
     def files(self) -> list[Path]:
         """Their files, sorted; none where there never was a plan."""
-        return [self._directory / name for name in stored(self._home, "plans", ".json")]
-
-    def _path(self, name: str) -> Path:
-        return self._directory / f"{name}.json"
+        return self._store.files()
 
     def load(self, path: Path) -> Plan:
         """Read one of ``files``.
@@ -120,25 +108,22 @@ class Plans:
         Raises:
             StorageError: ``plan-damaged``; the file stays as it is.
         """
-        try:
-            envelope = json.loads(read_text(path))
-            body = envelope["plan"]
-            if envelope["schema"] != _schema_of(body) or envelope["checksum"] != checksum(canonical(body)):
-                raise ValueError("checksum or schema does not fit")
+
+        def parse(body: dict[str, Any]) -> Plan:
             plan = Plan(
                 Offer.from_dict(body["offer"]),
                 Amount(body["capacity_sat"]),
                 key_index_or_none(body["key_index"]),
                 PublicKey.from_hex(body["payer_pubkey"]),
                 bytes.fromhex(body["payer_script"]),
-                _text(body["address"]),
+                None if body["address"] is None else checked(body["address"], str),
                 bool(body.get("restored")),
             )
             if plan.name != path.stem:
                 raise ValueError("it is another plan's")
-        except (ParseError, ValueError, KeyError, TypeError, RecursionError) as error:
-            raise StorageError("plan-damaged", f"{path}: {error!s:.200}") from None
-        return plan
+            return plan
+
+        return self._store.read(path, parse)
 
 
 def _schema_of(body: dict[str, Any]) -> int:
@@ -147,9 +132,3 @@ def _schema_of(body: dict[str, Any]) -> int:
 
 def _name(script_pubkey: bytes) -> str:
     return script_pubkey[2:].hex()
-
-
-def _text(value: object) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    raise ValueError(f"no text: {value!r:.80}")

@@ -9,25 +9,20 @@ publish another offer meanwhile, with another rate or under a restored wallet.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 from mpchan.channel.offer import Offer
-from mpchan.errors import NotPossible, ParseError, StorageError
+from mpchan.errors import StorageError
 from mpchan.sale.manifest import pieces_from_text, pieces_text, sale_of
 from mpchan.values import frozen
-from mpchan.wallet.layout import stored
-from mpchan.wallet.records import canonical, checksum
-from mpchan.wallet.storage import locked, make_directory, read_text, write_durably
+from mpchan.wallet.storage import locked, make_directory
+from mpchan.wallet.store import Store, checked
 
-T = TypeVar("T")
-
-PURCHASE_SCHEMA = 1
 _LOCK_SECONDS = 1.0
 
 
@@ -62,8 +57,7 @@ class Purchases:
     """
 
     def __init__(self, directory: Path) -> None:
-        self._home = directory
-        self._directory = directory / "purchases"
+        self._store = Store(directory, "purchases", "purchase", lambda body: 1, "purchase-damaged")
 
     def save(self, purchase: Purchase) -> None:
         """Write a purchase; durable on return."""
@@ -75,10 +69,7 @@ class Purchases:
             "own": None if purchase.own is None else purchase.own.to_dict(),
             "done": purchase.done,
         }
-        text = canonical(body)
-        make_directory(self._directory)
-        envelope = f'{{"schema": {PURCHASE_SCHEMA}, "checksum": "{checksum(text)}", "purchase": {text}}}\n'
-        write_durably(self._path(purchase.session), envelope.encode())
+        self._store.write(purchase.session, body)
 
     def unfinished(self, root: bytes, output: str) -> list[Purchase]:
         """The purchases of a file into a place that are not done, under whatever offer they were begun.
@@ -114,17 +105,14 @@ class Purchases:
         Raises:
             StorageError: ``locked``, another one is at it.
         """
-        make_directory(self._directory)
+        make_directory(self._store.directory)
         name = sha256(os.fsencode(output)).hexdigest()[:32]
-        with locked(self._directory / f"{name}.lock", timeout=_LOCK_SECONDS):
+        with locked(self._store.directory / f"{name}.lock", timeout=_LOCK_SECONDS):
             yield
 
     def files(self) -> list[Path]:
         """Their files, sorted; none where there never was a purchase."""
-        return [self._directory / name for name in stored(self._home, "purchases", ".json")]
-
-    def _path(self, session: str) -> Path:
-        return self._directory / f"{session}.json"
+        return self._store.files()
 
     def load(self, path: Path) -> Purchase:
         """Read one of ``files``.
@@ -132,36 +120,18 @@ class Purchases:
         Raises:
             StorageError: ``purchase-damaged``; the file stays as it is.
         """
-        try:
-            envelope = json.loads(read_text(path))
-            body = envelope["purchase"]
-            if envelope["schema"] != PURCHASE_SCHEMA or envelope["checksum"] != checksum(canonical(body)):
-                raise ValueError("checksum or schema does not fit")
+
+        def parse(body: dict[str, Any]) -> Purchase:
             published = Offer.from_dict(body["published"])
             count = sale_of(published).count
-            purchase = Purchase(
+            return Purchase(
                 path.stem,
                 published,
-                _kind(body["output"], str),
+                checked(body["output"], str),
                 pieces_from_text(body["wanted"], count),
                 pieces_from_text(body["bought"], count) if body["bought"] else (),
                 None if body["own"] is None else Offer.from_dict(body["own"]),
-                _kind(body["done"], bool),
+                checked(body["done"], bool),
             )
-        except (
-            ParseError,
-            NotPossible,
-            ValueError,
-            KeyError,
-            TypeError,
-            AttributeError,
-            RecursionError,
-        ) as error:
-            raise StorageError("purchase-damaged", f"{path}: {error!s:.200}") from None
-        return purchase
 
-
-def _kind(value: object, kind: type[T]) -> T:
-    if type(value) is not kind:
-        raise ValueError(f"no {kind.__name__}: {value!r:.80}")
-    return value
+        return self._store.read(path, parse)

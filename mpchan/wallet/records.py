@@ -10,7 +10,6 @@ of older channels have, and 2 where ``key_index`` is null: an older program, whi
 
 from __future__ import annotations
 
-import hashlib
 import json
 from typing import TYPE_CHECKING, Any, Union
 
@@ -20,6 +19,7 @@ from mpchan.channel.terms import Terms
 from mpchan.errors import ParseError
 from mpchan.units import Amount, OutPoint, lock_time_from_int
 from mpchan.wallet.journal import Body, Position
+from mpchan.wallet.store import canonical, checksum
 
 if TYPE_CHECKING:
     from mpchan.wallet.payee_record import PayeeRecord
@@ -153,16 +153,6 @@ def _record_class(role: str) -> type[PayerRecord] | type[PayeeRecord]:
 
         return PayeeRecord
     raise ValueError(f"unknown role {role!r}")
-
-
-def canonical(body: object) -> str:
-    """The one text that a checksum is made of."""
-    return json.dumps(body, sort_keys=True, separators=(",", ":"))
-
-
-def checksum(text: str) -> str:
-    """SHA-256 of a canonical text, in hex."""
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _terms_fields(terms: Terms) -> dict[str, Any]:

@@ -6,42 +6,34 @@ other one does while it waits for a block; and it is what a command that was cut
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from mpchan.bitcoin.tx import Transaction, TxOut
-from mpchan.errors import NotPossible, ParseError, StorageError, UsageError
+from mpchan.errors import NotPossible, StorageError, UsageError
 from mpchan.units import LOCK_TIME_THRESHOLD, Amount, OutPoint, Txid, checked_int
 from mpchan.values import frozen
-from mpchan.wallet.layout import stored
-from mpchan.wallet.records import canonical, checksum
-from mpchan.wallet.storage import make_directory, read_text, remove_durably, write_durably
-
-SENT_SCHEMA = 1
+from mpchan.wallet.coins import OwnSpend
+from mpchan.wallet.storage import remove_durably
+from mpchan.wallet.store import Store, checked
 
 
 @frozen
-class Sent:
+class Sent(OwnSpend):
     """One such transaction, signed.
 
     Attributes:
-        spent: the outputs that its inputs spend, in their order.
         script_pubkey: whom it pays.
         amount: that was asked for; None where it was all there is.
-        change_vout: the index of the change among its outputs; None where there is none.
         height: of the chain's tip when it was made: no block up to this one spends its coins.
         answered: whether the command that made it has told its result.
         parent: the channel's transaction that it pays for (``mpchan bump``); None for a payment.
     """
 
-    transaction: Transaction
-    spent: tuple[TxOut, ...]
     script_pubkey: bytes
     amount: Amount | None
-    change_vout: int | None
     height: int
     answered: bool
     parent: Transaction | None = None
@@ -55,21 +47,6 @@ class Sent:
     def outpoints(self) -> list[OutPoint]:
         """What its inputs spend."""
         return [source.outpoint for source in self.transaction.inputs]
-
-    @property
-    def change(self) -> Amount:
-        """What comes back to the wallet's change address; 0 where nothing does."""
-        return Amount(0) if self.change_vout is None else self.transaction.outputs[self.change_vout].value
-
-    @property
-    def fee(self) -> Amount:
-        """What its inputs hold more than its outputs."""
-        return _total(self.spent) - _total(self.transaction.outputs)
-
-    @property
-    def paid(self) -> Amount:
-        """What it pays out."""
-        return _total(self.transaction.outputs) - self.change
 
 
 def _children(parent: Txid, records: Iterable[Sent]) -> list[Sent]:
@@ -85,16 +62,12 @@ class SentTransactions:
     """
 
     def __init__(self, directory: Path) -> None:
-        self._home = directory
-        self._directory = directory / "sent"
+        self._store = Store(directory, "sent", "sent", lambda body: 1, "send-damaged", _DAMAGED)
         self._unwritten: dict[Txid, Sent] = {}
 
     def save(self, sent: Sent) -> None:
         """Write a record; durable on return."""
-        text = canonical(_fields(sent))
-        make_directory(self._directory)
-        envelope = f'{{"schema": {SENT_SCHEMA}, "checksum": "{checksum(text)}", "sent": {text}}}\n'
-        write_durably(self._path(str(sent.txid)), envelope.encode())
+        self._store.write(str(sent.txid), _fields(sent))
 
     def keep_unwritten(self, sent: Sent) -> None:
         """Remember what must go out although no record of it could be written, as long as this process lives."""
@@ -106,11 +79,11 @@ class SentTransactions:
         Raises:
             StorageError: ``send-damaged``: what a damaged record has spent is not known, so nothing may be spent.
         """
-        return {record.txid: record for record in map(self._load, self._files())}
+        return {record.txid: record for record in map(self._load, self._store.files())}
 
     def names(self) -> list[str]:
         """The txids of all records, sorted; whether they can be read is not asked."""
-        return [path.name[:-5] for path in self._files()]
+        return [path.stem for path in self._store.files()]
 
     def children_of(self, parent: Txid) -> list[Sent]:
         """Those that pay for this transaction, the one that pays most first: it replaces the others.
@@ -124,7 +97,7 @@ class SentTransactions:
         """The same of the records that can be read: for what must go out whatever has become of the others."""
         readable = [*self._unwritten.values()]
         with suppress(StorageError):  # the folder itself
-            for path in self._files():
+            for path in self._store.files():
                 with suppress(StorageError):
                     readable.append(self._load(path))
         return _children(parent, readable)
@@ -138,7 +111,7 @@ class SentTransactions:
             StorageError: ``send-damaged``.
         """
         wanted = prefix.lower()
-        found = [path for path in self._files() if wanted and path.name.startswith(wanted)]
+        found = [path for path in self._store.files() if wanted and path.name.startswith(wanted)]
         if not found:
             raise NotPossible("unknown-send", f"this wallet sent no transaction {prefix!r:.80}")
         if len(found) > 1:
@@ -151,7 +124,7 @@ class SentTransactions:
         Raises:
             StorageError: ``send-damaged``, ``file-missing``.
         """
-        return self._load(self._path(str(txid)))
+        return self._load(self._store.path(str(txid)))
 
     def forget(self, txid: Txid) -> None:
         """Remove a record; durable on return.
@@ -159,31 +132,22 @@ class SentTransactions:
         Raises:
             StorageError: ``write-failed``, ``write-unsure``.
         """
-        remove_durably(self._path(str(txid)))
-
-    def _path(self, name: str) -> Path:
-        return self._directory / f"{name}.json"
-
-    def _files(self) -> list[Path]:
-        return [self._directory / name for name in stored(self._home, "sent", ".json")]
+        remove_durably(self._store.path(str(txid)))
 
     def _load(self, path: Path) -> Sent:
-        try:
-            envelope = json.loads(read_text(path))
-            body = envelope["sent"]
-            if envelope["schema"] != SENT_SCHEMA or envelope["checksum"] != checksum(canonical(body)):
-                raise ValueError("checksum or schema does not fit")
+        def parse(body: dict[str, Any]) -> Sent:
             record = _record(body)
             if str(record.txid) != path.stem:
                 raise ValueError("it is another transaction's")
-        except (ParseError, ValueError, KeyError, TypeError, RecursionError) as error:
-            raise StorageError(
-                "send-damaged",
-                f"{path}: {error!s:.200}",
-                hint="it tells which coins a transaction spends: put it back from a backup, or move it away once "
-                "that transaction is in a block or nobody can send it any more",
-            ) from None
-        return record
+            return record
+
+        return self._store.read(path, parse)
+
+
+_DAMAGED = (
+    "it tells which coins a transaction spends: put it back from a backup, or move it away once that transaction is in "
+    "a block or nobody can send it any more"
+)
 
 
 def _fields(sent: Sent) -> dict[str, Any]:
@@ -205,20 +169,10 @@ def _record(body: dict[str, Any]) -> Sent:
     return Sent(
         transaction,
         tuple(TxOut(Amount(value), bytes.fromhex(script)) for value, script in body["spent"]),
+        None if vout is None else checked_int(vout, 0, len(transaction.outputs) - 1, "change_vout"),
         bytes.fromhex(body["script"]),
         None if amount is None else Amount(amount),
-        None if vout is None else checked_int(vout, 0, len(transaction.outputs) - 1, "change_vout"),
         checked_int(body["height"], 0, LOCK_TIME_THRESHOLD - 1, "height"),
-        _flag(body["answered"]),
+        checked(body["answered"], bool),
         None if parent is None else Transaction.from_hex(parent),
     )
-
-
-def _flag(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError(f"neither true nor false: {value!r:.80}")
-    return value
-
-
-def _total(outputs: tuple[TxOut, ...]) -> Amount:
-    return Amount(sum(output.value.sat for output in outputs))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpchan.bitcoin.descriptor import two_of_two_descriptor, with_checksum, without_checksum
+from mpchan.bitcoin.descriptor import two_of_two_descriptor, with_checksum
 from mpchan.bitcoin.script import two_of_two_script
 from mpchan.errors import ParseError
 
@@ -20,28 +20,6 @@ FIRST, SECOND = SORTED_MULTI[2:35], SORTED_MULTI[36:69]
 
 def test_the_checksum_of_bip380() -> None:
     assert with_checksum("raw(deadbeef)") == "raw(deadbeef)#89f8spxm"
-    assert without_checksum("raw(deadbeef)#89f8spxm") == "raw(deadbeef)"
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "raw(deadbeef)",  # none: allowed by the BIP, refused by those who must not err
-        "raw(deadbeef)#",
-        "raw(deadbeef)#89f8spxmx",
-        "raw(deadbeef)#89f8spx",
-        "raw(deedbeef)#89f8spxm",
-        "raw(deedbeef)##9f8spxm",
-        "raw(Ü)#00000000",
-        "raw(deadbeef)#89F8SPXM",
-        "",
-        "#",
-    ],
-)
-def test_what_bip380_calls_invalid(text: str) -> None:
-    with pytest.raises(ParseError) as caught:
-        without_checksum(text)
-    assert caught.value.slug == "malformed-descriptor"
 
 
 def test_a_character_that_no_descriptor_has() -> None:
@@ -53,7 +31,7 @@ def test_a_character_that_no_descriptor_has() -> None:
 def test_sortedmulti_is_the_script_of_bip383() -> None:
     assert two_of_two_script(SECOND, FIRST) == SORTED_MULTI
     text = two_of_two_descriptor(SECOND, FIRST)
-    assert without_checksum(text) == f"wsh(sortedmulti(2,{FIRST.hex()},{SECOND.hex()}))"
+    assert text == with_checksum(f"wsh(sortedmulti(2,{FIRST.hex()},{SECOND.hex()}))")
     assert two_of_two_descriptor(FIRST, SECOND) == text
 
 
@@ -71,5 +49,5 @@ def test_up_to_two_wrong_characters_are_found(data: st.DataObject) -> None:
         place = data.draw(st.integers(0, len(text) - 1))
         changed[place] = data.draw(st.sampled_from("0123456789abcdef(),qpzry#"))
     if "".join(changed) != text:
-        with pytest.raises(ParseError):
-            without_checksum("".join(changed))
+        descriptor, _, checksum = "".join(changed).rpartition("#")
+        assert with_checksum(descriptor) != f"{descriptor}#{checksum}"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpchan.bitcoin.merkle import MAX_DEPTH, is_ambiguous, merkle_root
+from mpchan.bitcoin.merkle import MAX_DEPTH, is_ambiguous, root_of_path
 from mpchan.bitcoin.tx import Transaction, TxIn, TxOut
 from mpchan.errors import ParseError
 from mpchan.units import Amount, OutPoint, Txid
@@ -47,13 +47,13 @@ def test_a_real_block() -> None:
     leaves = [bytes.fromhex(txid)[::-1] for txid in BLOCK_100000]
     tree = levels(leaves)
     for position, leaf in enumerate(leaves):
-        assert merkle_root(leaf, position, path_of(tree, position))[::-1].hex() == ROOT_100000
+        assert root_of_path(leaf, position, path_of(tree, position))[::-1].hex() == ROOT_100000
         for wrong in set(range(4)) - {position}:
-            assert merkle_root(leaf, wrong, path_of(tree, position))[::-1].hex() != ROOT_100000
+            assert root_of_path(leaf, wrong, path_of(tree, position))[::-1].hex() != ROOT_100000
 
 
 def test_a_block_with_one_transaction() -> None:
-    assert merkle_root(b"\x07" * 32, 0, []) == b"\x07" * 32
+    assert root_of_path(b"\x07" * 32, 0, []) == b"\x07" * 32
 
 
 @given(st.integers(min_value=1, max_value=70), st.data())
@@ -62,12 +62,12 @@ def test_trees_of_every_size(size: int, data: st.DataObject) -> None:
     tree = levels(leaves)
     position = data.draw(st.integers(min_value=0, max_value=size - 1))
     path = path_of(tree, position)
-    assert merkle_root(leaves[position], position, path) == tree[-1][0]
+    assert root_of_path(leaves[position], position, path) == tree[-1][0]
     if path:
         level = data.draw(st.integers(min_value=0, max_value=len(path) - 1))
         altered = [*path[:level], double(path[level]), *path[level + 1 :]]
-        assert merkle_root(leaves[position], position, altered) != tree[-1][0]
-        assert merkle_root(leaves[position], position >> 1, path[1:]) != tree[-1][0]
+        assert root_of_path(leaves[position], position, altered) != tree[-1][0]
+        assert root_of_path(leaves[position], position >> 1, path[1:]) != tree[-1][0]
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_trees_of_every_size(size: int, data: st.DataObject) -> None:
 )
 def test_what_no_block_has(position: int, length: int) -> None:
     with pytest.raises(ParseError) as caught:
-        merkle_root(bytes(32), position, [bytes(32)] * length)
+        root_of_path(bytes(32), position, [bytes(32)] * length)
     assert caught.value.slug == "malformed-merkle-path"
 
 
@@ -102,19 +102,19 @@ def test_a_transaction_that_is_a_node() -> None:
     mined = node_transaction(forged)
     assert is_ambiguous(mined)
     tree = levels([b"\x22" * 32, mined.txid.wire])
-    assert merkle_root(mined.txid.wire, 1, path_of(tree, 1)) == tree[-1][0], (
+    assert root_of_path(mined.txid.wire, 1, path_of(tree, 1)) == tree[-1][0], (
         "the true proof, of the mined one"
     )
     path = [mined.to_bytes(include_witness=False)[:32], b"\x22" * 32]
     assert double(double(path[0] + forged) and b"\x22" * 32 + double(path[0] + forged)) == tree[-1][0]
     with pytest.raises(ParseError) as caught:
-        merkle_root(forged, 0b11, path)
+        root_of_path(forged, 0b11, path)
     assert "may be a transaction" in caught.value.message
 
 
 @given(st.binary(min_size=64, max_size=64))
 def test_usual_nodes_are_no_transactions(both: bytes) -> None:
-    assert merkle_root(both[:32], 0, [both[32:]]) == double(both)
+    assert root_of_path(both[:32], 0, [both[32:]]) == double(both)
 
 
 def test_only_64_bytes_are_ambiguous() -> None:

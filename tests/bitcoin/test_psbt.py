@@ -7,13 +7,15 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.psbts import with_pairs, with_whole_utxo
 from support.strategies import OUTPUTS, UINT32, UNSIGNED_INPUTS, transactions, vectors
 
-from mpchan.bitcoin.psbt import MAGIC, GlobalMap, InputMap, KeyOrigin, OutputMap, Psbt, PsbtMap
+from mpchan.bitcoin.psbt import MAGIC, GlobalMap, InputMap, OutputMap, Psbt, PsbtMap
 from mpchan.bitcoin.serialize import Reader, compact_size, var_bytes
 from mpchan.bitcoin.tx import Transaction, TxIn, TxOut
 from mpchan.errors import ParseError
 from mpchan.units import Amount, OutPoint, Txid
+from mpchan.values import replace
 
 BIP174 = vectors("bip174.json")
 WORKFLOW = BIP174["workflow"]
@@ -98,13 +100,11 @@ def test_valid_vectors_hold_what_the_bip_says() -> None:
     assert not finalized[1].is_final
     assert named("P2PKH with a sighash type").inputs[0].sighash_type == 1
     outputs = named("P2PKH and P2SH-P2WPKH, outputs filled").outputs
-    origin = KeyOrigin(bytes.fromhex("b4a6ba67"), (2**31, 2**31, 2**31 + 2))
     key = bytes.fromhex("02ead596687ca806043edc3de116cdf29d5e9257c196cd055cf698c8d02bf24e99")
-    assert outputs[0].bip32_derivations == {key: origin}
-    assert outputs[0].redeem_script is None
+    steps = b"".join(number.to_bytes(4, "little") for number in (2**31, 2**31, 2**31 + 2))
+    assert outputs[0].pairs == ((b"\x02" + key, bytes.fromhex("b4a6ba67") + steps),)
     signed = named("P2SH-P2WSH 2-of-2 with one signature").inputs[0]
     assert [key.hex()[:8] for key in signed.partial_sigs] == ["03b1341c"]
-    assert [key.hex()[:8] for key in signed.bip32_derivations] == ["03b1341c", "03de55d1"]
     assert signed.witness_script is not None
 
 
@@ -114,8 +114,7 @@ def test_fields_that_are_absent() -> None:
     assert (empty.non_witness_utxo, empty.witness_utxo, empty.sighash_type) == (None, None, None)
     assert (empty.redeem_script, empty.witness_script) == (None, None)
     assert (empty.final_script_sig, empty.final_script_witness) == (None, None)
-    assert (empty.partial_sigs, empty.bip32_derivations) == ({}, {})
-    assert PSBT.outputs[0].witness_script is None
+    assert empty.partial_sigs == {}
 
 
 def test_the_frame_of_the_refused_ones_is_sound() -> None:
@@ -338,39 +337,40 @@ def test_non_witness_utxo_must_be_the_one_that_is_spent() -> None:
     for txid, vout, fine in ((previous.txid, 1, True), (previous.txid, 2, False), (TX.txid, 1, False)):
         psbt = Psbt.create(Transaction(2, (TxIn(OutPoint(txid, vout), 0),), TX.outputs, 0))
         if fine:
-            assert psbt.with_input_fields(0, non_witness_utxo=previous).spent_output(0) == UTXO
+            assert with_whole_utxo(psbt, 0, previous).spent_output(0) == UTXO
         else:
             with pytest.raises(ParseError, match="has no output"):
-                psbt.with_input_fields(0, non_witness_utxo=previous)
+                with_whole_utxo(psbt, 0, previous)
 
 
-ORIGINS = st.builds(KeyOrigin, st.binary(min_size=4, max_size=4), st.lists(UINT32, max_size=5).map(tuple))
+ORIGINS = st.integers(1, 6).flatmap(lambda words: st.binary(min_size=4 * words, max_size=4 * words))
 KEYS = st.binary(min_size=32, max_size=32).map(lambda x: b"\x03" + x)
 UNKNOWN = st.tuples(st.binary(max_size=20).map(lambda rest: b"\xf0" + rest), st.binary(max_size=300))
 
 
+def _derivations(kind: bytes) -> st.SearchStrategy[dict[bytes, bytes]]:
+    return st.dictionaries(KEYS.map(kind.__add__), ORIGINS, max_size=2)
+
+
 @st.composite
 def psbts(draw: st.DrawFn) -> Psbt:
-    """Filled by every method that fills one, with unknown fields besides."""
+    """With the fields that mpchan writes, others that it knows, and unknown ones."""
     psbt = Psbt.create(draw(transactions(UNSIGNED_INPUTS)))
     for index in range(len(psbt.inputs)):
         psbt = psbt.with_input_fields(
             index,
             witness_utxo=draw(st.none() | OUTPUTS),
             sighash_type=draw(st.none() | UINT32),
-            redeem_script=draw(st.none() | st.binary(max_size=300)),
             witness_script=draw(st.none() | st.binary(max_size=300)),
-            bip32_derivations=draw(st.dictionaries(KEYS, ORIGINS, max_size=2)),
+            partial_sigs=draw(st.dictionaries(KEYS, st.binary(min_size=1, max_size=73), max_size=3)),
         )
-        for key, signature in draw(
-            st.dictionaries(KEYS, st.binary(min_size=1, max_size=73), max_size=3)
-        ).items():
-            psbt = psbt.with_partial_sig(index, key, signature)
-    for index in range(len(psbt.outputs)):
-        derivations = draw(st.dictionaries(KEYS, ORIGINS, max_size=2))
-        psbt = psbt.with_output_fields(
-            index, witness_script=draw(st.none() | st.binary()), bip32_derivations=derivations
-        )
+        psbt = with_pairs(psbt, index, draw(_derivations(b"\x06")))
+        psbt = with_pairs(psbt, index, {b"\x04": draw(st.binary(max_size=300))})
+    filled = [
+        fields.with_pairs({b"\x01": draw(st.binary()), **draw(_derivations(b"\x02"))})
+        for fields in psbt.outputs
+    ]
+    psbt = replace(psbt, outputs=tuple(filled))
     pairs = draw(st.lists(UNKNOWN, max_size=3, unique_by=lambda pair: pair[0]))
     position = draw(st.integers(0, 1))
     global_pairs = psbt.global_fields.pairs
@@ -384,7 +384,6 @@ def test_round_trip(psbt: Psbt) -> None:
     assert again == psbt
     for fields, same in zip(psbt.inputs, again.inputs, strict=True):
         assert fields.partial_sigs == same.partial_sigs
-        assert fields.bip32_derivations == same.bip32_derivations
         assert fields.witness_utxo == same.witness_utxo
         assert fields.sighash_type == same.sighash_type
 
@@ -416,9 +415,9 @@ def test_map_round_trip(pairs: dict[bytes, bytes]) -> None:
 
 def test_new_pairs_stand_in_key_order_and_old_ones_stay_put() -> None:
     fields = PsbtMap(((b"\x63", b"c"), (b"\x61", b"a")))
-    assert fields.with_pair(b"\x61", b"A").pairs == ((b"\x63", b"c"), (b"\x61", b"A"))
-    assert fields.with_pair(b"\x62", b"b").pairs == ((b"\x62", b"b"), (b"\x63", b"c"), (b"\x61", b"a"))
-    assert fields.with_pair(b"\x64", b"d").pairs == ((b"\x63", b"c"), (b"\x61", b"a"), (b"\x64", b"d"))
+    assert fields.with_pairs({b"\x61": b"A"}).pairs == ((b"\x63", b"c"), (b"\x61", b"A"))
+    assert fields.with_pairs({b"\x62": b"b"}).pairs == ((b"\x62", b"b"), (b"\x63", b"c"), (b"\x61", b"a"))
+    assert fields.with_pairs({b"\x64": b"d"}).pairs == ((b"\x63", b"c"), (b"\x61", b"a"), (b"\x64", b"d"))
 
 
 def test_many_fields_are_no_burden() -> None:
@@ -443,8 +442,6 @@ def test_announced_sizes_are_not_believed() -> None:
 def test_no_such_input(index: int) -> None:
     for make in (
         lambda: PSBT.with_input_fields(index, witness_utxo=UTXO),
-        lambda: PSBT.with_output_fields(index, redeem_script=b""),
-        lambda: PSBT.with_partial_sig(index, KEY, b"sig"),
         lambda: PSBT.spent_output(index),
     ):
         with pytest.raises(ParseError) as caught:
@@ -454,10 +451,10 @@ def test_no_such_input(index: int) -> None:
 
 def test_setters_check_too() -> None:
     for make in (
-        lambda: PSBT.with_partial_sig(0, KEY[:-1], b"sig"),
-        lambda: PSBT.with_partial_sig(0, KEY, b""),
-        lambda: PSBT.with_input_fields(0, bip32_derivations={b"": KeyOrigin(bytes(4), ())}),
-        lambda: PSBT.with_input_fields(0, bip32_derivations={KEY: KeyOrigin(bytes(3), ())}),
+        lambda: PSBT.with_input_fields(0, partial_sigs={KEY[:-1]: b"sig"}),
+        lambda: PSBT.with_input_fields(0, partial_sigs={KEY: b""}),
+        lambda: with_pairs(PSBT, 0, {b"\x06": bytes(4)}),
+        lambda: with_pairs(PSBT, 0, {b"\x06" + KEY: bytes(3)}),
         lambda: OutputMap(((b"", b""),)),
     ):
         with pytest.raises(ParseError):

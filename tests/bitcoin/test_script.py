@@ -23,14 +23,14 @@ from mpchan.bitcoin.script import (
     is_p2wsh,
     is_public_key,
     is_standard_payout,
-    key_to_p2pkh_script,
     key_to_p2wpkh_script,
     output_size,
+    p2pkh_script,
+    p2sh_script,
     p2wpkh_script_code,
     parse_multisig,
     parse_two_of_two,
     push_data,
-    script_to_p2sh_script,
     script_to_p2wsh_script,
     sort_keys,
     two_of_two_script,
@@ -47,8 +47,8 @@ KEY_1 = bytes.fromhex("02ff12471208c14bd580709cb2358d98975247d8765f92bc25eab3b27
 KEY_2 = bytes.fromhex("02fe6f0a5a297eb38c391581c4413e084773ea23954d93f7753db7dc0adc188b2f")
 KEYS = st.binary(min_size=32, max_size=32).flatmap(lambda x: st.sampled_from([b"\x02" + x, b"\x03" + x]))
 
-P2PKH = key_to_p2pkh_script(KEY_1)
-P2SH = script_to_p2sh_script(b"\x51")
+P2PKH = p2pkh_script(hash160(KEY_1))
+P2SH = p2sh_script(hash160(b"\x51"))
 P2WPKH = key_to_p2wpkh_script(KEY_1)
 P2WSH = script_to_p2wsh_script(b"\x51")
 P2TR = b"\x51\x20" + bytes(32)
@@ -61,7 +61,7 @@ def test_bip67(case: dict[str, Any]) -> None:
     keys = [bytes.fromhex(key) for key in case["keys"]]
     for order in itertools.permutations(keys):
         script = b"\x52" + b"".join(map(push_data, sort_keys(order))) + bytes([0x50 + len(keys), 0xAE])
-        assert script_to_p2sh_script(script) == address_to_script(case["address"], NETWORKS["mainnet"])
+        assert p2sh_script(hash160(script)) == address_to_script(case["address"], NETWORKS["mainnet"])
     assert parse_multisig(script) == (2, tuple(sort_keys(keys)))
 
 
@@ -70,7 +70,7 @@ def test_two_of_two_of_bip67() -> None:
     key_a, key_b = map(bytes.fromhex, case["keys"])
     script = two_of_two_script(key_a, key_b)
     assert script == two_of_two_script(key_b, key_a)
-    assert script_to_p2sh_script(script) == address_to_script(case["address"], NETWORKS["mainnet"])
+    assert p2sh_script(hash160(script)) == address_to_script(case["address"], NETWORKS["mainnet"])
     assert parse_two_of_two(script) == tuple(sorted((key_a, key_b)))
 
 
@@ -186,8 +186,8 @@ def test_scripts_of_bip174() -> None:
     redeem_0, redeem_1 = map(bytes.fromhex, BIP174["redeem_scripts"])
     witness_script = bytes.fromhex(BIP174["witness_script"])
     assert script_to_p2wsh_script(witness_script) == redeem_1
-    assert script_to_p2sh_script(redeem_0).hex() == "a9140fb9463421696b82c833af241c78c17ddbde493487"
-    assert script_to_p2sh_script(redeem_1).hex() == "a914b7f5faf40e3d40a5a459b1db3535f2b72fa921e887"
+    assert p2sh_script(hash160(redeem_0)).hex() == "a9140fb9463421696b82c833af241c78c17ddbde493487"
+    assert p2sh_script(hash160(redeem_1)).hex() == "a914b7f5faf40e3d40a5a459b1db3535f2b72fa921e887"
 
 
 def test_key_hash_of_bip143() -> None:
@@ -195,7 +195,7 @@ def test_key_hash_of_bip143() -> None:
     script = key_to_p2wpkh_script(key)
     assert script.hex() == "00141d0f172a0ecb48aee1be1f2687d2963ae33f71a1"
     assert p2wpkh_script_code(script).hex() == "76a9141d0f172a0ecb48aee1be1f2687d2963ae33f71a188ac"
-    assert p2wpkh_script_code(script) == key_to_p2pkh_script(key)
+    assert p2wpkh_script_code(script) == p2pkh_script(hash160(key))
     assert hash160(key) == script[2:]
 
 

@@ -11,7 +11,7 @@ from support.chain.node import MinedChain, Node, Refusal, needs_node, running
 from support.party import Pair
 
 from mpchan import Payee, Payer
-from mpchan.chain.bitcoind.backend import FALLBACK_RATE
+from mpchan.chain.base import FALLBACK_RATE
 from mpchan.errors import NotPossible, Refused
 from mpchan.party import payee, payer
 from mpchan.units import Amount, FeeRate

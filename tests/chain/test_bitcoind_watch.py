@@ -18,7 +18,7 @@ from support.chain.watch_load import payee_with_channels
 from support.party import SHORT, Pair, balance_sat
 from support.watch import look, one, seen, watcher
 
-from mpchan.chain.bitcoind.backend import FALLBACK_RATE
+from mpchan.chain.base import FALLBACK_RATE
 from mpchan.channel.scheme import scheme_of
 from mpchan.errors import MpchanError
 from mpchan.party import payee

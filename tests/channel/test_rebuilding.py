@@ -35,7 +35,7 @@ from support.protocol import (
 )
 
 from mpchan.bitcoin.message import decode_message
-from mpchan.bitcoin.psbt import InputMap, KeyOrigin, OutputMap, Psbt
+from mpchan.bitcoin.psbt import InputMap, OutputMap, Psbt
 from mpchan.bitcoin.psbt_map import GlobalMap
 from mpchan.bitcoin.tx import Transaction, TxIn, TxOut
 from mpchan.channel import payee, payer
@@ -319,13 +319,13 @@ def test_every_prefix_is_malformed(kind: str) -> None:
 # what is ignored ----------------------------------------------------------------------------------
 
 UNKNOWN = (b"\xfc\x06mpchan\x00", b"a proprietary field")
-DERIVATION = KeyOrigin(bytes(4), (0x80000000, 7))
+DERIVATION = bytes(4) + (0x80000000).to_bytes(4, "little") + (7).to_bytes(4, "little")
 
 
 def decorated(psbt: Psbt) -> Psbt:
     """With fields that other tools add: unknown ones and derivations, in every map."""
-    derivation = (b"\x06" + psbt.inputs[0].witness_script[2:35], DERIVATION.to_bytes())
-    out = (b"\x02" + private_key("payer payout").public_key.sec, DERIVATION.to_bytes())
+    derivation = (b"\x06" + psbt.inputs[0].witness_script[2:35], DERIVATION)
+    out = (b"\x02" + private_key("payer payout").public_key.sec, DERIVATION)
     return Psbt(
         psbt.tx,
         GlobalMap((*psbt.global_fields.pairs, UNKNOWN)),

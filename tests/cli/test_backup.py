@@ -14,7 +14,7 @@ from support.transcript import Shell
 from mpchan import durability
 from mpchan.errors import MpchanError
 from mpchan.party.saving.backup import restore
-from mpchan.wallet.records import canonical, checksum
+from mpchan.wallet.store import canonical, checksum
 from mpchan.wallet.wallet import Wallet
 
 SELLER = "mpchan --wallet seller"

@@ -17,7 +17,7 @@ from support.foreign_wallet import P2TR, P2WPKH, coin, partly_signed, payment, p
 from support.transcript import CHAIN, TIMEOUT_SECONDS, Shell
 
 from mpchan.bitcoin.address import address_to_script
-from mpchan.bitcoin.descriptor import without_checksum
+from mpchan.bitcoin.descriptor import with_checksum
 from mpchan.bitcoin.network import REGTEST
 from mpchan.bitcoin.tx import Transaction, TxOut
 from mpchan.chain.embedded import EmbeddedChain
@@ -182,7 +182,7 @@ def test_a_descriptor_for_both_parties(opened: Shell) -> None:
         assert opened.json(f"{wallet} show --descriptor") == {"descriptors": [request]}
         view = opened.json(f"{wallet} show")
         keys = sorted([view["payer_pubkey"], view["payee_pubkey"]])
-        assert without_checksum(request["desc"]) == f"wsh(sortedmulti(2,{keys[0]},{keys[1]}))"
+        assert request["desc"] == with_checksum(f"wsh(sortedmulti(2,{keys[0]},{keys[1]}))")
         assert request == {
             "desc": request["desc"],
             "timestamp": 0,

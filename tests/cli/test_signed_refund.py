@@ -244,7 +244,7 @@ def test_an_altered_byte(lost: Shell) -> None:
     )
     (lost.folder / "other.psbt").write_text(made.to_hex())
     refused(lost, "other.psbt", 4, "signature")
-    short = psbt.with_partial_sig(0, key, signature[:-2] + b"\x01")
+    short = psbt.with_input_fields(0, partial_sigs={key: signature[:-2] + b"\x01"})
     (lost.folder / "short.psbt").write_text(short.to_hex())
     refused(lost, "short.psbt", 4, "signature-der")
 

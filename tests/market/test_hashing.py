@@ -31,7 +31,7 @@ from mpchan.market.hashing import (
     verify_pieces,
 )
 from mpchan.values import replace
-from mpchan.wallet.records import canonical, checksum
+from mpchan.wallet.store import canonical, checksum
 
 OLD = 1_600_000_000_123_456_789
 """An mtime of long ago, in nanoseconds."""

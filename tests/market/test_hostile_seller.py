@@ -16,7 +16,7 @@ from mpchan.errors import NotPossible, TooEarly
 from mpchan.market.asking import MOST_BREAKS
 from mpchan.party import payee
 from mpchan.party.offers.selling import make_out
-from mpchan.sale.manifest import merkle_root
+from mpchan.sale.manifest import tree_hash
 from mpchan.transport.base import Answer, Message, Refusal, Request
 
 # the third piece ----------------------------------------------------------------------------------
@@ -261,7 +261,7 @@ def fewer_pieces(market: Market, good: Offer) -> Message:
 
 def other_hashes(market: Market, good: Offer) -> Message:
     hashes = market.sale.hashes[::-1]
-    pieces, root = [digest.hex() for digest in hashes], merkle_root(hashes).hex()
+    pieces, root = [digest.hex() for digest in hashes], tree_hash(hashes).hex()
     return text_of(resigned(market, good, pieces=pieces, merkle_root=root))
 
 

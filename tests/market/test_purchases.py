@@ -22,7 +22,7 @@ from mpchan.units import Amount, FeeRate
 from mpchan.values import replace
 from mpchan.wallet.payer_record import PayerRecord
 from mpchan.wallet.purchases import Purchase, Purchases
-from mpchan.wallet.records import canonical, checksum
+from mpchan.wallet.store import canonical, checksum
 
 SESSION = "00112233445566778899aabbccddeeff"
 LENGTH = 64 << 10

@@ -23,6 +23,7 @@ from support.foreign_wallet import (
     signed,
     spent_by,
 )
+from support.psbts import with_pairs
 
 from mpchan.bitcoin.address import address_to_script
 from mpchan.bitcoin.network import REGTEST
@@ -136,7 +137,7 @@ def test_a_script_sig_in_the_psbt(pair: External) -> None:
 
 
 def with_field(psbt: Psbt, kind: int, value: bytes, index: int = 0) -> Psbt:
-    return psbt._with_input(index, psbt.inputs[index].with_pair(bytes([kind]), value))
+    return with_pairs(psbt, index, {bytes([kind]): value})
 
 
 @pytest.mark.parametrize("script", [P2WPKH, P2WSH, P2TR], ids=["p2wpkh", "p2wsh", "p2tr"])
@@ -527,7 +528,7 @@ def test_a_stranger_signs_with_a_key_of_its_own(asked: tuple[External, Transacti
 def test_the_signature_of_another_key_in_a_psbt(asked: tuple[External, Transaction, str]) -> None:
     pair, funding, reply = asked
     psbt = partly_signed(pair.chain, psbt_of(pair.chain, funding))
-    wrong = psbt.with_partial_sig(0, SEC, psbt.inputs[1].partial_sigs[SEC])
+    wrong = psbt.with_input_fields(0, partial_sigs={SEC: psbt.inputs[1].partial_sigs[SEC]})
     before = pair.files()
     assert refused(lambda: pair.fund(reply, signed=wrong)) == ("signature", 4)
     assert pair.files() == before

@@ -311,7 +311,7 @@ def test_a_newest_that_is_refused_supersedes_nothing(pair: Pair, tmp_path: Path)
 def _with_signature_of(message: str, other: str) -> str:
     """A message with the signature of another."""
     one, two = (next(iter(psbt(text).inputs[0].partial_sigs.items())) for text in (message, other))
-    return psbt(message).with_partial_sig(0, one[0], two[1]).to_hex()
+    return psbt(message).with_input_fields(0, partial_sigs={one[0]: two[1]}).to_hex()
 
 
 def signed(twins: Twins, number: int, paid: int) -> str:

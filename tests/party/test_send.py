@@ -21,7 +21,7 @@ from mpchan.party.common import Result
 from mpchan.units import Amount, FeeRate, OutPoint, Txid
 from mpchan.wallet import coins as coins_module
 from mpchan.wallet import keys as keys_module
-from mpchan.wallet import sent as sent_module
+from mpchan.wallet import store as store_module
 from mpchan.wallet.storage import write_durably
 from mpchan.wallet.wallet import Wallet
 
@@ -329,7 +329,7 @@ class Steps:
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.done: list[str] = []
         self.fatal: tuple[int, bool] | None = None
-        for module in (keys_module, sent_module):
+        for module in (keys_module, store_module):
             patch.setattr(module, "write_durably", self.write)
         broadcast = EmbeddedChain.broadcast
         patch.setattr(

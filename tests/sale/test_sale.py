@@ -37,11 +37,11 @@ from mpchan.sale.manifest import (
     Sale,
     made_out_rules,
     made_out_terms,
-    merkle_root,
     pieces_from_text,
     pieces_text,
     published_sale,
     sale_of,
+    tree_hash,
     voucher_text,
 )
 from mpchan.units import MAX_MESSAGE_BYTES, MAX_MONEY_SAT, Amount
@@ -76,13 +76,13 @@ def by_the_rfc(leaves: Sequence[bytes]) -> bytes:
 
 def test_the_reference_vectors() -> None:
     leaves = [bytes.fromhex(leaf) for leaf in LEAVES]
-    assert [merkle_root(leaves[: count + 1]).hex() for count in range(8)] == ROOTS
-    assert merkle_root([]) == sha256(b"").digest()
+    assert [tree_hash(leaves[: count + 1]).hex() for count in range(8)] == ROOTS
+    assert tree_hash([]) == sha256(b"").digest()
 
 
 @given(st.lists(st.binary(max_size=40), max_size=70))
 def test_any_number_of_leaves(leaves: list[bytes]) -> None:
-    assert merkle_root(leaves) == by_the_rfc(leaves)
+    assert tree_hash(leaves) == by_the_rfc(leaves)
 
 
 def test_no_node_passes_for_a_leaf() -> None:
@@ -93,7 +93,7 @@ def test_no_node_passes_for_a_leaf() -> None:
         left = 1 << (count - 1).bit_length() - 1
         node = by_the_rfc(some[:left]) + by_the_rfc(some[left:])
         roots = {
-            merkle_root(some), merkle_root([node]), merkle_root([*some, some[-1]]), merkle_root(some[::-1])
+            tree_hash(some), tree_hash([node]), tree_hash([*some, some[-1]]), tree_hash(some[::-1])
         }  # fmt: skip
         assert len(roots) == 4
 

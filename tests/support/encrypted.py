@@ -12,11 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from support.transcript import TIMEOUT_SECONDS, Shell
-
 from mpchan.bitcoin.network import REGTEST
 from mpchan.wallet.keys import Keys
 from mpchan.wallet.sealing import Cost
+from support.transcript import TIMEOUT_SECONDS, Shell
 
 SECRET = "correct horse battery staple"
 CHEAP = Cost(2, 1, 1)

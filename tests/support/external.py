@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.party import Pair
 
 from mpchan.bitcoin.address import address_to_script
 from mpchan.bitcoin.network import REGTEST
@@ -18,6 +17,7 @@ from mpchan.party import views
 from mpchan.party.common import Result
 from mpchan.party.opening.external import open_funding, plan_channel
 from mpchan.units import Amount
+from support.party import Pair
 
 CAPACITY = 100_000
 

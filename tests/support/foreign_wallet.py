@@ -7,15 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from support.schnorr import sign_schnorr
-
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.bitcoin.psbt_fields import IN_FINAL_SCRIPT_WITNESS, IN_TAP_KEY_SIG
 from mpchan.bitcoin.script import (
-    key_to_p2pkh_script,
+    hash160,
     key_to_p2wpkh_script,
+    p2pkh_script,
+    p2sh_script,
     p2wpkh_script_code,
-    script_to_p2sh_script,
     script_to_p2wsh_script,
 )
 from mpchan.bitcoin.sighash import segwit_v0_sighash, taproot_key_sighash
@@ -23,6 +22,8 @@ from mpchan.bitcoin.signature import PrivateKey
 from mpchan.bitcoin.tx import Transaction, TxIn, TxOut, witness_to_bytes
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.units import Amount, OutPoint
+from support.psbts import with_pairs, with_whole_utxo
+from support.schnorr import sign_schnorr
 
 SECRET = bytes(31) + b"\x07"
 KEY = PrivateKey(SECRET)
@@ -35,9 +36,9 @@ MULTISIG = b"\x51\x21" + SEC + b"\x21" + OTHER_KEY.public_key.sec + b"\x52\xae" 
 P2WSH = script_to_p2wsh_script(MULTISIG)
 ANYONES = b"\x52"  # true for everybody
 P2WSH_ANYONES = script_to_p2wsh_script(ANYONES)
-P2SH_ANYONES = script_to_p2sh_script(ANYONES)
-P2PKH = key_to_p2pkh_script(SEC)
-P2SH_P2WPKH = script_to_p2sh_script(P2WPKH)
+P2SH_ANYONES = p2sh_script(hash160(ANYONES))
+P2PKH = p2pkh_script(hash160(SEC))
+P2SH_P2WPKH = p2sh_script(hash160(P2WPKH))
 FUTURE = b"\x52\x20" + bytes(32)
 
 FINAL = 0xFFFF_FFFE
@@ -91,7 +92,7 @@ def psbt_of(chain: EmbeddedChain, transaction: Transaction, *, whole: bool = Fal
         if whole:
             found = chain.transaction(transaction.inputs[index].outpoint.txid)
             assert found is not None
-            psbt = psbt.with_input_fields(index, non_witness_utxo=found[0])
+            psbt = with_whole_utxo(psbt, index, found[0])
         else:
             psbt = psbt.with_input_fields(index, witness_utxo=output)
         if output.script_pubkey == P2WSH:
@@ -116,10 +117,9 @@ def partly_signed(chain: EmbeddedChain, psbt: Psbt, kind: int = 1) -> Psbt:
     for index, output in enumerate(spent):
         made = signature(psbt.tx, index, spent, kind)
         if output.script_pubkey == P2TR:
-            fields = psbt.inputs[index].with_pair(bytes([IN_TAP_KEY_SIG]), made)
-            psbt = psbt._with_input(index, fields)
+            psbt = with_pairs(psbt, index, {bytes([IN_TAP_KEY_SIG]): made})
         else:
-            psbt = psbt.with_partial_sig(index, SEC, made)
+            psbt = psbt.with_input_fields(index, partial_sigs={SEC: made})
     return psbt
 
 
@@ -145,8 +145,6 @@ def _stack(
 def finalized(psbt: Psbt, complete: Transaction) -> Psbt:
     """The PSBT with the final witnesses of a complete transaction."""
     for index, source in enumerate(complete.inputs):
-        fields = psbt.inputs[index].with_pair(
-            bytes([IN_FINAL_SCRIPT_WITNESS]), witness_to_bytes(source.witness)
-        )
-        psbt = psbt._with_input(index, fields)
+        witness = {bytes([IN_FINAL_SCRIPT_WITNESS]): witness_to_bytes(source.witness)}
+        psbt = with_pairs(psbt, index, witness)
     return psbt

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.party import Pair, snapshot
 
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.bitcoin.tx import Transaction
 from mpchan.cli.main import main
+from support.party import Pair, snapshot
 
 LINES = {
     # the payee reads a refund request

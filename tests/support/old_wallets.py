@@ -13,9 +13,9 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from support.transcript import Done, Shell
 
 from mpchan.cli.main import main
+from support.transcript import Done, Shell
 
 HERE = Path(__file__).resolve().parents[1] / "old_wallets"
 MADE_AT = "/made/at"

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from mpchan.bitcoin.address import script_to_address
 from mpchan.bitcoin.network import REGTEST
 from mpchan.bitcoin.psbt import GlobalMap, InputMap, OutputMap, Psbt
-from mpchan.bitcoin.script import key_to_p2pkh_script, key_to_p2wpkh_script, sha256
+from mpchan.bitcoin.script import hash160, key_to_p2wpkh_script, p2pkh_script, sha256
 from mpchan.bitcoin.sighash import segwit_v0_sighash
 from mpchan.bitcoin.signature import ORDER, PrivateKey, parse_der
 from mpchan.bitcoin.tx import Transaction, TxIn, TxOut
@@ -52,7 +52,7 @@ def payout(kind: str, who: str) -> bytes:
     """A scriptPubKey of ``who``; for P2TR the x coordinate of a real point."""
     key = private_key(f"{who} payout").public_key.sec
     scripts = {
-        "p2pkh": key_to_p2pkh_script(key),
+        "p2pkh": p2pkh_script(hash160(key)),
         "p2sh": b"\xa9\x14" + hashlib.sha1(key).digest() + b"\x87",
         "p2wpkh": key_to_p2wpkh_script(key),
         "p2wsh": b"\x00\x20" + sha256(key),

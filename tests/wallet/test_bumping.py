@@ -16,7 +16,8 @@ from mpchan.chain.base import Coin
 from mpchan.channel.watch.bidding import LEAST_STEP, Paying, Rivals, child_fee, pays, rate_of
 from mpchan.errors import NotPossible
 from mpchan.units import Amount, FeeRate, OutPoint, Txid
-from mpchan.wallet.bumping import Child, build_child
+from mpchan.wallet.bumping import build_child
+from mpchan.wallet.coins import OwnSpend
 
 KEY = PrivateKey(b"\x07" * 32)
 OWN = key_to_p2wpkh_script(KEY.public_key.sec)
@@ -33,7 +34,7 @@ def coin(value: int, number: int = 0) -> Coin:
     return Coin(OutPoint(Txid(number.to_bytes(32, "big")), number), TxOut(Amount(value), OWN), 1)
 
 
-def signed(child: Child) -> Transaction:
+def signed(child: OwnSpend) -> Transaction:
     transaction = child.transaction
     for index, output in enumerate(child.spent):
         code = p2wpkh_script_code(output.script_pubkey)
@@ -43,7 +44,7 @@ def signed(child: Child) -> Transaction:
     return transaction
 
 
-def fee_of(child: Child) -> int:
+def fee_of(child: OwnSpend) -> int:
     return _sum(child.spent) - _sum(child.transaction.outputs)
 
 
@@ -101,7 +102,7 @@ def test_no_coin_more_than_needed(rate: FeeRate, parent: Paying, own: int, more:
         assert built(rate, parent, coin(own), coins_above(coins, extra[-1])) is None
 
 
-def built(rate: FeeRate, parent: Paying, own: Coin, more: Sequence[Coin]) -> Child | None:
+def built(rate: FeeRate, parent: Paying, own: Coin, more: Sequence[Coin]) -> OwnSpend | None:
     """The child; None where there is not enough."""
     try:
         return build_child(rate, PLAIN, parent, own, more, CHANGE)

@@ -8,7 +8,15 @@ from pathlib import Path
 from mpchan.bitcoin.network import Network
 from mpchan.bitcoin.tx import TRUC_VERSION, Transaction
 from mpchan.chain.answer import Answer, Failure, words
-from mpchan.chain.base import COINBASE_MATURITY, ChainConfig, Coin, OutputStatus, Spend
+from mpchan.chain.base import (
+    COINBASE_MATURITY,
+    FALLBACK_RATE,
+    TARGET_BLOCKS,
+    ChainConfig,
+    Coin,
+    OutputStatus,
+    Spend,
+)
 from mpchan.chain.bitcoind.coins import coins_of, used_scripts_of
 from mpchan.chain.bitcoind.endpoint import Credentials, Endpoint, named_cookie, usual_cookie
 from mpchan.chain.bitcoind.many import granted, portions, spenders
@@ -30,17 +38,12 @@ from mpchan.chain.reasons import (
 )
 from mpchan.chain.steady import moved, steady
 from mpchan.errors import ChainError, TooEarly
-from mpchan.units import ChainTip, FeeRate, Height, LockTime, OutPoint, Txid, lock_time_from_int
+from mpchan.units import DAY_BLOCKS, ChainTip, FeeRate, Height, LockTime, OutPoint, Txid, lock_time_from_int
 from mpchan.values import replace
 
-FALLBACK_RATE = FeeRate(5000)
-"""Where the node has seen too few blocks to estimate any."""
-
-_TARGET_BLOCKS = 3
 _NOTE_EVERY = 6
 """So many blocks may pass until it is noted again that an output is unspent."""
 
-_RECENT_BLOCKS = 144
 _MAX_OUTPUT_INDEX = 0x7FFF_FFFF
 
 # Bitcoin Core's RPCErrorCode
@@ -233,7 +236,7 @@ class BitcoindChain:
     def fee_rate(self) -> FeeRate:
         """The node's estimate for one of the next blocks, never below ``min_fee_rate``."""
         self._check_network()
-        estimate = self._rpc.attempt("estimatesmartfee", _TARGET_BLOCKS)
+        estimate = self._rpc.attempt("estimatesmartfee", TARGET_BLOCKS)
         rate = FALLBACK_RATE
         if isinstance(estimate, Failure):
             if (
@@ -413,7 +416,7 @@ class BitcoindChain:
     def _is_in_chain(self, transaction: Transaction) -> bool:
         """Whether a transaction whose inputs are gone has spent them itself, in one of the last blocks."""
         outpoint = transaction.inputs[0].outpoint
-        recent = Height(max(1, self._tip().height - _RECENT_BLOCKS))
+        recent = Height(max(1, self._tip().height - DAY_BLOCKS))
         looking = Spends(self._rpc, Notes(None))  # nothing is known of the time before, so nothing is noted
         noted = self._spends.noted([outpoint]).get(outpoint)
         found = looking.find({outpoint: recent}, self._tip()).get(outpoint) if noted is None else noted[0]

@@ -13,13 +13,10 @@ from mpchan.chain.answer import Failure
 from mpchan.chain.bitcoind.many import granted, portions, spenders
 from mpchan.chain.bitcoind.notes import Block
 from mpchan.chain.bitcoind.rpc import Rpc
-from mpchan.units import OutPoint
+from mpchan.units import DAY_BLOCKS, OutPoint
 
 FEW = 500
 """About so many the node is asked each time: its mempool may be longer than that."""
-
-_BLOCKS = 144
-"""Where more blocks than these are new, the node is asked about every output instead."""
 
 
 class Openings:
@@ -57,8 +54,8 @@ class Openings:
         The blocks come last: what leaves the mempool for a block above ``tip`` meanwhile is found the next time.
         """
         front, fresh = self._front, {item.hex() for item in self._rpc.call("getrawmempool").items()}
-        if front is None or tip.height - front.height > _BLOCKS:
-            return None
+        if front is None or tip.height - front.height > DAY_BLOCKS:
+            return None  # the node is asked about every output instead
         block = tip
         while block.height > front.height:
             reply = self._rpc.attempt("getblock", block.hash, 1)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mpchan.bitcoin.network import Network
 from mpchan.bitcoin.tx import Transaction
-from mpchan.chain.base import ChainConfig, Coin, OutputStatus
+from mpchan.chain.base import FALLBACK_RATE, TARGET_BLOCKS, ChainConfig, Coin, OutputStatus
 from mpchan.chain.electrum.address import Proxy, Server, read_config
 from mpchan.chain.electrum.certificates import Certificates
 from mpchan.chain.electrum.connection import ANSWER_SECONDS, Connection
@@ -21,9 +21,6 @@ from mpchan.chain.lag import refuse
 from mpchan.errors import ChainError
 from mpchan.units import ChainTip, FeeRate, LockTime, OutPoint
 
-FALLBACK_RATE = FeeRate(5000)
-"""Where the server has no estimate."""
-
 MAX_RATE = FeeRate(1_000_000)
 """No estimate is believed above this: blocks never asked for more for long."""
 
@@ -35,8 +32,6 @@ LEAST_STEP = FeeRate(1000)
 
 OPENINGS_AT_ONCE = 200
 """Servers count what they are asked, and turn away whom that makes too expensive."""
-
-_TARGET_BLOCKS = 3
 
 
 class ElectrumChain:
@@ -182,7 +177,7 @@ class ElectrumChain:
 
     def fee_rate(self) -> FeeRate:
         """The server's estimate for one of the next blocks, at least ``min_fee_rate`` and at most ``MAX_RATE``."""
-        estimate = self._pool.ask(lambda chain, server, view: server.estimate(_TARGET_BLOCKS))
+        estimate = self._pool.ask(lambda chain, server, view: server.estimate(TARGET_BLOCKS))
         return min(max(estimate or FALLBACK_RATE, self.min_fee_rate()), MAX_RATE)
 
     def min_fee_rate(self) -> FeeRate:

@@ -16,7 +16,8 @@ import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Generic, TypeVar
 
-from mpchan.bitcoin.merkle import is_ambiguous, merkle_root
+from mpchan.bitcoin.merkle import is_ambiguous, root_of_path
+from mpchan.bitcoin.script import is_unspendable
 from mpchan.bitcoin.spend import may_be_mined
 from mpchan.bitcoin.tx import Transaction, TxOut
 from mpchan.chain.base import COINBASE_MATURITY, Coin, OutputStatus, Spend
@@ -31,9 +32,6 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 _TRANSACTIONS_AT_ONCE = 20
-_OP_RETURN = 0x6A
-_MAX_SCRIPT_BYTES = 10_000
-
 _INDEX_SECONDS = 60.0
 
 
@@ -104,7 +102,7 @@ class View:
         }
         # what nothing can spend no server and no node keeps track of
         scripts = sorted(
-            {output.script_pubkey for output in outputs.values() if not _is_unspendable(output.script_pubkey)}
+            {output.script_pubkey for output in outputs.values() if not is_unspendable(output.script_pubkey)}
         )
         histories = dict(zip(scripts, self._server.histories(scripts), strict=True))
         claimed = {
@@ -149,7 +147,7 @@ class View:
         found = self._spender(outpoint, output, own, claims)
         if found is None:
             [confirmations] = self._confirmations([(own, transaction)])
-            mature = not _is_coinbase(transaction) or confirmations > COINBASE_MATURITY
+            mature = not transaction.is_coinbase or confirmations > COINBASE_MATURITY
             return OutputStatus(output, confirmations, mature=mature)
         claim, spender = found
         confirmations, of_spend = self._confirmations([(own, transaction), (claim, spender)])
@@ -205,7 +203,7 @@ class View:
             outputs = transaction.outputs[claim.outpoint.vout : claim.outpoint.vout + 1]
             if not outputs or outputs[0].script_pubkey != script or outputs[0].value != Amount(claim.value):
                 raise self._refused(f"lists {claim.outpoint} as a coin, which is another")
-            mature = not _is_coinbase(transaction) or depth > COINBASE_MATURITY
+            mature = not transaction.is_coinbase or depth > COINBASE_MATURITY
             coins.append(Coin(claim.outpoint, outputs[0], depth, mature))
         return coins
 
@@ -288,7 +286,7 @@ class View:
         reach(self._chain, self._server, claim.height)
         header = self._chain.header(claim.height)
         try:
-            root = merkle_root(claim.txid.wire, branch.position, branch.path)
+            root = root_of_path(claim.txid.wire, branch.position, branch.path)
         except ParseError as error:
             raise self._refused(f"shows for {claim.txid} no merkle proof: {error.message}") from None
         if root != header.merkle_root:
@@ -311,14 +309,3 @@ def _by_txid(history: Iterable[Claim]) -> dict[Txid, Claim]:
         if before is None or before.height < claim.height:
             claims[claim.txid] = claim
     return claims
-
-
-def _is_coinbase(transaction: Transaction) -> bool:
-    """Whether it makes new coins: its one input spends nothing."""
-    sources = transaction.inputs
-    return len(sources) == 1 and sources[0].outpoint == OutPoint(Txid(bytes(32)), 0xFFFF_FFFF)
-
-
-def _is_unspendable(script: bytes) -> bool:
-    """Whether no node keeps such an output (Bitcoin Core: ``IsUnspendable``)."""
-    return script[:1] == bytes([_OP_RETURN]) or len(script) > _MAX_SCRIPT_BYTES

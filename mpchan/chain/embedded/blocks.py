@@ -9,10 +9,11 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from mpchan.bitcoin.merkle import block_merkle_root
 from mpchan.bitcoin.script import OP_0, OP_1, OP_RETURN, double_sha256, push_data, script_to_p2wsh_script
 from mpchan.bitcoin.serialize import MAX_UINT32, compact_size, uint32
-from mpchan.bitcoin.tx import Transaction, TxIn, TxOut
-from mpchan.units import Amount, OutPoint, Txid
+from mpchan.bitcoin.tx import NULL_OUTPOINT, Transaction, TxIn, TxOut
+from mpchan.units import Amount
 from mpchan.values import frozen
 
 BLOCK_INTERVAL = 600
@@ -21,7 +22,6 @@ BLOCK_INTERVAL = 600
 HALVING_INTERVAL = 150
 """Regtest halves the subsidy every 150 blocks; the last satoshi is paid in block 4,949."""
 
-COINBASE_MATURITY = 100
 MAX_BLOCK_WEIGHT = 4_000_000
 
 BLOCK_VERSION = 0x2000_0000
@@ -32,9 +32,6 @@ TARGET = 0x7FFFFF << 8 * (0x20 - 3)
 MINER_WITNESS_SCRIPT = bytes([OP_1])
 MINER_SCRIPT = script_to_p2wsh_script(MINER_WITNESS_SCRIPT)
 """Where block rewards go: a P2WSH that anyone may spend, so that the chain needs no key of its own."""
-
-NULL_OUTPOINT = OutPoint(Txid(bytes(32)), MAX_UINT32)
-"""What the one input of a coinbase names."""
 
 _COMMITMENT_HEADER = bytes.fromhex("aa21a9ed")
 _WITNESS_RESERVED_VALUE = bytes(32)
@@ -89,20 +86,10 @@ def build_block(
     """
     coinbase = _coinbase(height, subsidy(height) + fees, transactions, extra_nonce)
     complete = (coinbase, *transactions)
-    root = merkle_root([transaction.txid.wire for transaction in complete])
+    root = block_merkle_root([transaction.txid.wire for transaction in complete])
     header = _grind(uint32(BLOCK_VERSION) + parent + root + uint32(time) + uint32(TARGET_BITS))
     body = b"".join(transaction.to_bytes() for transaction in complete)
     return Block(double_sha256(header), height, time, complete, header + compact_size(len(complete)) + body)
-
-
-def merkle_root(hashes: Sequence[bytes]) -> bytes:
-    """The root of one or more hashes, an odd last one being paired with itself."""
-    level = list(hashes)
-    while len(level) > 1:
-        if len(level) % 2:
-            level.append(level[-1])
-        level = [double_sha256(level[i] + level[i + 1]) for i in range(0, len(level), 2)]
-    return level[0]
 
 
 def _coinbase(
@@ -125,7 +112,7 @@ def _push_height(height: int) -> bytes:
 
 def _witness_commitment(transactions: Sequence[Transaction]) -> bytes:
     """BIP-0141, "Commitment structure": the coinbase counts as 32 zero bytes in the tree."""
-    root = merkle_root([bytes(32), *(transaction.wtxid.wire for transaction in transactions)])
+    root = block_merkle_root([bytes(32), *(transaction.wtxid.wire for transaction in transactions)])
     commitment = double_sha256(root + _WITNESS_RESERVED_VALUE)
     return bytes([OP_RETURN]) + push_data(_COMMITMENT_HEADER + commitment)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mpchan.bitcoin.script import dust_limit
-from mpchan.bitcoin.tx import Transaction, TxIn, TxOut
+from mpchan.bitcoin.tx import MAX_REPLACEABLE, Transaction, TxIn, TxOut
 from mpchan.chain.base import Coin
 from mpchan.chain.embedded.blocks import MINER_SCRIPT, MINER_WITNESS_SCRIPT
 from mpchan.chain.embedded.index import Index
@@ -11,7 +11,6 @@ from mpchan.errors import NotPossible
 from mpchan.units import Amount, FeeRate
 
 _FEE_RATE = FeeRate(2000)
-_SEQUENCE = 0xFFFF_FFFD
 
 _INPUT_VSIZE = 42
 """Of one of the miner's inputs: 41 bytes, and a quarter of a witness of 3 bytes (count, length, OP_1)."""
@@ -52,7 +51,7 @@ def _preference(coin: Coin) -> tuple[bool, int]:
 
 
 def _transaction(coins: list[Coin], output: TxOut, change: Amount) -> Transaction:
-    inputs = tuple([TxIn(coin.outpoint, _SEQUENCE, b"", (MINER_WITNESS_SCRIPT,)) for coin in coins])
+    inputs = tuple([TxIn(coin.outpoint, MAX_REPLACEABLE, b"", (MINER_WITNESS_SCRIPT,)) for coin in coins])
     # change that would be dust is left to the fee
     back = (TxOut(change, MINER_SCRIPT),) if change >= dust_limit(MINER_SCRIPT) else ()
     return Transaction(2, inputs, (output, *back), 0)

@@ -17,10 +17,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from mpchan.bitcoin.script import MAX_SCRIPT_SIZE, OP_RETURN
+from mpchan.bitcoin.script import is_unspendable
 from mpchan.bitcoin.tx import Transaction, TxOut
-from mpchan.chain.base import Coin, OutputStatus, Spend
-from mpchan.chain.embedded.blocks import COINBASE_MATURITY, Block, made_by
+from mpchan.chain.base import COINBASE_MATURITY, Coin, OutputStatus, Spend
+from mpchan.chain.embedded.blocks import Block, made_by
 from mpchan.durability import step
 from mpchan.errors import ChainError
 from mpchan.units import Amount, ChainTip, OutPoint, Txid
@@ -94,16 +94,6 @@ class OutputRecord:
     coinbase: bool
     spender: Transaction | None
     spender_height: int | None
-
-    @property
-    def is_unspendable(self) -> bool:
-        """Whether no node keeps this output as a coin, because nothing could ever spend it."""
-        return is_unspendable(self.output.script_pubkey)
-
-
-def is_unspendable(script_pubkey: bytes) -> bool:
-    """Whether nothing can ever satisfy this script: OP_RETURN, or too long to be run."""
-    return script_pubkey.startswith(bytes([OP_RETURN])) or len(script_pubkey) > MAX_SCRIPT_SIZE
 
 
 class Index:

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NoReturn
 
-from mpchan.bitcoin.script import dust_limit
+from mpchan.bitcoin.script import dust_limit, is_unspendable
 from mpchan.bitcoin.serialize import MAX_UINT32
-from mpchan.bitcoin.tx import TRUC_VERSION, Transaction, TxOut
-from mpchan.chain.embedded.blocks import COINBASE_MATURITY, NULL_OUTPOINT
+from mpchan.bitcoin.tx import MAX_REPLACEABLE, NULL_OUTPOINT, TRUC_VERSION, Transaction, TxOut
+from mpchan.chain.base import COINBASE_MATURITY
 from mpchan.chain.embedded.index import Index, OutputRecord
 from mpchan.errors import ChainError, TooEarly
 from mpchan.units import MAX_MONEY_SAT, ChainTip, FeeRate, Txid, lock_time_from_int
@@ -22,8 +22,6 @@ MIN_FEE_RATE = FeeRate(1000)
 
 INCREMENTAL_FEE_RATE = FeeRate(1000)
 """What a replacement pays on top of all that it replaces, for its own size."""
-
-_REPLACEABLE_BELOW = 0xFFFF_FFFE  # nSequence; BIP-0125
 
 MAX_WEIGHT = 400_000
 """Bitcoin Core's limit for a standard transaction."""
@@ -135,7 +133,7 @@ def _check_inputs(transaction: Transaction, index: Index) -> list[OutputRecord]:
     records = []
     for txin in transaction.inputs:
         record = index.output(txin.outpoint)
-        if record is None or record.is_unspendable:
+        if record is None or is_unspendable(record.output.script_pubkey):
             reject(transaction, f"bad-txns-inputs-missingorspent, there is no output {txin.outpoint}")
         records.append(record)
     for record in records:
@@ -155,7 +153,7 @@ def _check_inputs(transaction: Transaction, index: Index) -> list[OutputRecord]:
 def _signals(transaction: Transaction) -> bool:
     """Whether a transaction says that it may be replaced (BIP-0125, "Summary"); version 3 always does (BIP-0431)."""
     return transaction.version == TRUC_VERSION or any(
-        txin.sequence < _REPLACEABLE_BELOW for txin in transaction.inputs
+        txin.sequence <= MAX_REPLACEABLE for txin in transaction.inputs
     )
 
 

@@ -13,10 +13,8 @@ from mpchan.bitcoin.tx import TRUC_VERSION
 from mpchan.channel.facts import Facts
 from mpchan.channel.terms import Terms
 from mpchan.errors import MpchanError
-from mpchan.units import ChainTip, LockTime
+from mpchan.units import SECONDS_PER_BLOCK, ChainTip, LockTime
 from mpchan.values import frozen
-
-SECONDS_PER_BLOCK = 600
 
 BURIED = 100
 """Under so many blocks an ending is the end: nothing is asked about the channel any more."""

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mpchan.channel.watch.base import SECONDS_PER_BLOCK
 from mpchan.errors import NotPossible
-from mpchan.units import MAX_MONEY_SAT, Amount, ChainTip, FeeRate, LockTime
+from mpchan.units import MAX_MONEY_SAT, SECONDS_PER_BLOCK, Amount, ChainTip, FeeRate, LockTime
 from mpchan.values import frozen
 
 LEAST_STEP = FeeRate(1000)

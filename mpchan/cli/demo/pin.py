@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mpchan.bitcoin.tx import TRUC_VERSION, Transaction, TxIn, TxOut
+from mpchan.bitcoin.tx import TRUC_VERSION, Transaction, TxIn, TxOut, total_of
 from mpchan.channel.watch.bidding import Paying, rate_of
 from mpchan.cli.demo.cheats import Case
 from mpchan.cli.demo.stage import PAYEE, PAYER
@@ -27,7 +27,7 @@ def play(case: Case) -> Case:
     close = stage.transaction(closing)
     child = _child(case, close)
     step("emit", stage.chain.broadcast, child)
-    paid = case.terms.funding_value.sat - sum(output.value.sat for output in close.outputs)
+    paid = (case.terms.funding_value - total_of(close.outputs)).sat
     together = rate_of(Paying(close.vsize, Amount(paid)), Paying(child.vsize, Amount(_LARGE_FEE)))
     stage.show.fact(
         f"The payer's child has {child.vsize} virtual bytes and pays {_LARGE_FEE} sat: {together} with the close."

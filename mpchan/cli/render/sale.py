@@ -11,10 +11,10 @@ from mpchan.cli.input.numbers import counted
 from mpchan.cli.render.tables import console, lock, sat
 from mpchan.cli.render.watch_lines import about
 from mpchan.party.common import Result
-from mpchan.units import FeeRate
+from mpchan.units import SECONDS_PER_BLOCK, FeeRate
 
 _COLUMNS = 80
-_SECONDS = {"blocks": 600, "seconds": 1}
+_SECONDS = {"blocks": SECONDS_PER_BLOCK, "seconds": 1}
 
 
 def plan(view: Result) -> str:

@@ -14,6 +14,8 @@ from mpchan.channel.limits import PayerLimits
 from mpchan.channel.offer import Offer, blocks_in_unit
 from mpchan.errors import ChainError, ParseError, UsageError
 from mpchan.party.common import Result, now_of
+from mpchan.sale.manifest import MADE_OUT
+from mpchan.sale.plan import ANYBODYS_KEY
 from mpchan.units import Amount, FeeRate
 from mpchan.values import replace
 from mpchan.wallet.config import offer_defaults
@@ -99,7 +101,7 @@ def new_offer(
         "token": _NO_TOKEN,
         "network": wallet.network.name,
         "scheme": "decrementing",
-        "payee_pubkey": _ANY_KEY,
+        "payee_pubkey": ANYBODYS_KEY,
         "payee_address": address,
     }
     draft = _checked({"expires": 0, **terms, **own})
@@ -116,7 +118,6 @@ def new_offer(
 
 _NO_GENERATION = "0" * 16
 _NO_TOKEN = "0" * 64
-_ANY_KEY = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798"
 """In the places of what follows from the rest of an offer, while that is put together."""
 
 
@@ -159,8 +160,6 @@ def set_rate(terms: dict[str, Any], chain: Chain, limits: PayerLimits) -> list[s
 _IDENTITY = (
     *("offer_id", "generation", "expires", "token", "network", "scheme", "payee_pubkey", "payee_address"),
 )
-_MADE_OUT = ("buyer", "sold", "voucher")
-"""What the sale of an offer that was made out to one buyer has besides."""
 
 
 def starting_terms(wallet: Wallet, changes: Mapping[str, Any], like: str | None) -> dict[str, Any]:
@@ -168,7 +167,7 @@ def starting_terms(wallet: Wallet, changes: Mapping[str, Any], like: str | None)
         return offer_defaults(wallet.config, changes.get("lock_time_unit"))
     terms = wallet.offers.load(like).offer.terms()
     if "sale" in terms:
-        terms["sale"] = {key: value for key, value in terms["sale"].items() if key not in _MADE_OUT}
+        terms["sale"] = {key: value for key, value in terms["sale"].items() if key not in MADE_OUT}
     return {key: value for key, value in terms.items() if key not in _IDENTITY}
 
 

@@ -202,7 +202,7 @@ class Bidder:
         child = automatic_child(stuck.transaction, place.output, fee)
         signed = self._wallet.keys.sign_spend(child.transaction, child.spent)
         script = place.output.output.script_pubkey
-        sent = Sent(signed, child.spent, script, None, 0, facts.tip.height, True, stuck.transaction)
+        sent = Sent(signed, child.spent, 0, script, None, facts.tip.height, True, stuck.transaction)
         try:
             with self._wallet.lock():
                 self._wallet.sent.save(sent)

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from mpchan.bitcoin.spend import lock_accepts
-from mpchan.bitcoin.tx import TRUC_VERSION, Transaction, TxOut
+from mpchan.bitcoin.tx import TRUC_VERSION, Transaction, TxOut, total_of
 from mpchan.chain.base import Chain, Coin
 from mpchan.chain.steady import moved
 from mpchan.channel import payee, payer
@@ -88,7 +88,7 @@ def _funding(chain: Chain, record: Record, facts: Facts) -> Stuck:
         raise no_own_output("funding", "the wallet that made it can bump it")
     if facts.funding is None and not funded.sends:
         raise _not_sent("the funding", "mpchan payer fund")
-    fee = _total(funded.spent) - _total(funded.funding.outputs)
+    fee = total_of(funded.spent) - total_of(funded.funding.outputs)
     return Stuck("funding", funded.funding, fee, facts.funding is not None)
 
 
@@ -135,7 +135,7 @@ def close_of(
     kind: str, terms: Terms, transaction: Transaction, *, waits: bool, against: Transaction | None = None
 ) -> Stuck:
     """A transaction that spends the funding alone."""
-    return Stuck(kind, transaction, terms.funding_value - _total(transaction.outputs), waits, against)
+    return Stuck(kind, transaction, terms.funding_value - total_of(transaction.outputs), waits, against)
 
 
 def _not_sent(what: str, command: str) -> NotPossible:
@@ -241,8 +241,8 @@ def rivals_of(chain: Chain, stuck: Stuck, own: Coin) -> Rivals:
         ChainError: out of reach; ``chain-moving``.
     """
     if stuck.against is not None:
-        spent = stuck.fee + _total(stuck.transaction.outputs)  # both spend the funding alone
-        rival = Paying(stuck.against.vsize, spent - _total(stuck.against.outputs))
+        spent = stuck.fee + total_of(stuck.transaction.outputs)  # both spend the funding alone
+        rival = Paying(stuck.against.vsize, spent - total_of(stuck.against.outputs))
         outpoints = [OutPoint(stuck.against.txid, vout) for vout in range(len(stuck.against.outputs))]
         children = [child for child in (_spender(chain, each) for each in outpoints) if child is not None]
         below = [
@@ -298,7 +298,7 @@ def paying_of(chain: Chain, child: Transaction, parent: Transaction) -> Paying:
         if seen is None:
             raise moved()
         spent.append(seen.output)
-    return Paying(child.vsize, _total(spent) - _total(child.outputs))
+    return Paying(child.vsize, total_of(spent) - total_of(child.outputs))
 
 
 def is_own_child(child: Transaction, own: Coin) -> bool:
@@ -314,7 +314,3 @@ def _spender(chain: Chain, outpoint: OutPoint) -> Transaction | None:
     seen = chain.output(outpoint, not_before=from_now_on(chain.tip()))
     spend = None if seen is None else seen.spend
     return None if spend is None or spend.confirmations else spend.transaction
-
-
-def _total(outputs: Sequence[TxOut]) -> Amount:
-    return Amount(sum(output.value.sat for output in outputs))

@@ -149,7 +149,6 @@ WORST: dict[str, dict[str, Callable[[], bytes]]] = {
     },
     "address": {"digits": lambda: b"1" * LIMIT, "segwit": lambda: b"bc1" + b"q" * LIMIT},
     "base58": {"digits": lambda: b"z" * LIMIT},
-    "descriptor": {"letters": lambda: b"a" * LIMIT},
     "seed-words": {"words": lambda: whole("abandon ")},
     "amount": {"digits": lambda: b"9" * LIMIT, "zeros": lambda: b"0." + b"0" * LIMIT + b"btc"},
     "key-path": {"steps": lambda: whole("0/")},
