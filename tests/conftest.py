@@ -25,6 +25,25 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+MEMORY = Path("/dev/shm")
+ROOM_BYTES = 4 << 30
+"""Twice what all tests leave behind."""
+
+
+def _memory_serves() -> bool:
+    """Whether the folders of tests may stand in memory: there is room, and programs can be run from there."""
+    if not MEMORY.is_dir() or not os.access(MEMORY, os.W_OK):
+        return False
+    room = os.statvfs(MEMORY)
+    return room.f_bavail * room.f_frsize >= ROOM_BYTES and not room.f_flag & os.ST_NOEXEC
+
+
+# a wallet syncs each of its files, for which a disk takes longer than all the rest of a test; the tests of real disks
+# (tests/crash/test_real_disks.py) bring their own
+if "PYTEST_DEBUG_TEMPROOT" not in os.environ and _memory_serves():
+    os.environ["PYTEST_DEBUG_TEMPROOT"] = str(MEMORY)
+
+
 NO_SKIP = "MPCHAN_NO_SKIP"
 """Set where everything is installed, as in continuous integration: what is skipped there is unproven, and fails."""
 

@@ -7,6 +7,7 @@ from support.transcript import Shell
 
 
 def test_the_story_in_long_forms(bare: Shell) -> None:
+    bare.forks = False  # each command is started, as a person does
     bare.play(
         """
         $ mpchan --wallet buyer init
@@ -236,6 +237,7 @@ def test_the_story_in_long_forms(bare: Shell) -> None:
 
 def test_the_story_in_short_forms_and_json(wallets: Shell) -> None:
     """Every JSON object whole, its keys in their order."""
+    wallets.forks = False  # each command is started, as a person does
     wallets.play(
         """
         $ mpchan --json --wallet seller payee offer --max-capacity 0.5btc -o offer.toml

@@ -4,6 +4,7 @@
 tests of one layer only, it stands here all the same: who looks for one has one place to look through.
 
 All layers:
+    warm            commands that are forked from a process in which everything is loaded
     judge           Bitcoin Core's script engine judges every transaction that a test completes
     party           two real wallets on one private chain: a channel, step by step, in this process
     protocol        both parties' keys, terms and states without wallets, and messages bent at will
