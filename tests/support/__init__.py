@@ -11,6 +11,7 @@ All layers:
     transcript      the installed ``mpchan`` in a folder of its own, with all that can be seen of it
     slugs           every slug that the code can raise, with its exit code, from the source
     strategies      Hypothesis strategies and vector files of Bitcoin's formats
+    psbts           PSBTs with fields that the package reads and never writes
     schnorr         Schnorr signatures, which mpchan only reads
     watch           rounds of the watcher, and what they saw
     encrypted       wallets whose keys are encrypted at a cost that tests can pay, and a terminal
