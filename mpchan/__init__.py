@@ -15,19 +15,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mpchan.party.meter.payee import Accepted, Payee, Superseded
-    from mpchan.party.meter.payer import Payer, Payment
+    from mpchan.party.meter.payee import Payee
+    from mpchan.party.meter.payer import Payer
+    from mpchan.results.payments import Accepted, Payment, Superseded
 
 __all__ = ["Accepted", "Payee", "Payer", "Payment", "Superseded", "__version__"]
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Accepted": "meter.payee",
-    "Payee": "meter.payee",
-    "Superseded": "meter.payee",
-    "Payer": "meter.payer",
-    "Payment": "meter.payer",
+    "Accepted": "results.payments",
+    "Payee": "party.meter.payee",
+    "Payer": "party.meter.payer",
+    "Payment": "results.payments",
+    "Superseded": "results.payments",
 }
 
 
@@ -37,4 +38,4 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(f"mpchan.party.{_HOMES[name]}"), name)
+    return getattr(import_module(f"mpchan.{_HOMES[name]}"), name)

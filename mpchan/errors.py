@@ -8,7 +8,7 @@ place that turns an error into a process exit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import Any
 
 
 class MpchanError(Exception):
@@ -83,17 +83,17 @@ class SentUnnoted(StorageError):
     Args:
         failure: of the disk.
         what: went out, with its txid.
-        result: the command's answer, which is told all the same.
+        result: the command's ``Result``, which is told all the same.
     """
 
-    def __init__(self, failure: StorageError, what: str, result: Mapping[str, object]) -> None:
+    def __init__(self, failure: StorageError, what: str, result: Any) -> None:
         super().__init__(
             "sent-unnoted",
             f"{failure.message}; {what} went out all the same",
             hint=failure.hint
             or "it needs nothing more; see to the disk before this wallet does anything else",
         )
-        self.result = dict(result)
+        self.result = result
 
 
 class ChainError(MpchanError):

@@ -1,6 +1,7 @@
 """Dependencies point inward (DESIGN.md 6): every import of the package is read, and one that points outward fails.
 
     errors, values <- units <- bitcoin <- channel <- sale; chain <- wallet <- party, transport <- market <- cli
+    values <- results <- sale, party, market, cli
 
 ``durability`` stands beside ``errors``: what writes or sends passes through it, which is checked here too.
 
@@ -20,17 +21,31 @@ import mpchan
 ROOT = Path(mpchan.__file__).parent
 
 ALLOWED: dict[str, set[str]] = {
-    "__init__": {"party"},
+    "__init__": {"party", "results"},
     "errors": set(),
     "values": set(),
+    "results": {"values"},
     "durability": set(),
     "units": {"errors", "values"},
     "bitcoin": {"errors", "values", "units"},
     "channel": {"errors", "values", "units", "bitcoin"},
-    "sale": {"errors", "values", "units", "bitcoin", "channel"},
+    "sale": {"errors", "values", "units", "bitcoin", "channel", "results"},
     "chain": {"errors", "values", "durability", "units", "bitcoin"},
     "wallet": {"errors", "values", "durability", "units", "bitcoin", "channel", "sale", "chain.base"},
-    "party": {"errors", "values", "durability", "units", "bitcoin", "channel", "sale", "chain", "wallet"},
+    "party": {
+        *(
+            "errors",
+            "values",
+            "durability",
+            "units",
+            "bitcoin",
+            "channel",
+            "sale",
+            "chain",
+            "wallet",
+            "results",
+        ),
+    },
     "transport": {"errors", "values", "durability", "units"},
     "market": {
         *(
@@ -44,6 +59,7 @@ ALLOWED: dict[str, set[str]] = {
             "chain",
             "wallet",
             "party",
+            "results",
         ),
         "transport",
     },
@@ -59,6 +75,7 @@ ALLOWED: dict[str, set[str]] = {
             "chain",
             "wallet",
             "party",
+            "results",
         ),
         *("transport", "market", "__init__"),
     },

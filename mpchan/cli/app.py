@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,11 +18,12 @@ from mpchan.chain.base import Chain
 from mpchan.cli.files import AGAIN, STANDARD_STREAM, check_output, print_error, print_output, written
 from mpchan.cli.input.numbers import WholeNumber
 from mpchan.errors import MpchanError, ParseError, SentUnnoted, StorageError, UsageError
-from mpchan.party.common import Result
+from mpchan.results.base import Result
 from mpchan.units import Amount, ChainTip, FeeRate
 from mpchan.wallet.wallet import Wallet
 
 F = TypeVar("F", bound=Callable[..., Any])
+R = TypeVar("R", bound=Result)
 
 
 class App:
@@ -126,32 +126,30 @@ class App:
                 "mpchan: hint: who can measure its timing may learn a key; mpchan[fast] signs in constant time"
             )
 
-    def warn(self, result: Result) -> None:
+    def warn(self, warnings: Iterable[str]) -> None:
         """Tell people, on stderr, what they should know besides."""
-        for warning in result.get("warnings", ()):
+        for warning in warnings:
             self.say(f"mpchan: warning: {warning}")
 
-    def emit(
-        self, result: Result, output: Path | None, *said: str, body: str = "hex", again: str = AGAIN
-    ) -> None:
+    def emit(self, result: Result, message: str, output: Path | None, *said: str, again: str = AGAIN) -> None:
         """Answer with a message: its text alone on stdout or in ``output``, words for people on stderr.
 
         Args:
-            body: the key of ``result`` that holds the text.
+            message: the text, which ``result`` holds too.
             again: how to get the message once more where it could not be written.
         """
-        text = str(result[body]).rstrip("\n")
+        text = message.rstrip("\n")
         with written(output, text + "\n", again):
             if self.json:
-                print_output(json.dumps(result), again)
+                print_output(result.to_json(), again)
             elif output is None:
                 print_output(text, again)
         for line in said:
             self.say(line)
-        self.warn(result)
+        self.warn(result.people_should_know())
 
     @contextmanager
-    def sent(self, act: Callable[[], Result]) -> Iterator[Result]:
+    def sent(self, act: Callable[[], R]) -> Iterator[R]:
         """The answer of a command that sends what is complete; that a disk failed is told after it.
 
         Raises:
@@ -166,15 +164,15 @@ class App:
         if failure is not None:
             raise failure
 
-    def answer(self, result: Result, people: Callable[[Result], str], again: str = AGAIN) -> None:
+    def answer(self, result: R, people: Callable[[R], str], again: str = AGAIN) -> None:
         """Answer a question with words for people on stdout, or with one JSON object.
 
         Args:
             again: what to do where it could not be written.
         """
-        print_output(json.dumps(result) if self.json else people(result), again)
+        print_output(result.to_json() if self.json else people(result), again)
 
-    def report(self, result: Result, people: Callable[[Result], str], again: str = AGAIN) -> None:
+    def report(self, result: R, people: Callable[[R], str], again: str = AGAIN) -> None:
         """The same for what was done; with ``-q`` people are told nothing."""
         if self.json or not self.quiet:
             self.answer(result, people, again)
@@ -187,13 +185,10 @@ class App:
     def fail(self, error: MpchanError) -> int:
         """Report an error on stderr; its exit code."""
         if self.json:
-            report = {
-                "error": error.slug,
-                "message": error.message,
-                "hint": error.hint,
-                "exit_code": error.exit_code,
-            }
-            print_error(json.dumps(report))
+            from mpchan.results.failures import Failure
+
+            failure = Failure(error.slug, error.message, error.hint, error.exit_code)
+            print_error(failure.to_json())
         else:
             print_error(f"mpchan: error: {error.message}")
             if error.hint:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import importlib
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ from typing import Any
 import click
 
 from mpchan.cli.app import App, common_options
-from mpchan.cli.files import not_emitted, print_error, print_output, silence
+from mpchan.cli.files import not_emitted, print_error, silence
 from mpchan.errors import ChainError, MpchanError, StorageError, UsageError
 
 PROGRAM = "mpchan"
@@ -101,16 +100,16 @@ def _print_version(context: click.Context, parameter: click.Parameter, value: bo
     from mpchan import __version__
     from mpchan.bitcoin.signers import signer_name
     from mpchan.chain.embedded.kernel import engine_name
+    from mpchan.results.wallets import Version
 
     try:
         engine = engine_name()
     except ChainError:  # the embedded chain is optional
         engine = "none"
-    report = {"version": __version__, "signer": signer_name(), "engine": engine}
-    if context.ensure_object(App).json:
-        print_output(json.dumps(report))
-    else:
-        print_output("mpchan {version}, signer {signer}, engine {engine}".format_map(report))
+    context.ensure_object(App).answer(
+        Version(__version__, signer_name(), engine),
+        lambda view: f"mpchan {view.version}, signer {view.signer}, engine {view.engine}",
+    )
     context.exit()
 
 

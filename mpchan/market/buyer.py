@@ -35,19 +35,34 @@ from mpchan.market.refusal import ANOTHER_OFFER, NEWER_OFFER
 from mpchan.market.stake import stake_text
 from mpchan.market.standing import is_begun, live_channel
 from mpchan.party import payer as party
-from mpchan.party.common import Result, gather_facts, read_psbt
+from mpchan.party.common import gather_facts, read_psbt
 from mpchan.party.offers.selling import Wish
 from mpchan.party.opening.funding import require_possible
 from mpchan.sale.manifest import Sale, made_out_rules, pieces_text, sale_of
 from mpchan.transport.base import Arrival, Line
 from mpchan.units import Amount
-from mpchan.values import replace
+from mpchan.values import frozen, replace
 from mpchan.wallet.payer_record import PayerRecord
 from mpchan.wallet.purchases import Purchase, Purchases
 from mpchan.wallet.wallet import Wallet, channel_name
 
 LAST_PATIENCE = 30.0
 """Seconds, at most, in which a seller that cannot deliver must answer the settlement."""
+
+
+@frozen
+class Delivered:
+    """A purchase that has come to its end.
+
+    Attributes:
+        channel: its shown id; None where nothing had to be paid.
+        paid: in all.
+        settlement_txid: of the close; None where nothing had to be paid.
+    """
+
+    channel: str | None
+    paid: Amount
+    settlement_txid: str | None
 
 
 class Buyer:
@@ -90,8 +105,8 @@ class Buyer:
         self._sale: Sale = sale_of(purchase.published)
         self._channel: str | None = None
 
-    def run(self) -> Result:
-        """Buy what is missing; the answer of ``payer buy``.
+    def run(self) -> Delivered:
+        """Buy what is missing.
 
         Raises:
             MpchanError: whatever ends it; the hint says what is at stake, and what to do.
@@ -136,7 +151,7 @@ class Buyer:
             return hint or "see `mpchan list` and `mpchan fsck`"
         return stake_text(hint, record, self._sale.price, len(self._held_of_bought()), closed=closed)
 
-    def _run(self) -> Result:
+    def _run(self) -> Delivered:
         self._output.require_room(set(self._purchase.wanted) - self._held)
         for number in self._purchase.wanted:
             if self._sale.is_free(number) and number not in self._held:
@@ -153,20 +168,10 @@ class Buyer:
                 f"{self._purchase.output}: pieces {gone:.80} were there before, and are not any more",
                 hint="the same command buys them in another channel",
             )
-        return self._result(settlement)
-
-    def _result(self, settlement: str | None) -> Result:
         record = self._record()
-        paid = Amount(0) if record is None else record.paid
-        return {
-            "output": self._purchase.output,
-            "pieces": len(self._purchase.wanted),
-            "bytes": sum(self._sale.length_of(number) for number in self._purchase.wanted),
-            "merkle_root": self._sale.root.hex(),
-            "channel": None if record is None else record.terms.channel_id,
-            "paid_sat": paid.sat,
-            "settlement_txid": settlement,
-        }
+        if record is None:
+            return Delivered(None, Amount(0), settlement)
+        return Delivered(record.terms.channel_id, record.paid, settlement)
 
     # opening --------------------------------------------------------------------------------------
 
@@ -251,8 +256,8 @@ class Buyer:
                 funding_fee_rate=None if asked is None else asked.funding_fee_rate,
                 address=None if asked is None else asked.address,
             )
-            self._tell(Step("opened", text=request["channel"]))
-            reply = read_psbt(self._asking.message("refund", bytes.fromhex(request["hex"])))
+            self._tell(Step("opened", text=request.channel))
+            reply = read_psbt(self._asking.message("refund", bytes.fromhex(request.hex)))
             self._require_own(reply)
             party.fund(self._wallet, self._chain, reply, refund_out=self._refund_out)
             record = self._record()
@@ -320,7 +325,7 @@ class Buyer:
             # where the total is reached, this is the latest update once more: the seller may never have seen it
             paid = party.pay_up_to(self._wallet, self._chain, record.terms.name, total)
             self._tell(Step("paid", count, str(total)))
-            self._fetch(number, "update", bytes.fromhex(paid["hex"]))
+            self._fetch(number, "update", bytes.fromhex(paid.hex))
 
     def _require_record(self) -> PayerRecord:
         record = self._record()

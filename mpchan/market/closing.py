@@ -12,7 +12,8 @@ from mpchan.market.asking import Asking, Step
 from mpchan.market.stake import back_text
 from mpchan.market.standing import is_begun, live_channel
 from mpchan.party import payer as party
-from mpchan.party.common import ENDED, Result, gather_facts, read_transaction
+from mpchan.party.common import ENDED, gather_facts, read_transaction
+from mpchan.results.sales import PurchaseCancelled
 from mpchan.units import Amount
 from mpchan.values import replace
 from mpchan.wallet.payer_record import PayerRecord
@@ -32,8 +33,8 @@ def settled(wallet: Wallet, chain: Chain, asking: Asking, name: str, tell: Calla
         tell(Step("settled", text=str(facts.spent_by)))
         return str(facts.spent_by)
     result = party.settle(wallet, chain, name)
-    closing = read_transaction(asking.message("settlement", bytes.fromhex(result["hex"])))
-    expected = scheme_of(record.terms).settlement(Amount(result["paid_sat"])).txid
+    closing = read_transaction(asking.message("settlement", bytes.fromhex(result.hex)))
+    expected = scheme_of(record.terms).settlement(Amount(result.paid_sat)).txid
     if closing.txid != expected:
         raise Refused(
             "other-settlement", f"the seller answers with transaction {closing.txid}, not with {expected}"
@@ -44,7 +45,7 @@ def settled(wallet: Wallet, chain: Chain, asking: Asking, name: str, tell: Calla
 
 def cancel(
     wallet: Wallet, chain: Chain, purchase: Purchase, asking: Asking, tell: Callable[[Step], None]
-) -> Result:
+) -> PurchaseCancelled:
     """``payer buy --cancel``: end a purchase where it stands.
 
     The settlement pays what is paid so far, and the rest comes back with it at once. An opening that is not funded is
@@ -68,13 +69,13 @@ def cancel(
     if over:
         Purchases(wallet.directory).save(replace(purchase, done=True))
     paid = Amount(0) if record is None else record.paid
-    return {
-        "output": purchase.output,
-        "channel": None if record is None else record.terms.channel_id,
-        "paid_sat": paid.sat,
-        "returned_sat": 0 if record is None else (record.terms.capacity - paid).sat,
-        "settlement_txid": closing,
-    }
+    return PurchaseCancelled(
+        output=purchase.output,
+        channel=None if record is None else record.terms.channel_id,
+        paid_sat=paid.sat,
+        returned_sat=0 if record is None else (record.terms.capacity - paid).sat,
+        settlement_txid=closing,
+    )
 
 
 def _closed(

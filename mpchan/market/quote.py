@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mpchan.bitcoin.script import script_to_p2wsh_script
 from mpchan.chain.base import Chain
@@ -18,8 +19,9 @@ from mpchan.errors import MpchanError, NotPossible, UsageError
 from mpchan.market.output import Progress, already_there
 from mpchan.market.standing import going_purchase, is_begun, live_channel, opened_for
 from mpchan.party import payer as party
-from mpchan.party.common import ENDED, Result, current_tip, facts_if_any, now_of, tip_for
+from mpchan.party.common import ENDED, current_tip, facts_if_any, now_of, tip_for
 from mpchan.party.fees import estimated_rate
+from mpchan.results.sales import Bought
 from mpchan.sale.manifest import Sale, pieces_from_text, pieces_text, published_sale
 from mpchan.sale.plan import ANYBODYS_SCRIPT, updates_before
 from mpchan.transport.base import new_session
@@ -29,6 +31,9 @@ from mpchan.wallet.coins import spend_vsize
 from mpchan.wallet.payer_record import PayerRecord
 from mpchan.wallet.purchases import Purchase, Purchases
 from mpchan.wallet.wallet import Wallet
+
+if TYPE_CHECKING:
+    from mpchan.market.buyer import Delivered
 
 
 @frozen
@@ -54,17 +59,24 @@ class Quote:
     refund_at: str
     locked_at_most: str
 
-    def to_dict(self) -> Result:
-        """As ``payer buy --json`` tells it in its answer."""
-        return {
-            "name": self.sale.name,
-            "wanted": pieces_text(self.purchase.wanted),
-            "bought": pieces_text(self.purchase.bought),
-            "price_sat": self.sale.price.sat,
-            "capacity_sat": self.capacity.sat,
-            "reserve_sat": self.reserve.sat,
-            "funding_fee_sat": self.funding_fee.sat,
-        }
+    def bought(self, delivered: Delivered) -> Bought:
+        """The answer of ``payer buy``."""
+        return Bought(
+            name=self.sale.name,
+            wanted=pieces_text(self.purchase.wanted),
+            bought=pieces_text(self.purchase.bought),
+            price_sat=self.sale.price.sat,
+            capacity_sat=self.capacity.sat,
+            reserve_sat=self.reserve.sat,
+            funding_fee_sat=self.funding_fee.sat,
+            output=self.purchase.output,
+            pieces=len(self.purchase.wanted),
+            bytes=sum(self.sale.length_of(number) for number in self.purchase.wanted),
+            merkle_root=self.sale.root.hex(),
+            channel=delivered.channel,
+            paid_sat=delivered.paid.sat,
+            settlement_txid=delivered.settlement_txid,
+        )
 
 
 def quote(

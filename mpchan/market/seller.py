@@ -11,7 +11,6 @@ One object serves one thread.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -31,8 +30,9 @@ from mpchan.market.sessions import Sessions
 from mpchan.market.sold_file import SoldFile
 from mpchan.party import payee as party
 from mpchan.party.check.payee_rules import own_channel_rules
-from mpchan.party.common import Result, gather_facts, read_psbt, read_transaction
+from mpchan.party.common import gather_facts, read_psbt, read_transaction
 from mpchan.party.offers.selling import OFFER_SECONDS, Wish, answer_wish, needs_renewal, read_table
+from mpchan.results.sales import RequestServed
 from mpchan.sale.manifest import Sale, pieces_text, sale_of
 from mpchan.transport.base import Answer, Message, Piece, Request, refusal
 from mpchan.units import Amount, ChainTip
@@ -73,19 +73,20 @@ class Event:
     pending: Amount = Amount(0)
     error: MpchanError | None = None
 
-    def to_dict(self) -> Result:
-        """One line of ``payee sell --json``."""
-        return {
-            "event": "refused" if self.error is not None else self.kind,
-            "session": self.session,
-            "channel": self.channel,
-            "piece": self.piece,
-            "received_sat": self.received.sat,
-            "paid_sat": None if self.paid is None else self.paid.sat,
-            "pending_sat": self.pending.sat,
-            "error": None if self.error is None else self.error.slug,
-            "message": None if self.error is None else self.error.message,
-        }
+    def result(self, time: str) -> RequestServed:
+        """As ``payee sell`` tells of it, at a time in UTC (RFC 3339)."""
+        return RequestServed(
+            time=time,
+            event="refused" if self.error is not None else self.kind,
+            session=self.session,
+            channel=self.channel,
+            piece=self.piece,
+            received_sat=self.received.sat,
+            paid_sat=None if self.paid is None else self.paid.sat,
+            pending_sat=self.pending.sat,
+            error=None if self.error is None else self.error.slug,
+            message=None if self.error is None else self.error.message,
+        )
 
 
 class Seller:
@@ -221,7 +222,7 @@ class Seller:
             lambda opening: self._room.admit(request.session, request.source, opening),
         )
         self._sessions.find(request.session, lambda known: known == name)
-        return Message(bytes.fromhex(result["hex"])), Event("refund", request.session, result["channel"])
+        return Message(bytes.fromhex(result.hex)), Event("refund", request.session, result.channel)
 
     def _require_own_wish(self, session: str, offer: Offer | None, name: str) -> None:
         """A request for a refund comes under an offer that is made out to this session, for its one wish.
@@ -246,7 +247,7 @@ class Seller:
                 "other-session", f"transaction {transaction.txid} does not fund this session's channel"
             )
         result = party.funding(self.wallet, self.chain, transaction, by_hand=False)
-        return Message(json.dumps(result).encode()), Event("funding", request.session, result["channel"])
+        return Message(result.to_json().encode()), Event("funding", request.session, result.channel)
 
     # payments and pieces --------------------------------------------------------------------------
 
@@ -259,12 +260,12 @@ class Seller:
             self._require_time(record)
         self._file.require(self._paid_by(psbt, record, sale))
         result = party.accept(self.wallet, self.chain, psbt)
-        if result["pending_sat"]:
-            raise _unconfirmed(f"{result['pending_sat']} sat are paid")
+        if result.pending_sat:
+            raise _unconfirmed(f"{result.pending_sat} sat are paid")
         self._room.paid(request.session)
-        paid = Amount(result["paid_sat"])
+        paid = Amount(result.paid_sat)
         number = sale.paid_pieces(paid)[-1]
-        received = Amount(result["received_sat"])
+        received = Amount(result.received_sat)
         return self._part(number), Event("update", request.session, name[:16], number, paid, received)
 
     def _require_even(self, psbt: Psbt, record: PayeeRecord, sale: Sale) -> None:
@@ -355,9 +356,9 @@ class Seller:
         self._require_even(psbt, enforce(own_channel_rules(self.wallet, name)), sale)
         result = party.settle(self.wallet, self.chain, psbt)
         self.note_close()
-        paid, pending = Amount(result["paid_sat"]), Amount(result["pending_sat"])
+        paid, pending = Amount(result.paid_sat), Amount(result.pending_sat)
         event = Event("settlement", request.session, name[:16], paid=paid, pending=pending)
-        return Message(bytes.fromhex(result["hex"])), event
+        return Message(bytes.fromhex(result.hex)), event
 
     # whose is what --------------------------------------------------------------------------------
 

@@ -13,7 +13,8 @@ from mpchan.chain.base import Chain, OutputStatus
 from mpchan.channel.facts import Status
 from mpchan.channel.fees import channel_spend_vsize
 from mpchan.errors import ParseError, UsageError
-from mpchan.party.common import Result, earliest, tip_for
+from mpchan.party.common import earliest, tip_for
+from mpchan.results.channels import ChannelLine
 from mpchan.units import Amount, ChainTip, FeeRate, OutPoint, lock_time_from_int
 
 Body = dict[str, Any]
@@ -41,7 +42,7 @@ class Briefs:
         self._chain = chain
         self._tips: dict[str, Union[ChainTip, None]] = {}
 
-    def view(self, name: str, body: Body) -> Result | None:
+    def view(self, name: str, body: Body) -> ChannelLine | None:
         """As ``list`` shows it; None where the whole channel has to be looked at.
 
         Raises:
@@ -53,7 +54,7 @@ class Briefs:
         except (ParseError, KeyError, TypeError, ValueError, AttributeError):
             return None  # whoever looks at the whole of it says what is wrong
 
-    def _view(self, body: Body) -> Result | None:
+    def _view(self, body: Body) -> ChannelLine | None:
         phase, role = body["phase"], body["role"]
         if role not in (_GOING.get(phase), _CLOSING.get(phase)) or not body.keys() >= _KEYS:
             return None
@@ -69,17 +70,17 @@ class Briefs:
             if "late" in body["settlement"]:
                 return None  # whether it counts is for the chain to say
             paid = Amount(body["settlement"]["paid_sat"]).sat
-        return {
-            "channel": body["outpoint"][:16],
-            "role": role,
-            "status": status.value,
-            "capacity_sat": capacity,
-            "paid_sat": paid,
-            "pending_sat": 0,
-            "remaining_sat": capacity - paid,
-            "updates": update["number"],
-            "refund_lock_time": body["refund_lock_time"],
-        }
+        return ChannelLine(
+            channel=body["outpoint"][:16],
+            role=role,
+            status=status.value,
+            capacity_sat=capacity,
+            paid_sat=paid,
+            pending_sat=0,
+            remaining_sat=capacity - paid,
+            updates=update["number"],
+            refund_lock_time=body["refund_lock_time"],
+        )
 
     def _capacity(self, body: Body) -> int | None:
         """What the payer can spend; None where the payee's script is not of a size that its address shows."""

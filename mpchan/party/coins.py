@@ -16,9 +16,9 @@ from mpchan.bitcoin.tx import TxOut
 from mpchan.chain.base import Chain
 from mpchan.durability import step
 from mpchan.errors import ChainError, NotPossible, SentUnnoted, StorageError
-from mpchan.party.common import Result, with_warnings
 from mpchan.party.fees import estimated_rate, require_within
 from mpchan.party.holdings import holdings, is_void, since
+from mpchan.results import coins as results
 from mpchan.units import Amount, FeeRate, OutPoint
 from mpchan.values import replace
 from mpchan.wallet.coins import OwnSpend, build_spend, build_sweep, require_fee_within
@@ -42,8 +42,8 @@ def send(
     fee_rate: FeeRate | None = None,
     sends: bool = True,
     confirm: Callable[[Amount, Amount], None] | None = None,
-    tell: Callable[[Result], None] | None = None,
-) -> Result:
+    tell: Callable[[results.Sent], None] | None = None,
+) -> results.Sent:
     """``send``: pay an amount, or all there is, to an address.
 
     Args:
@@ -78,7 +78,9 @@ def send(
     return _told(record, result, failure)
 
 
-def resend(wallet: Wallet, chain: Chain, prefix: str, tell: Callable[[Result], None] | None = None) -> Result:
+def resend(
+    wallet: Wallet, chain: Chain, prefix: str, tell: Callable[[results.Sent], None] | None = None
+) -> results.Sent:
     """``send --resend``: broadcast again what was sent before.
 
     Raises:
@@ -92,7 +94,7 @@ def resend(wallet: Wallet, chain: Chain, prefix: str, tell: Callable[[Result], N
     return _told(record, result, failure)
 
 
-def forget(wallet: Wallet, chain: Chain, prefix: str) -> Result:
+def forget(wallet: Wallet, chain: Chain, prefix: str) -> results.Forgotten:
     """``send --forget``: give up a transaction that never left; its coins are free again.
 
     Raises:
@@ -105,7 +107,7 @@ def forget(wallet: Wallet, chain: Chain, prefix: str) -> Result:
         if chain.output(OutPoint(record.txid, 0), not_before=since(record)) is not None:
             raise NotPossible("already-sent", f"{record.txid} is on the chain or waits for a block")
         wallet.sent.forget(record.txid)
-    return {"txid": str(record.txid), "status": "forgotten"}
+    return results.Forgotten(str(record.txid), "forgotten")
 
 
 def _unfinished(wallet: Wallet, chain: Chain, script_pubkey: bytes, amount: Amount | None) -> Sent | None:
@@ -181,21 +183,21 @@ def _finish(
     record: Sent,
     sends: bool,
     warnings: Sequence[str],
-    tell: Callable[[Result], None] | None,
-) -> Result:
+    tell: Callable[[results.Sent], None] | None,
+) -> results.Sent:
     """Send what is on disk, tell it, and note that it is told."""
     sends = sends and chain.sends
     if sends:
         _broadcast(chain, record)
-    result = {
-        "txid": str(record.txid),
-        "amount_sat": record.paid.sat,
-        "fee_sat": record.fee.sat,
-        "change_sat": record.change.sat,
-        "broadcast": sends,
-        "hex": record.transaction.to_hex(),
-    }
-    result = with_warnings(result, warnings)
+    result = results.Sent(
+        txid=str(record.txid),
+        amount_sat=record.paid.sat,
+        fee_sat=record.fee.sat,
+        change_sat=record.change.sat,
+        broadcast=sends,
+        hex=record.transaction.to_hex(),
+        warnings=tuple(warnings),
+    )
     if tell is not None:
         tell(result)
     if not record.answered:
@@ -205,7 +207,7 @@ def _finish(
     return result
 
 
-def _told(record: Sent, result: Result, failure: StorageError | None) -> Result:
+def _told(record: Sent, result: results.Sent, failure: StorageError | None) -> results.Sent:
     if failure is not None:
         raise SentUnnoted(failure, f"the transaction {record.txid}", result) from failure
     return result

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.bitcoin.spend import may_be_mined
@@ -219,12 +219,4 @@ def to_give_up(
     return lambda record: suitable(record) or (given_up(record) and record.terms.name in newest)
 
 
-def with_warnings(result: Result, warnings: Sequence[str]) -> Result:
-    """A command's answer with what people should know besides; without the key where that is nothing."""
-    return {**result, "warnings": list(warnings)} if warnings else result
-
-
 ENDED = (Status.CLOSED, Status.REFUNDED, Status.ABANDONED)
-
-Result = dict[str, Any]
-"""A command's answer: its JSON keys and values."""

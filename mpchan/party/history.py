@@ -8,15 +8,15 @@ from mpchan.bitcoin.message import decode_message
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.bitcoin.tx import Transaction
 from mpchan.errors import ParseError, StorageError
-from mpchan.party.common import Result
+from mpchan.results.channels import History, HistoryEvent
 from mpchan.wallet.channel_files import REPAIR
 from mpchan.wallet.journal import Body, Entry, fold
 from mpchan.wallet.past import history as all_entries
 from mpchan.wallet.wallet import Wallet
 
 
-def history(wallet: Wallet, prefix: str | None) -> tuple[str, Iterator[Result]]:
-    """A channel's name, and its events, oldest first. The whole chain of lines has been checked before the first one.
+def history(wallet: Wallet, prefix: str | None) -> History:
+    """A channel's events, oldest first. The whole chain of lines has been checked before the first one.
 
     No event shows a complete update: what a payee took is shown as the payer sent it.
 
@@ -27,7 +27,7 @@ def history(wallet: Wallet, prefix: str | None) -> tuple[str, Iterator[Result]]:
     name = wallet.find_channel(prefix, lambda record: True, "known")
     for _ in _entries(wallet, name):
         pass
-    return name, _events(wallet, name)
+    return History(name[:16], _events(wallet, name))
 
 
 def _entries(wallet: Wallet, name: str) -> Iterator[Entry]:
@@ -43,7 +43,7 @@ def _entries(wallet: Wallet, name: str) -> Iterator[Entry]:
         raise StorageError("channel-damaged", f"{path} is missing", hint=REPAIR) from None
 
 
-def _events(wallet: Wallet, name: str) -> Iterator[Result]:
+def _events(wallet: Wallet, name: str) -> Iterator[HistoryEvent]:
     body: Body = {}
     total = 0
     for entry in _entries(wallet, name):
@@ -55,18 +55,18 @@ def _events(wallet: Wallet, name: str) -> Iterator[Result]:
             )
         transaction = _transaction(entry, body)
         update = body.get("update")
-        yield {
-            "sequence": entry.sequence,
-            "time": entry.time,
-            "event": entry.event,
-            "amount_sat": total - before,
-            "paid_sat": total,
-            "pending_sat": _pending(body),
-            "update": 0 if update is None else update["number"],
-            "lock_time": None if transaction is None else transaction.lock_time,
-            "txid": None if transaction is None else str(transaction.txid),
-            "hex": entry.message,
-        }
+        yield HistoryEvent(
+            sequence=entry.sequence,
+            time=entry.time,
+            event=entry.event,
+            amount_sat=total - before,
+            paid_sat=total,
+            pending_sat=_pending(body),
+            update=0 if update is None else update["number"],
+            lock_time=None if transaction is None else transaction.lock_time,
+            txid=None if transaction is None else str(transaction.txid),
+            hex=entry.message,
+        )
 
 
 def _total(body: Body, before: int) -> int:

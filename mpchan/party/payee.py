@@ -24,14 +24,12 @@ from mpchan.party.check.payee_rules import (
     request_rules,
 )
 from mpchan.party.common import (
-    Result,
     earliest_spend,
     facts_if_any,
     gather_facts,
     require_confirmed_funding,
     still_going,
     to_give_up,
-    with_warnings,
 )
 from mpchan.party.offers.offering import (
     expires_at,
@@ -55,6 +53,9 @@ from mpchan.wallet.payee_record import PayeeRecord
 from mpchan.wallet.wallet import Wallet
 
 if TYPE_CHECKING:
+    from mpchan.results.closing import Closed, SentAgain
+    from mpchan.results.opening import FundingTaken, Offered, RefundSigned, Standing
+    from mpchan.results.payments import Accepted
     from mpchan.wallet.opening import Opening
     from mpchan.wallet.records import Record
 
@@ -78,7 +79,7 @@ def offer(
     address: str | None = None,
     expires_in: int | None = None,
     force: bool = False,
-) -> Result:
+) -> Offered:
     """``payee offer``: new terms for one channel, with a key of their own.
 
     A fee rate that neither ``changes`` nor ``like`` nor wallet.toml names is the chain's estimate.
@@ -98,10 +99,10 @@ def offer(
     warnings += least_warnings(wallet, changes, like, terms, chain)
     with wallet.lock():
         own, outside = new_offer(wallet, terms, address=address, force=force, vouch=partial(relayed, chain))
-    return with_warnings(offered(own.offer), [*warnings, *outside])
+    return offered(own.offer, [*warnings, *outside])
 
 
-def sign_refund(wallet: Wallet, chain: Chain, psbt: Psbt, admit: Admit | None = None) -> Result:
+def sign_refund(wallet: Wallet, chain: Chain, psbt: Psbt, admit: Admit | None = None) -> RefundSigned:
     """``payee sign-refund``: check a refund request against the offer that it names, and sign it, once per outpoint.
 
     Args:
@@ -110,6 +111,7 @@ def sign_refund(wallet: Wallet, chain: Chain, psbt: Psbt, admit: Admit | None = 
             request that a person takes by hand, the channel is made at once, of an earlier opening too.
     """
     from mpchan.party.fees import close_warnings
+    from mpchan.results.opening import RefundSigned
 
     with wallet.lock(), ExitStack() as held:
         request = enforce(request_rules(wallet, chain, psbt))
@@ -135,18 +137,13 @@ def sign_refund(wallet: Wallet, chain: Chain, psbt: Psbt, admit: Admit | None = 
             wallet.make_sure(terms.name)
         else:
             wallet.openings.make_sure()
-    result = {
-        "channel": terms.channel_id,
-        "capacity_sat": terms.capacity.sat,
-        "refund_lock_time": terms.refund_lock_time.value,
-        "hex": reply,
-    }
     only = [] if request.serves else [f"refund-only: no payment is taken in channel {terms.channel_id}"]
     given_up = [
         f"given-up: channel {other.terms.channel_id} under the same offer is abandoned for this one"
         for other in request.given_up
     ]
-    return with_warnings(result, [*only, *given_up, *close_warnings(terms, chain)])
+    warnings = (*only, *given_up, *close_warnings(terms, chain))
+    return RefundSigned(terms.channel_id, terms.capacity.sat, terms.refund_lock_time.value, reply, warnings)
 
 
 def _opening(wallet: Wallet, request: Request, admit: Admit) -> Opening | None:
@@ -164,14 +161,14 @@ def _opening(wallet: Wallet, request: Request, admit: Admit) -> Opening | None:
 
 def funding(
     wallet: Wallet, chain: Chain, transaction: Transaction, *, send: bool = False, by_hand: bool = True
-) -> Result:
+) -> FundingTaken:
     """``payee funding``: take the funding transaction by file; it counts as no confirmation.
 
     Args:
         send: to the chain, too.
         by_hand: make a channel of an opening at once; else only where the chain shows the funding, which is sent to it.
     """
-    results: list[Result] = []
+    results: list[FundingTaken] = []
     failures: list[MpchanError] = []
     # whoever knew the txid can have had a refund signed on another of its outputs, which is no channel's
     for name in enforce(funded_channels_rules(wallet, transaction)):
@@ -199,11 +196,15 @@ def _is_shown(wallet: Wallet, chain: Chain, name: str, transaction: Transaction)
     return is_shown(chain, terms)
 
 
-def _taken(name: str, transaction: Transaction) -> Result:
-    return {"channel": name[:16], "funding_txid": str(transaction.txid)}
+def _taken(name: str, transaction: Transaction) -> FundingTaken:
+    from mpchan.results.opening import FundingTaken
+
+    return FundingTaken(name[:16], str(transaction.txid))
 
 
-def _take_funding(wallet: Wallet, chain: Chain, name: str, transaction: Transaction, *, send: bool) -> Result:
+def _take_funding(
+    wallet: Wallet, chain: Chain, name: str, transaction: Transaction, *, send: bool
+) -> FundingTaken:
     with sending(wallet, name) as out:
         if not send:
             out.require_disk()
@@ -216,27 +217,30 @@ def _take_funding(wallet: Wallet, chain: Chain, name: str, transaction: Transact
             step("emit", chain.broadcast, transaction)
     if not send:
         out.require_disk()
-    result = _taken(name, transaction)
-    return out.told(f"the funding {transaction.txid}", result)
+    return out.told(f"the funding {transaction.txid}", _taken(name, transaction))
 
 
-def send_funding_again(wallet: Wallet, chain: Chain, name: str) -> Result:
+def send_funding_again(wallet: Wallet, chain: Chain, name: str) -> SentAgain:
     """Broadcast a funding that was handed over by file, where neither chain nor mempool holds it; for the watcher.
 
     Raises:
         NotPossible: ``not-funded``, no file was handed over.
     """
+    from mpchan.results.closing import SentAgain
+
     record = _load(wallet, name)
     state = record.state
     transaction = None if isinstance(state, payee.Abandoned) else payee.active_of(state).funding
     if transaction is None:
         raise NotPossible("not-funded", "the funding was not handed over by file")
     taken = _take_funding(wallet, chain, name, transaction, send=True)
-    return {"channel": taken["channel"], "txid": taken["funding_txid"]}
+    return SentAgain(taken.channel, taken.funding_txid)
 
 
-def abandon(wallet: Wallet, chain: Chain, prefix: str | None) -> Result:
+def abandon(wallet: Wallet, chain: Chain, prefix: str | None) -> Standing:
     """``payee abandon``: give up an opening whose funding never came; the signed refund stays remembered."""
+    from mpchan.results.opening import Standing
+
     fits = to_give_up(wallet, _is(payee.Active), _is(payee.Abandoned))
     name = wallet.find_channel(prefix, fits, "being opened", still_going(chain))
     with wallet.channel_lock(name):
@@ -244,11 +248,13 @@ def abandon(wallet: Wallet, chain: Chain, prefix: str | None) -> Result:
         state = payee.abandon(record.state, facts_if_any(chain, record.terms))
         if state != record.state:
             wallet.save_channel(replace(record, state=state), "abandoned")
-        return {"channel": record.terms.channel_id, "status": payee.status(state, None).value}
+        return Standing(record.terms.channel_id, payee.status(state, None).value)
 
 
-def accept(wallet: Wallet, chain: Chain, psbt: Psbt) -> Result:
+def accept(wallet: Wallet, chain: Chain, psbt: Psbt) -> Accepted:
     """``payee accept``: verify an update (or a settlement), countersign and keep it; nothing is broadcast."""
+    from mpchan.results.payments import Accepted
+
     name = enforce(payee_channel_rules(wallet, psbt))
     require_channel(wallet, chain, name, psbt)
     with wallet.channel_lock(name):
@@ -258,20 +264,20 @@ def accept(wallet: Wallet, chain: Chain, psbt: Psbt) -> Result:
         state, receipt = payee.accept(record.state, psbt, gather_facts(chain, terms), key)
         if not receipt.duplicate:
             wallet.save_channel(replace(record, state=state), *taken(state))
-        result = {
-            "channel": terms.channel_id,
-            "update": receipt.number,
-            "received_sat": receipt.received.sat,
-            "paid_sat": receipt.paid.sat,
-            "pending_sat": receipt.pending.sat,
-            "remaining_sat": (terms.capacity - receipt.paid).sat,
-            "lock_time": receipt.lock_time,
-            "duplicate": receipt.duplicate,
-        }
         warnings = _pending_warnings(chain, terms, receipt.pending)
         if not receipt.duplicate and payee.best_of(record.state) is None and receipt.number:
             warnings = [*warnings, *first_warnings(wallet, chain, terms, receipt.paid)]
-        return with_warnings(result, warnings)
+        return Accepted(
+            channel=terms.channel_id,
+            update=receipt.number,
+            received_sat=receipt.received.sat,
+            paid_sat=receipt.paid.sat,
+            pending_sat=receipt.pending.sat,
+            remaining_sat=(terms.capacity - receipt.paid).sat,
+            lock_time=receipt.lock_time,
+            duplicate=receipt.duplicate,
+            warnings=tuple(warnings),
+        )
 
 
 def first_warnings(wallet: Wallet, chain: Chain, terms: Terms, paid: Amount) -> list[str]:
@@ -293,7 +299,7 @@ def taken(state: payee.PayeeState) -> tuple[str, str | None]:
 
 def settle(
     wallet: Wallet, chain: Chain, psbt: Psbt | None, prefix: str | None = None, *, contest: bool = False
-) -> Result:
+) -> Closed:
     """``payee settle``: close the channel on the chain, with the payer's settlement or with what is held.
 
     Args:
@@ -302,6 +308,8 @@ def settle(
     Raises:
         TooEarly: ``funding-unconfirmed``; the payer's settlement is kept.
     """
+    from mpchan.results.closing import Closed
+
     if psbt is None:
         name = wallet.find_channel(prefix, _is(payee.Active, payee.Closing), "open", still_going(chain))
     else:
@@ -337,16 +345,16 @@ def settle(
     settled = isinstance(closing, payee.Settlement)
     kind = "settlement" if settled else "update"
     counts = payee.credit(state, facts) if settled else Credit(closing.paid)
-    result = {
-        "channel": record.terms.channel_id,
-        "txid": str(closing.transaction.txid),
-        "kind": kind,
-        "paid_sat": counts.paid.sat,
-        "pending_sat": counts.pending.sat,
-        "broadcast": sent,
-        "hex": closing.transaction.to_hex(),
-    }
-    result = with_warnings(result, _pending_warnings(chain, record.terms, counts.pending))
+    result = Closed(
+        channel=record.terms.channel_id,
+        txid=str(closing.transaction.txid),
+        kind=kind,
+        paid_sat=counts.paid.sat,
+        pending_sat=counts.pending.sat,
+        broadcast=sent,
+        hex=closing.transaction.to_hex(),
+        warnings=tuple(_pending_warnings(chain, record.terms, counts.pending)),
+    )
     return out.told(f"the {kind} {closing.transaction.txid}", result)
 
 

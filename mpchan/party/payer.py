@@ -17,7 +17,6 @@ from mpchan.channel.scheme import scheme_of
 from mpchan.channel.terms import Terms
 from mpchan.errors import NotPossible, UsageError
 from mpchan.party.common import (
-    Result,
     current_tip,
     facts_if_any,
     from_now_on,
@@ -26,7 +25,6 @@ from mpchan.party.common import (
     require_confirmed_funding,
     still_going,
     to_give_up,
-    with_warnings,
 )
 from mpchan.party.opening.funding import early_text, find_conflict, is_sent, refuse_conflict, require_possible
 from mpchan.party.sending import hand_over, sending
@@ -38,6 +36,9 @@ from mpchan.wallet.wallet import Wallet
 
 if TYPE_CHECKING:
     from mpchan.channel.foreign_funding import Message
+    from mpchan.results.closing import Refunded, SentAgain, SettlementSigned
+    from mpchan.results.opening import Funded, Opened, Standing
+    from mpchan.results.payments import Payment
     from mpchan.wallet.records import Record
 
 
@@ -70,7 +71,7 @@ def open_channel(
     refund_delay: int | None = None,
     funding_fee_rate: FeeRate | None = None,
     address: str | None = None,
-) -> Result:
+) -> Opened:
     """``payer open``: choose coins, build the funding, ask for the refund. Nothing is signed.
 
     The same call again gives the same request again, however far the channel has come.
@@ -101,10 +102,10 @@ def open_channel(
         # nobody can have seen this outpoint: a backend that has to look through blocks learns where to begin
         chain.output(record.terms.outpoint, not_before=from_now_on(tip))
         answer = opened(wallet, record)
-        wallet.save_channel(record, "opened", answer["hex"])
+        wallet.save_channel(record, "opened", answer.hex)
         if record.terms.payer_script not in wallet.keys.scripts():
             warnings.append(outside_warning(address))
-        return with_warnings(answer, warnings)
+        return replace(answer, warnings=tuple(warnings))
 
 
 def fund(
@@ -116,7 +117,7 @@ def fund(
     send: bool = True,
     refund_out: Path | None = None,
     confirm: Callable[[Terms], None] | None = None,
-) -> Result:
+) -> Funded:
     """``payer fund``: verify the signed refund, store it complete, and only then sign and send the funding.
 
     Args:
@@ -125,6 +126,8 @@ def fund(
         confirm: asked before anything is signed or sent; it raises to stop.
     """
     from mpchan.party.check.payer_rules import own_channel_rules, reply_rules, signed_elsewhere_rules
+    from mpchan.party.fees import close_warnings
+    from mpchan.results.opening import Funded
 
     name = named_by(wallet, psbt)
     with sending(wallet, name) as out:
@@ -158,15 +161,9 @@ def fund(
             _send_funding(wallet, chain, terms, funding)
     if not sends:
         out.require_disk()
-    result = {
-        "channel": terms.channel_id,
-        "funding_txid": str(terms.outpoint.txid),
-        "broadcast": sends,
-        "hex": message,
-    }
-    from mpchan.party.fees import close_warnings
-
-    return with_warnings(out.told(f"the funding {terms.outpoint.txid}", result), close_warnings(terms, chain))
+    txid = str(terms.outpoint.txid)
+    result = out.told(f"the funding {txid}", Funded(terms.channel_id, txid, sends, message))
+    return replace(result, warnings=tuple(close_warnings(terms, chain)))
 
 
 def _signed(
@@ -196,12 +193,14 @@ def _funding_here(state: payer.Secured | payer.Funded | payer.Settling | payer.R
     return known.funding is not None
 
 
-def send_funding_again(wallet: Wallet, chain: Chain, name: str) -> Result:
+def send_funding_again(wallet: Wallet, chain: Chain, name: str) -> SentAgain:
     """Broadcast a funding that neither chain nor mempool holds any more; for the watcher.
 
     Raises:
         NotPossible: ``not-funded``, the funding is unsigned, or was never here.
     """
+    from mpchan.results.closing import SentAgain
+
     with sending(wallet, name) as out:
         record = load(wallet, name)
         funded = payer.ever_funded(record.state)
@@ -209,8 +208,7 @@ def send_funding_again(wallet: Wallet, chain: Chain, name: str) -> Result:
             raise NotPossible("not-funded", "this wallet has no signed funding to send")
         funding = funded.funding
         _send_funding(wallet, chain, record.terms, funding)
-    result = {"channel": record.terms.channel_id, "txid": str(funding.txid)}
-    return out.told(f"the funding {funding.txid}", result)
+    return out.told(f"the funding {funding.txid}", SentAgain(record.terms.channel_id, str(funding.txid)))
 
 
 def funding_conflict(chain: Chain, record: PayerRecord) -> str | None:
@@ -227,14 +225,16 @@ def _send_funding(wallet: Wallet, chain: Chain, terms: Terms, funding: Transacti
         hand_over(wallet, chain, funding)
 
 
-def abandon(wallet: Wallet, chain: Chain, prefix: str | None) -> Result:
+def abandon(wallet: Wallet, chain: Chain, prefix: str | None) -> Standing:
     """``payer abandon``: give up an opening whose funding never left; its coins are free again."""
     fits = to_give_up(wallet, _is(payer.Opening, payer.Secured), _is(payer.Abandoned))
     return give_up(wallet, chain, wallet.find_channel(prefix, fits, "being opened", still_going(chain)))
 
 
-def give_up(wallet: Wallet, chain: Chain, name: str) -> Result:
+def give_up(wallet: Wallet, chain: Chain, name: str) -> Standing:
     """The same of a channel by its name."""
+    from mpchan.results.opening import Standing
+
     with wallet.channel_lock(name):
         record = load(wallet, name)
         state = payer.abandon(
@@ -243,7 +243,7 @@ def give_up(wallet: Wallet, chain: Chain, name: str) -> Result:
         if state != record.state:
             wallet.save_channel(replace(record, state=state), "abandoned")
         facts = None if state.funded is None else facts_if_any(chain, record.terms)
-        return {"channel": record.terms.channel_id, "status": payer.status(state, facts).value}
+        return Standing(record.terms.channel_id, payer.status(state, facts).value)
 
 
 def _is_void(chain: Chain, record: PayerRecord) -> bool:
@@ -285,7 +285,7 @@ def find_funded(wallet: Wallet, chain: Chain, prefix: str | None) -> str:
     return _find(wallet, chain, prefix, (payer.Funded,), "open")
 
 
-def pay(wallet: Wallet, chain: Chain, prefix: str | None, amount: Amount) -> Result:
+def pay(wallet: Wallet, chain: Chain, prefix: str | None, amount: Amount) -> Payment:
     """``payer pay AMOUNT``: the next update."""
     name = find_funded(wallet, chain, prefix)
     with wallet.channel_lock(name):
@@ -295,7 +295,7 @@ def pay(wallet: Wallet, chain: Chain, prefix: str | None, amount: Amount) -> Res
         return _pay(wallet, record, state, amount)
 
 
-def pay_up_to(wallet: Wallet, chain: Chain, prefix: str | None, total: Amount) -> Result:
+def pay_up_to(wallet: Wallet, chain: Chain, prefix: str | None, total: Amount) -> Payment:
     """``payer pay --total``: the update that brings the total there; the latest again where it is reached."""
     name = find_funded(wallet, chain, prefix)
     with wallet.channel_lock(name):
@@ -308,7 +308,7 @@ def pay_up_to(wallet: Wallet, chain: Chain, prefix: str | None, total: Amount) -
         return _pay(wallet, record, state, total - before.paid)
 
 
-def pay_last(wallet: Wallet, chain: Chain, prefix: str | None) -> Result:
+def pay_last(wallet: Wallet, chain: Chain, prefix: str | None) -> Payment:
     """``payer pay --last``: the latest update again, the same bytes."""
     name = _find(wallet, chain, prefix, (payer.Funded, payer.Settling, payer.Refunding), "funded")
     with wallet.channel_lock(name):
@@ -316,10 +316,10 @@ def pay_last(wallet: Wallet, chain: Chain, prefix: str | None) -> Result:
         return _paid(wallet, record, payer.latest_update(record.state), Amount(0))
 
 
-def _pay(wallet: Wallet, record: PayerRecord, state: payer.Funded, amount: Amount) -> Result:
+def _pay(wallet: Wallet, record: PayerRecord, state: payer.Funded, amount: Amount) -> Payment:
     """Sign a new update, and let it out once it is written down."""
     answer = _paid(wallet, record, state, amount)
-    wallet.save_channel(replace(record, state=state), "paid", answer["hex"])
+    wallet.save_channel(replace(record, state=state), "paid", answer.hex)
     return answer
 
 
@@ -338,25 +338,29 @@ def require_synced(record: PayerRecord) -> None:
         )
 
 
-def _paid(wallet: Wallet, record: PayerRecord, state: payer.Funded, amount: Amount) -> Result:
+def _paid(wallet: Wallet, record: PayerRecord, state: payer.Funded, amount: Amount) -> Payment:
+    from mpchan.results.payments import Payment
+
     key = wallet.channel_key_of(record)
     terms = state.terms
-    return {
-        "channel": terms.channel_id,
-        "update": state.number,
-        "amount_sat": amount.sat,
-        "paid_sat": state.paid.sat,
-        "remaining_sat": (terms.capacity - state.paid).sat,
-        "lock_time": scheme_of(terms).update_lock_time(state.number).value,
-        "hex": payer.update_message(state, key).to_hex(),
-    }
+    return Payment(
+        channel=terms.channel_id,
+        update=state.number,
+        amount_sat=amount.sat,
+        paid_sat=state.paid.sat,
+        remaining_sat=(terms.capacity - state.paid).sat,
+        lock_time=scheme_of(terms).update_lock_time(state.number).value,
+        hex=payer.update_message(state, key).to_hex(),
+    )
 
 
 # closing ------------------------------------------------------------------------------------------
 
 
-def settle(wallet: Wallet, chain: Chain, prefix: str | None, total: Amount | None = None) -> Result:
+def settle(wallet: Wallet, chain: Chain, prefix: str | None, total: Amount | None = None) -> SettlementSigned:
     """``payer settle``: the final balance, for the payee to countersign and broadcast."""
+    from mpchan.results.closing import SettlementSigned
+
     name = _find(wallet, chain, prefix, (payer.Funded, payer.Settling), "open")
     with wallet.channel_lock(name):
         record = load(wallet, name)
@@ -366,14 +370,9 @@ def settle(wallet: Wallet, chain: Chain, prefix: str | None, total: Amount | Non
         message = payer.settlement_message(state, wallet.channel_key_of(record)).to_hex()
         if state != record.state:
             wallet.save_channel(replace(record, state=state), "settlement", message)
-        result = {
-            "channel": record.terms.channel_id,
-            "paid_sat": state.total.sat,
-            "lock_time": 0,
-            "hex": message,
-        }
         late = state.total > state.funded.paid and scheme_of(record.terms).deadline.reached(facts.tip)
-        return with_warnings(result, [_LATE] if late else [])
+        warnings = (_LATE,) if late else ()
+        return SettlementSigned(record.terms.channel_id, state.total.sat, 0, message, warnings)
 
 
 _LATE = (
@@ -382,12 +381,13 @@ _LATE = (
 )
 
 
-def refund(wallet: Wallet, chain: Chain, prefix: str | None) -> Result:
+def refund(wallet: Wallet, chain: Chain, prefix: str | None) -> Refunded:
     """``payer refund``: broadcast the refund once its lock time has come.
 
     Raises:
         TooEarly: ``refund-locked``, ``funding-unconfirmed``.
     """
+    from mpchan.results.closing import Refunded
 
     def suitable(record: Record) -> bool:
         return isinstance(record, PayerRecord) and payer.ever_funded(record.state) is not None
@@ -402,11 +402,5 @@ def refund(wallet: Wallet, chain: Chain, prefix: str | None) -> Result:
         if state != record.state:
             out.note(replace(record, state=state), "refund", transaction.to_hex())
         sent = out.close(chain, transaction, facts)
-    result = {
-        "channel": record.terms.channel_id,
-        "txid": str(transaction.txid),
-        "kind": "refund",
-        "broadcast": sent,
-        "hex": transaction.to_hex(),
-    }
+    result = Refunded(record.terms.channel_id, str(transaction.txid), "refund", sent, transaction.to_hex())
     return out.told(f"the refund {transaction.txid}", result)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.base import Chain
@@ -18,12 +18,14 @@ from mpchan.chain.reasons import TOO_CHEAP
 from mpchan.channel.facts import Facts
 from mpchan.durability import step
 from mpchan.errors import ChainError, SentUnnoted, StorageError
-from mpchan.party.common import Result
+from mpchan.results.base import Result
 from mpchan.wallet.storage import held_if_possible
 from mpchan.wallet.wallet import Wallet
 
 if TYPE_CHECKING:
     from mpchan.wallet.records import Record
+
+R = TypeVar("R", bound=Result)
 
 
 class Sending:
@@ -71,7 +73,7 @@ class Sending:
         hand_over(self._wallet, chain, transaction)
         return True
 
-    def told(self, what: str, result: Result) -> Result:
+    def told(self, what: str, result: R) -> R:
         """The answer.
 
         Args:

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mpchan.bitcoin.psbt import Psbt
-from mpchan.channel import payer
+from mpchan.channel import payer, syncing
 from mpchan.channel.messages import signed_message
 from mpchan.channel.rules import enforce
-from mpchan.channel.syncing import Synced, latest_message, sync_rules
+from mpchan.channel.syncing import latest_message, sync_rules
 from mpchan.errors import Refused, StorageError, UsageError
 from mpchan.party.check.payer_rules import own_channel_rules
-from mpchan.party.common import Result, named_by, with_warnings
+from mpchan.party.common import named_by
+from mpchan.results.closing import Exported, Synced
 from mpchan.values import replace
 from mpchan.wallet.payee_record import PayeeRecord
 from mpchan.wallet.payer_record import PayerRecord
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 def export_latest(
     wallet: Wallet, prefix: str | None, going: Callable[[Record], bool] | None = None
-) -> Result:
+) -> Exported:
     """``payee export-latest``: what the payer has signed last, the settlement before any update.
 
     It bears the payer's signature alone, in the very bytes that the payer once sent.
@@ -50,17 +51,17 @@ def export_latest(
         incoming, message = latest_message(record.state)
     except Refused as error:
         raise StorageError("channel-damaged", f"channel {name[:16]}: {error.message}") from None
-    return {
-        "channel": record.terms.channel_id,
-        "kind": "update" if incoming.number else "settlement",
-        "update": record.updates,
-        "paid_sat": incoming.paid.sat,
-        "lock_time": incoming.transaction.lock_time,
-        "hex": message.to_hex(),
-    }
+    return Exported(
+        channel=record.terms.channel_id,
+        kind="update" if incoming.number else "settlement",
+        update=record.updates,
+        paid_sat=incoming.paid.sat,
+        lock_time=incoming.transaction.lock_time,
+        hex=message.to_hex(),
+    )
 
 
-def sync(wallet: Wallet, psbt: Psbt) -> Result:
+def sync(wallet: Wallet, psbt: Psbt) -> Synced:
     """``payer sync FILE``: take back what this payer's own key has signed, where it is later than what is known.
 
     Raises:
@@ -76,11 +77,11 @@ def sync(wallet: Wallet, psbt: Psbt) -> Result:
             found = synced.incoming
             message = signed_message(after.terms, found.transaction, after.terms.payer_key, found.signature)
             wallet.save_channel(after, "synced", message.to_hex())
-        result = _view(after, changed=synced.state != record.state)
-        return with_warnings(result, [_contradiction(after, synced)] if synced.conflict else [])
+        warnings = (_contradiction(after, synced),) if synced.conflict else ()
+        return _view(after, warnings, changed=synced.state != record.state)
 
 
-def nothing_newer(wallet: Wallet, prefix: str | None) -> Result:
+def nothing_newer(wallet: Wallet, prefix: str | None) -> Synced:
     """``payer sync --nothing-newer``: the user's word that the lost wallet signed nothing after the backup.
 
     Raises:
@@ -100,18 +101,19 @@ def nothing_newer(wallet: Wallet, prefix: str | None) -> Result:
         return _view(record, changed=False)
 
 
-def _view(record: PayerRecord, *, changed: bool) -> Result:
-    return {
-        "channel": record.terms.channel_id,
-        "kind": "settlement" if isinstance(record.state, payer.Settling) else "update",
-        "update": record.updates,
-        "paid_sat": record.paid.sat,
-        "remaining_sat": record.share().sat,
-        "changed": changed,
-    }
+def _view(record: PayerRecord, warnings: tuple[str, ...] = (), *, changed: bool) -> Synced:
+    return Synced(
+        channel=record.terms.channel_id,
+        kind="settlement" if isinstance(record.state, payer.Settling) else "update",
+        update=record.updates,
+        paid_sat=record.paid.sat,
+        remaining_sat=record.share().sat,
+        changed=changed,
+        warnings=warnings,
+    )
 
 
-def _contradiction(record: PayerRecord, synced: Synced) -> str:
+def _contradiction(record: PayerRecord, synced: syncing.Synced) -> str:
     found = synced.incoming
     what = f"update {found.number}" if found.number else "a settlement"
     return (

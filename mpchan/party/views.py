@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from mpchan.bitcoin.address import script_to_address
@@ -14,78 +14,77 @@ from mpchan.channel.terms import Terms
 from mpchan.channel.watch.base import SETTLE_SOON
 from mpchan.errors import MpchanError, NotPossible, StorageError, TooEarly
 from mpchan.party.common import (
-    Result,
     earliest_spend,
     facts_if_any,
     gather_facts,
     still_going,
-    with_warnings,
 )
 from mpchan.party.opening.funding import warnings_about
+from mpchan.results.channels import Channel, ChannelLine, ChannelList, Descriptor, Descriptors, FundingOutput
 from mpchan.units import SECONDS_PER_BLOCK, Amount, ChainTip, MedianTime, lock_time_from_int
 from mpchan.wallet.wallet import Wallet
 
 if TYPE_CHECKING:
+    from mpchan.results.coins import Balance, FreshAddress
+    from mpchan.results.opening import Standing
     from mpchan.wallet.records import Record
 
 _SLOW_BLOCK_SECONDS = 2 * SECONDS_PER_BLOCK
 
 
-def short_view(record: Record, facts: Facts | None) -> Result:
+def short_view(record: Record, facts: Facts | None) -> ChannelLine:
     """One channel as ``list`` shows it."""
     terms, counts = record.terms, record.credit(facts)
-    return {
-        "channel": terms.channel_id,
-        "role": record.role,
-        "status": record.status(facts).value,
-        "capacity_sat": terms.capacity.sat,
-        "paid_sat": counts.paid.sat,
-        "pending_sat": counts.pending.sat,
-        "remaining_sat": (terms.capacity - counts.paid).sat,
-        "updates": record.updates,
-        "refund_lock_time": terms.refund_lock_time.value,
-    }
+    return ChannelLine(
+        channel=terms.channel_id,
+        role=record.role,
+        status=record.status(facts).value,
+        capacity_sat=terms.capacity.sat,
+        paid_sat=counts.paid.sat,
+        pending_sat=counts.pending.sat,
+        remaining_sat=(terms.capacity - counts.paid).sat,
+        updates=record.updates,
+        refund_lock_time=terms.refund_lock_time.value,
+    )
 
 
-def full_view(record: Record, facts: Facts | None) -> Result:
+def full_view(record: Record, facts: Facts | None, warnings: Sequence[str] = ()) -> Channel:
     """One channel as ``show`` shows it."""
     terms = record.terms
     offer = terms.offer
     seen = facts is not None and facts.funding is not None
     short = short_view(record, facts)
-    return {
-        "channel": short["channel"],
-        "role": short["role"],
-        "status": short["status"],
-        "scheme": offer.scheme,
-        "network": offer.network.name,
-        "capacity_sat": short["capacity_sat"],
-        "paid_sat": short["paid_sat"],
-        "pending_sat": short["pending_sat"],
-        "remaining_sat": short["remaining_sat"],
-        "updates": short["updates"],
-        "funding": {
-            "txid": str(terms.outpoint.txid),
-            "vout": terms.outpoint.vout,
-            "value_sat": terms.funding_value.sat,
-            "confirmations": facts.confirmations if seen and facts is not None else None,
-        },
-        "refund_lock_time": short["refund_lock_time"],
-        "latest_lock_time": record.latest_lock_time,
-        "payer_pubkey": terms.payer_key.sec.hex(),
-        "payee_pubkey": offer.payee_key.sec.hex(),
-        "payer_address": script_to_address(terms.payer_script, offer.network),
-        "payee_address": offer.payee_address,
-    }
+    outpoint = terms.outpoint
+    confirmations = facts.confirmations if seen and facts is not None else None
+    return Channel(
+        channel=short.channel,
+        role=short.role,
+        status=short.status,
+        scheme=offer.scheme,
+        network=offer.network.name,
+        capacity_sat=short.capacity_sat,
+        paid_sat=short.paid_sat,
+        pending_sat=short.pending_sat,
+        remaining_sat=short.remaining_sat,
+        updates=short.updates,
+        funding=FundingOutput(str(outpoint.txid), outpoint.vout, terms.funding_value.sat, confirmations),
+        refund_lock_time=short.refund_lock_time,
+        latest_lock_time=record.latest_lock_time,
+        payer_pubkey=terms.payer_key.sec.hex(),
+        payee_pubkey=offer.payee_key.sec.hex(),
+        payer_address=script_to_address(terms.payer_script, offer.network),
+        payee_address=offer.payee_address,
+        warnings=tuple(warnings),
+    )
 
 
-def show(wallet: Wallet, chain: Chain, prefix: str | None) -> Result:
+def show(wallet: Wallet, chain: Chain, prefix: str | None) -> Channel:
     """``show``: one channel whole; the only one where none is named."""
     record = wallet.load_channel(
         wallet.find_channel(prefix, lambda record: True, "known", still_going(chain))
     )
     facts = facts_if_any(chain, record.terms)
-    return with_warnings(full_view(record, facts), [*_behind(facts), *warnings_about(chain, record, facts)])
+    return full_view(record, facts, [*_behind(facts), *warnings_about(chain, record, facts)])
 
 
 def _behind(facts: Facts | None) -> list[str]:
@@ -93,7 +92,7 @@ def _behind(facts: Facts | None) -> list[str]:
     return [] if lag is None else [f"node-behind: {lag.why}: what is shown may be out of date"]
 
 
-def descriptors(wallet: Wallet, chain: Chain, prefix: str | None) -> Result:
+def descriptors(wallet: Wallet, chain: Chain, prefix: str | None) -> Descriptors:
     """``show --descriptor``: what Bitcoin Core's ``importdescriptors`` takes to watch a channel's output."""
     from mpchan.bitcoin.descriptor import two_of_two_descriptor
 
@@ -102,17 +101,14 @@ def descriptors(wallet: Wallet, chain: Chain, prefix: str | None) -> Result:
     )
     terms = record.terms
     facts = facts_if_any(chain, terms)
-    return {
-        "descriptors": [
-            {
-                "desc": two_of_two_descriptor(terms.payer_key.sec, terms.offer.payee_key.sec),
-                "timestamp": 0 if facts is None else _time_before(terms, facts.tip),
-                "label": f"mpchan {terms.channel_id}",
-                "active": False,
-                "internal": False,
-            }
-        ]
-    }
+    request = Descriptor(
+        desc=two_of_two_descriptor(terms.payer_key.sec, terms.offer.payee_key.sec),
+        timestamp=0 if facts is None else _time_before(terms, facts.tip),
+        label=f"mpchan {terms.channel_id}",
+        active=False,
+        internal=False,
+    )
+    return Descriptors((request,))
 
 
 def _time_before(terms: Terms, tip: ChainTip) -> int:
@@ -132,15 +128,12 @@ def _time_before(terms: Terms, tip: ChainTip) -> int:
 _GOING = (Status.FUNDING.value, Status.OPEN.value)
 
 
-def list_channels(wallet: Wallet, chain: Chain, damaged: Callable[[str, MpchanError], None]) -> Result:
-    """``list``: every channel in short, the oldest first; unreadable ones are told to ``damaged``.
-
-    How many refunds were signed for strangers whose fundings have not come, ``openings``, is left out where it is 0.
-    """
+def list_channels(wallet: Wallet, chain: Chain, damaged: Callable[[str, MpchanError], None]) -> ChannelList:
+    """``list``: every channel in short, the oldest first; unreadable ones are told to ``damaged``."""
     from mpchan.party.briefs import Briefs
 
     briefs = Briefs(wallet.network.name, chain)
-    views: list[Result] = []
+    views: list[ChannelLine] = []
     warnings: list[str] = []
     for name in wallet.channels_oldest_first():
         try:
@@ -154,19 +147,20 @@ def list_channels(wallet: Wallet, chain: Chain, damaged: Callable[[str, MpchanEr
         else:
             views.append(view)
             back_only = body["role"] == "payer" and body.get("funding_tx") is None  # by `payer open --again`
-            if body["offer"]["version"] == 1 and view["status"] in _GOING and not back_only:
-                warnings.append(f"channel {view['channel']}: {SETTLE_SOON}")
-    waiting = {"openings": len(wallet.openings)} if len(wallet.openings) else {}
-    return with_warnings({"channels": views, **waiting}, warnings)
+            if body["offer"]["version"] == 1 and view.status in _GOING and not back_only:
+                warnings.append(f"channel {view.channel}: {SETTLE_SOON}")
+    return ChannelList(tuple(views), len(wallet.openings), tuple(warnings))
 
 
-def fresh_address(wallet: Wallet) -> Result:
+def fresh_address(wallet: Wallet) -> FreshAddress:
     """``address``: a receiving address that nobody was told before; its index is on disk."""
+    from mpchan.results.coins import FreshAddress
+
     with wallet.lock():
         keys = wallet.fresh_keys()
         script = keys.script("receive", keys.next_index("receive"))
         keys.allocate("receive")
-    return {"address": script_to_address(script, wallet.network)}
+    return FreshAddress(str(script_to_address(script, wallet.network)))
 
 
 _ENDED = (Status.CLOSED, Status.REFUNDED, Status.ABANDONED, Status.OPENING)
@@ -174,16 +168,14 @@ _ENDED = (Status.CLOSED, Status.REFUNDED, Status.ABANDONED, Status.OPENING)
 
 def balance(
     wallet: Wallet, chain: Chain, damaged: Callable[[str, MpchanError], None] | None = None
-) -> Result:
+) -> Balance:
     """``balance``: the wallet's coins, and its share of its open channels.
-
-    What is reserved counts among the confirmed or unconfirmed coins as long as the chain has it there; what is
-    immature counts nowhere else. Where nothing is, the keys ``reserved_sat`` and ``immature_sat`` are left out.
 
     Args:
         damaged: is told of each channel that cannot be read, and is missing in the sum.
     """
     from mpchan.party.holdings import holdings, total
+    from mpchan.results.coins import Balance
 
     held = holdings(wallet, chain, wallet.keys)
     reserved = [coin for coin in held.reserved if coin.confirmations]
@@ -197,13 +189,13 @@ def balance(
         if facts is not None and (facts.funding is None or facts.spent_by is not None):
             continue  # the money is among the coins: not gone yet, or on its way back
         in_channels += record.share(facts)
-    waiting = {"reserved_sat": total(held.reserved).sat, "immature_sat": total(held.immature).sat}
-    return {
-        "confirmed_sat": total([*held.confirmed, *reserved]).sat,
-        "unconfirmed_sat": total(unconfirmed).sat,
-        "in_channels_sat": in_channels.sat,
-        **{key: value for key, value in waiting.items() if value},
-    }
+    return Balance(
+        confirmed_sat=total([*held.confirmed, *reserved]).sat,
+        unconfirmed_sat=total(unconfirmed).sat,
+        in_channels_sat=in_channels.sat,
+        reserved_sat=total(held.reserved).sat,
+        immature_sat=total(held.immature).sat,
+    )
 
 
 def _has_come(record: Record, facts: Facts, goal: str) -> bool:
@@ -217,7 +209,7 @@ def _has_come(record: Record, facts: Facts, goal: str) -> bool:
 
 def wait(
     wallet: Wallet, chain: Chain, prefix: str | None, goal: str, timeout: float | None, pause: float = 0.25
-) -> Result:
+) -> Standing:
     """``wait``: until the funding is confirmed, the own way out is final, or the channel is closed.
 
     Args:
@@ -229,6 +221,8 @@ def wait(
         TooEarly: ``timeout``.
         NotPossible: ``channel-abandoned``.
     """
+    from mpchan.results.opening import Standing
+
     name = wallet.find_channel(prefix, lambda record: True, "known", still_going(chain))
     limit = None if timeout is None else time.monotonic() + timeout
     while True:
@@ -238,7 +232,7 @@ def wait(
         if now is Status.ABANDONED:
             raise NotPossible("channel-abandoned", f"channel {record.terms.channel_id} was abandoned")
         if _has_come(record, facts, goal):
-            return {"channel": record.terms.channel_id, "status": now.value}
+            return Standing(record.terms.channel_id, now.value)
         if limit is not None and time.monotonic() >= limit:
             raise TooEarly(
                 "timeout",

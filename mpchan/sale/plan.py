@@ -15,6 +15,7 @@ from mpchan.bitcoin.script import dust_limit, key_to_p2wpkh_script
 from mpchan.channel.limits import PayerLimits
 from mpchan.channel.offer import Offer
 from mpchan.channel.terms import close_reserve, refund_fee
+from mpchan.results.sales import SalePlanned
 from mpchan.sale.manifest import MAX_LENGTH, MAX_PIECES
 from mpchan.units import SECONDS_PER_BLOCK, Amount, ChainTip, Height, LockTime, MedianTime, checked_int
 from mpchan.values import frozen
@@ -342,59 +343,42 @@ class SalePlan:
             )
         return found
 
-    def to_dict(self) -> dict[str, Any]:
-        """The answer of ``mpchan plan --json``; amounts in satoshi, lengths in bytes, times in the plan's unit.
+    @property
+    def result(self) -> SalePlanned:
+        """As ``mpchan plan`` tells of it.
 
-        length, pieces, piece_length, last_piece_length
-            of the file and its pieces
-        price_per_piece_sat, free_pieces, price_sat
-            of one piece, the samples, and of all that are paid for
-        capacity_sat, locked_sat
-            what the channel can pay, and what stands in the funding output: with the close's fee
-        fee_rate_sat_per_kvb, funding_fee_sat, close_fee_sat, refund_fee_sat
-            the funding is taken to pay the same rate as the others
-        lock_time_unit, step, settle_window, refund_delay
-            the terms of the offer, the delay being what a payer asks for by default
-        refund_lock_time, deadline
-            L_refund and L_0 of a channel that is opened now; null where no tip is known
-        time_for_payments, seconds_for_payments, least_bytes_per_second
-            from a confirmed funding to L_0, and how fast the file must go over in it
-        payer_risk_sat, payee_risk_sat, payer_locked_at_most, payee_waits_at_most
-            what either loses at worst, and how long it waits for its money where the other is gone
-        updates, updates_possible
-            how many are needed, and how many the lock times leave room for; null in blocks where no tip is known
-        warnings
-            sentences for people; empty where all is well
+        Raises:
+            ParseError: ``malformed-number``.
         """
         refund_lock_time, deadline = self.refund_lock_time, self.deadline
-        return {
-            "length": self.cut.length,
-            "pieces": self.cut.pieces,
-            "piece_length": self.cut.piece_length,
-            "last_piece_length": self.cut.last_piece_length,
-            "price_per_piece_sat": self.price.sat,
-            "free_pieces": self.cut.free_pieces,
-            "price_sat": self.capacity.sat,
-            "capacity_sat": self.capacity.sat,
-            "fee_rate_sat_per_kvb": self.offer.fee_rate.sat_per_kvb,
-            "funding_fee_sat": self.funding_fee.sat,
-            "close_fee_sat": self.close_fee.sat,
-            "refund_fee_sat": self.refund_fee.sat,
-            "locked_sat": self.locked.sat,
-            "lock_time_unit": self.unit,
-            "step": self.offer.step,
-            "settle_window": self.offer.settle_window,
-            "refund_delay": self.refund_delay,
-            "refund_lock_time": None if refund_lock_time is None else refund_lock_time.value,
-            "deadline": None if deadline is None else deadline.value,
-            "time_for_payments": self.time_for_payments,
-            "seconds_for_payments": self.seconds_for_payments,
-            "least_bytes_per_second": self.least_bytes_per_second,
-            "payer_risk_sat": self.payer_risk.sat,
-            "payee_risk_sat": self.payee_risk.sat,
-            "payer_locked_at_most": self.payer_locked_at_most,
-            "payee_waits_at_most": self.payee_waits_at_most,
-            "updates": self.updates,
-            "updates_possible": self.updates_possible,
-            "warnings": self.warnings(),
-        }
+        return SalePlanned(
+            length=self.cut.length,
+            pieces=self.cut.pieces,
+            piece_length=self.cut.piece_length,
+            last_piece_length=self.cut.last_piece_length,
+            price_per_piece_sat=self.price.sat,
+            free_pieces=self.cut.free_pieces,
+            price_sat=self.capacity.sat,
+            capacity_sat=self.capacity.sat,
+            fee_rate_sat_per_kvb=self.offer.fee_rate.sat_per_kvb,
+            funding_fee_sat=self.funding_fee.sat,
+            close_fee_sat=self.close_fee.sat,
+            refund_fee_sat=self.refund_fee.sat,
+            locked_sat=self.locked.sat,
+            lock_time_unit=self.unit,
+            step=self.offer.step,
+            settle_window=self.offer.settle_window,
+            refund_delay=self.refund_delay,
+            refund_lock_time=None if refund_lock_time is None else refund_lock_time.value,
+            deadline=None if deadline is None else deadline.value,
+            time_for_payments=self.time_for_payments,
+            seconds_for_payments=self.seconds_for_payments,
+            least_bytes_per_second=self.least_bytes_per_second,
+            payer_risk_sat=self.payer_risk.sat,
+            payee_risk_sat=self.payee_risk.sat,
+            payer_locked_at_most=self.payer_locked_at_most,
+            payee_waits_at_most=self.payee_waits_at_most,
+            updates=self.updates,
+            updates_possible=self.updates_possible,
+            warnings=tuple(self.warnings()),
+        )

@@ -24,6 +24,8 @@ from mpchan.bitcoin.network import REGTEST
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.party import payee, payer, views
+from mpchan.results.opening import Opened, RefundSigned
+from mpchan.results.payments import Payment
 from mpchan.units import Amount
 from mpchan.wallet.config import ChainConfig
 from mpchan.wallet.wallet import Wallet
@@ -60,22 +62,22 @@ class Channel:
         self.chain = EmbeddedChain(folder / "chain")
         self.alice = Wallet.create(folder / "alice", REGTEST, ChainConfig())
         self.bob = Wallet.create(folder / "bob", REGTEST, ChainConfig())
-        coin = address_to_script(views.fresh_address(self.alice)["address"], REGTEST)
+        coin = address_to_script(views.fresh_address(self.alice).address, REGTEST)
         self.chain.faucet(coin, Amount(50_000_000))
         self.chain.mine(1)
-        offer = payee.offer(self.bob, self.chain, {"lock_time_unit": "seconds"})["toml"]
+        offer = payee.offer(self.bob, self.chain, {"lock_time_unit": "seconds"}).toml
         asked = payer.open_channel(self.alice, self.chain, offer, Amount(40_000_000))
         signed = payee.sign_refund(self.bob, self.chain, read(asked))
         payer.fund(self.alice, self.chain, read(signed))
         self.chain.mine(1)
         self.pay(1000)
 
-    def pay(self, amount: int = 10) -> dict[str, Any]:
+    def pay(self, amount: int = 10) -> Payment:
         return payer.pay(self.alice, self.chain, None, Amount(amount))
 
 
-def read(result: dict[str, Any]) -> Psbt:
-    return Psbt.from_bytes(bytes.fromhex(result["hex"]))
+def read(result: Opened | RefundSigned | Payment) -> Psbt:
+    return Psbt.from_bytes(bytes.fromhex(result.hex))
 
 
 @pytest.mark.benchmark(group="signatures")
@@ -110,7 +112,7 @@ def test_accept(benchmark: Any, signer: str, folder: Path, monkeypatch: pytest.M
     def accept(message: str) -> None:
         payee.accept(channel.bob, channel.chain, Psbt.from_bytes(bytes.fromhex(message)))
 
-    benchmark.pedantic(accept, setup=lambda: ((channel.pay()["hex"],), {}), rounds=200, warmup_rounds=5)
+    benchmark.pedantic(accept, setup=lambda: ((channel.pay().hex,), {}), rounds=200, warmup_rounds=5)
 
 
 def run(channel: Channel, *command: str) -> None:
@@ -140,7 +142,7 @@ def test_process(benchmark: Any, tmp_path: Path, name: str) -> None:
 
     def prepare() -> tuple[tuple[Any, ...], dict[str, Any]]:
         if name == "mpchan payee accept":
-            (tmp_path / "u").write_text(channel.pay()["hex"])
+            (tmp_path / "u").write_text(channel.pay().hex)
         return (channel, *commands[name]), {}
 
     benchmark.pedantic(run, setup=prepare, rounds=20, warmup_rounds=2)

@@ -17,8 +17,8 @@ from support.party import Pair, psbt
 from mpchan.bitcoin.address import address_to_script
 from mpchan.errors import ChainError, MpchanError
 from mpchan.party import payer, views
-from mpchan.party.common import Result
 from mpchan.party.watch.bump import bump
+from mpchan.results.closing import Bumped
 from mpchan.units import Amount, FeeRate
 from mpchan.wallet.wallet import Wallet
 
@@ -51,8 +51,8 @@ def cheap_funding(pair: Pair) -> str:
     made = payer.open_channel(
         pair.payer, pair.chain, pair.offer(), Amount(100_000), funding_fee_rate=FeeRate(1_000)
     )
-    pair.fund(pair.sign_refund(made["hex"]))
-    return f"{made['funding_txid']}-{made['funding_vout']}"
+    pair.fund(pair.sign_refund(made.hex))
+    return f"{made.funding_txid}-{made.funding_vout}"
 
 
 def stuck_funding(pair: Pair) -> tuple[str, Wallet]:
@@ -97,17 +97,17 @@ STUCK = {
 }
 
 
-def check_package(node: Node, done: Result, rate: FeeRate) -> None:
+def check_package(node: Node, done: Bumped, rate: FeeRate) -> None:
     """Both are in the mempool, and by Bitcoin Core's own account they pay this rate, and little more."""
-    entry = node.call("getmempoolentry", done["child_txid"])
-    parent = node.call("getmempoolentry", done["txid"])
-    assert entry["depends"] == [done["txid"]]
+    entry = node.call("getmempoolentry", done.child_txid)
+    parent = node.call("getmempoolentry", done.txid)
+    assert entry["depends"] == [done.txid]
     assert entry["ancestorsize"] == entry["vsize"] + parent["vsize"]
-    assert int(entry["fees"]["base"] * 10**8) == done["fee_sat"]
+    assert int(entry["fees"]["base"] * 10**8) == done.fee_sat
     together = int(entry["fees"]["ancestor"] * 10**8)
     needed = rate.fee(entry["ancestorsize"]).sat
     assert needed <= together <= needed + rate.fee(1 + len(entry["depends"])).sat
-    assert done["fee_rate_sat_per_kvb"] == together * 1000 // entry["ancestorsize"]
+    assert done.fee_rate_sat_per_kvb == together * 1000 // entry["ancestorsize"]
 
 
 @pytest.mark.parametrize("kind", STUCK)
@@ -117,19 +117,19 @@ def test_what_the_node_refuses_alone_is_mined_with_its_child(pair: Pair, kind: s
     pair.restart()
     wallet = Wallet.open(wallet.directory)
     done = bump(wallet, pair.chain, name, RATE)
-    assert (done["kind"], done["broadcast"]) == (kind, True)
+    assert (done.kind, done.broadcast) == (kind, True)
     check_package(node, done, RATE)
     files = pair.files()
     assert bump(Wallet.open(wallet.directory), pair.chain, name, RATE) == done
     assert bump(wallet, pair.chain, name, FeeRate(5_000)) == done
     assert pair.files() == files
     better = bump(wallet, pair.chain, name, HIGHER)
-    assert better["child_txid"] != done["child_txid"]
+    assert better.child_txid != done.child_txid
     check_package(node, better, HIGHER)
-    assert done["child_txid"] not in node.call("getrawmempool")
+    assert done.child_txid not in node.call("getrawmempool")
     [block] = node.mine(1)
     held = node.call("getblock", block, 1)["tx"]
-    assert {done["txid"], better["child_txid"]} <= set(held)
+    assert {done.txid, better.child_txid} <= set(held)
     error = refused(lambda: bump(wallet, pair.chain, name, FeeRate(50_000)))
     assert (error.slug, error.exit_code) == ("already-confirmed", 5)
 
@@ -145,16 +145,16 @@ def test_the_payer_bumps_the_payees_close_by_its_own_output(pair: Pair, kind: st
         pair.mine_to(psbt(message).tx.lock_time)
         pair.settle(name=name)
     done = bump(pair.payer, pair.chain, name, RATE)
-    assert done["kind"] == kind
+    assert done.kind == kind
     check_package(node_of(pair), done, RATE)
     # there is room for one child: the payee's takes its place where it pays more
     assert refused(lambda: bump(pair.payee, pair.chain, name, RATE)).slug == "bump-needless"
     second = bump(pair.payee, pair.chain, name, HIGHER)
-    assert second["txid"] == done["txid"]
+    assert second.txid == done.txid
     pair.chain.mine(1)
     held = node_of(pair).call("getblock", node_of(pair).call("getbestblockhash"), 1)["tx"]
-    assert {done["txid"], second["child_txid"]} <= set(held)
-    assert done["child_txid"] not in held
+    assert {done.txid, second.child_txid} <= set(held)
+    assert done.child_txid not in held
 
 
 def test_a_small_output_is_helped_by_a_coin_that_nothing_else_spends_then(pair: Pair) -> None:
@@ -169,11 +169,11 @@ def test_a_small_output_is_helped_by_a_coin_that_nothing_else_spends_then(pair: 
     check_package(node_of(pair), done, RATE)
     better = bump(pair.payee, pair.chain, name, HIGHER)
     check_package(node_of(pair), better, HIGHER)
-    assert len(node_of(pair).call("decoderawtransaction", better["hex"])["vin"]) == 2
+    assert len(node_of(pair).call("decoderawtransaction", better.hex)["vin"]) == 2
 
 
 def give(pair: Pair, wallet: Wallet, amount: int) -> None:
-    address = views.fresh_address(wallet)["address"]
+    address = views.fresh_address(wallet).address
     pair.chain.faucet(address_to_script(address, wallet.network), Amount(amount))
     pair.chain.mine(1)
 
@@ -208,9 +208,9 @@ def test_a_node_that_takes_no_packages_says_so(pair: Pair) -> None:
         assert (error.slug, error.exit_code) == ("no-packages", 8)
         assert "newer ones do" in (error.hint or "")
         written = bump(wallet, old, name, RATE, sends=False)
-    assert written["broadcast"] is False
+    assert written.broadcast is False
     node = node_of(pair)
-    answer = node.call("submitpackage", [written["parent_hex"], written["hex"]])
+    answer = node.call("submitpackage", [written.parent_hex, written.hex])
     assert answer["package_msg"] == "success"
     check_package(node, written, RATE)
 
@@ -222,6 +222,6 @@ def test_a_reorganisation_makes_the_parent_wait_again(pair: Pair) -> None:
     node.mine(1)
     node.drop(1)
     assert bump(wallet, pair.chain, name, RATE) == done
-    assert done["child_txid"] in node.call("getrawmempool")
+    assert done.child_txid in node.call("getrawmempool")
     node.mine(1)
     assert refused(lambda: bump(wallet, pair.chain, name, RATE)).slug == "already-confirmed"

@@ -61,17 +61,17 @@ def test_a_settlement(pair: Pair) -> None:
     assert pair.status(name) == ("open", "open")
     for number in range(1, 4):
         receipt = pair.accept(pair.pay(name, 1_000))
-        assert (receipt["update"], receipt["paid_sat"]) == (number, 1_000 * number)
+        assert (receipt.update, receipt.paid_sat) == (number, 1_000 * number)
     done = pair.settle(pair.settlement(name, 5_000))
-    assert (done["kind"], done["broadcast"], done["paid_sat"]) == ("settlement", True, 5_000)
+    assert (done.kind, done.broadcast, done.paid_sat) == ("settlement", True, 5_000)
     assert pair.status(name) == ("settling", "settling")
-    assert pair.settle(name=name)["txid"] == done["txid"]
+    assert pair.settle(name=name).txid == done.txid
     pair.chain.mine(1)
     assert pair.status(name) == ("closed", "closed")
     assert balance_sat(pair.payee, pair.chain) == 5_000
     assert refused(lambda: pair.pay(name, 1_000)) == ("channel-closed", 5)
     again = pair.settle(name=name)
-    assert (again["txid"], again["hex"]) == (done["txid"], done["hex"])
+    assert (again.txid, again.hex) == (done.txid, done.hex)
 
 
 def test_nothing_bought(pair: Pair) -> None:
@@ -97,9 +97,9 @@ def test_the_refund_at_its_time(pair: Pair) -> None:
         assert error.value.message == f"the node refuses transaction {refund.txid}: non-final"
         assert refused(lambda: pair.refund(name)) == ("refund-locked", 6)
     pair.mine_to(lock_time)
-    assert pair.refund(name)["broadcast"] is True
+    assert pair.refund(name).broadcast is True
     assert pair.status(name) == ("refunding", "refunding")
-    assert pair.refund(name)["txid"] == str(refund.txid)
+    assert pair.refund(name).txid == str(refund.txid)
     pair.chain.mine(1)
     assert pair.status(name) == ("refunded", "refunded")
 
@@ -115,7 +115,7 @@ def test_the_payees_update_at_its_time(pair: Pair) -> None:
     assert refused(lambda: pair.chain.broadcast(best.transaction)) == ("non-final", 6)
     pair.mine_to(best.transaction.lock_time)
     done = pair.settle(name=name)
-    assert (done["kind"], done["paid_sat"], done["broadcast"]) == ("update", 3_000, True)
+    assert (done.kind, done.paid_sat, done.broadcast) == ("update", 3_000, True)
     pair.chain.mine(1)
     assert pair.status(name) == ("closed", "closed")
     assert balance_sat(pair.payee, pair.chain) == 3_000
@@ -144,7 +144,7 @@ def test_a_channel_in_seconds(alone: Pair) -> None:
     assert refused(lambda: pair.settle(name=name)) == ("update-locked", 6)
     assert refused(lambda: pair.chain.broadcast(best)) == ("non-final", 6)
     pass_to(best.lock_time + 1)
-    assert pair.settle(name=name)["broadcast"] is True
+    assert pair.settle(name=name).broadcast is True
     node.mine(3)
     assert pair.status(name) == ("closed", "closed")
     with node.chain() as forgetful:
@@ -172,14 +172,14 @@ def test_two_endings_in_conflict(pair: Pair) -> None:
         pair.chain.broadcast(refund)
     assert error.value.message == f"the node refuses transaction {refund.txid}: missing-inputs"
     assert pair.status(name) == ("closed", "closed")
-    assert pair.settle(name=name)["txid"] == close["txid"]
+    assert pair.settle(name=name).txid == close.txid
 
 
 def test_a_coin_that_was_spent_elsewhere(pair: Pair) -> None:
     """A funding that conflicts with what the chain holds is rejected in the node's words, and can be given up."""
     request = pair.request()
-    signed = pair.sign_refund(request["hex"])
-    name = f"{request['funding_txid']}-{request['funding_vout']}"
+    signed = pair.sign_refund(request.hex)
+    name = f"{request.funding_txid}-{request.funding_vout}"
     pair.fund(signed, send=False)
     state = pair.payer_record(name).state
     double = replace(state.funding, outputs=state.funding.outputs[1:])
@@ -189,7 +189,7 @@ def test_a_coin_that_was_spent_elsewhere(pair: Pair) -> None:
     assert refused(lambda: payer.abandon(pair.payer, pair.chain, name)) == ("funding-conflict", 6)
     pair.chain.mine(1)
     assert refused(lambda: pair.fund(signed)) == ("funding-void", 5)
-    assert payer.abandon(pair.payer, pair.chain, name)["status"] == "abandoned"
+    assert payer.abandon(pair.payer, pair.chain, name).status == "abandoned"
 
 
 # how much is asked --------------------------------------------------------------------------------
@@ -200,8 +200,8 @@ def test_a_channel_never_makes_the_node_show_old_blocks(pair: Pair, monkeypatch:
     pair.chain.mine(300)
     with calls(monkeypatch) as counted:
         request = pair.request()
-        name = f"{request['funding_txid']}-{request['funding_vout']}"
-        signed = pair.sign_refund(request["hex"])
+        name = f"{request.funding_txid}-{request.funding_vout}"
+        signed = pair.sign_refund(request.hex)
         pair.status(name)
         pair.fund(signed)
         pair.chain.mine(2)
@@ -244,7 +244,7 @@ def test_a_funding_that_is_unconfirmed_again(alone: Pair, depth: int) -> None:
     for missing in range(depth, 0, -1):
         assert refused(lambda: pair.accept(second)) == ("unconfirmed", 6), missing
         node.mine(1)
-    assert pair.accept(second)["paid_sat"] == 2_000
+    assert pair.accept(second).paid_sat == 2_000
     assert pair.status(name) == ("open", "open")
 
 
@@ -287,7 +287,7 @@ def test_a_close_that_was_reorganised_away(alone: Pair, depth: int) -> None:
     node.drop(depth)
     assert pair.status(name) == ("settling", "settling")
     assert balance_sat(pair.payee, pair.chain) == 0
-    assert pair.settle(name=name)["txid"] == done["txid"]
+    assert pair.settle(name=name).txid == done.txid
     node.mine(depth)
     assert pair.status(name) == ("closed", "closed")
     assert balance_sat(pair.payee, pair.chain) == 1_000
@@ -329,17 +329,17 @@ def test_bitcoin_core_makes_the_same_transactions_of_our_messages(
     """
     node = pair.chain.node
     request = pair.request(**terms)
-    name = f"{request['funding_txid']}-{request['funding_vout']}"
+    name = f"{request.funding_txid}-{request.funding_vout}"
     agreed = pair.payer_record(name).terms
     payer_key = pair.payer.channel_key_of(pair.payer_record(name))
-    signed = pair.sign_refund(request["hex"])
+    signed = pair.sign_refund(request.hex)
     pair.fund(signed)
     pair.chain.mine(1)
     payee_key = pair.payee.channel_key_of(pair.payee_record(name))
     scheme = scheme_of(agreed)
 
     own_refund = signed_message(agreed, scheme.refund(), agreed.payer_key, payer_key.sign_refund(agreed))
-    judge(node, request["hex"], signed, own_refund.to_hex(), pair.payer_record(name).state.refund)
+    judge(node, request.hex, signed, own_refund.to_hex(), pair.payer_record(name).state.refund)
 
     if paid:
         update = pair.pay(name, paid)
@@ -354,7 +354,7 @@ def test_bitcoin_core_makes_the_same_transactions_of_our_messages(
         judge(node, None, update, countersigned.to_hex(), pair.payee_record(name).state.best.transaction)
 
     settlement = pair.settlement(name, total)
-    close = Transaction.from_hex(pair.settle(settlement)["hex"])
+    close = Transaction.from_hex(pair.settle(settlement).hex)
     amount = Amount(total)
     countersigned = signed_message(
         agreed, scheme.settlement(amount), agreed.offer.payee_key, payee_key.sign_settlement(agreed, amount)

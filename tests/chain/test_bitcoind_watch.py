@@ -154,8 +154,8 @@ def test_a_refund_is_fought(pair: Pair, paid: int) -> None:
 def test_what_a_restart_forgets_is_sent_again(pair: Pair) -> None:
     """Funding, settlement, and both at once."""
     request = pair.request()
-    name = f"{request['funding_txid']}-{request['funding_vout']}"
-    pair.fund(pair.sign_refund(request["hex"]))
+    name = f"{request.funding_txid}-{request.funding_vout}"
+    pair.fund(pair.sign_refund(request.hex))
     forget(pair)
     assert payee_sees(pair) == ("opening", "wait", False, None)
     assert payer_sees(pair) == ("funding", "funding", True, None)
@@ -247,7 +247,7 @@ def test_every_status_is_reached_again_after_a_reorganisation(pair: Pair, status
     # the payer sends first, so the payee finds its funding in the mempool again
     assert alarms == ({"funding-unconfirmed"} if status == "open" else set())
     if message is not None:
-        assert pair.accept(message)["paid_sat"] == 2_000
+        assert pair.accept(message).paid_sat == 2_000
 
 
 @DEPTHS

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from decimal import Decimal
@@ -54,7 +53,7 @@ def funded(pair: External, kind: str, **options: Any) -> str:
     """The PSBT that Core makes of the plan, unsigned, in base64; its change stands first."""
     plan = pair.plan()
     core: Node = pair.chain.node
-    outputs = [{plan["address"]: plan["amount_btc"]}]
+    outputs = [{plan.address: plan.amount_btc}]
     options = {"changePosition": 0, "change_type": kind, "lockUnspents": True, "fee_rate": 5, **options}
     options = {name: value for name, value in options.items() if value is not None}
     made = core.call("walletcreatefundedpsbt", [], outputs, 0, options, wallet=kind)
@@ -87,11 +86,11 @@ def test_a_channel_to_its_settlement(pair: External, kind: str) -> None:
     """Core signs without making anything final; that is left to mpchan."""
     unsigned = funded(pair, kind)
     request = pair.take(message(unsigned))
-    assert (request["funding_vout"], request["capacity_sat"]) == (1, CAPACITY)
+    assert (request.funding_vout, request.capacity_sat) == (1, CAPACITY)
     signed = processed(pair, kind, unsigned, finalize=False)
-    result = pair.fund(pair.sign_refund(request["hex"]), signed=message(signed))
-    assert result["broadcast"] is True
-    assert result["hex"] == finished(pair, processed(pair, kind, unsigned, finalize=True))
+    result = pair.fund(pair.sign_refund(request.hex), signed=message(signed))
+    assert result.broadcast is True
+    assert result.hex == finished(pair, processed(pair, kind, unsigned, finalize=True))
     pair.chain.mine(1)
     name = name_of(request)
     assert pair.status(name) == ("open", "open")
@@ -109,7 +108,7 @@ def test_a_channel_to_its_refund(pair: External, kind: str) -> None:
     signed = processed(pair, kind, funded(pair, kind), finalize=True)
     request = pair.take(message(signed))
     assert "signed-already" in slugs_of(request)
-    pair.fund(pair.sign_refund(request["hex"]), signed=message(finished(pair, signed)))
+    pair.fund(pair.sign_refund(request.hex), signed=message(finished(pair, signed)))
     pair.chain.mine(1)
     name = name_of(request)
     pair.accept(pair.pay(name, 1_000))
@@ -127,13 +126,13 @@ def test_coins_of_both_kinds_in_one_funding(pair: External) -> None:
     inputs = [{"txid": coin["txid"], "vout": coin["vout"]} for coin in coins]
     plan = pair.plan()
     change = core.call("getnewaddress", "", "bech32", wallet="bech32")
-    rest = sum(coin["amount"] for coin in coins) - Decimal(plan["amount_btc"]) - Decimal("0.00002")
-    text = core.call("createpsbt", inputs, [{change: str(rest)}, {plan["address"]: plan["amount_btc"]}])
+    rest = sum(coin["amount"] for coin in coins) - Decimal(plan.amount_btc) - Decimal("0.00002")
+    text = core.call("createpsbt", inputs, [{change: str(rest)}, {plan.address: plan.amount_btc}])
     for kind in ("bech32", "bech32m"):
         text = processed(pair, kind, text, finalize=False)
     request = pair.take(message(text))
-    result = pair.fund(pair.sign_refund(request["hex"]), signed=message(text))
-    assert result["hex"] == finished(pair, text)
+    result = pair.fund(pair.sign_refund(request.hex), signed=message(text))
+    assert result.hex == finished(pair, text)
     pair.chain.mine(1)
     assert pair.status(name_of(request)) == ("open", "open")
 
@@ -155,7 +154,7 @@ def test_core_signs_with_another_sighash_type(pair: External, sighash: str) -> N
     core: Node = pair.chain.node
     unsigned = funded(pair, "bech32")
     request = pair.take(message(unsigned))
-    reply = pair.sign_refund(request["hex"])
+    reply = pair.sign_refund(request.hex)
     for finalize in (False, True):
         made = core.call("walletprocesspsbt", unsigned, True, sighash, True, finalize, wallet="bech32")
         signed = made["psbt"]
@@ -171,7 +170,7 @@ def open_in_mempool(pair: External, kind: str, **options: Any) -> str:
     request = pair.take(message(unsigned))
     assert slugs_of(request) == ["signals-replacement"]
     signed = message(processed(pair, kind, unsigned, finalize=True))
-    pair.fund(pair.sign_refund(request["hex"]), signed=signed)
+    pair.fund(pair.sign_refund(request.hex), signed=signed)
     return name_of(request)
 
 
@@ -190,7 +189,7 @@ def test_core_bumps_the_fee_of_the_funding(pair: External, kind: str, how: str) 
         replacement = core.call(
             "sendrawtransaction", finished(pair, processed(pair, kind, made, finalize=True))
         )
-    [warning] = views.show(pair.payer, pair.chain, name)["warnings"]
+    [warning] = views.show(pair.payer, pair.chain, name).warnings
     assert warning.startswith("funding-conflict: ")
     assert replacement in warning
     assert f"depends on the payee alone until `mpchan payer open --again {replacement}:" in warning
@@ -205,7 +204,7 @@ def test_core_bumps_the_fee_of_the_funding(pair: External, kind: str, how: str) 
     assert slugs_of(views.show(pair.payer, pair.chain, name)) == ["funding-void"]
     for step in (lambda: pair.pay(name, 1_000), lambda: pair.settlement(name), lambda: pair.refund(name)):
         assert refused(step) == ("funding-void", 5)
-    assert payer.abandon(pair.payer, pair.chain, name)["status"] == "abandoned"
+    assert payer.abandon(pair.payer, pair.chain, name).status == "abandoned"
 
 
 @pytest.mark.parametrize("ending", ["settled", "refunded"])
@@ -215,10 +214,10 @@ def test_71_core_has_bumped_the_fee_and_the_money_comes_back(pair: External, end
     name = open_in_mempool(pair, "bech32m")
     core.call("bumpfee", str(pair.payer_record(name).terms.outpoint.txid), wallet="bech32m")
     pair.chain.mine(1)
-    [warning] = views.show(pair.payer, pair.chain, name)["warnings"]
+    [warning] = views.show(pair.payer, pair.chain, name).warnings
     [named] = re.findall(r"--again ([0-9a-f]{64}:\d+)`", warning)
     request = open_again(pair.payer, pair.chain, OutPoint.parse(named))
-    pair.fund(pair.sign_refund(request["hex"]))
+    pair.fund(pair.sign_refund(request.hex))
     again = name_of(request)
     assert pair.status(again) == ("open", "open")
     assert pair.status(name) == ("abandoned", "abandoned")
@@ -226,7 +225,7 @@ def test_71_core_has_bumped_the_fee_and_the_money_comes_back(pair: External, end
         pair.accept(pair.pay(again, 1_000))
         pair.settle(pair.settlement(again, 2_000))
     else:
-        pair.mine_to(request["refund_lock_time"])
+        pair.mine_to(request.refund_lock_time)
         pair.refund(again)
     pair.chain.mine(1)
     end = "closed" if ending == "settled" else "refunded"
@@ -239,7 +238,7 @@ def test_71_core_pays_twice_and_an_amount_of_its_own(pair: External) -> None:
     name = open_in_mempool(pair, "bech32")
     pair.chain.mine(1)
     pair.accept(pair.pay(name, 1_000))
-    address = pair.plan()["address"]
+    address = pair.plan().address
     txid = core.call("sendtoaddress", address, "0.02", wallet="bech32")
     pair.chain.mine(1)
     paid = core.call("gettransaction", txid, wallet="bech32")["details"]
@@ -249,11 +248,11 @@ def test_71_core_pays_twice_and_an_amount_of_its_own(pair: External) -> None:
     pair.settle(pair.settlement(name))
     pair.chain.mine(1)
     request = open_again(pair.payer, pair.chain, outpoint)
-    pair.fund(pair.sign_refund(request["hex"]))
-    pair.mine_to(request["refund_lock_time"])
-    assert pair.refund(name_of(request))["broadcast"]
+    pair.fund(pair.sign_refund(request.hex))
+    pair.mine_to(request.refund_lock_time)
+    assert pair.refund(name_of(request)).broadcast
     pair.chain.mine(1)
-    assert views.show(pair.payer, pair.chain, name_of(request))["status"] == "refunded"
+    assert views.show(pair.payer, pair.chain, name_of(request)).status == "refunded"
 
 
 @NATIVE
@@ -264,12 +263,12 @@ def test_core_broadcasts_too_early(pair: External, kind: str) -> None:
     raw = finished(pair, processed(pair, kind, unsigned, finalize=True))
     pair.chain.node.call("sendrawtransaction", raw)
     assert slugs_of(views.show(pair.payer, pair.chain, name)) == ["funding-early"]
-    assert views.show(pair.payer, pair.chain, name)["status"] == "opening"
+    assert views.show(pair.payer, pair.chain, name).status == "opening"
     assert refused(lambda: payer.abandon(pair.payer, pair.chain, name)) == ("funding-early", 5)
     pair.chain.mine(3)
     assert slugs_of(views.show(pair.payer, pair.chain, name)) == ["funding-early"]
-    result = pair.fund(pair.sign_refund(request["hex"]))
-    assert Transaction.from_hex(result["hex"]) == Transaction.from_hex(raw)
+    result = pair.fund(pair.sign_refund(request.hex))
+    assert Transaction.from_hex(result.hex) == Transaction.from_hex(raw)
     assert pair.status(name) == ("open", "open")
     assert slugs_of(views.show(pair.payer, pair.chain, name)) == []
 
@@ -278,13 +277,13 @@ def test_core_pays_the_address_at_once(pair: External) -> None:
     """The mistake that is made most: the wallet's send button. Even legacy coins can still get their refund."""
     core: Node = pair.chain.node
     plan = pair.plan()
-    txid = core.call("sendtoaddress", plan["address"], plan["amount_btc"], wallet="legacy")
+    txid = core.call("sendtoaddress", plan.address, plan.amount_btc, wallet="legacy")
     raw = core.call("gettransaction", txid, wallet="legacy")["hex"]
     assert refused(lambda: pair.take(message(raw))) == ("script-sig", 4)  # it can still change
     pair.chain.mine(2)
     request = pair.take(message(raw))
     assert slugs_of(request) == ["funding-early"]
-    pair.fund(pair.sign_refund(request["hex"]))
+    pair.fund(pair.sign_refund(request.hex))
     name = name_of(request)
     assert pair.status(name) == ("open", "open")
     pair.mine_to(pair.terms(name).refund_lock_time.value)
@@ -295,12 +294,12 @@ def test_core_pays_the_address_at_once(pair: External) -> None:
 
 def test_a_stuck_funding_is_helped_by_its_change_in_this_wallet(pair: External) -> None:
     """Core made the funding and sends the change here, as the advice says; the funding itself stays as it is."""
-    change = views.fresh_address(pair.payer)["address"]
+    change = views.fresh_address(pair.payer).address
     name = open_in_mempool(pair, "bech32", change_type=None, changeAddress=change)
     funding = pair.payer_record(name).terms.outpoint.txid
     result = bump(pair.payer, pair.chain, name, FeeRate(20_000))
-    assert (result["kind"], result["txid"], result["broadcast"]) == ("funding", str(funding), True)
-    entry = pair.chain.node.call("getmempoolentry", result["child_txid"])
+    assert (result.kind, result.txid, result.broadcast) == ("funding", str(funding), True)
+    entry = pair.chain.node.call("getmempoolentry", result.child_txid)
     assert entry["depends"] == [str(funding)]
     pair.chain.mine(1)
     assert pair.status(name) == ("open", "open")
@@ -319,10 +318,10 @@ def test_71_a_change_in_cores_wallet_is_cores_to_spend(pair: External) -> None:
 def test_core_understands_the_descriptor_of_a_plan(pair: External) -> None:
     core: Node = pair.chain.node
     plan = pair.plan()
-    told = core.call("getdescriptorinfo", plan["descriptor"].partition("#")[0])
-    assert told["descriptor"] == plan["descriptor"]
+    told = core.call("getdescriptorinfo", plan.descriptor.partition("#")[0])
+    assert told["descriptor"] == plan.descriptor
     assert (told["issolvable"], told["isrange"]) == (True, False)
-    assert core.call("deriveaddresses", plan["descriptor"]) == [plan["address"]]
+    assert core.call("deriveaddresses", plan.descriptor) == [plan.address]
 
 
 def test_core_imports_what_show_prints_and_finds_the_funding(pair: External) -> None:
@@ -331,9 +330,9 @@ def test_core_imports_what_show_prints_and_finds_the_funding(pair: External) -> 
     name = open_in_mempool(pair, "bech32")
     pair.chain.mine(1)
     for wallet, watcher in ((pair.payer, "watch-payer"), (pair.payee, "watch-payee")):
-        requests = views.descriptors(wallet, pair.chain, name)["descriptors"]
+        requests = views.descriptors(wallet, pair.chain, name).descriptors
         core.call("createwallet", watcher, True, True)
-        results = core.call("importdescriptors", json.loads(json.dumps(requests)), wallet=watcher)
+        results = core.call("importdescriptors", [request.to_dict() for request in requests], wallet=watcher)
         assert [result["success"] for result in results] == [True]
         [coin] = core.call("listunspent", wallet=watcher)
         terms = pair.terms(name)

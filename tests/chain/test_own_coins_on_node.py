@@ -17,9 +17,10 @@ from mpchan.bitcoin.script import dust_limit
 from mpchan.bitcoin.tx import Transaction
 from mpchan.errors import NotPossible
 from mpchan.party import coins, views
-from mpchan.party.common import Result
 from mpchan.party.saving.restore import scan
+from mpchan.results.coins import Sent
 from mpchan.units import Amount, FeeRate, Txid
+from mpchan.values import replace
 from mpchan.wallet.config import ChainConfig
 from mpchan.wallet.wallet import Wallet
 
@@ -48,25 +49,25 @@ def wallet(tmp_path: Path) -> Wallet:
 
 
 def fresh(wallet: Wallet) -> bytes:
-    return address_to_script(views.fresh_address(wallet)["address"], REGTEST)
+    return address_to_script(views.fresh_address(wallet).address, REGTEST)
 
 
 def sat(value: Decimal) -> int:
     return int(value * 100_000_000)
 
 
-def judged(node: Node, result: Result, rate: FeeRate) -> None:
+def judged(node: Node, result: Sent, rate: FeeRate) -> None:
     """The node's own account of a transaction in its mempool: fee and size are what was said, the rate is kept."""
-    entry = node.call("getmempoolentry", result["txid"])
-    transaction = Transaction.from_hex(result["hex"])
-    assert sat(entry["fees"]["base"]) == result["fee_sat"]
+    entry = node.call("getmempoolentry", result.txid)
+    transaction = Transaction.from_hex(result.hex)
+    assert sat(entry["fees"]["base"]) == result.fee_sat
     assert entry["vsize"] == transaction.vsize
     least = rate.fee(entry["vsize"]).sat
     # a signature may be a byte or two shorter than was counted for; without a change the rest goes to the fee too
     most = rate.fee(entry["vsize"] + len(transaction.inputs)).sat
-    if not result["change_sat"] and len(transaction.outputs) == 1:
+    if not result.change_sat and len(transaction.outputs) == 1:
         most += rate.fee(31).sat + 680
-    assert least <= result["fee_sat"] <= most
+    assert least <= result.fee_sat <= most
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -82,15 +83,19 @@ def test_what_is_sent_is_what_the_node_sees(
     for amount in (dust_limit(script).sat, 700_000, 60_000, None):
         given = None if amount is None else Amount(amount)
         held = coins.send(wallet, chain, script, given, fee_rate=FeeRate(rate), sends=False)
-        [verdict] = shared_node.call("testmempoolaccept", [held["hex"]])
+        [verdict] = shared_node.call("testmempoolaccept", [held.hex])
         assert verdict["allowed"], verdict
-        assert sat(verdict["fees"]["base"]) == held["fee_sat"]
-        sent = coins.resend(wallet, chain, held["txid"])
-        assert sent == {**held, "broadcast": True}
+        assert sat(verdict["fees"]["base"]) == held.fee_sat
+        sent = coins.resend(wallet, chain, held.txid)
+        assert sent == replace(held, broadcast=True)
         judged(shared_node, sent, FeeRate(rate))
-    assert views.balance(wallet, chain) == {"confirmed_sat": 0, "unconfirmed_sat": 0, "in_channels_sat": 0}
-    paid = [output for output in Transaction.from_hex(sent["hex"]).outputs if output.script_pubkey == script]
-    assert [output.value.sat for output in paid] == [sent["amount_sat"]]
+    assert views.balance(wallet, chain).to_dict() == {
+        "confirmed_sat": 0,
+        "unconfirmed_sat": 0,
+        "in_channels_sat": 0,
+    }
+    paid = [output for output in Transaction.from_hex(sent.hex).outputs if output.script_pubkey == script]
+    assert [output.value.sat for output in paid] == [sent.amount_sat]
 
 
 def test_many_inputs(shared_node: Node, chain: MinedChain, wallet: Wallet) -> None:
@@ -98,7 +103,7 @@ def test_many_inputs(shared_node: Node, chain: MinedChain, wallet: Wallet) -> No
     shared_node.pay(fresh(wallet), *[2_000] * 300)
     shared_node.mine(1)
     sent = coins.send(wallet, chain, SHOP, Amount(540_000), fee_rate=FeeRate(1000))
-    assert len(Transaction.from_hex(sent["hex"]).inputs) > 252
+    assert len(Transaction.from_hex(sent.hex).inputs) > 252
     judged(shared_node, sent, FeeRate(1000))
 
 
@@ -112,8 +117,8 @@ def test_the_nodes_own_dust_limits(shared_node: Node, chain: MinedChain, wallet:
             coins.send(wallet, chain, script, least - Amount(1))
         assert caught.value.slug == "below-dust"
         held = coins.send(wallet, chain, script, least, sends=False)
-        record = wallet.sent.load(Txid.from_hex(held["txid"]))
-        raw = bytes.fromhex(held["hex"])
+        record = wallet.sent.load(Txid.from_hex(held.txid))
+        raw = bytes.fromhex(held.hex)
         exact = least.sat.to_bytes(8, "little") + bytes([len(script)]) + script
         below = (least.sat - 1).to_bytes(8, "little") + bytes([len(script)]) + script
         assert raw.count(exact) == 1
@@ -122,7 +127,7 @@ def test_the_nodes_own_dust_limits(shared_node: Node, chain: MinedChain, wallet:
             "testmempoolaccept", [wallet.keys.sign_spend(changed, record.spent).to_hex()]
         )
         assert verdict["reject-reason"] == "dust"
-        coins.forget(wallet, chain, held["txid"])
+        coins.forget(wallet, chain, held.txid)
 
 
 def test_a_balance_in_every_state(node: Node, tmp_path: Path, wallet: Wallet) -> None:
@@ -131,22 +136,26 @@ def test_a_balance_in_every_state(node: Node, tmp_path: Path, wallet: Wallet) ->
         node.mine(1, fresh(wallet))
         reward = 50 * 100_000_000
         empty = {"confirmed_sat": 0, "unconfirmed_sat": 0, "in_channels_sat": 0}
-        assert views.balance(wallet, chain) == {**empty, "immature_sat": reward}
+        assert views.balance(wallet, chain).to_dict() == {**empty, "immature_sat": reward}
         with pytest.raises(NotPossible) as caught:
             coins.send(wallet, chain, SHOP, Amount(10_000))
         assert f"{reward} sat are immature" in caught.value.message
         node.mine(99)
-        assert views.balance(wallet, chain) == {**empty, "immature_sat": reward}
+        assert views.balance(wallet, chain).to_dict() == {**empty, "immature_sat": reward}
         node.mine(1)
-        assert views.balance(wallet, chain) == {**empty, "confirmed_sat": reward}
+        assert views.balance(wallet, chain).to_dict() == {**empty, "confirmed_sat": reward}
         held = coins.send(wallet, chain, SHOP, Amount(10_000), sends=False)
-        assert views.balance(wallet, chain) == {**empty, "confirmed_sat": reward, "reserved_sat": reward}
-        coins.resend(wallet, chain, held["txid"])
-        assert views.balance(wallet, chain) == {**empty, "unconfirmed_sat": held["change_sat"]}
+        assert views.balance(wallet, chain).to_dict() == {
+            **empty,
+            "confirmed_sat": reward,
+            "reserved_sat": reward,
+        }
+        coins.resend(wallet, chain, held.txid)
+        assert views.balance(wallet, chain).to_dict() == {**empty, "unconfirmed_sat": held.change_sat}
         node.mine(1)
-        assert views.balance(wallet, chain) == {**empty, "confirmed_sat": held["change_sat"]}
+        assert views.balance(wallet, chain).to_dict() == {**empty, "confirmed_sat": held.change_sat}
         node.drop(1)  # a reorganisation: the send waits in the mempool again
-        assert views.balance(wallet, chain) == {**empty, "unconfirmed_sat": held["change_sat"]}
+        assert views.balance(wallet, chain).to_dict() == {**empty, "unconfirmed_sat": held.change_sat}
 
 
 def test_what_a_block_put_in_the_place_of_a_send_frees_its_coins(
@@ -156,19 +165,19 @@ def test_what_a_block_put_in_the_place_of_a_send_frees_its_coins(
         shared_node.pay(fresh(wallet), 100_000)
     shared_node.mine(1)
     held = coins.send(wallet, chain, SHOP, Amount(150_000), sends=False)
-    record = wallet.sent.load(Txid.from_hex(held["txid"]))
+    record = wallet.sent.load(Txid.from_hex(held.txid))
     first = record.transaction.without_witness()
     output = first.outputs[0]
     conflict = Transaction(2, first.inputs[:1], (type(output)(Amount(99_000), KINDS["p2tr"]),), 0)
     conflict = wallet.keys.sign_spend(conflict, record.spent[:1])
-    assert views.balance(wallet, chain)["reserved_sat"] == 200_000
+    assert views.balance(wallet, chain).reserved_sat == 200_000
     shared_node.mine_with([conflict])
-    assert views.balance(wallet, chain) == {
+    assert views.balance(wallet, chain).to_dict() == {
         "confirmed_sat": 100_000,
         "unconfirmed_sat": 0,
         "in_channels_sat": 0,
     }
-    assert coins.send(wallet, chain, SHOP, None)["broadcast"]
+    assert coins.send(wallet, chain, SHOP, None).broadcast
 
 
 def test_what_the_node_has_is_not_forgotten(shared_node: Node, chain: MinedChain, wallet: Wallet) -> None:
@@ -180,7 +189,7 @@ def test_what_the_node_has_is_not_forgotten(shared_node: Node, chain: MinedChain
     coins.send(wallet, chain, SHOP, None)
     shared_node.mine(3)
     with pytest.raises(NotPossible) as caught:
-        coins.forget(wallet, chain, to_itself["txid"])
+        coins.forget(wallet, chain, to_itself.txid)
     assert caught.value.slug == "already-sent"
 
 
@@ -210,16 +219,16 @@ def test_a_wallet_with_35_addresses_is_found_again(
     again = Wallet.create(tmp_path / "again", REGTEST, ChainConfig(), wallet.keys.seed_words())
     result = scan(again, chain)
     last_change = max(index + 1 for index in range(20) if wallet.keys.script("change", index) in unspent)
-    assert result == {
+    assert result.to_dict() == {
         "receive": 58,
         "change": last_change,
         "found": len(unspent),  # a node knows no others
-        "coins_sat": held["confirmed_sat"] + held["unconfirmed_sat"],
+        "coins_sat": held.confirmed_sat + held.unconfirmed_sat,
     }
     again = Wallet.open(again.directory)
     assert views.balance(again, chain) == held
-    assert scan(again, chain, 21)["coins_sat"] == result["coins_sat"] + beyond
-    assert scan(again, chain)["receive"] == 79
+    assert scan(again, chain, 21).coins_sat == result.coins_sat + beyond
+    assert scan(again, chain).receive == 79
 
 
 def test_the_commands_on_a_node(shared_node: Node, tmp_path: Path) -> None:

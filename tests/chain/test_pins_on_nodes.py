@@ -69,9 +69,9 @@ def opened(pair: Pair) -> str:
     made = payer.open_channel(
         pair.payer, pair.chain, pair.offer(**TERMS), Amount(100_000), funding_fee_rate=FeeRate(30_000)
     )
-    pair.fund(pair.sign_refund(made["hex"]))
+    pair.fund(pair.sign_refund(made.hex))
     pair.chain.mine(1)
-    return f"{made['funding_txid']}-{made['funding_vout']}"
+    return f"{made.funding_txid}-{made.funding_vout}"
 
 
 def until(condition: Callable[[], bool], seconds: float = 20) -> None:
@@ -147,19 +147,19 @@ def test_a_bump_gets_a_held_up_close_into_a_block(
     nodes: tuple[Node, Node], pair: Pair, attacker: str, pin: Callable[..., None]
 ) -> None:
     name = opened(pair)
-    close = Transaction.from_hex(pair.settle(pair.settlement(name, 60_000))["hex"])
+    close = Transaction.from_hex(pair.settle(pair.settlement(name, 60_000)).hex)
     attacking, other = parties(pair, attacker)
     pin(nodes, attacking, close)
     done = bump(other, pair.chain, name, TEN_TIMES)
     rate = TEN_TIMES
     for _ in range(4):  # what another node has first shows in nothing but the blocks
-        mine_elsewhere(nodes, done["child_txid"])
+        mine_elsewhere(nodes, done.child_txid)
         if is_mined(pair, name, close):
             break
         rate = FeeRate(2 * rate.sat_per_kvb)
         done = bump(other, pair.chain, name, rate)
     assert is_mined(pair, name, close)
-    assert done["fee_sat"] <= 20_000  # half of the smaller share
+    assert done.fee_sat <= 20_000  # half of the smaller share
 
 
 @pytest.mark.parametrize("attacker", ATTACKERS)
@@ -251,8 +251,8 @@ def test_what_waits_is_announced_again_each_round(nodes: tuple[Node, Node], pair
     ours, theirs = nodes
     ours.call("setnetworkactive", False)
     name = opened(pair)
-    close = Transaction.from_hex(pair.settle(pair.settlement(name, 60_000))["hex"])
-    child = bump(pair.payee, pair.chain, name, TEN_TIMES)["child_txid"]
+    close = Transaction.from_hex(pair.settle(pair.settlement(name, 60_000)).hex)
+    child = bump(pair.payee, pair.chain, name, TEN_TIMES).child_txid
     ours.call("setnetworkactive", True)
     until(lambda: ours.height == theirs.height)
     assert str(close.txid) not in theirs.call("getrawmempool")

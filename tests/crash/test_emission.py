@@ -63,7 +63,7 @@ def test_a_reader_that_is_gone(pair: Pair) -> None:
         os.close(writing)
     assert (report["error"], report["exit_code"]) == ("not-emitted", 7)
     kept = payer.pay_last(pair.payer, pair.chain, name)
-    assert (kept["update"], kept["paid_sat"]) == (1, 1000)
+    assert (kept.update, kept.paid_sat) == (1, 1000)
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no full device")
@@ -74,7 +74,7 @@ def test_a_full_device(pair: Pair) -> None:
             report = run(pair, line, stdout=full.fileno())
         assert (report["error"], report["exit_code"]) == ("not-emitted", 7)
     kept = payer.pay_last(pair.payer, pair.chain, name)
-    assert (kept["update"], kept["paid_sat"]) == (1, 1000)
+    assert (kept.update, kept.paid_sat) == (1, 1000)
 
 
 def test_a_folder_that_vanishes_between_the_check_and_the_result(pair: Pair) -> None:
@@ -99,7 +99,7 @@ payer.pay_up_to = pay_up_to
     assert "out/update.psbt" in str(report["message"])
     assert not out.exists()
     kept = payer.pay_last(pair.payer, pair.chain, name)
-    assert (kept["update"], kept["paid_sat"]) == (1, 1000)
+    assert (kept.update, kept.paid_sat) == (1, 1000)
 
 
 @pytest.mark.parametrize("percent", [0, 30, 99])
@@ -120,4 +120,4 @@ def test_files_that_may_not_grow(pair: Pair, percent: int) -> None:
     assert journal.read_bytes() == before
     pair.restart()
     assert pair.payer_record(name).updates == 0
-    assert pair.accept(pair.pay(name, 1000))["received_sat"] == 1000
+    assert pair.accept(pair.pay(name, 1000)).received_sat == 1000

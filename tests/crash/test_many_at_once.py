@@ -70,7 +70,7 @@ def test_fifty_processes_pay_accept_mine_offer_and_send(pair: Pair) -> None:
     messages = []
     for number, name in enumerate(names):  # ten updates of each channel, to be accepted meanwhile
         for step in range(1, 6):
-            update = payer.pay_up_to(pair.payer, pair.chain, name, Amount(1000 * step))["hex"]
+            update = payer.pay_up_to(pair.payer, pair.chain, name, Amount(1000 * step)).hex
             (pair.directory / f"update-{number}-{step}").write_text(update)
             messages.append(f"update-{number}-{step}")
     height = pair.chain.tip().height
@@ -114,7 +114,7 @@ def check_the_end(pair: Pair, names: list[str]) -> None:
         record = pair.payer_record(name)
         assert record.paid == Amount(10_000)
         last = payer.pay_last(pair.payer, pair.chain, name)
-        assert pair.accept(last["hex"])["received_sat"] == 5000
+        assert pair.accept(last.hex).received_sat == 5000
         pair.settle(pair.settlement(name))
     pair.chain.mine(1)
     assert balance_sat(pair.payee, pair.chain) == 20_000
@@ -135,4 +135,4 @@ def test_the_wallets_lock_and_a_channels_do_not_block_each_other(pair: Pair) -> 
         *["--wallet payer balance", "--wallet payer list", f"--wallet payer show {name}"] * 2,
     ]
     at_once(pair, lines)
-    assert payer.pay_last(Wallet.open(pair.payer.directory), pair.chain, name)["paid_sat"] == 3000
+    assert payer.pay_last(Wallet.open(pair.payer.directory), pair.chain, name).paid_sat == 3000

@@ -85,7 +85,7 @@ def test_a_torn_state_file_costs_its_channel_at_most(torn: Torn) -> None:
         assert len(problems) == 1
         assert torn.first in problems[0]
         again = payer.pay_last(opened, torn.pair.chain, torn.second)
-        assert again["paid_sat"] == 1000
+        assert again.paid_sat == 1000
         assert path.stat().st_size == length, "it is left as it is"
         torn.put_back()
 
@@ -106,7 +106,7 @@ def test_a_torn_journal_is_an_append_that_never_was_or_damage(torn: Torn) -> Non
         else:
             assert failed.exit_code == 7, failed
             assert torn.first in failed.message
-        assert payer.pay_last(opened, torn.pair.chain, torn.second)["paid_sat"] == 1000
+        assert payer.pay_last(opened, torn.pair.chain, torn.second).paid_sat == 1000
         torn.put_back()
 
 
@@ -116,15 +116,15 @@ def test_a_torn_last_line_of_the_payee_takes_the_payment_again(torn: Torn) -> No
     update = pair.pay(torn.first, 500)
     path = pair.payee.directory / "channels" / f"{torn.first}.journal"
     before = path.read_bytes()
-    assert pair.accept(update)["received_sat"] == 500
+    assert pair.accept(update).received_sat == 500
     whole = path.read_bytes()
     added = len(whole) - len(before)
     for length in sorted({*range(0, added, max(1, added // 16)), added - 1}):
         path.write_bytes(whole[: len(before) + length])
         pair.restart()
         receipt = pair.accept(update)
-        assert (receipt["received_sat"], receipt["paid_sat"], receipt["duplicate"]) == (500, 1500, False)
-        assert pair.accept(update)["duplicate"] is True
+        assert (receipt.received_sat, receipt.paid_sat, receipt.duplicate) == (500, 1500, False)
+        assert pair.accept(update).duplicate is True
     torn.put_back()
 
 
@@ -183,7 +183,7 @@ def test_a_torn_plan_or_sent_transaction_is_named(torn: Torn) -> None:
             else:
                 assert failed.exit_code == 7
                 assert str(path) in failed.message
-            assert payer.pay_last(torn.wallet(), torn.pair.chain, torn.second)["paid_sat"] == 1000
+            assert payer.pay_last(torn.wallet(), torn.pair.chain, torn.second).paid_sat == 1000
             torn.put_back()
 
 

@@ -101,7 +101,7 @@ def test_61_what_the_payee_gives_back(desk: Desk, older: str) -> None:
     assert pair.files() == before
     pair.restart()
     received = pair.accept(pair.pay(older, 300))
-    assert (received["update"], received["received_sat"], received["paid_sat"]) == (21, 300, 6300)
+    assert (received.update, received.received_sat, received.paid_sat) == (21, 300, 6300)
 
 
 def test_61_the_settlement_comes_back_too(desk: Desk, tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_61_an_older_payer_that_paid_on_under_old_numbers(desk: Desk, older: str
     assert ended["warnings"][0].startswith("sync-conflict: update 20 of 6000 sat")
     pair.restart()
     again = desk.done(desk.payer, "payer", "pay", "--last")
-    assert pair.accept(again["hex"])["paid_sat"] == 6500
+    assert pair.accept(again["hex"]).paid_sat == 6500
 
 
 @pytest.mark.parametrize("signer", ["payee", "nobody"])
@@ -250,16 +250,16 @@ def test_61_a_restored_payee_signs_no_second_refund(desk: Desk) -> None:
     pair = desk.pair
     pair.coin()
     before = pair.request()
-    signed = desk.done(desk.payee, "payee", "sign-refund", desk.file(before["hex"]))
+    signed = desk.done(desk.payee, "payee", "sign-refund", desk.file(before.hex))
     unused = pair.offer()
     backup = kept(desk, desk.payee)
     since = pair.request(offer=unused)
-    pair.sign_refund(since["hex"])
+    pair.sign_refund(since.hex)
     wallet = restored(desk, backup)
-    assert desk.done(wallet, "payee", "sign-refund", desk.file(before["hex"])) == signed
-    terms = pair.terms(f"{since['funding_txid']}-0")
+    assert desk.done(wallet, "payee", "sign-refund", desk.file(before.hex)) == signed
+    terms = pair.terms(f"{since.funding_txid}-0")
     earlier = replace(terms, refund_lock_time=Height(terms.refund_lock_time.value - 1))
-    for request in (read_psbt(since["hex"].encode()), message(earlier, scheme(earlier).refund())):
+    for request in (read_psbt(since.hex.encode()), message(earlier, scheme(earlier).refund())):
         refused = refusal(
             [wallet, *desk.wallets], wallet, desk.chain, "payee", "sign-refund", desk.file(request)
         )
@@ -278,9 +278,9 @@ def test_85_a_copied_payee_signs_no_second_refund(desk: Desk) -> None:
     copy = desk.folder / "copied"
     shutil.copytree(desk.payee, copy)
     request = pair.request(offer=unused)
-    pair.sign_refund(request["hex"])
+    pair.sign_refund(request.hex)
     (copy / "generation").unlink()
-    terms = pair.terms(f"{request['funding_txid']}-0")
+    terms = pair.terms(f"{request.funding_txid}-0")
     earlier = replace(terms, refund_lock_time=Height(terms.refund_lock_time.value - 1))
     other = message(earlier, scheme(earlier).refund())
     refused = refusal([copy, *desk.wallets], copy, desk.chain, "payee", "sign-refund", desk.file(other))
@@ -301,7 +301,7 @@ def test_85_a_copied_payer_pays_no_number_twice_unnoticed(desk: Desk) -> None:
     assert (refused.slug, refused.exit_code) == ("update-number", 4)
     ended = desk.done(copy, "payer", "sync", desk.file(latest(desk)))
     assert (ended["update"], ended["paid_sat"]) == (2, 5000)
-    assert pair.accept(desk.done(copy, "payer", "pay", "--last")["hex"])["paid_sat"] == 5000
+    assert pair.accept(desk.done(copy, "payer", "pay", "--last")["hex"]).paid_sat == 5000
 
 
 def test_61_a_restored_wallet_takes_no_channel_key_twice(desk: Desk) -> None:
@@ -343,7 +343,7 @@ def test_61_a_restored_payer(desk: Desk) -> None:
     desk.done(wallet, "payer", "sync", desk.file(latest(desk)))
     update = desk.done(wallet, "payer", "pay", "300")
     assert update["update"] == 21
-    assert pair.accept(update["hex"])["received_sat"] == 300
+    assert pair.accept(update["hex"]).received_sat == 300
 
 
 @pytest.mark.parametrize("phase", ["opening", "secured"])
@@ -351,9 +351,9 @@ def test_61_a_restored_payer_whose_funding_left_since(desk: Desk, phase: str) ->
     """It is not given up while the chain shows the funding; with the payee's reply, had again, it is as before."""
     pair = desk.pair
     request = pair.request()
-    reply = pair.sign_refund(request["hex"])
+    reply = pair.sign_refund(request.hex)
     if phase == "secured":
-        name = f"{request['funding_txid']}-0"
+        name = f"{request.funding_txid}-0"
         record = pair.payer_record(name)
         assert isinstance(record.state, payer.Opening)
         secured = payer.secure(record.state, read_psbt(reply.encode()), pair.payer.channel_key_of(record))
@@ -361,7 +361,7 @@ def test_61_a_restored_payer_whose_funding_left_since(desk: Desk, phase: str) ->
     backup = kept(desk, desk.payer)
     pair.fund(reply)
     pair.chain.mine(1)
-    name = f"{request['funding_txid']}-0"
+    name = f"{request.funding_txid}-0"
     paid(desk, name, 300)
     pair.chain.mine(40)  # too late for a new channel
     wallet = restored(desk, backup)
@@ -392,7 +392,7 @@ def test_61_a_restored_plan_opens_a_channel_that_has_to_be_synced(
         request = pair.take(
             funding, refund_delay=lock_time - chain.tip().height
         )  # the refund that was signed
-        pair.fund(pair.sign_refund(request["hex"]), signed=complete)
+        pair.fund(pair.sign_refund(request.hex), signed=complete)
         with pytest.raises(NotPossible) as caught:
             pair.pay(name, 400)
         assert caught.value.slug == "needs-sync"
@@ -402,8 +402,8 @@ def test_61_a_restored_opening_that_was_given_up_keeps_its_refund(desk: Desk) ->
     """The lost wallet may have signed its funding, and somebody sends it later: the refund is still at hand then."""
     pair = desk.pair
     request = pair.request()
-    name = f"{request['funding_txid']}-0"
-    reply = pair.sign_refund(request["hex"])
+    name = f"{request.funding_txid}-0"
+    reply = pair.sign_refund(request.hex)
     record = pair.payer_record(name)
     assert isinstance(record.state, payer.Opening)
     key = pair.payer.channel_key_of(record)

@@ -178,17 +178,17 @@ def refund_file(desk: Desk) -> Ready:
 def funding_again(desk: Desk) -> Ready:
     """It was written to a file first, and is to be sent now."""
     pair = desk.pair
-    reply = pair.sign_refund(pair.request()["hex"])
+    reply = pair.sign_refund(pair.request().hex)
     result = pair.fund(reply, send=False)
-    return Ready(desk.payer, ("payer", "fund", str(desk.file(reply + "\n"))), result["funding_txid"])
+    return Ready(desk.payer, ("payer", "fund", str(desk.file(reply + "\n"))), result.funding_txid)
 
 
 def funding_of_the_payer(desk: Desk) -> Ready:
     """The payee broadcasts what the payer handed over by file."""
     pair = desk.pair
-    result = pair.fund(pair.sign_refund(pair.request()["hex"]), send=False)
-    file = str(desk.file(result["hex"] + "\n"))
-    return Ready(desk.payee, ("payee", "funding", file, "--broadcast"), result["funding_txid"])
+    result = pair.fund(pair.sign_refund(pair.request().hex), send=False)
+    file = str(desk.file(result.hex + "\n"))
+    return Ready(desk.payee, ("payee", "funding", file, "--broadcast"), result.funding_txid)
 
 
 def child(desk: Desk) -> Ready:
@@ -306,7 +306,7 @@ def test_79_what_is_not_complete_on_the_disk_stays(desk: Desk) -> None:
     name = pair.open()
     places = desk.folder / "settlement", desk.folder / "reply"
     places[0].write_text(pair.settlement(name, 3000))
-    places[1].write_text(pair.sign_refund(pair.request()["hex"]))
+    places[1].write_text(pair.sign_refund(pair.request().hex))
     for disk in DISKS.values():
         for wallet, words in (
             (desk.payee, ("payee", "settle", places[0])),
@@ -339,8 +339,8 @@ def test_79_the_process_takes_nothing_more_for_the_channel(desk: Desk, disk: str
         pair.payee.save_channel(record, "accepted")
     with pytest.raises(StorageError, match="takes nothing more"), pair.payee.channel_lock(name):
         pair.payee.channel_files.batch(name)
-    assert pair.accept(pair.pay(other, 1000))["received_sat"] == 1000, "the others go on"
-    assert pair.settle(name=name)["broadcast"] is True, "its close is noted as soon as that is possible"
+    assert pair.accept(pair.pay(other, 1000)).received_sat == 1000, "the others go on"
+    assert pair.settle(name=name).broadcast is True, "its close is noted as soon as that is possible"
     pair.restart()
     assert type(pair.payee_record(name).state).__name__ == "Closing"
 
@@ -396,7 +396,7 @@ def test_80_a_payment_that_cannot_be_written_is_none(desk: Desk, disk: str) -> N
         counts = False
     if not counts:
         assert desk.done(desk.payer, "pay", "1000", "--channel", name)["paid_sat"] == 1000
-    assert pair.accept(desk.done(desk.payer, "pay", "--last", "--channel", name)["hex"])["paid_sat"] == 1000
+    assert pair.accept(desk.done(desk.payer, "pay", "--last", "--channel", name)["hex"]).paid_sat == 1000
 
 
 @needs_proc

@@ -276,7 +276,7 @@ def test_54_the_largest_funding_is_below_the_limit(chain_directory: Path, tmp_pa
         pair = Pair(tmp_path, chain, coins=0)
         desk = Desk(pair, tmp_path / "desk")
         source = foreign_wallet.coin(chain, foreign_wallet.P2WPKH, 3_000_000)
-        addresses = [views.fresh_address(pair.payer)["address"] for _ in range(7)]
+        addresses = [views.fresh_address(pair.payer).address for _ in range(7)]
         scripts = [address_to_script(address, REGTEST) for address in addresses]
         outputs = [TxOut(Amount(1_000), scripts[number % 7]) for number in range(MAX_INPUTS)]
         many = foreign_wallet.payment(chain, [source], *outputs, fee=100_000)

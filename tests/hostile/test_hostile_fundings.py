@@ -56,7 +56,7 @@ def other_outputs(
     """A payer has a refund signed for one output and puts another one on the chain; then it pays flawlessly."""
     pair = desk.pair
     request = pair.request()
-    name = f"{request['funding_txid']}-0"
+    name = f"{request.funding_txid}-0"
     record = pair.payer_record(name)
     planned = record.funding
     assert planned is not None
@@ -119,8 +119,8 @@ def test_hostile_funding_is_refused(desk: Desk, name: str) -> None:
 def test_18_in_no_block_yet_and_not_deep_enough(desk: Desk) -> None:
     pair = desk.pair
     request = pair.request(min_confirmations=3, min_refund_delay=30)
-    name = f"{request['funding_txid']}-0"
-    reply = pair.sign_refund(request["hex"])
+    name = f"{request.funding_txid}-0"
+    reply = pair.sign_refund(request.hex)
     update = update_of(pair, pair.terms(name), name)
     assert refused_update(desk, update).slug == "funding-unseen"
     pair.fund(reply)
@@ -193,7 +193,7 @@ def test_20_a_funding_by_file_that_is_not_the_refunds(desk: Desk) -> None:
     """A txid commits to every output, so another output of the same txid cannot be; only the number can be wrong."""
     pair = desk.pair
     request = pair.request()
-    record = pair.payer_record(f"{request['funding_txid']}-0")
+    record = pair.payer_record(f"{request.funding_txid}-0")
     planned = record.funding
     assert planned is not None
     terms = replace(record.terms, outpoint=OutPoint(planned.txid, len(planned.outputs)))
@@ -221,7 +221,7 @@ def test_20_a_funding_by_file_that_is_not_the_refunds(desk: Desk) -> None:
 def test_20_the_refund_names_an_output_that_is_no_channel(desk: Desk, change: str) -> None:
     pair = desk.pair
     request = pair.request()
-    record = pair.payer_record(f"{request['funding_txid']}-0")
+    record = pair.payer_record(f"{request.funding_txid}-0")
     planned = record.funding
     assert planned is not None
     bend = {"script_pubkey": payout("p2wsh", "x")} if change == "script" else {"value": Amount(99_999)}
@@ -322,8 +322,8 @@ def test_39_a_message_for_a_channel_that_was_refunded(desk: Desk, kind: str) -> 
 def test_39_a_message_for_an_opening_that_was_given_up(desk: Desk) -> None:
     pair = desk.pair
     request = pair.request()
-    pair.sign_refund(request["hex"])
-    name = f"{request['funding_txid']}-0"
+    pair.sign_refund(request.hex)
+    name = f"{request.funding_txid}-0"
     payee.abandon(pair.payee, pair.chain, name)
     error = refused_update(desk, update_of(pair, pair.terms(name), name))
     assert (error.slug, error.exit_code) == ("channel-abandoned", 5)

@@ -167,7 +167,7 @@ def test_46_a_key_of_another_channel(scene: Scene) -> None:
     """The payee's key of one channel, or the payer's, offered again for another."""
     pair, desk = scene.pair, scene.desk
     request = pair.request(5000)
-    record = pair.payer_record(f"{request['funding_txid']}-0")
+    record = pair.payer_record(f"{request.funding_txid}-0")
     for known in (record.terms.payer_key, record.terms.offer.payee_key):
         error = desk.refused_writing(
             desk.payer,

@@ -61,10 +61,10 @@ def test_45_nothing_signs_the_funding_before_the_refund_is_held(
     words, slug, code = TRIES[name]
     pair = desk.pair
     request = pair.request()
-    channel = f"{request['funding_txid']}-0"
+    channel = f"{request.funding_txid}-0"
     terms = pair.payer_record(channel).terms
     files = {
-        "REQUEST": request["hex"],
+        "REQUEST": request.hex,
         "OWN": signed(terms, scheme(terms).refund(), pair.payer_secret(channel)).to_hex(),
         "CLOSE": message(terms, scheme(terms).settlement(Amount(0))).to_hex(),
     }
@@ -235,8 +235,8 @@ def test_44_a_reply_from_another_opening(desk: Desk) -> None:
     """The payee's good signature, for the refund of the opening that was given up before."""
     pair = desk.pair
     first = pair.request()
-    reply = read_psbt(pair.sign_refund(first["hex"]).encode())
-    desk.done(desk.payer, "payer", "abandon", "--channel", first["channel"])
+    reply = read_psbt(pair.sign_refund(first.hex).encode())
+    desk.done(desk.payer, "payer", "abandon", "--channel", first.channel)
     path = desk.file(reply)
     error = desk.refused_writing(desk.payer, "payer", "fund", path)
     assert (error.slug, error.exit_code) == ("channel-abandoned", 5)

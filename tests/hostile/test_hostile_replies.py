@@ -46,9 +46,9 @@ class Scene:
         self.desk = Desk(pair, folder)
         self.other = pair.open()
         request = pair.request()
-        self.reply = pair.sign_refund(request["hex"])
-        self.request = request["hex"]
-        self.name = f"{request['funding_txid']}-{request['funding_vout']}"
+        self.reply = pair.sign_refund(request.hex)
+        self.request = request.hex
+        self.name = f"{request.funding_txid}-{request.funding_vout}"
         self.terms = pair.terms(self.name)
         self.secret = pair.payee_secret(self.name)
         self.payer_secret = pair.payer_secret(self.name)
@@ -259,7 +259,7 @@ def test_the_reply_of_another_channel(scene: Scene, monkeypatch: pytest.MonkeyPa
     signature = sign(scene.pair.payee_secret(scene.other), record.terms, scheme(record.terms).refund())
     key = record.terms.offer.payee_key.sec
     result = scene.pair.fund(message(record.terms, scheme(record.terms).refund(), {key: signature}).to_hex())
-    assert result["channel"] == record.terms.channel_id
+    assert result.channel == record.terms.channel_id
     assert scene.pair.files() == before
 
 
@@ -268,4 +268,4 @@ def test_the_scene_itself_is_good(scene: Scene) -> None:
     assert isinstance(scene.pair.payer_record(scene.name).state, Opening)
     assert scene.signature(scene.good).to_hex() == scene.reply
     result = scene.pair.fund(scene.reply)
-    assert result["broadcast"] is True
+    assert result.broadcast is True

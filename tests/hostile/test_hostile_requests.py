@@ -56,7 +56,7 @@ class Scene:
         self.used_offer = self.other_terms.offer
         self.offer = pair.offer(min_capacity_sat=50_000, max_capacity_sat=200_000)
         self.request = pair.request(100_000, offer=self.offer)
-        name = f"{self.request['funding_txid']}-{self.request['funding_vout']}"
+        name = f"{self.request.funding_txid}-{self.request.funding_vout}"
         self.terms = pair.payer_record(name).terms
         self.secret = pair.payer_secret(name)
         self.refund = scheme(self.terms).refund()
@@ -436,10 +436,10 @@ def test_14_another_offers_key_beside_this_offers_terms(scene: Scene) -> None:
 def test_the_scene_itself_is_good_and_then_used_up(scene: Scene) -> None:
     """Last in this module: all of the above failed for its own reason, and the real request still works."""
     pair = scene.pair
-    reply = pair.sign_refund(scene.request["hex"])
+    reply = pair.sign_refund(scene.request.hex)
     after = pair.files()
     # 10: the same again gives the same again, and changes nothing
-    assert pair.sign_refund(scene.request["hex"]) == reply
+    assert pair.sign_refund(scene.request.hex) == reply
     assert pair.files() == after
     # 10: another refund for an outpoint that is signed
     later = Height(scene.terms.refund_lock_time.value + 1)
@@ -492,8 +492,8 @@ def test_20_an_output_that_somebody_else_claimed(chain_directory: Path, tmp_path
     with EmbeddedChain(chain_directory) as chain:
         pair = Pair(tmp_path, chain)
         request = pair.request()
-        reply = pair.sign_refund(request["hex"])
-        terms = pair.payer_record(f"{request['funding_txid']}-0").terms
+        reply = pair.sign_refund(request.hex)
+        terms = pair.payer_record(f"{request.funding_txid}-0").terms
         if claimed:
             false = replace(
                 terms,
@@ -502,9 +502,9 @@ def test_20_an_output_that_somebody_else_claimed(chain_directory: Path, tmp_path
                 payer_key=STRANGER_SECRET.public_key,
             )
             payee.sign_refund(pair.payee, chain, message(false, scheme(false).refund()))
-        funding = Transaction.from_hex(pair.fund(reply, send=False)["hex"])
+        funding = Transaction.from_hex(pair.fund(reply, send=False).hex)
         taken = payee.funding(pair.payee, chain, funding)
-        assert taken == {"channel": terms.channel_id, "funding_txid": str(funding.txid)}
+        assert taken.to_dict() == {"channel": terms.channel_id, "funding_txid": str(funding.txid)}
         assert pair.payee_record(terms.name).state == payee_protocol.Active(terms, funding)
         if claimed:
             payee.abandon(pair.payee, chain, false.name)

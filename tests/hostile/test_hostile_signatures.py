@@ -49,12 +49,12 @@ def test_10_a_second_refund_for_an_outpoint(desk: Desk) -> None:
     """The same request gives the same answer, as often as it is asked; another one gives none."""
     pair = desk.pair
     request = pair.request()
-    path = desk.file(request["hex"])
+    path = desk.file(request.hex)
     first = desk.done(desk.payee, "payee", "sign-refund", path)
     after = pair.files()
     assert desk.done(desk.payee, "payee", "sign-refund", path) == first
     assert pair.files() == after
-    terms = pair.terms(f"{request['funding_txid']}-0")
+    terms = pair.terms(f"{request.funding_txid}-0")
     desk.done(desk.payee, "payee", "offer")  # a fresh offer does not help
     for status in ("opening", "abandoned"):
         error = desk.refused_writing(desk.payee, "payee", "sign-refund", desk.file(later(terms)))
@@ -67,16 +67,16 @@ def test_10_a_run_that_was_cut_short_has_signed_nothing(desk: Desk, monkeypatch:
     """The channel is written before the signature leaves, and is all that marks an offer: so there is no between."""
     pair = desk.pair
     request = pair.request()
-    record = pair.payer_record(f"{request['funding_txid']}-0")
+    record = pair.payer_record(f"{request.funding_txid}-0")
     before = pair.files()
     with monkeypatch.context() as patch:
         patch.setattr(Wallet, "save_channel", interrupted)
-        ended = mpchan(desk.payee, desk.chain, "payee", "sign-refund", desk.file(request["hex"]))
+        ended = mpchan(desk.payee, desk.chain, "payee", "sign-refund", desk.file(request.hex))
     assert ended.code != 0
     assert ended.out == ""
     assert pair.files() == before
     signed = desk.done(desk.payee, "payee", "sign-refund", desk.file(later(record.terms)))
-    error = desk.refused_writing(desk.payee, "payee", "sign-refund", desk.file(request["hex"]))
+    error = desk.refused_writing(desk.payee, "payee", "sign-refund", desk.file(request.hex))
     assert (error.slug, error.exit_code) == ("outpoint-signed", 4)
     again = desk.done(desk.payee, "payee", "sign-refund", desk.file(later(record.terms)))
     assert again == signed
@@ -97,7 +97,7 @@ def test_61_a_wallet_restored_from_its_words(
     pair = desk.pair
     unused = Offer.from_toml(pair.offer())
     request = pair.request()
-    signed = desk.done(desk.payee, "payee", "sign-refund", desk.file(request["hex"]))
+    signed = desk.done(desk.payee, "payee", "sign-refund", desk.file(request.hex))
     words = pair.payee.keys.seed_words()
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(words.encode())))
     restored = tmp_path / "restored"
@@ -105,9 +105,9 @@ def test_61_a_wallet_restored_from_its_words(
     old = tomli.loads((desk.payee / "keys.toml").read_text())
     new = tomli.loads((restored / "keys.toml").read_text())
     assert new["seed"] == old["seed"]
-    terms = pair.terms(f"{request['funding_txid']}-0")
+    terms = pair.terms(f"{request.funding_txid}-0")
     hostile = {
-        "the request that was signed": read_psbt(request["hex"].encode()),
+        "the request that was signed": read_psbt(request.hex.encode()),
         "another refund for its outpoint": later(terms),
         "a request under an offer that was never used": message(
             replace(terms, offer=unused), scheme(replace(terms, offer=unused)).refund()
@@ -123,7 +123,7 @@ def test_61_a_wallet_restored_from_its_words(
                 assert (error.slug, error.exit_code) == (slug, 4), (name, drawn)
         fresh = mpchan(restored, desk.chain, "payee", "offer").json
         assert Offer.from_toml(fresh["toml"]).generation != terms.offer.generation
-    assert signed["channel"] == request["channel"]
+    assert signed["channel"] == request.channel
 
 
 def bare_fields(psbt: Psbt) -> GlobalMap:

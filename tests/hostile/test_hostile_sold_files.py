@@ -118,7 +118,7 @@ TOUCHED: dict[str, Callable[[Path], object]] = {
 def test_a_file_that_is_only_touched_is_sold_on(market: Market, name: str) -> None:
     """A backup by hard links, a chmod: no content has changed, and each piece is looked at to know that."""
     market.steps = Meddler("piece", 2, lambda: TOUCHED[name](market.file))
-    assert market.buy()["paid_sat"] == 5 * PRICE
+    assert market.buy().paid_sat == 5 * PRICE
     assert market.is_whole()
 
 
@@ -159,7 +159,7 @@ FILLED: dict[str, Callable[[Path], object]] = {
 @pytest.mark.parametrize("name", FILLED)
 def test_what_is_done_to_the_output_is_mended(market: Market, name: str) -> None:
     market.steps = Meddler("piece", 4, lambda: FILLED[name](part_path(market.output)))
-    assert market.buy()["paid_sat"] == 5 * PRICE
+    assert market.buy().paid_sat == 5 * PRICE
     assert market.is_whole()
     assert market.output.stat().st_size == market.sale.length
 
@@ -184,6 +184,6 @@ def test_an_output_that_is_another_file_in_the_end(market: Market, name: str, ki
     assert not market.output.exists()
     market.steps = []
     market.restart()
-    assert market.buy()["paid_sat"] == 5 * PRICE
+    assert market.buy().paid_sat == 5 * PRICE
     assert market.is_whole()
     assert (market.paid, market.received) == (5 * PRICE, 5 * PRICE)

@@ -438,20 +438,20 @@ def test_31_the_first_update_must_reach_the_dust_limit(scene: Scene) -> None:
         error = refused(scene, signed(terms, hostile, secret))
         assert (error.slug, error.exit_code) == ("below-dust", 4)
     receipt = pair.accept(signed(terms, scheme(terms).update(1, Amount(294)), secret).to_hex())
-    assert receipt["received_sat"] == 294
+    assert receipt.received_sat == 294
 
 
 def test_the_scene_itself_is_good(scene: Scene) -> None:
     """Last in this module: all of the above failed for its own reason, and the good messages still work."""
     pair = scene.pair
     receipt = pair.accept(scene.signed(scene.update).to_hex())
-    assert (receipt["update"], receipt["received_sat"], receipt["paid_sat"]) == (NUMBER, 2000, PAID)
+    assert (receipt.update, receipt.received_sat, receipt.paid_sat) == (NUMBER, 2000, PAID)
     after = pair.files()
     # 22: the same again counts nothing and changes nothing
     again = pair.accept(scene.signed(scene.update).to_hex())
-    assert (again["duplicate"], again["received_sat"], again["paid_sat"]) == (True, 0, PAID)
+    assert (again.duplicate, again.received_sat, again.paid_sat) == (True, 0, PAID)
     assert pair.files() == after
     # 41: equal is enough
     settled = pair.settle(scene.settled(PAID).to_hex())
-    assert (settled["kind"], settled["paid_sat"], settled["broadcast"]) == ("settlement", PAID, True)
+    assert (settled.kind, settled.paid_sat, settled.broadcast) == ("settlement", PAID, True)
     pair.chain.mine(1)

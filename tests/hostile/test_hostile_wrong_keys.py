@@ -44,10 +44,10 @@ def scene(chain_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> It
         desk = Desk(pair, folder)
         channel = pair.open(min_refund_delay=2000, max_refund_delay=3000)
         pair.accept(pair.pay(channel, 1000))
-        asked = pair.request(20_000)["hex"]
+        asked = pair.request(20_000).hex
         texts = {
             "update": pair.pay(channel, 500),
-            "request": pair.request(20_000)["hex"],
+            "request": pair.request(20_000).hex,
             "reply": pair.sign_refund(asked),
             "offer": pair.offer(),
         }

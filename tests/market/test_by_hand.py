@@ -139,4 +139,4 @@ def test_a_seller_by_hand(shop: Shop) -> None:
         ended_well(seller)
     assert shop.is_whole()
     shop.check_end()
-    assert [event["amount_sat"] for event in shop.accepted()] == [PRICE] * 3
+    assert [event.amount_sat for event in shop.accepted()] == [PRICE] * 3

@@ -94,7 +94,7 @@ def test_a_file_that_is_put_back_in_time(market: Market) -> None:
         return bend(request, answer)
 
     market.bend = mended
-    assert market.buy()["paid_sat"] == 5 * PRICE
+    assert market.buy().paid_sat == 5 * PRICE
     assert market.is_whole()
     assert market.paid == market.received == 5 * PRICE
 
@@ -142,7 +142,7 @@ def test_cancelled_before_money_is_locked(market: Market, kind: str) -> None:
     stopped(market, kind)
     lines = len(market.lines)
     result = market.cancel()
-    assert (result["channel"], result["paid_sat"], result["settlement_txid"]) == (None, 0, None)
+    assert (result.channel, result.paid_sat, result.settlement_txid) == (None, 0, None)
     assert (market.lines[lines].asked, is_going(market)) == ([], False)
     assert all(
         isinstance(market.pair.payer_record(name).state, payer.Abandoned)
@@ -156,7 +156,7 @@ def test_cancelled_when_money_is_locked(market: Market, paid: int) -> None:
     stopped(market, "update" if paid else "funding", paid or 1)
     market.chain.mine(1)
     result = market.cancel()
-    assert (result["paid_sat"], result["returned_sat"]) == (paid * PRICE, (5 - paid) * PRICE)
+    assert (result.paid_sat, result.returned_sat) == (paid * PRICE, (5 - paid) * PRICE)
     assert is_going(market) is (paid > 0)
     market.chain.mine(1)
     assert market.pair.status(market.name) == ("closed", "closed")
@@ -181,7 +181,7 @@ def test_cancelled_and_the_seller_is_away(market: Market) -> None:
     )
     assert is_going(market)
     market.bend = honest
-    assert market.cancel()["returned_sat"] == 3 * PRICE
+    assert market.cancel().returned_sat == 3 * PRICE
 
 
 def test_what_is_paid_for_is_asked_for_after_a_cancel(market: Market) -> None:

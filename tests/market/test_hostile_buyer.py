@@ -209,7 +209,7 @@ def test_one_session_has_one_wish(market: Market) -> None:
     for _ in range(2):
         for pieces in ("1-5", "1-4", "1"):
             ann.refused("offer", ann.wish(pieces), "wish-changed")
-        ann.refused("refund", other["hex"], "wish-changed")
+        ann.refused("refund", other.hex, "wish-changed")
         ann.offer("1-3,5")
         market.restart()
 
@@ -233,10 +233,10 @@ def test_openings_of_strangers_make_no_other_one_slow(market: Market, touched: l
     crowd = [Forger(market, f"{number:032x}") for number in range(5)]
     for one in crowd[:3]:
         market.pair.coin()
-        sign_refund(market.pair.payee, market.chain, read_psbt(bytes.fromhex(one.opening()["hex"])))
+        sign_refund(market.pair.payee, market.chain, read_psbt(bytes.fromhex(one.opening().hex)))
     market.restart()
     market.pair.coin()
-    request = crowd[3].request("refund", crowd[3].opening()["hex"])
+    request = crowd[3].request("refund", crowd[3].opening().hex)
     market.seller.answer(crowd[4].request("offer", crowd[4].wish("1")))  # whatever is read once only
     touched.clear()
     assert isinstance(market.seller.answer(request), Message)
@@ -250,7 +250,7 @@ def test_what_a_command_beside_the_sale_signs_is_seen(market: Market) -> None:
     """The offer is used up then, and so is the payer's key; a file that is damaged afterwards changes nothing."""
     ann, beside = Forger(market, ANN), Wallet.open(market.pair.payee.directory)
     market.pair.coin()
-    asked = read_psbt(bytes.fromhex(ann.opening()["hex"]))
+    asked = read_psbt(bytes.fromhex(ann.opening().hex))
     sign_refund(beside, market.chain, asked)
     other = replace(ann.terms, outpoint=OutPoint(Txid(b"\x01" * 32), 0))
     bob = replace(other, offer=Forger(market, BOB).offer())
@@ -296,7 +296,7 @@ def test_what_belongs_to_another_session(market: Market, ann: Forger) -> None:
     market.pair.coin()
     bob = Forger(market, BOB)
     opening = bob.opening()
-    ann.refused("refund", opening["hex"], "other-session")
+    ann.refused("refund", opening.hex, "other-session")
     bob.open()
     assert (ann.pay(3), bob.pay(1)) == (3, 1)
     for one, other in ((ann, bob), (bob, ann)):

@@ -357,8 +357,8 @@ def test_a_good_refund_of_another_channel(market: Market) -> None:
     """What its owner has not agreed to fund yet stays unfunded."""
     market.pair.coin()
     other = market.pair.request(200_000)
-    signed = bytes.fromhex(market.pair.sign_refund(other["hex"]))
-    name = f"{other['funding_txid']}-{other['funding_vout']}"
+    signed = bytes.fromhex(market.pair.sign_refund(other.hex))
+    name = f"{other.funding_txid}-{other.funding_vout}"
     bend = from_the(1, "refund", always(Message(signed)))
     cheated(market, bend, "other-channel", 4, paid=0, held=0, channel=False)
     market.buy()
@@ -422,7 +422,7 @@ def test_a_close_in_the_middle(early: Market, blocks: int) -> None:
     market.chain.mine(1)
     market.restart()
     assert market.quote().purchase.bought == (4, 5)
-    assert market.buy()["paid_sat"] == 2 * PRICE
+    assert market.buy().paid_sat == 2 * PRICE
     assert market.is_whole()
     paid = [market.pair.payer_record(name).paid.sat for name in market.pair.payer.channel_names()]
     assert sorted(paid) == [2 * PRICE, 3 * PRICE]

@@ -54,7 +54,7 @@ def check_sold(shop: Shop) -> None:
     """As if nothing had happened."""
     assert shop.is_whole()
     shop.check_end()
-    assert [event["amount_sat"] for event in shop.accepted()] == [PRICE] * shop.sale.count
+    assert [event.amount_sat for event in shop.accepted()] == [PRICE] * shop.sale.count
     purchases = Purchases(shop.folder / "buyer")
     assert all(purchases.load(path).done for path in purchases.files())
 

@@ -153,7 +153,7 @@ def test_a_funding_that_is_another_transaction(market: Market) -> None:
     other = market.pair.open(20_000)
     ann = Forger(market, ANN)
     opening = ann.opening()
-    reply = ann.ask("refund", opening["hex"])
+    reply = ann.ask("refund", opening.hex)
     assert isinstance(reply, Message)
     foreign = market.pair.payer_record(other).funding
     assert foreign is not None
@@ -188,9 +188,9 @@ def test_a_settlement_that_pays(market: Market, ann: Forger, late: bool) -> None
     if late:
         market.pair.mine_to(ann.terms.refund_lock_time.value - 1)
     assert isinstance(ann.ask("settlement", ann.settlement(5 * PRICE)), Message)
-    told = market.events[-1].to_dict()
+    told = market.events[-1].result("")
     amounts = (3 * PRICE, 2 * PRICE) if late else (5 * PRICE, 0)
-    assert (told["event"], told["paid_sat"], told["pending_sat"]) == ("settlement", *amounts)
+    assert (told.event, told.paid_sat, told.pending_sat) == ("settlement", *amounts)
     assert ann.piece(3) == 3
     for number in (4, 5):
         ann.refused("piece", body_of(number), "settlement-unconfirmed")
@@ -265,7 +265,7 @@ def test_a_file_that_changes(market: Market, ann: Forger, change: Callable[[Path
     ann.refused("update", ann.update(4, 4 * PRICE), "file-changed")
     ann.refused("update", ann.update(3, 3 * PRICE), "file-changed")
     ann.refused("piece", body_of(1), "file-changed")
-    bob.refused("refund", opening["hex"], "file-changed")
+    bob.refused("refund", opening.hex, "file-changed")
     eve.refused("offer", eve.wish("1-5"), "file-changed")
     assert ann.received == 3 * PRICE
     with keep.open("r+b") as file:

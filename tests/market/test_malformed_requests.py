@@ -26,7 +26,7 @@ def bodies(market: Market) -> dict[str, bytes]:
     ann.open()
     funding = market.pair.payer_record(ann.name).funding
     assert funding is not None
-    request = Forger(market, BOB).opening()["hex"]
+    request = Forger(market, BOB).opening().hex
     return {
         "offer": ann.wish("1-5"),
         "refund": bytes.fromhex(request),

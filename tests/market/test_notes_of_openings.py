@@ -47,7 +47,7 @@ ELSEWHERE = OutPoint(Txid(b"\x01" * 32), 0)
 def ann(market: Market) -> Forger:
     """A buyer whose refund is signed, and whose funding nobody has seen."""
     buyer = Forger(market, ANN)
-    assert isinstance(buyer.ask("refund", buyer.opening()["hex"]), Message)
+    assert isinstance(buyer.ask("refund", buyer.opening().hex), Message)
     return buyer
 
 
@@ -156,7 +156,7 @@ def opened(market: Market, ann: Forger, blocks: int = 1, *, tell: bool = True) -
     """The buyer funds its channel, and perhaps tells the seller of it."""
     funded = market.pair.fund(reply_of(market, ann))
     if tell:
-        assert isinstance(ann.ask("funding", funded["hex"]), Message)
+        assert isinstance(ann.ask("funding", funded.hex), Message)
     market.chain.mine(blocks)
 
 
@@ -166,9 +166,9 @@ def test_the_funding_makes_the_channel(market: Market, ann: Forger) -> None:
     opened(market, ann, 0)
     assert market.pair.payee.channel_names() == [ann.name]
     market.chain.mine(1)
-    events = [event["event"] for event in history(market.pair.payee, ann.name[:16])[1]]
+    events = [event.event for event in history(market.pair.payee, ann.name[:16]).events]
     assert events == ["refund-signed", "funding"]
-    assert next(history(market.pair.payee, ann.name[:16])[1])["hex"] == reply
+    assert next(iter(history(market.pair.payee, ann.name[:16]).events)).hex == reply
     assert reply_of(market, ann) == reply
     assert ann.pay(1) == 1
     market.restart()
@@ -185,7 +185,7 @@ def test_whatever_comes_first_makes_the_channel(market: Market, ann: Forger, how
     market.restart()
     record = market.pair.payer_record(ann.name)
     if how in ("update", "by hand", "stream"):
-        update = payer.pay_up_to(market.pair.payer, market.chain, ann.name, Amount(PRICE))["hex"]
+        update = payer.pay_up_to(market.pair.payer, market.chain, ann.name, Amount(PRICE)).hex
         if how == "update":
             assert ann.number_of(ann.ask("update", update)) == 1
         elif how == "by hand":
@@ -199,8 +199,8 @@ def test_whatever_comes_first_makes_the_channel(market: Market, ann: Forger, how
         Watcher(market.pair.payee, market.chain, once=True).round(lambda sight: None)
     assert market.pair.payee.channel_names() == [ann.name]
     assert market.pair.payee_record(ann.name).terms == record.terms
-    [shown] = list_channels(market.pair.payee, market.chain, lambda *_: None)["channels"]
-    assert shown["channel"] == ann.name[:16]
+    [shown] = list_channels(market.pair.payee, market.chain, lambda *_: None).channels
+    assert shown.channel == ann.name[:16]
 
 
 def test_the_seller_sends_the_funding_too(market: Market, ann: Forger) -> None:
@@ -212,7 +212,7 @@ def test_the_seller_sends_the_funding_too(market: Market, ann: Forger) -> None:
     wrong = replace(other, outputs=tuple(reversed(other.outputs)))
     ann.refused("funding", wrong.to_hex(), "other-session")
     assert not market.chain.mempool()
-    assert isinstance(ann.ask("funding", funded["hex"]), Message)
+    assert isinstance(ann.ask("funding", funded.hex), Message)
     assert [str(txid) for txid in market.chain.mempool()] == [ann.name[:64]]
     assert market.pair.payee.channel_names() == [ann.name]
 
@@ -227,9 +227,9 @@ def test_a_funding_that_the_chain_does_not_take_makes_no_channel(
 
     with monkeypatch.context() as patch:
         patch.setattr(market.chain, "broadcast", reject)
-        assert isinstance(ann.ask("funding", funded["hex"]), Message)
+        assert isinstance(ann.ask("funding", funded.hex), Message)
     assert market.pair.payee.channel_names() == []
-    assert isinstance(ann.ask("funding", funded["hex"]), Message)
+    assert isinstance(ann.ask("funding", funded.hex), Message)
     assert market.pair.payee.channel_names() == [ann.name]
 
 
@@ -238,15 +238,15 @@ def test_by_hand_the_channel_is_made_at_once(market: Market, ann: Forger, first:
     reply = reply_of(market, ann)
     request = read_psbt(bytes.fromhex(request_of(market, ann)))
     if first == "sign-refund":
-        assert payee.sign_refund(market.pair.payee, market.chain, request)["hex"] == reply
+        assert payee.sign_refund(market.pair.payee, market.chain, request).hex == reply
     else:
         funded = market.pair.fund(reply, send=False)
         transaction = market.pair.payer_record(ann.name).funding
         assert transaction is not None
-        assert payee.funding(market.pair.payee, market.chain, transaction)["channel"] == ann.name[:16]
-        assert funded["hex"] == transaction.to_hex()
+        assert payee.funding(market.pair.payee, market.chain, transaction).channel == ann.name[:16]
+        assert funded.hex == transaction.to_hex()
     assert market.pair.payee.channel_names() == [ann.name]
-    assert payee.sign_refund(market.pair.payee, market.chain, request)["hex"] == reply
+    assert payee.sign_refund(market.pair.payee, market.chain, request).hex == reply
     assert reply_of(market, ann) == reply
 
 
@@ -284,7 +284,7 @@ def test_wishes_that_no_line_holds(market: Market, monkeypatch: pytest.MonkeyPat
     for _ in range(4):
         market.pair.coin()
     crowd = [Forger(market, f"{number:032x}") for number in range(4)]
-    requests = [one.opening()["hex"] for one in crowd]
+    requests = [one.opening().hex for one in crowd]
     for one, request in zip(crowd[:2], requests, strict=False):
         assert isinstance(one.ask("refund", request), Message)
     assert sorted(market.pair.payee.channel_names()) == sorted(one.name for one in crowd[:2])
@@ -398,7 +398,7 @@ def test_a_restored_seller_signs_the_same_and_nothing_new(market: Market, ann: F
     reply, request = reply_of(market, ann), request_of(market, ann)
     market.pair.coin()
     bob = Forger(market, BOB)
-    new = bob.opening()["hex"]
+    new = bob.opening().hex
     made, _ = collect(market.pair.payee)
     assert "openings/notes" in made.files
     restore(pack(made), market.directory / "again")
@@ -409,11 +409,9 @@ def test_a_restored_seller_signs_the_same_and_nothing_new(market: Market, ann: F
     with pytest.raises(Refused) as caught:
         payee.sign_refund(market.pair.payee, market.chain, read_psbt(bytes.fromhex(new)))
     assert caught.value.slug == "offer-void"
-    assert (
-        payee.sign_refund(market.pair.payee, market.chain, read_psbt(bytes.fromhex(request)))["hex"] == reply
-    )
+    assert payee.sign_refund(market.pair.payee, market.chain, read_psbt(bytes.fromhex(request))).hex == reply
     funded = market.pair.fund(reply)
-    assert isinstance(ann.ask("funding", funded["hex"]), Message)
+    assert isinstance(ann.ask("funding", funded.hex), Message)
     market.chain.mine(1)
     assert ann.pay(1) == 1
 
@@ -422,7 +420,7 @@ def test_a_damaged_line_stops_what_is_new_and_nothing_else(market: Market, ann: 
     """What was signed by it cannot be told any more, so nothing is signed for the first time."""
     market.pair.coin()
     bob = Forger(market, BOB)
-    request = bob.opening()["hex"]
+    request = bob.opening().hex
     reply = reply_of(market, ann)
     path = market.pair.payee.openings.path
     whole = path.read_bytes()
@@ -479,7 +477,7 @@ def test_room_is_shared_out(market: Market, monkeypatch: pytest.MonkeyPatch) -> 
         market.pair.coin()
     told = []
     for one, source in zip(crowd, sources, strict=True):
-        request = replace(one.request("refund", one.opening()["hex"]), source=source)
+        request = replace(one.request("refund", one.opening().hex), source=source)
         told.append(isinstance(market.seller.answer(request), Message))
     assert told == [True, True, False, False, True]
     assert [event.error.slug for event in market.events if event.error] == ["too-many-offers"] * 2
@@ -491,7 +489,7 @@ def test_a_mailbox_leaves_half_to_others(market: Market, monkeypatch: pytest.Mon
     crowd = [Forger(market, f"{number:032x}") for number in range(4)]
     for _ in range(3):
         market.pair.coin()
-    requests = [one.request("refund", one.opening()["hex"]) for one in crowd]
+    requests = [one.request("refund", one.opening().hex) for one in crowd]
     told = [isinstance(market.seller.answer(request), Message) for request in requests[:3]]
     assert told == [True, True, False]
     elsewhere = replace(requests[3], source="192.0.2.9")
@@ -517,17 +515,17 @@ def test_money_that_came_elsewhere_takes_the_place_of_a_line(market: Market, ann
         fee_rate=FeeRate(2_000),
     )
     market.chain.mine(1)
-    funding = Transaction.from_hex(paid["hex"])
+    funding = Transaction.from_hex(paid.hex)
     vout = [output.script_pubkey for output in funding.outputs].index(terms.funding_txout.script_pubkey)
     payer.abandon(market.pair.payer, market.chain, ann.name)
     again = open_again(market.pair.payer, market.chain, OutPoint(funding.txid, vout))
-    reply = ann.ask("refund", again["hex"])
+    reply = ann.ask("refund", again.hex)
     assert isinstance(reply, Message), reply
     first, name = ann.name, f"{funding.txid}-{vout}"
     assert sorted(market.pair.payee.channel_names()) == sorted([first, name])
-    events = [event["event"] for event in history(market.pair.payee, first[:16])[1]]
+    events = [event.event for event in history(market.pair.payee, first[:16]).events]
     assert events == ["refund-signed", "abandoned"]
-    assert ann.ask("refund", again["hex"]) == reply
+    assert ann.ask("refund", again.hex) == reply
     payer.fund(market.pair.payer, market.chain, read_psbt(reply.body))
     ann.name = name
     assert ann.pay(1) == 1

@@ -129,7 +129,7 @@ def test_a_dearer_file_is_another_price_before_money_is_locked(market: Market) -
     market.restart()
     found = market.quote()
     assert (found.capacity.sat, found.goes_on, found.purchase.own) == (10 * PRICE, False, None)
-    assert market.buy()["paid_sat"] == 10 * PRICE
+    assert market.buy().paid_sat == 10 * PRICE
     assert market.is_whole()
 
 
@@ -192,7 +192,7 @@ def test_of_two_purchases_that_were_begun_the_one_with_a_channel_goes_on(market:
 
 def by_hand(market: Market, wish: bytes) -> Offer:
     """``payee offer --for``."""
-    return Offer.from_toml(offer_for(market.pair.payee, wish)["toml"])
+    return Offer.from_toml(offer_for(market.pair.payee, wish).toml)
 
 
 @EVENTS
@@ -203,13 +203,13 @@ def test_a_seller_by_hand(market: Market, happens: Callable[[Market], None]) -> 
     assert by_hand(market, ann.wish("1-5")) == offer
     pair = market.pair
     request = pair.request(5 * PRICE, offer.to_toml())
-    name = f"{request['funding_txid']}-{request['funding_vout']}"
-    pair.fund(pair.sign_refund(request["hex"]))
+    name = f"{request.funding_txid}-{request.funding_vout}"
+    pair.fund(pair.sign_refund(request.hex))
     market.chain.mine(1)
     pair.accept(pair.pay(name, PRICE))
     happens(market)
-    assert pair.sign_refund(request["hex"]) == pair.sign_refund(request["hex"])
-    assert pair.accept(pair.pay(name, PRICE))["paid_sat"] == 2 * PRICE
+    assert pair.sign_refund(request.hex) == pair.sign_refund(request.hex)
+    assert pair.accept(pair.pay(name, PRICE)).paid_sat == 2 * PRICE
     with pytest.raises(Refused) as caught:
         by_hand(market, ann.wish("1-4"))
     assert caught.value.slug == "wish-changed"
@@ -229,7 +229,7 @@ def test_a_buyer_by_hand_that_is_not_funded(market: Market, happens: Callable[[M
     assert second.offer_id != first.offer_id
     assert by_hand(market, ann.wish("1-5")) == second
     request = market.pair.request(5 * PRICE, second.to_toml())
-    payee_commands.sign_refund(market.pair.payee, market.chain, read_psbt(request["hex"].encode()))
+    payee_commands.sign_refund(market.pair.payee, market.chain, read_psbt(request.hex.encode()))
     assert by_hand(market, ann.wish("1-5")) == second
 
 
@@ -240,8 +240,8 @@ def test_a_channel_that_is_opened_by_hand_while_the_program_runs(market: Market)
     ann.refused("piece", json.dumps({"piece": 1}).encode(), "unknown-session")
     pair = market.pair
     request = pair.request(5 * PRICE, offer.to_toml())
-    ann.name = f"{request['funding_txid']}-{request['funding_vout']}"
-    pair.fund(pair.sign_refund(request["hex"]))
+    ann.name = f"{request.funding_txid}-{request.funding_vout}"
+    pair.fund(pair.sign_refund(request.hex))
     market.chain.mine(1)
     assert (ann.pay(1), ann.pay(2)) == (1, 2)
 

@@ -22,18 +22,18 @@ def test_another_voucher_makes_no_other_offer(market: Market) -> None:
     pair = market.pair
     offer = make_out(pair.payee, market.own, "ab" * 16, (1, 2, 3, 4, 5))
     request = payer.open_channel(pair.payer, pair.chain, offer.to_toml(), offer.min_capacity)
-    pair.fund(pair.sign_refund(request["hex"]))
+    pair.fund(pair.sign_refund(request.hex))
     pair.chain.mine(1)
     # another payer key, the same offer but for the voucher, and money that lies there
     forged = replace(offer, sale={**(offer.sale or {}), "voucher": "00"})
     key = PrivateKey(bytes(31) + b"\x0b").public_key
-    record = pair.payer_record(f"{request['funding_txid']}-0")
+    record = pair.payer_record(f"{request.funding_txid}-0")
     terms = record.terms
     lock = Height(pair.chain.tip().height + offer.default_refund_delay)
     made = Terms(forged, terms.outpoint, terms.funding_value, key, terms.payer_script, lock)
     funding = send(pair.payer, pair.chain, made.funding_txout.script_pubkey, made.funding_value)
     pair.chain.mine(1)
-    tx = Transaction.from_hex(funding["hex"])
+    tx = Transaction.from_hex(funding.hex)
     vout = next(
         at for at, out in enumerate(tx.outputs) if out.script_pubkey == made.funding_txout.script_pubkey
     )

@@ -253,7 +253,7 @@ def test_what_was_changed_is_fetched_again_and_costs_nothing(
     market.steps = Vandal(market, *numbers)
     result = market.buy()
     assert market.is_whole()
-    assert (result["paid_sat"], market.paid, market.received) == (5 * PRICE, 5 * PRICE, 5 * PRICE)
+    assert (result.paid_sat, market.paid, market.received) == (5 * PRICE, 5 * PRICE, 5 * PRICE)
     assert len(market.asked("piece")) == len(numbers)
     assert len(market.asked("update")) == 5
     market.chain.mine(1)
@@ -289,7 +289,7 @@ def test_what_was_there_before_and_is_lost_is_another_purchase(market: Market) -
     assert (market.paid, market.received) == (3 * PRICE, 3 * PRICE)
     market.chain.mine(1)
     market.restart()
-    assert market.buy()["paid_sat"] == PRICE
+    assert market.buy().paid_sat == PRICE
     assert market.is_whole()
 
 

@@ -49,8 +49,8 @@ def test_a_whole_file(shop: Shop) -> None:
     assert shop.is_whole()
     shop.check_end()
     accepted = shop.accepted()
-    assert [event["amount_sat"] for event in accepted] == [PRICE] * 16
-    assert accepted[-1]["paid_sat"] == 16 * PRICE
+    assert [event.amount_sat for event in accepted] == [PRICE] * 16
+    assert accepted[-1].paid_sat == 16 * PRICE
     assert seller.ended(TERMINATE) == 0
 
 

@@ -146,7 +146,7 @@ def test_the_address_moves_on_once_a_close_has_paid_to_it(market: Market, settle
     moved = published_again(market)
     assert moved.payee_address != market.own.offer.payee_address
     assert published_again(market) == moved
-    assert views.fresh_address(market.pair.payee)["address"] != moved.payee_address
+    assert views.fresh_address(market.pair.payee).address != moved.payee_address
 
 
 def published_again(market: Market) -> Offer:
@@ -156,14 +156,14 @@ def published_again(market: Market) -> Offer:
 
 def test_an_opening_that_was_given_up_moves_nothing(market: Market) -> None:
     ann = Forger(market, ANN)
-    sign_refund(market.pair.payee, market.chain, read_psbt(bytes.fromhex(ann.opening()["hex"])))
+    sign_refund(market.pair.payee, market.chain, read_psbt(bytes.fromhex(ann.opening().hex)))
     abandon(market.pair.payee, market.chain, None)
     assert published_again(market) == market.own.offer
 
 
 def test_an_address_of_ones_own(market: Market) -> None:
     """It stays whatever is paid to it; of another wallet it is said that a close cannot be bumped from here."""
-    outside = views.fresh_address(market.pair.payer)["address"]
+    outside = views.fresh_address(market.pair.payer).address
     own, warnings = published_offer(market.pair.payee, market.chain, SHORT, market.sale, address=outside)
     assert own.offer.payee_address == outside
     assert any("outside of this wallet" in warning for warning in warnings)

@@ -214,7 +214,7 @@ def test_what_has_come_meanwhile_is_not_paid_for(market: Market, kind: str) -> N
     session = market.quote().purchase.session
     own_pieces(market, 1, 4)
     result = market.buy()
-    assert (result["paid_sat"], market.is_whole()) == (3 * PRICE, True)
+    assert (result.paid_sat, market.is_whole()) == (3 * PRICE, True)
     assert market.asked("offer")[-1].session != session
     states = [market.pair.payer_record(name).state for name in market.pair.payer.channel_names()]
     assert sum(isinstance(state, payer.Abandoned) for state in states) == (kind == "refund")
@@ -226,7 +226,7 @@ def test_nothing_is_locked_for_what_is_all_there(market: Market, kind: str) -> N
     stopped(market, kind)
     own_pieces(market, 1, 2, 3, 4, 5)
     result = market.buy()
-    assert (result["paid_sat"], result["channel"], market.is_whole()) == (0, None, True)
+    assert (result.paid_sat, result.channel, market.is_whole()) == (0, None, True)
     assert (market.asked("funding"), market.chain.mempool()) == ([], [])
 
 
@@ -249,7 +249,7 @@ def test_a_refund_that_was_taken_by_hand(market: Market) -> None:
     market.chain.mine(1)
     market.pair.restart()
     assert market.quote().purchase.bought == (3, 4, 5)
-    assert market.buy()["paid_sat"] == 3 * PRICE
+    assert market.buy().paid_sat == 3 * PRICE
     assert market.is_whole()
 
 
@@ -260,9 +260,9 @@ def test_what_the_chain_costs_now_holds_up_no_purchase_that_goes_on(market: Mark
     wallet.config = replace(wallet.config, limits=replace(wallet.config.limits, max_fee_rate=FeeRate(1000)))
     found = market.quote()
     assert found.goes_on
-    assert found.to_dict()["funding_fee_sat"] == 0
+    assert found.funding_fee.sat == 0
     assert found.refund_at == str(market.pair.terms(market.name).refund_lock_time)
-    assert market.buy()["paid_sat"] == 5 * PRICE
+    assert market.buy().paid_sat == 5 * PRICE
     market.output = market.output.with_name("another")
     with pytest.raises(Refused) as caught:
         market.quote()

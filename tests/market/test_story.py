@@ -16,9 +16,17 @@ from mpchan.wallet.purchases import Purchases
 
 def test_the_whole_file(market: Market) -> None:
     before = balance_sat(market.pair.payee, market.chain)
+    quoted = market.quote()
     result = market.buy()
     assert market.is_whole()
-    assert result == {
+    assert result.to_dict() == {
+        "name": market.sale.name,
+        "wanted": "1-5",
+        "bought": "1-5",
+        "price_sat": PRICE,
+        "capacity_sat": 5 * PRICE,
+        "reserve_sat": quoted.reserve.sat,
+        "funding_fee_sat": quoted.funding_fee.sat,
         "output": str(market.output),
         "pieces": 5,
         "bytes": 5 * PIECE - 1,
@@ -48,7 +56,7 @@ def test_samples_come_before_any_money_is_locked(tmp_path_factory: pytest.TempPa
         market = Market(directory, chain, free=2)
         assert market.quote().capacity.sat == 3 * PRICE
         result = market.buy()
-        assert (result["paid_sat"], market.is_whole()) == (3 * PRICE, True)
+        assert (result.paid_sat, market.is_whole()) == (3 * PRICE, True)
         kinds = [request.kind for request in market.lines[0].asked]
         assert kinds[:3] == ["piece", "piece", "offer"]
         assert kinds.count("piece") == 2
@@ -59,7 +67,7 @@ def test_samples_alone_need_no_channel(tmp_path_factory: pytest.TempPathFactory)
     with EmbeddedChain(directory / "chain") as chain, chain.engine():
         market = Market(directory, chain, free=2)
         result = market.buy("1-2")
-        assert (result["channel"], result["paid_sat"], result["settlement_txid"]) == (None, 0, None)
+        assert (result.channel, result.paid_sat, result.settlement_txid) == (None, 0, None)
         assert market.output.read_bytes()[: 2 * PIECE] == market.file.read_bytes()[: 2 * PIECE]
         assert not market.pair.payer.channel_names()
         assert not market.pair.payee.channel_names()
@@ -68,7 +76,7 @@ def test_samples_alone_need_no_channel(tmp_path_factory: pytest.TempPathFactory)
 def test_some_pieces(market: Market) -> None:
     """Only what was wanted is paid and there; the rest is a hole, and can be bought later into the same file."""
     result = market.buy("2-3,5")
-    assert (result["pieces"], result["paid_sat"]) == (3, 3 * PRICE)
+    assert (result.pieces, result.paid_sat) == (3, 3 * PRICE)
     got, sold = market.output.read_bytes(), market.file.read_bytes()
     assert len(got) == len(sold)
     for number in range(1, 6):
@@ -79,13 +87,13 @@ def test_some_pieces(market: Market) -> None:
     rest = market.quote()
     assert (rest.held, rest.purchase.bought) == ({2, 3, 5}, (1, 4))
     result = market.buy()
-    assert (market.is_whole(), result["paid_sat"]) == (True, 2 * PRICE)
+    assert (market.is_whole(), result.paid_sat) == (True, 2 * PRICE)
 
 
 def test_what_is_there_already_costs_nothing(market: Market) -> None:
     market.output.write_bytes(market.file.read_bytes())
     result = market.buy()
-    assert (result["paid_sat"], result["channel"], market.asked("offer")) == (0, None, [])
+    assert (result.paid_sat, result.channel, market.asked("offer")) == (0, None, [])
     assert market.is_whole()
 
 
@@ -103,7 +111,7 @@ def test_a_finished_purchase_begun_again_pays_nothing(market: Market) -> None:
     market.chain.mine(1)
     market.restart()
     again = market.buy()
-    assert (again["paid_sat"], again["channel"]) == (0, None)
+    assert (again.paid_sat, again.channel) == (0, None)
     assert len(market.pair.payer.channel_names()) == 1
 
 
@@ -182,7 +190,7 @@ def test_two_wishes_at_once_are_told_apart(market: Market) -> None:
         market.buy("4")
     assert caught.value.slug == "other-purchase"
     market.bend = lambda request, answer: answer
-    assert market.buy()["pieces"] == 2
+    assert market.buy().pieces == 2
 
 
 def test_an_opening_that_waited_too_long_is_given_up_and_made_anew(market: Market) -> None:
@@ -195,7 +203,7 @@ def test_an_opening_that_waited_too_long_is_given_up_and_made_anew(market: Marke
     [stale] = market.pair.payer.channel_names()
     market.chain.mine(19)
     market.bend = lambda request, answer: answer
-    assert market.buy()["paid_sat"] == 5 * PRICE
+    assert market.buy().paid_sat == 5 * PRICE
     assert market.is_whole()
     assert market.pair.payer_record(stale).status(None).value == "abandoned"
 
@@ -212,4 +220,4 @@ def test_more_pieces_than_the_lock_times_have_room_for(tmp_path_factory: pytest.
         assert caught.value.slug == "out-of-updates"
         assert not market.pair.payer.channel_names()
         assert room_warnings(chain, market.published, 7) == []
-        assert market.buy("1-7")["paid_sat"] == 7 * PRICE
+        assert market.buy("1-7").paid_sat == 7 * PRICE

@@ -29,8 +29,8 @@ from mpchan.channel.signing import ChannelKey
 from mpchan.channel.terms import Terms
 from mpchan.party import payee, payer, views
 from mpchan.party.check import payee_rules
-from mpchan.party.common import Result
 from mpchan.party.opening.again import open_again
+from mpchan.results.opening import Opened, RefundSigned
 from mpchan.units import Amount, Height, OutPoint
 from mpchan.values import replace
 from mpchan.wallet.wallet import Wallet
@@ -61,12 +61,12 @@ def paid_again(pair: External, value: int = VALUE) -> OutPoint:
     return sent(pair, signed(pair.chain, payment(pair.chain, [coin(pair.chain, P2WPKH)], output)))
 
 
-def again(pair: External, outpoint: OutPoint) -> Result:
+def again(pair: External, outpoint: OutPoint) -> Opened:
     return open_again(pair.payer, pair.chain, outpoint)
 
 
-def signed_again(pair: External, request: Result) -> Result:
-    return payee.sign_refund(pair.payee, pair.chain, psbt(request["hex"]))
+def signed_again(pair: External, request: Opened) -> RefundSigned:
+    return payee.sign_refund(pair.payee, pair.chain, psbt(request.hex))
 
 
 def replaced(pair: External, phase: str) -> tuple[str, OutPoint]:
@@ -76,20 +76,20 @@ def replaced(pair: External, phase: str) -> tuple[str, OutPoint]:
     bumped = signed(pair.chain, payment(pair.chain, [outpoint], output, fee=5_000))
     request = pair.take(funding)
     if phase != "asked":
-        reply = pair.sign_refund(request["hex"])
+        reply = pair.sign_refund(request.hex)
     if phase == "funded":
         pair.fund(reply, signed=signed(pair.chain, funding))
     return name_of(request), sent(pair, bumped)
 
 
-def to_the_refund(pair: External, request: Result) -> None:
+def to_the_refund(pair: External, request: Opened) -> None:
     """The payer gets everything back, less the refund's fee."""
     before = balance_sat(pair.payer, pair.chain)
-    name, value = name_of(request), request["funding_sat"]
-    pair.mine_to(request["refund_lock_time"])
+    name, value = name_of(request), request.funding_sat
+    pair.mine_to(request.refund_lock_time)
     pair.refund(name)
     pair.chain.mine(1)
-    assert views.show(pair.payer, pair.chain, name)["status"] == "refunded"
+    assert views.show(pair.payer, pair.chain, name).status == "refunded"
     assert balance_sat(pair.payer, pair.chain) - before == value - REFUND_FEE
 
 
@@ -97,23 +97,23 @@ def to_the_refund(pair: External, request: Result) -> None:
 def test_a_replaced_funding_becomes_a_channel(pair: External, phase: str) -> None:
     name, outpoint = replaced(pair, phase)
     if phase == "funded":
-        [warning] = views.show(pair.payer, pair.chain, name)["warnings"]
+        [warning] = views.show(pair.payer, pair.chain, name).warnings
         assert f"mpchan payer open --again {outpoint}`" in warning
     request = again(pair, outpoint)
-    assert (request["funding_txid"], request["funding_vout"]) == (str(outpoint.txid), outpoint.vout)
+    assert (request.funding_txid, request.funding_vout) == (str(outpoint.txid), outpoint.vout)
     assert again(pair, outpoint) == request
     assert pair.warnings(name_of(request)) == ["funding-early"]
     reply = signed_again(pair, request)
     assert slugs_of(reply) == ([] if phase == "asked" else ["given-up"])
-    assert signed_again(pair, request)["hex"] == reply["hex"]
+    assert signed_again(pair, request).hex == reply.hex
     pair.restart()
-    done = pair.fund(reply["hex"])
-    assert (done["funding_txid"], done["broadcast"], done["hex"]) == (str(outpoint.txid), False, None)
-    assert pair.fund(reply["hex"]) == done
+    done = pair.fund(reply.hex)
+    assert (done.funding_txid, done.broadcast, done.hex) == (str(outpoint.txid), False, None)
+    assert pair.fund(reply.hex) == done
     assert pair.status(name_of(request)) == ("open", "open")
-    assert views.show(pair.payer, pair.chain, name)["status"] == "abandoned"
+    assert views.show(pair.payer, pair.chain, name).status == "abandoned"
     if phase != "asked":
-        assert views.show(pair.payee, pair.chain, name)["status"] == "abandoned"
+        assert views.show(pair.payee, pair.chain, name).status == "abandoned"
     pair.accept(pair.pay(name_of(request), 1_000))
     pair.settle(pair.settlement(name_of(request), 2_000))
     pair.chain.mine(1)
@@ -126,7 +126,7 @@ def test_or_the_payer_takes_it_back(pair: External, phase: str) -> None:
     """With the payee gone as soon as it has signed."""
     _, outpoint = replaced(pair, phase)
     request = again(pair, outpoint)
-    pair.fund(signed_again(pair, request)["hex"])
+    pair.fund(signed_again(pair, request).hex)
     to_the_refund(pair, request)
 
 
@@ -135,16 +135,16 @@ def test_a_request_that_is_too_old(pair: External) -> None:
     funding = signed(pair.chain, payment(pair.chain, [coin(pair.chain, P2WPKH)], pair.output()))
     early = pair.take(funding)
     outpoint = sent(pair, funding)
-    assert again(pair, outpoint)["hex"] == early["hex"]
+    assert again(pair, outpoint).hex == early.hex
     pair.chain.mine(30)
-    assert refused(lambda: pair.sign_refund(early["hex"])) == ("refund-early", 4)
+    assert refused(lambda: pair.sign_refund(early.hex)) == ("refund-early", 4)
     request = again(pair, outpoint)
-    assert request["refund_lock_time"] == early["refund_lock_time"] + 31
-    pair.fund(signed_again(pair, request)["hex"])
+    assert request.refund_lock_time == early.refund_lock_time + 31
+    pair.fund(signed_again(pair, request).hex)
     assert pair.status(name_of(request)) == ("open", "open")
     # there is one refund for an outpoint, whatever was asked for before
-    assert refused(lambda: pair.sign_refund(early["hex"])) == ("outpoint-signed", 4)
-    assert again(pair, outpoint)["hex"] == request["hex"]
+    assert refused(lambda: pair.sign_refund(early.hex)) == ("outpoint-signed", 4)
+    assert again(pair, outpoint).hex == request.hex
     to_the_refund(pair, request)
 
 
@@ -158,11 +158,11 @@ def test_another_amount_than_any_channel_has(pair: External, value: int) -> None
     assert slugs_of(request) == ["refund-only"]
     reply = signed_again(pair, request)
     assert slugs_of(reply) == ["refund-only"]
-    pair.fund(reply["hex"])
+    pair.fund(reply.hex)
     name = name_of(request)
     assert pair.status(name) == ("open", "abandoned")
     assert refused(lambda: pair.pay(name, 1_000)) == ("capacity", 5)
-    update = forged_update(pair, name, min(request["capacity_sat"], 1_000))
+    update = forged_update(pair, name, min(request.capacity_sat, 1_000))
     assert update is None or refused(lambda: pair.accept(update)) == ("channel-abandoned", 5)
     to_the_refund(pair, request)
 
@@ -170,7 +170,7 @@ def test_another_amount_than_any_channel_has(pair: External, value: int) -> None
 def test_an_offer_that_has_expired(pair: External, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its money comes back, and no payment is taken any more."""
     offered = payee.offer(pair.payee, pair.chain, dict(SHORT), expires_in=DAY)
-    pair.offer_text = str(offered["toml"])
+    pair.offer_text = str(offered.toml)
     pair.plan()
     outpoint = paid_again(pair)
     later = time.time() + 2 * DAY
@@ -178,7 +178,7 @@ def test_an_offer_that_has_expired(pair: External, monkeypatch: pytest.MonkeyPat
     request = again(pair, outpoint)
     reply = signed_again(pair, request)
     assert slugs_of(reply) == ["refund-only"]
-    pair.fund(reply["hex"])
+    pair.fund(reply.hex)
     assert refused(lambda: pair.accept(pair.pay(name_of(request), 1_000))) == ("channel-abandoned", 5)
     to_the_refund(pair, request)
 
@@ -239,7 +239,7 @@ def test_paid_twice(pair: External) -> None:
     reply = signed_again(pair, request)
     assert slugs_of(reply) == ["refund-only"]
     assert pair.status(name) == ("closed", "closed")
-    pair.fund(reply["hex"])
+    pair.fund(reply.hex)
     assert refused(lambda: pair.accept(pair.pay(name_of(request), 1_000))) == ("channel-abandoned", 5)
     to_the_refund(pair, request)
 
@@ -250,7 +250,7 @@ def test_what_has_come_back_already(pair: External) -> None:
     older = pair.payer.directory.with_name("older")
     shutil.copytree(pair.payer.directory, older)
     request = again(pair, outpoint)
-    pair.fund(signed_again(pair, request)["hex"])
+    pair.fund(signed_again(pair, request).hex)
     to_the_refund(pair, request)
     assert refused(lambda: open_again(Wallet.open(older), pair.chain, outpoint)) == ("output-spent", 5)
 
@@ -333,7 +333,7 @@ def test_nobody_else_takes_the_one_refund(pair: External, phase: str, proof: str
     before = pair.files()
     assert refused(lambda: pair.sign_refund(request.to_hex())) == ("unproven-request", 4)
     assert pair.files() == before
-    pair.fund(signed_again(pair, again(pair, outpoint))["hex"])
+    pair.fund(signed_again(pair, again(pair, outpoint)).hex)
 
 
 def test_nobody_else_asks_for_what_came_early(pair: External) -> None:
@@ -344,7 +344,7 @@ def test_nobody_else_asks_for_what_came_early(pair: External) -> None:
     for mined in (False, True):
         sent(pair, funding, mine=mined)
         assert refused(lambda: pair.sign_refund(bare)) == ("unproven-request", 4)
-    pair.sign_refund(request["hex"])
+    pair.sign_refund(request.hex)
 
 
 def test_a_key_of_another_channel(pair: External) -> None:
@@ -464,11 +464,11 @@ def test_what_the_payer_is_told(pair: External) -> None:
     assert pair.files() == before
     pair.chain.mine(1)
     request = again(pair, outpoint)
-    pair.fund(pair.sign_refund(request["hex"]))
-    assert again(pair, outpoint)["hex"] == request["hex"]
+    pair.fund(pair.sign_refund(request.hex))
+    assert again(pair, outpoint).hex == request.hex
     assert refused(lambda: payer.abandon(pair.payer, pair.chain, name_of(request))) == ("funding-signed", 5)
     to_the_refund(pair, request)
-    assert again(pair, outpoint)["hex"] == request["hex"]
+    assert again(pair, outpoint).hex == request.hex
 
 
 def test_a_reorganisation_takes_it_away(pair: External) -> None:
@@ -476,7 +476,7 @@ def test_a_reorganisation_takes_it_away(pair: External) -> None:
     pair.plan()
     outpoint = paid_again(pair)
     request = again(pair, outpoint)
-    reply = pair.sign_refund(request["hex"])
+    reply = pair.sign_refund(request.hex)
     elsewhere = coin_of(pair, outpoint)
     pair.chain.reorganise(1, [elsewhere])
     assert refused(lambda: pair.fund(reply)) == ("funding-unseen", 6)
@@ -512,13 +512,13 @@ def test_cut_short_anywhere_the_payee_goes_on(
     with monkeypatch.context() as patch:
         patch.setattr(Wallet, "save_channel", counted(Wallet.save_channel))
         with pytest.raises(KeyboardInterrupt):
-            pair.sign_refund(request["hex"])
+            pair.sign_refund(request.hex)
     pair.restart()
     open_ones = [
         record for record in pair.payee.channels() if isinstance(record.state, payee_protocol.Active)
     ]
     assert len(open_ones) <= 1
-    pair.fund(pair.sign_refund(request["hex"]))
+    pair.fund(pair.sign_refund(request.hex))
     states = [type(record.state) for record in pair.payee.channels()]
     assert sorted(kind.__name__ for kind in states) == ["Abandoned", "Active"]
     assert pair.status(name_of(request)) == ("open", "open")

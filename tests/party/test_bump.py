@@ -82,7 +82,7 @@ def closed(pair: Pair, total: int = 60_000) -> str:
 
 
 def give(pair: Pair, wallet: Wallet, amount: int) -> OutPoint:
-    script = address_to_script(views.fresh_address(wallet)["address"], wallet.network)
+    script = address_to_script(views.fresh_address(wallet).address, wallet.network)
     outpoint = OutPoint(pair.chain.faucet(script, Amount(amount)), 0)
     pair.chain.mine(1)
     return outpoint
@@ -105,8 +105,8 @@ def test_what_is_refused_alone_goes_into_a_block_with_its_child(
         made = payer.open_channel(
             pair.payer, pair.chain, pair.offer(), Amount(100_000), funding_fee_rate=FeeRate(1_000)
         )
-        reply = pair.sign_refund(made["hex"])
-        name = f"{made['funding_txid']}-0"
+        reply = pair.sign_refund(made.hex)
+        name = f"{made.funding_txid}-0"
         dear()
         assert refused(lambda: pair.fund(reply)) == ("rejected", 8)
     elif kind == "settlement":
@@ -127,12 +127,12 @@ def test_what_is_refused_alone_goes_into_a_block_with_its_child(
         dear()
         assert refused(lambda: pair.refund(name)) == ("rejected", 8)
     done = bump(wallet, pair.chain, name, RATE)
-    assert done["kind"] == kind
+    assert done.kind == kind
     better = bump(wallet, pair.chain, name, FeeRate(30_000))
-    assert [str(txid) for txid in pair.chain.mempool()] == [better["txid"], better["child_txid"]]
+    assert [str(txid) for txid in pair.chain.mempool()] == [better.txid, better.child_txid]
     pair.chain.mine(1)
-    assert in_block(pair, better["txid"])
-    assert in_block(pair, better["child_txid"])
+    assert in_block(pair, better.txid)
+    assert in_block(pair, better.child_txid)
     assert refused(lambda: bump(wallet, pair.chain, name, FeeRate(40_000))) == ("already-confirmed", 5)
 
 
@@ -151,10 +151,10 @@ def test_the_child_is_on_disk_before_it_leaves(pair: Pair) -> None:
     [record] = [path for path in chain.seen if "/sent/" in path]
     pair.restart()
     done = bump(pair.payee, chain, name, RATE)
-    assert done["hex"].encode() in chain.seen[record]
+    assert done.hex.encode() in chain.seen[record]
     assert snapshot(pair.payee.directory) == chain.seen
-    addresses = {views.fresh_address(pair.payee)["address"] for _ in range(3)}
-    [output] = Transaction.from_hex(done["hex"]).outputs
+    addresses = {views.fresh_address(pair.payee).address for _ in range(3)}
+    [output] = Transaction.from_hex(done.hex).outputs
     assert output.script_pubkey in pair.payee.keys.scripts()
     assert output.script_pubkey not in [address_to_script(each, pair.payee.network) for each in addresses]
 
@@ -163,15 +163,15 @@ def test_without_broadcast_nothing_leaves_and_its_coins_are_reserved(pair: Pair)
     coin = give(pair, pair.payee, 50_000)
     name = closed(pair, 1_000)
     done = bump(pair.payee, pair.chain, name, RATE, sends=False)
-    assert done["broadcast"] is False
-    child = Transaction.from_hex(done["hex"])
+    assert done.broadcast is False
+    child = Transaction.from_hex(done.hex)
     assert coin in [source.outpoint for source in child.inputs]
     assert child.txid not in pair.chain.mempool()
     held = holdings(pair.payee, pair.chain, pair.payee.keys)
     assert coin in [each.outpoint for each in held.reserved]
     script = address_to_script(THEIRS, pair.payee.network)
     assert refused(lambda: send(pair.payee, pair.chain, script, Amount(10_000)))[0] == "not-enough-funds"
-    assert resend(pair.payee, pair.chain, done["child_txid"])["txid"] == done["child_txid"]
+    assert resend(pair.payee, pair.chain, done.child_txid).txid == done.child_txid
     assert child.txid in pair.chain.mempool()
 
 
@@ -182,7 +182,7 @@ def test_what_a_child_gives_back_is_not_spent_before_it_is_confirmed(pair: Pair)
     script = address_to_script(THEIRS, pair.payee.network)
     assert refused(lambda: send(pair.payee, pair.chain, script, Amount(10_000)))[0] == "not-enough-funds"
     pair.chain.mine(1)
-    assert send(pair.payee, pair.chain, script, Amount(10_000))["broadcast"] is True
+    assert send(pair.payee, pair.chain, script, Amount(10_000)).broadcast is True
 
 
 def test_a_child_whose_parent_has_lost_frees_its_coins(pair: Pair) -> None:
@@ -207,7 +207,7 @@ def test_what_has_fallen_out_of_the_mempool_is_sent_again_as_it_was(pair: Pair) 
     done = bump(pair.payee, pair.chain, name, RATE)
     forget_mempool(pair)
     assert bump(pair.payee, pair.chain, name, RATE) == done
-    assert [str(txid) for txid in pair.chain.mempool()] == [done["txid"], done["child_txid"]]
+    assert [str(txid) for txid in pair.chain.mempool()] == [done.txid, done.child_txid]
 
 
 def test_whoever_sends_the_parent_again_sends_its_child(pair: Pair, dear: Callable[[], None]) -> None:
@@ -218,8 +218,8 @@ def test_whoever_sends_the_parent_again_sends_its_child(pair: Pair, dear: Callab
     forget_mempool(pair)
     dear()
     pair.restart()
-    assert pair.settle(name=name)["txid"] == done["txid"]
-    assert [str(txid) for txid in pair.chain.mempool()] == [done["txid"], done["child_txid"]]
+    assert pair.settle(name=name).txid == done.txid
+    assert [str(txid) for txid in pair.chain.mempool()] == [done.txid, done.child_txid]
     assert bump(pair.payee, pair.chain, name, FeeRate(10_000)) == done
 
 
@@ -229,14 +229,14 @@ def test_a_child_that_cannot_be_does_not_hold_up_its_parent(pair: Pair) -> None:
     name = closed(pair, 1_000)
     done = bump(pair.payee, pair.chain, name, RATE, sends=False)
     forget_mempool(pair)
-    child = Transaction.from_hex(done["hex"])
+    child = Transaction.from_hex(done.hex)
     spent = pair.chain.output(coin).output  # type: ignore[union-attr]
     other = replace(child, inputs=(replace(child.inputs[1], witness=()),))
     other = replace(other, outputs=(replace(other.outputs[0], value=Amount(40_000)),))
     assert child.inputs[1].outpoint == coin
     assert pair.chain.submit_block_with([pair.payee.keys.sign_spend(other, [spent])]) is None
-    assert pair.settle(name=name)["broadcast"] is True
-    assert [str(txid) for txid in pair.chain.mempool()] == [done["txid"]]
+    assert pair.settle(name=name).broadcast is True
+    assert [str(txid) for txid in pair.chain.mempool()] == [done.txid]
 
 
 def test_a_refusal_for_the_fee_names_the_way_out(pair: Pair, dear: Callable[[], None]) -> None:
@@ -316,7 +316,7 @@ def test_a_refund_that_a_reorganisation_made_too_early_again(pair: Pair) -> None
 
 def test_an_opening_has_nothing_to_bump(pair: Pair) -> None:
     request = pair.request()
-    name = f"{request['funding_txid']}-0"
+    name = f"{request.funding_txid}-0"
     assert unchanged(pair, lambda: bump(pair.payer, pair.chain, name, RATE)) == ("not-funded", 5)
     assert unchanged(pair, lambda: bump(pair.payer, pair.chain, None, RATE)) == ("no-channel", 5)
     payer.abandon(pair.payer, pair.chain, name)
@@ -325,18 +325,18 @@ def test_an_opening_has_nothing_to_bump(pair: Pair) -> None:
 
 def test_a_funding_that_the_user_keeps_back_is_not_sent_by_a_bump(pair: Pair) -> None:
     request = pair.request()
-    reply = pair.sign_refund(request["hex"])
-    funding = pair.fund(reply, send=False)["hex"]
-    name = f"{request['funding_txid']}-0"
+    reply = pair.sign_refund(request.hex)
+    funding = pair.fund(reply, send=False).hex
+    name = f"{request.funding_txid}-0"
     assert unchanged(pair, lambda: bump(pair.payer, pair.chain, name, RATE)) == ("not-sent", 5)
     pair.chain.broadcast(Transaction.from_hex(funding))
-    assert bump(pair.payer, pair.chain, name, RATE)["kind"] == "funding"
+    assert bump(pair.payer, pair.chain, name, RATE).kind == "funding"
 
 
 def test_a_funding_whose_coin_is_spent_elsewhere_is_beyond_help(pair: Pair) -> None:
     request = pair.request()
-    pair.fund(pair.sign_refund(request["hex"]))
-    name = f"{request['funding_txid']}-0"
+    pair.fund(pair.sign_refund(request.hex))
+    name = f"{request.funding_txid}-0"
     forget_mempool(pair)
     funded = pair.payer_record(name).state
     double = replace(funded.funding, outputs=funded.funding.outputs[1:])  # type: ignore[union-attr]
@@ -350,8 +350,8 @@ def test_a_funding_whose_coin_is_spent_elsewhere_is_beyond_help(pair: Pair) -> N
 def test_the_payee_has_no_output_of_the_funding(pair: Pair) -> None:
     """The payer can bump it; what spends it waits for its block."""
     request = pair.request()
-    pair.fund(pair.sign_refund(request["hex"]))
-    name = f"{request['funding_txid']}-0"
+    pair.fund(pair.sign_refund(request.hex))
+    name = f"{request.funding_txid}-0"
     assert unchanged(pair, lambda: bump(pair.payee, pair.chain, name, RATE)) == (
         "funding-unconfirmed",
         6,
@@ -364,9 +364,9 @@ def test_a_funding_without_change_and_a_close_without_an_own_output(pair: Pair) 
     pair.payer, spare = wallet, pair.payer
     give(pair, wallet, value)
     request = pair.request()
-    assert len(payer_funding(pair, request["funding_txid"]).outputs) == 1
-    pair.fund(pair.sign_refund(request["hex"]))
-    name = f"{request['funding_txid']}-0"
+    assert len(payer_funding(pair, request.funding_txid).outputs) == 1
+    pair.fund(pair.sign_refund(request.hex))
+    name = f"{request.funding_txid}-0"
     with pytest.raises(MpchanError) as caught:
         bump(wallet, pair.chain, name, RATE)
     assert caught.value.slug == "no-own-output"
@@ -388,7 +388,7 @@ def test_a_funding_from_another_wallet(chain_directory: Path, tmp_path: Path, ow
     """Where its change comes to an address of this wallet, this wallet can help it."""
     with EmbeddedChain(chain_directory) as chain:
         pair = External(tmp_path, chain)
-        change = address_to_script(views.fresh_address(pair.payer)["address"], pair.payer.network)
+        change = address_to_script(views.fresh_address(pair.payer).address, pair.payer.network)
         funding = payment(chain, [coin(chain, P2WPKH)], pair.output())
         if own_change:
             outputs = (replace(funding.outputs[0], script_pubkey=change), *funding.outputs[1:])
@@ -396,9 +396,9 @@ def test_a_funding_from_another_wallet(chain_directory: Path, tmp_path: Path, ow
         name = pair.open_with(psbt_of(chain, funding), signed(chain, funding))
         if own_change:
             done = bump(pair.payer, chain, name, RATE)
-            assert (done["txid"], done["kind"]) == (str(funding.txid), "funding")
+            assert (done.txid, done.kind) == (str(funding.txid), "funding")
             chain.mine(1)
-            assert in_block(pair, done["child_txid"])
+            assert in_block(pair, done.child_txid)
             return
         with pytest.raises(MpchanError) as caught:
             bump(pair.payer, chain, name, RATE)
@@ -415,11 +415,11 @@ def test_a_payout_elsewhere_cannot_be_bumped(pair: Pair) -> None:
         {"settle_window": 6, "min_refund_delay": 25, "fee_rate_sat_per_kvb": 2_000},
         address=THEIRS,
     )
-    assert "mpchan bump" in made["warnings"][0]
-    request = pair.request(offer=made["toml"])
-    pair.fund(pair.sign_refund(request["hex"]))
+    assert "mpchan bump" in made.warnings[0]
+    request = pair.request(offer=made.toml)
+    pair.fund(pair.sign_refund(request.hex))
     pair.chain.mine(1)
-    name = f"{request['funding_txid']}-0"
+    name = f"{request.funding_txid}-0"
     pair.settle(pair.settlement(name, 60_000))
     assert unchanged(pair, lambda: bump(pair.payee, pair.chain, name, RATE)) == ("no-own-output", 5)
 

@@ -26,8 +26,8 @@ def pair(chain_directory: Path, tmp_path: Path) -> Iterator[Pair]:
 def unsent_channel(pair: Pair) -> str:
     """A channel whose signed funding is in the user's hands, and not on the chain."""
     request = pair.request()
-    pair.fund(pair.sign_refund(request["hex"]), send=False)
-    return f"{request['funding_txid']}-{request['funding_vout']}"
+    pair.fund(pair.sign_refund(request.hex), send=False)
+    return f"{request.funding_txid}-{request.funding_vout}"
 
 
 def funding_of(pair: Pair, name: str) -> Transaction:
@@ -44,11 +44,11 @@ def test_funding_does_not_signal_replacement(pair: Pair) -> None:
 
 def test_every_input_is_native_segwit_and_signed_outside_the_txid(pair: Pair) -> None:
     request = pair.request()
-    reply = pair.sign_refund(request["hex"])
+    reply = pair.sign_refund(request.hex)
     unsigned = pair.payer_record(pair.payer.channel_names()[0]).state
     assert isinstance(unsigned, payer_protocol.Opening)
     assert all(output.script_pubkey[:2] == b"\x00\x14" for output in unsigned.spent)
-    signed = Transaction.from_hex(pair.fund(reply)["hex"])
+    signed = Transaction.from_hex(pair.fund(reply).hex)
     assert all(source.script_sig == b"" and len(source.witness) == 2 for source in signed.inputs)
     assert signed.without_witness() == unsigned.funding
     assert signed.txid == unsigned.funding.txid
@@ -92,7 +92,7 @@ def test_coins_of_an_opening_that_was_given_up_are_free_again(pair: Pair) -> Non
     first = pair.request()
     payer.abandon(pair.payer, pair.chain, None)
     second = pair.request()
-    assert first["funding_txid"] != second["funding_txid"]
+    assert first.funding_txid != second.funding_txid
 
 
 def test_no_unconfirmed_coin_is_spent(pair: Pair) -> None:
@@ -115,7 +115,7 @@ def test_a_change_below_dust_goes_to_the_fundings_fee(pair: Pair) -> None:
         result = payer.open_channel(
             pair.payer, pair.chain, offer, Amount(capacity), funding_fee_rate=FeeRate(1000)
         )
-        name = f"{result['funding_txid']}-{result['funding_vout']}"
+        name = f"{result.funding_txid}-{result.funding_vout}"
         funding = funding_of(pair, name)
         assert len(funding.outputs) == outputs
         assert funding.outputs[0] == pair.payer_record(name).terms.funding_txout
@@ -126,7 +126,7 @@ def test_a_change_below_dust_goes_to_the_fundings_fee(pair: Pair) -> None:
 
 def test_a_coin_that_another_program_spent_meanwhile(pair: Pair) -> None:
     request = pair.request()
-    reply = pair.sign_refund(request["hex"])
+    reply = pair.sign_refund(request.hex)
     name = pair.payer.channel_names()[0]
     opening = pair.payer_record(name).state
     assert isinstance(opening, payer_protocol.Opening)

@@ -46,12 +46,12 @@ def pair(chain_directory: Path, tmp_path: Path) -> Iterator[External]:
 
 def test_a_plan_tells_where_to_pay(pair: External) -> None:
     plan = pair.plan()
-    assert plan["capacity_sat"] == CAPACITY
-    assert plan["amount_sat"] == CAPACITY + 338  # the close with both outputs, 169 vB at 2 sat/vB
-    assert plan["amount_btc"] == "0.00100338"
-    assert plan["uri"] == f"bitcoin:{plan['address']}?amount=0.00100338&label=mpchan%20{plan['offer_id']}"
-    keys = [bytes.fromhex(plan[name]) for name in ("payer_pubkey", "payee_pubkey")]
-    assert plan["descriptor"] == two_of_two_descriptor(*keys)
+    assert plan.capacity_sat == CAPACITY
+    assert plan.amount_sat == CAPACITY + 338  # the close with both outputs, 169 vB at 2 sat/vB
+    assert plan.amount_btc == "0.00100338"
+    assert plan.uri == f"bitcoin:{plan.address}?amount=0.00100338&label=mpchan%20{plan.offer_id}"
+    keys = [bytes.fromhex(key) for key in (plan.payer_pubkey, plan.payee_pubkey)]
+    assert plan.descriptor == two_of_two_descriptor(*keys)
 
 
 def test_the_same_plan_again(pair: External) -> None:
@@ -65,9 +65,9 @@ def test_the_same_plan_again(pair: External) -> None:
 def test_another_amount_takes_the_place_of_the_first(pair: External) -> None:
     """The payer's key follows from the offer's: the address is the same, and what it is to be paid is another sum."""
     first, second = pair.plan(), pair.plan(CAPACITY + 1)
-    assert (first["amount_sat"], second["amount_sat"]) == (CAPACITY + 338, CAPACITY + 339)
+    assert (first.amount_sat, second.amount_sat) == (CAPACITY + 338, CAPACITY + 339)
     for key in ("address", "payer_pubkey", "payer_address"):
-        assert first[key] == second[key]
+        assert first.to_dict()[key] == second.to_dict()[key]
     assert len(pair.payer.plans.files()) == 1
     assert pair.payer.keys.next_index("receive") == 1
     assert pair.plan() == first
@@ -92,9 +92,9 @@ def test_the_key_is_on_disk_before_the_address_is_told(
 
 
 def test_a_payout_elsewhere(pair: External) -> None:
-    address = views.fresh_address(pair.payee)["address"]
+    address = views.fresh_address(pair.payee).address
     plan = pair.plan(address=address)
-    assert plan["payer_address"] == address
+    assert plan.payer_address == address
     assert pair.plan() != plan
     assert pair.plan(address=address) == plan
 
@@ -112,7 +112,7 @@ def test_a_damaged_plan_is_named_and_left_alone(pair: External) -> None:
 
 def test_the_offers_key_is_not_taken_for_a_second_offer(pair: External) -> None:
     pair.plan()
-    key = pair.plan()["payee_pubkey"]
+    key = pair.plan().payee_pubkey
     stolen = pair.offer()
     other = next(line for line in stolen.splitlines() if line.startswith("payee_pubkey"))
     assert refused(lambda: pair.plan(offer=stolen.replace(other, f'payee_pubkey = "{key}"'))) == (
@@ -182,8 +182,8 @@ def test_every_form_that_wallets_export(pair: External, taken: str, given: str) 
     }
     request = pair.take(forms[taken])
     assert slugs_of(request) == (["signed-already"] if taken in ("finalized", "raw-signed") else [])
-    result = pair.fund(pair.sign_refund(request["hex"]), signed=forms[given])
-    assert (result["broadcast"], Transaction.from_hex(result["hex"]).txid) == (True, funding.txid)
+    result = pair.fund(pair.sign_refund(request.hex), signed=forms[given])
+    assert (result.broadcast, Transaction.from_hex(result.hex).txid) == (True, funding.txid)
     pair.chain.mine(1)
     assert pair.status(name_of(request)) == ("open", "open")
 
@@ -196,16 +196,16 @@ def test_every_step_again(pair: External) -> None:
     pair.restart()
     assert pair.take(psbt_of(pair.chain, funding)) == request
     assert pair.files() == before
-    reply = pair.sign_refund(request["hex"])
+    reply = pair.sign_refund(request.hex)
     first = pair.fund(reply, signed=complete, send=False)
-    assert first["broadcast"] is False
+    assert first.broadcast is False
     assert pair.chain.output(OutPoint(funding.txid, 1)) is None
     second = pair.fund(reply)
-    assert (second["broadcast"], second["hex"]) == (True, first["hex"])
+    assert (second.broadcast, second.hex) == (True, first.hex)
     before = pair.files()
     assert pair.fund(reply, signed=complete) == second
     assert pair.files() == before
-    assert pair.plan()["capacity_sat"] == CAPACITY
+    assert pair.plan().capacity_sat == CAPACITY
     assert pair.take(funding) == request
     assert refused(lambda: pair.take(funding, refund_delay=50)) == ("opened-otherwise", 5)
 
@@ -215,7 +215,7 @@ def test_the_refund_is_stored_before_the_funding_leaves(
 ) -> None:
     funding = payment(pair.chain, [coin(pair.chain, P2WPKH)], pair.output())
     request = pair.take(funding)
-    reply = pair.sign_refund(request["hex"])
+    reply = pair.sign_refund(request.hex)
 
     def crash(self: EmbeddedChain, transaction: Transaction) -> None:
         raise KeyboardInterrupt
@@ -228,7 +228,7 @@ def test_the_refund_is_stored_before_the_funding_leaves(
     state = pair.payer_record(name_of(request)).state
     assert isinstance(state, payer_protocol.Funded)
     assert (state.external, state.sends) == (True, True)
-    assert pair.fund(reply)["broadcast"] is True
+    assert pair.fund(reply).broadcast is True
 
 
 def test_the_file_keeps_what_the_funding_is(pair: External) -> None:
@@ -248,25 +248,25 @@ def test_an_opening_is_given_up_and_taken_up_again(pair: External) -> None:
     """The terms stay what they were: the payee may have signed their refund, and signs no other."""
     funding = payment(pair.chain, [coin(pair.chain, P2WPKH)], pair.output())
     request = pair.take(funding)
-    reply = pair.sign_refund(request["hex"])
+    reply = pair.sign_refund(request.hex)
     payer.abandon(pair.payer, pair.chain, name_of(request))
     assert refused(lambda: pair.fund(reply, signed=funding)) == ("channel-abandoned", 5)
     pair.chain.mine(3)
     again = pair.take(funding)
     assert again == request
-    assert pair.fund(reply, signed=signed(pair.chain, funding))["broadcast"] is True
+    assert pair.fund(reply, signed=signed(pair.chain, funding)).broadcast is True
 
 
 def test_a_refund_that_was_secured_outlives_giving_up(pair: External, tmp_path: Path) -> None:
     """The other wallet has signed, so it can still send: a crash, or a full disk for the copy, came between."""
     funding = payment(pair.chain, [coin(pair.chain, P2WPKH)], pair.output())
     request = pair.take(funding)
-    name, reply = name_of(request), pair.sign_refund(request["hex"])
+    name, reply = name_of(request), pair.sign_refund(request.hex)
     complete = signed(pair.chain, funding)
     with pytest.raises(StorageError):
         pair.fund(reply, signed=complete, refund_out=tmp_path / "missing" / "refund.hex")
     assert isinstance(pair.payer_record(name).state, payer_protocol.Secured)
-    assert payer.abandon(pair.payer, pair.chain, name)["status"] == "abandoned"
+    assert payer.abandon(pair.payer, pair.chain, name).status == "abandoned"
     assert pair.status(name)[0] == "abandoned"
     pair.chain.broadcast(complete)
     pair.chain.mine(1)
@@ -328,11 +328,11 @@ def test_a_funding_that_was_broadcast_too_early(pair: External) -> None:
     request = pair.take(psbt_of(pair.chain, funding))
     name = name_of(request)
     assert slugs_of(request) == ["funding-early"]
-    assert views.show(pair.payer, pair.chain, name)["status"] == "opening"
+    assert views.show(pair.payer, pair.chain, name).status == "opening"
     assert pair.warnings(name) == ["funding-early"]
     assert refused(lambda: payer.abandon(pair.payer, pair.chain, name)) == ("funding-early", 5)
-    result = pair.fund(pair.sign_refund(request["hex"]))  # the chain itself has the signatures
-    assert result["hex"] == complete.to_hex()
+    result = pair.fund(pair.sign_refund(request.hex))  # the chain itself has the signatures
+    assert result.hex == complete.to_hex()
     assert pair.status(name) == ("open", "open")
     assert pair.warnings(name) == []
     pair.settle(pair.settlement(name, 1_000))
@@ -343,12 +343,12 @@ def test_too_early_between_the_request_and_the_reply(pair: External) -> None:
     request = pair.take(funding)
     name = name_of(request)
     assert pair.warnings(name) == []
-    reply = pair.sign_refund(request["hex"])
+    reply = pair.sign_refund(request.hex)
     pair.chain.broadcast(signed(pair.chain, funding))
     assert pair.warnings(name) == ["funding-early"]
     assert slugs_of(pair.take(funding)) == ["funding-early"]
     pair.mine_to(pair.payer_record(name).terms.refund_lock_time.value - 3)  # too late for payments
-    assert pair.fund(reply)["broadcast"] is True
+    assert pair.fund(reply).broadcast is True
     assert isinstance(pair.payer_record(name).state, payer_protocol.Funded)
     pair.chain.mine(3)
     pair.refund(name)
@@ -365,7 +365,7 @@ def test_an_early_funding_in_a_block_may_have_any_inputs(pair: External) -> None
     assert refused(lambda: pair.take(complete)) == ("script-sig", 4)
     pair.chain.mine(1)
     request = pair.take(complete)
-    pair.fund(pair.sign_refund(request["hex"]))
+    pair.fund(pair.sign_refund(request.hex))
     assert pair.status(name_of(request)) == ("open", "open")
 
 
@@ -377,7 +377,7 @@ def test_a_coin_of_the_funding_is_spent_elsewhere(pair: External, phase: str) ->
     bumped = signed(pair.chain, payment(pair.chain, [outpoint], output, fee=5_000))
     request = pair.take(funding)
     name = name_of(request)
-    reply = pair.sign_refund(request["hex"])
+    reply = pair.sign_refund(request.hex)
     if phase == "funded":
         pair.fund(reply, signed=signed(pair.chain, funding), send=False)
     pair.chain.broadcast(bumped)
@@ -392,7 +392,7 @@ def test_a_coin_of_the_funding_is_spent_elsewhere(pair: External, phase: str) ->
         assert refused(lambda: payer.abandon(pair.payer, pair.chain, name)) == ("funding-conflict", 6)
     pair.chain.mine(1)
     assert pair.warnings(name) == ["funding-void"]
-    [warning] = views.show(pair.payer, pair.chain, name)["warnings"]
+    [warning] = views.show(pair.payer, pair.chain, name).warnings
     assert str(bumped.txid) in warning
     assert f"depends on the payee alone until `mpchan payer open --again {bumped.txid}:1`" in warning
     assert refused(call) == (("coin-spent", 5) if phase == "opening" else ("funding-void", 5))
@@ -400,7 +400,7 @@ def test_a_coin_of_the_funding_is_spent_elsewhere(pair: External, phase: str) ->
         for step in (lambda: pair.pay(name, 1_000), lambda: pair.settlement(name), lambda: pair.refund(name)):
             assert refused(step) == ("funding-void", 5)
     assert pair.files() == before
-    assert payer.abandon(pair.payer, pair.chain, name)["status"] == "abandoned"
+    assert payer.abandon(pair.payer, pair.chain, name).status == "abandoned"
 
 
 def test_of_two_conflicts_the_confirmed_one_is_told(pair: External) -> None:
@@ -410,7 +410,7 @@ def test_of_two_conflicts_the_confirmed_one_is_told(pair: External) -> None:
     pair.chain.broadcast(buried)
     pair.chain.mine(1)
     pair.chain.broadcast(waiting)
-    [warning] = views.show(pair.payer, pair.chain, name_of(request))["warnings"]
+    [warning] = views.show(pair.payer, pair.chain, name_of(request)).warnings
     assert warning.startswith(f"funding-void: transaction {buried.txid} has replaced the funding ")
 
 
@@ -418,7 +418,7 @@ def test_a_payment_elsewhere_is_not_called_the_same_address(pair: External) -> N
     outpoint = coin(pair.chain, P2WPKH)
     request = pair.take(payment(pair.chain, [outpoint], pair.output()))
     pair.chain.broadcast(signed(pair.chain, payment(pair.chain, [outpoint])))
-    [warning] = views.show(pair.payer, pair.chain, name_of(request))["warnings"]
+    [warning] = views.show(pair.payer, pair.chain, name_of(request)).warnings
     assert warning.startswith("funding-conflict: ")
     assert "same address" not in warning
     assert " is about to replace the funding " in warning
@@ -428,7 +428,7 @@ def test_replacement_is_warned_of_until_it_is_confirmed(pair: External) -> None:
     funding = payment(pair.chain, [coin(pair.chain, P2WPKH)], pair.output(), sequence=0xFFFFFFFD)
     request = pair.take(funding)
     assert slugs_of(request) == ["signals-replacement"]
-    pair.fund(pair.sign_refund(request["hex"]), signed=signed(pair.chain, funding))
+    pair.fund(pair.sign_refund(request.hex), signed=signed(pair.chain, funding))
     assert pair.warnings(name_of(request)) == ["signals-replacement"]
     pair.chain.mine(1)
     assert pair.warnings(name_of(request)) == []
@@ -438,4 +438,4 @@ def test_the_names_agree(pair: External) -> None:
     funding = payment(pair.chain, [coin(pair.chain, P2WPKH)], pair.output())
     request = pair.take(funding)
     assert pair.payer.channel_names() == [channel_name(OutPoint(funding.txid, 1))]
-    assert isinstance(psbt(request["hex"]), Psbt)
+    assert isinstance(psbt(request.hex), Psbt)

@@ -16,6 +16,7 @@ from mpchan.channel.limits import PayerLimits
 from mpchan.errors import ChainError, MpchanError, NotPossible
 from mpchan.party import payee, payer
 from mpchan.party.meter.payee import Payee
+from mpchan.results.opening import Offered
 from mpchan.units import Amount, FeeRate
 from mpchan.values import replace
 from mpchan.wallet.wallet import Wallet
@@ -57,18 +58,18 @@ def limit(wallet: Wallet, low: int, high: int) -> None:
     wallet.config = replace(wallet.config, limits=limits)
 
 
-def offered(wallet: Wallet, made: dict[str, object]) -> int:
-    return wallet.offers.load(str(made["offer_id"])).offer.fee_rate.sat_per_kvb
+def offered(wallet: Wallet, made: Offered) -> int:
+    return wallet.offers.load(made.offer_id).offer.fee_rate.sat_per_kvb
 
 
 def funding_rate(pair: Pair, **options: object) -> tuple[float, list[str]]:
     """What the funding of a new channel pays, by its signed size, and the warnings."""
     offer = pair.offer()
     made = payer.open_channel(pair.payer, pair.chain, offer, Amount(100_000), **options)  # type: ignore[arg-type]
-    signed = Transaction.from_hex(pair.fund(pair.sign_refund(made["hex"]), send=False)["hex"])
-    state = pair.payer_record(f"{made['funding_txid']}-0").state
+    signed = Transaction.from_hex(pair.fund(pair.sign_refund(made.hex), send=False).hex)
+    state = pair.payer_record(f"{made.funding_txid}-0").state
     fee = sum(output.value.sat for output in state.spent) - sum(out.value.sat for out in signed.outputs)  # type: ignore[union-attr]
-    return fee * 1000 / signed.vsize, made.get("warnings", [])
+    return fee * 1000 / signed.vsize, list(made.warnings)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +89,7 @@ def test_without_a_rate_the_estimate_counts_within_the_limits(
     limit(pair.payee, 2_000, 50_000)
     made = payee.offer(pair.payee, pair.chain, {})
     assert offered(pair.payee, made) == expected
-    assert ["max_fee_rate" in warning for warning in made.get("warnings", [])] == [True] * warned
+    assert ["max_fee_rate" in warning for warning in made.warnings] == [True] * warned
     limit(pair.payer, 2_000, 50_000)
     says(pair, estimate, min(least, 2_000))  # the play offer of 2000 has to be relayed
     rate, warnings = funding_rate(pair)
@@ -138,8 +139,8 @@ def test_rates_at_the_limits_are_taken(pair: Pair, rate: int) -> None:
 def test_a_given_rate_needs_no_chain(pair: Pair) -> None:
     first = payee.offer(pair.payee, pair.chain, {RATE: 3_000})
     says(pair, None)
-    assert "warnings" not in payee.offer(pair.payee, pair.chain, {RATE: 3_000})
-    again = payee.offer(pair.payee, pair.chain, {}, like=first["offer_id"])
+    assert not payee.offer(pair.payee, pair.chain, {RATE: 3_000}).warnings
+    again = payee.offer(pair.payee, pair.chain, {}, like=first.offer_id)
     assert offered(pair.payee, again) == 3_000
     pair.payee.config = replace(pair.payee.config, offer={RATE: 4_000})
     assert offered(pair.payee, payee.offer(pair.payee, pair.chain, {})) == 4_000
@@ -159,29 +160,29 @@ def test_a_given_rate_that_is_not_relayed_now_is_said(pair: Pair) -> None:
     """It may be again when the channel closes, so it is the payee's choice."""
     says(pair, 5_000, 3_001)
     made = payee.offer(pair.payee, pair.chain, {RATE: 3_000})
-    assert made["warnings"] == [
+    assert list(made.warnings) == [
         "the chain relays nothing below 3.001 sat/vB now, a close under this offer pays 3 sat/vB"
     ]
-    assert "warnings" not in payee.offer(pair.payee, pair.chain, {RATE: 3_001})
+    assert not payee.offer(pair.payee, pair.chain, {RATE: 3_001}).warnings
 
 
 def test_a_wallet_that_asks_no_chain_says_what_it_guesses(tmp_path: Path) -> None:
     wallet = new_wallet(tmp_path / "wallet")
     made = payee.offer(wallet, ManualChain(), {})
     assert offered(wallet, made) == 2_000
-    assert made["warnings"] == [
+    assert list(made.warnings) == [
         "this wallet asks no chain what fees are now: a close under this offer pays 2 sat/vB"
     ]
 
 
 def test_an_address_outside_of_the_wallet_is_said(pair: Pair) -> None:
     made = payee.offer(pair.payee, pair.chain, {RATE: 2_000}, address=THEIRS)
-    [warning] = made["warnings"]
+    [warning] = made.warnings
     assert warning.startswith(f"{THEIRS} is outside of this wallet")
-    own = payee.offer(pair.payee, pair.chain, {RATE: 2_000})["payee_address"]
-    assert "warnings" not in payee.offer(pair.payee, pair.chain, {RATE: 2_000}, address=own)
+    own = payee.offer(pair.payee, pair.chain, {RATE: 2_000}).payee_address
+    assert not payee.offer(pair.payee, pair.chain, {RATE: 2_000}, address=own).warnings
     opened = payer.open_channel(pair.payer, pair.chain, pair.offer(), Amount(100_000), address=THEIRS)
-    [warning] = opened["warnings"]
+    [warning] = opened.warnings
     assert warning.startswith(f"{THEIRS} is outside of this wallet")
 
 
@@ -191,10 +192,10 @@ def test_a_stake_that_is_too_small_to_defend_is_said_once(pair: Pair) -> None:
     says(pair, 5_000)
     small, enough = ({"min_capacity_sat": least} for least in (5_849, 5_850))
     assert "cannot be defended" in str(payee.offer(pair.payee, pair.chain, small))
-    assert "warnings" not in payee.offer(pair.payee, pair.chain, enough)
+    assert not payee.offer(pair.payee, pair.chain, enough).warnings
     name = pair.open(fee_rate_sat_per_kvb=5_000)
-    assert "cannot be defended" in pair.accept(pair.pay(name, 1_000))["warnings"][0]
-    assert "warnings" not in pair.accept(pair.pay(name, 1_000))
+    assert "cannot be defended" in pair.accept(pair.pay(name, 1_000)).warnings[0]
+    assert not pair.accept(pair.pay(name, 1_000)).warnings
 
 
 def test_a_stream_says_it_once_per_channel(pair: Pair) -> None:
@@ -220,12 +221,12 @@ def test_an_agreed_rate_that_nobody_relays_any_more_is_said(pair: Pair) -> None:
     request = pair.request()
     says(pair, 9_000, 9_000)
     words = "the chain relays nothing below 9 sat/vB now"
-    signed = payee.sign_refund(pair.payee, pair.chain, psbt(request["hex"]))
-    assert words in signed["warnings"][0]
-    assert words in pair.fund(signed["hex"], send=False)["warnings"][0]
+    signed = payee.sign_refund(pair.payee, pair.chain, psbt(request.hex))
+    assert words in signed.warnings[0]
+    assert words in pair.fund(signed.hex, send=False).warnings[0]
     says(pair, 2_000)
     pair.coin()
     name = pair.open()
     says(pair, 9_000, 9_000)
-    assert words in pair.accept(pair.pay(name, 1_000))["warnings"][0]
-    assert "warnings" not in pair.accept(pair.pay(name, 1_000))
+    assert words in pair.accept(pair.pay(name, 1_000)).warnings[0]
+    assert not pair.accept(pair.pay(name, 1_000)).warnings

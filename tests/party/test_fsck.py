@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -25,8 +24,9 @@ from mpchan.channel.scheme import scheme_of
 from mpchan.errors import MpchanError, StorageError
 from mpchan.party import payee, payer, syncing, views
 from mpchan.party.check.fsck import fsck
-from mpchan.party.common import Result
 from mpchan.party.history import history
+from mpchan.results.channels import HistoryEvent
+from mpchan.results.checks import FilesChecked
 from mpchan.units import Amount
 from mpchan.wallet import recovery
 from mpchan.wallet.recovery import MOST_BEHIND
@@ -70,7 +70,7 @@ class Copy:
     def lines(self) -> list[bytes]:
         return self.journal.read_bytes().splitlines(keepends=True)
 
-    def check(self, **options: Any) -> Result:
+    def check(self, **options: Any) -> FilesChecked:
         self.wallet = Wallet.open(self.wallet.directory)
         return fsck(self.wallet, **options)
 
@@ -79,16 +79,16 @@ class Copy:
         before = snapshot(self.wallet.directory)
         found = self.check(**options)
         assert snapshot(self.wallet.directory) == before
-        slugs = {rule["rule"] for subject in found["subjects"] for rule in subject["rules"] if not rule["ok"]}
-        assert (found["exit_code"], found["wrong"] > 0) == (7 if slugs else 0, bool(slugs))
+        slugs = {rule.rule for subject in found.subjects for rule in subject.rules if not rule.ok}
+        assert (found.exit_code, found.wrong > 0) == (7 if slugs else 0, bool(slugs))
         return slugs
 
     def repaired(self) -> list[str]:
         found = self.check(repair=True)
-        assert found["exit_code"] == 0, found
+        assert found.exit_code == 0, found
         assert self.broken() == set()
-        assert self.check(repair=True)["warnings"] == []  # once is enough
-        return [line for subject in found["subjects"] for line in subject["repaired"]]
+        assert self.check(repair=True).warnings == ()  # once is enough
+        return [line for subject in found.subjects for line in subject.repaired]
 
 
 @pytest.fixture(params=["payer", "payee"])
@@ -122,7 +122,7 @@ def test_a_wallet_that_nobody_harmed_is_clean_at_every_step(
             before = snapshot(wallet.directory)
             for repair in (False, True):
                 found = fsck(Wallet.open(wallet.directory), repair=repair)
-                assert (found["exit_code"], found["wrong"], found["warnings"]) == (0, 0, []), found
+                assert (found.exit_code, found.wrong, found.warnings) == (0, 0, ()), found
             assert snapshot(wallet.directory) == before
 
     with EmbeddedChain(chain_directory) as chain:
@@ -130,8 +130,8 @@ def test_a_wallet_that_nobody_harmed_is_clean_at_every_step(
         clean()
         request = pair.request()
         clean()
-        name = f"{request['funding_txid']}-0"
-        reply = pair.sign_refund(request["hex"])
+        name = f"{request.funding_txid}-0"
+        reply = pair.sign_refund(request.hex)
         clean()
         if end == "abandoned":
             payer.abandon(pair.payer, chain, name)
@@ -157,14 +157,14 @@ def test_a_wallet_that_nobody_harmed_is_clean_at_every_step(
 
 def test_it_says_what_it_looked_at(lived: Lived) -> None:
     found = fsck(lived.pair.payee)
-    kinds = [subject["kind"] for subject in found["subjects"]]
+    kinds = [subject.kind for subject in found.subjects]
     assert kinds == ["keys", "generation", "offer", "offer", "channel", "wallet"]
-    [channel] = [subject for subject in found["subjects"] if subject["kind"] == "channel"]
-    rules = [rule["rule"] for rule in channel["rules"]]
+    [channel] = [subject for subject in found.subjects if subject.kind == "channel"]
+    rules = [rule.rule for rule in channel.rules]
     assert rules[:4] == ["state-file", "journal", "journal-end", "journal-message"]
     assert {"wrong-keys", "stored-transaction", "signature", "funding-txid"} <= set(rules)
     one = fsck(lived.pair.payee, lived.name[:9])
-    assert [subject["name"] for subject in one["subjects"]] == [lived.name]
+    assert [subject.name for subject in one.subjects] == [lived.name]
 
 
 def test_it_waits_for_nobody_unless_it_mends(payers: Copy) -> None:
@@ -266,8 +266,8 @@ def test_a_journal_that_is_gone(lived: Lived, copy: Copy, harm: str) -> None:
     assert caught.value.slug == "channel-damaged"
     assert copy.broken() == {"journal"}
     found = copy.check(repair=True)
-    assert found["exit_code"] == 0
-    [warning] = found["warnings"]
+    assert found.exit_code == 0
+    [warning] = found.warnings
     assert f"up to {MOST_BEHIND} payments may be missing" in warning
     record: Record = copy.wallet.load_channel(copy.name)
     assert record.terms == copy.good.terms
@@ -280,14 +280,14 @@ def test_a_journal_that_is_gone(lived: Lived, copy: Copy, harm: str) -> None:
         with pytest.raises(MpchanError) as caught:
             payer.pay(copy.wallet, pair.chain, copy.name, Amount(500))
         assert caught.value.slug == "needs-sync"
-        latest = bytes.fromhex(syncing.export_latest(pair.payee, lived.name)["hex"])
-        assert syncing.sync(copy.wallet, Psbt.from_bytes(latest))["update"] == 5
-        assert payer.pay(copy.wallet, pair.chain, copy.name, Amount(500))["paid_sat"] == 2900
+        latest = bytes.fromhex(syncing.export_latest(pair.payee, lived.name).hex)
+        assert syncing.sync(copy.wallet, Psbt.from_bytes(latest)).update == 5
+        assert payer.pay(copy.wallet, pair.chain, copy.name, Amount(500)).paid_sat == 2900
     else:
         assert "payer pay --last" in warning
-        last_update = payer.pay_last(pair.payer, pair.chain, lived.name)["hex"]
+        last_update = payer.pay_last(pair.payer, pair.chain, lived.name).hex
         taken = payee.accept(copy.wallet, pair.chain, Psbt.from_bytes(bytes.fromhex(last_update)))
-        assert taken["paid_sat"] == 2400
+        assert taken.paid_sat == 2400
         assert copy.wallet.load_channel(copy.name).paid == copy.good.paid
     assert copy.broken() == set()
 
@@ -297,7 +297,7 @@ def test_both_files_damaged_is_said_and_left_alone(copy: Copy) -> None:
     copy.journal.write_bytes(bent(copy.journal.read_bytes(), 100))
     assert copy.broken() == {"state-file", "journal", "channel-lost"}
     before = snapshot(copy.wallet.directory)
-    assert copy.check(repair=True)["exit_code"] == 7
+    assert copy.check(repair=True).exit_code == 7
     assert snapshot(copy.wallet.directory) == before
 
 
@@ -341,11 +341,9 @@ def test_other_channels_are_looked_at_all_the_same(chain_directory: Path, tmp_pa
         path.unlink()
         path.mkdir()
         found = fsck(pair.payer)
-        wrong = {
-            subject["name"]: subject["ok"] for subject in found["subjects"] if subject["kind"] == "channel"
-        }
+        wrong = {subject.name: subject.ok for subject in found.subjects if subject.kind == "channel"}
         assert wrong == {first: False, second: True}
-        assert fsck(pair.payer, repair=True)["exit_code"] == 7
+        assert fsck(pair.payer, repair=True).exit_code == 7
 
 
 # what a good checksum does not say ----------------------------------------------------------------
@@ -439,7 +437,7 @@ def test_what_the_payers_files_say_is_checked(payers: Copy, harm: str) -> None:
     payers.wallet.save_channel(change(payers.good), "harmed")
     assert payers.broken() == slugs
     # no journal mends the others
-    assert payers.check(repair=True)["exit_code"] == (0 if harm in SIGNED_AGAIN else 7)
+    assert payers.check(repair=True).exit_code == (0 if harm in SIGNED_AGAIN else 7)
 
 
 @pytest.mark.parametrize("harm", PAYEES)
@@ -452,7 +450,7 @@ def test_what_the_payees_files_say_is_checked(payees: Copy, harm: str) -> None:
 @pytest.mark.parametrize("message", ["another", "complete", "bad", "no hex"])
 def test_the_messages_in_the_journal_are_checked(lived: Lived, payers: Copy, message: str) -> None:
     record = _funded(payers.good, number=6, paid=Amount(2500))
-    earlier = payer.pay_last(lived.pair.payer, lived.pair.chain, lived.name)["hex"]
+    earlier = payer.pay_last(lived.pair.payer, lived.pair.chain, lived.name).hex
     text = {
         "another": earlier,
         "complete": payers.good.state.refund.to_hex(),
@@ -531,7 +529,7 @@ def test_plans_and_sent_transactions(lived: Lived, payers: Copy) -> None:
     path.write_text(path.read_text().replace("5000", "6000"))
     assert payers.broken() == {"plan-damaged"}
     path.unlink()
-    script = address_to_script(views.fresh_address(pair.payee)["address"], REGTEST)
+    script = address_to_script(views.fresh_address(pair.payee).address, REGTEST)
     send(payers.wallet, pair.chain, script, Amount(1000), sends=False)
     assert payers.broken() == set()
     [path] = (payers.wallet.directory / "sent").glob("*.json")
@@ -547,16 +545,12 @@ def test_one_key_or_one_offer_twice(chain_directory: Path, tmp_path: Path) -> No
         terms = replace(other.terms, payer_key=one.terms.payer_key)
         pair.payer.save_channel(_funded(other, terms=terms), "harmed")
         found = fsck(pair.payer)
-        broken = {
-            rule["rule"] for subject in found["subjects"] for rule in subject["rules"] if not rule["ok"]
-        }
+        broken = {rule.rule for subject in found.subjects for rule in subject.rules if not rule.ok}
         assert {"wrong-keys", "key-twice"} <= broken
         terms = replace(other.terms, offer=one.terms.offer)
         pair.payer.save_channel(_funded(other, terms=terms), "harmed")
         found = fsck(pair.payer)
-        broken = {
-            rule["rule"] for subject in found["subjects"] for rule in subject["rules"] if not rule["ok"]
-        }
+        broken = {rule.rule for subject in found.subjects for rule in subject.rules if not rule.ok}
         assert "offer-twice" in broken
 
 
@@ -585,26 +579,26 @@ def test_no_secret_stands_in_journals_and_state_files(lived: Lived) -> None:
 # history ------------------------------------------------------------------------------------------
 
 
-def events(wallet: Wallet, name: str) -> list[Result]:
-    found, told = history(wallet, name)
-    assert found == name
-    return list(told)
+def events(wallet: Wallet, name: str) -> list[HistoryEvent]:
+    found = history(wallet, name)
+    assert found.channel == name[:16]
+    return list(found.events)
 
 
 def test_history_tells_both_sides(lived: Lived) -> None:
     pair, name = lived.pair, lived.name
     ours, theirs = events(pair.payer, name), events(pair.payee, name)
-    assert [event["event"] for event in ours] == ["opened", "secured", "funded", *["paid"] * 5]
-    assert [event["event"] for event in theirs] == ["refund-signed", "funding", *["accepted"] * 5]
+    assert [event.event for event in ours] == ["opened", "secured", "funded", *["paid"] * 5]
+    assert [event.event for event in theirs] == ["refund-signed", "funding", *["accepted"] * 5]
     for mine, other in zip(ours[3:], theirs[2:], strict=True):
         same = ("amount_sat", "paid_sat", "update", "lock_time", "txid", "hex")
-        assert {key: mine[key] for key in same} == {key: other[key] for key in same}
-    assert [event["amount_sat"] for event in ours] == [0, 0, 0, 1000, 200, 300, 400, 500]
-    assert [event["paid_sat"] for event in theirs] == [0, 0, 1000, 1200, 1500, 1900, 2400]
-    assert [event["update"] for event in ours] == [0, 0, 0, 1, 2, 3, 4, 5]
-    assert ours[-1]["hex"] == payer.pay_last(pair.payer, pair.chain, name)["hex"]
-    assert ours[1]["hex"] == theirs[0]["hex"]  # the refund with the payee's signature alone
-    assert [event["sequence"] for event in ours] == list(range(1, 9))
+        assert {key: getattr(mine, key) for key in same} == {key: getattr(other, key) for key in same}
+    assert [event.amount_sat for event in ours] == [0, 0, 0, 1000, 200, 300, 400, 500]
+    assert [event.paid_sat for event in theirs] == [0, 0, 1000, 1200, 1500, 1900, 2400]
+    assert [event.update for event in ours] == [0, 0, 0, 1, 2, 3, 4, 5]
+    assert ours[-1].hex == payer.pay_last(pair.payer, pair.chain, name).hex
+    assert ours[1].hex == theirs[0].hex  # the refund with the payee's signature alone
+    assert [event.sequence for event in ours] == list(range(1, 9))
 
 
 @pytest.mark.parametrize("end", ["settled", "claimed", "refunded"])
@@ -628,31 +622,31 @@ def test_history_shows_no_complete_update(chain_directory: Path, tmp_path: Path,
             pair.mine_to(pair.terms(name).refund_lock_time.value)
             pair.refund(name)
         told = [*events(pair.payee, name), *events(pair.payer, name)]
-        text = json.dumps(told)
+        text = "".join(event.to_json() for event in told)
         first_is_payees = pair.terms(name).offer.payee_key.sec < pair.terms(name).payer_key.sec
         for transaction in complete:
             signatures.append(transaction.inputs[0].witness[1 if first_is_payees else 2].hex())
             assert transaction.to_hex() not in text
         assert not [signature for signature in signatures if signature in text]
         last = {"settled": "settlement", "claimed": "claimed", "refunded": "refund"}[end]
-        assert last in [event["event"] for event in told]
+        assert last in [event.event for event in told]
         if end == "claimed":
-            [claimed] = [event for event in told if event["event"] == "claimed"]
-            assert (claimed["hex"], claimed["txid"]) == (None, str(complete[-1].txid))
-            assert claimed["lock_time"] == complete[-1].lock_time
+            [claimed] = [event for event in told if event.event == "claimed"]
+            assert (claimed.hex, claimed.txid) == (None, str(complete[-1].txid))
+            assert claimed.lock_time == complete[-1].lock_time
 
 
 def test_a_message_that_arrived_with_more_than_it_needs_is_kept_without(lived: Lived, tmp_path: Path) -> None:
     """A payer could fill the payee's disk with fields that nobody reads; the journal keeps what was understood."""
     pair = lived.pair
     one, two = Copy(pair.payer, tmp_path / "one", lived.name), Copy(pair.payee, tmp_path / "two", lived.name)
-    message = payer.pay(one.wallet, pair.chain, lived.name, Amount(600))["hex"]
+    message = payer.pay(one.wallet, pair.chain, lived.name, Amount(600)).hex
     psbt = Psbt.from_bytes(bytes.fromhex(message))
     fat = _fattened(psbt)
     assert len(fat.to_hex()) > 100_000
     payee.accept(two.wallet, pair.chain, fat)
     assert len(two.lines()[-1]) < 4000
-    assert events(two.wallet, lived.name)[-1]["hex"] == message
+    assert events(two.wallet, lived.name)[-1].hex == message
 
 
 def _fattened(psbt: Psbt) -> Psbt:

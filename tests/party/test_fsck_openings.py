@@ -13,8 +13,8 @@ from support.market.strangers import Stranger
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.errors import Refused
 from mpchan.party.check.fsck import fsck
-from mpchan.party.common import Result
 from mpchan.party.views import list_channels
+from mpchan.results.checks import CheckedSubject
 from mpchan.wallet.wallet import Wallet
 
 
@@ -29,23 +29,26 @@ def market(tmp_path: Path) -> Iterator[Market]:
             yield made
 
 
-def about(market: Market, *, repair: bool = False) -> Result:
+def about(market: Market, *, repair: bool = False) -> CheckedSubject:
     """What is said of the openings by a command of its own."""
     found = fsck(Wallet.open(market.pair.payee.directory), repair=repair)
-    [subject] = [each for each in found["subjects"] if each["kind"] == "openings"]
-    return dict(subject)
+    [subject] = [each for each in found.subjects if each.kind == "openings"]
+    return subject
 
 
-def broken(subject: Result) -> set[str]:
-    return {rule["rule"] for rule in subject["rules"] if not rule["ok"]}
+def broken(subject: CheckedSubject) -> set[str]:
+    return {rule.rule for rule in subject.rules if not rule.ok}
 
 
 def test_whole_ones(market: Market) -> None:
     subject = about(market)
-    assert (subject["name"], subject["ok"], broken(subject)) == ("notes", True, set())
-    assert fsck(market.pair.payer)["wrong"] == 0
-    assert list_channels(market.pair.payee, market.chain, lambda *_: None) == {"channels": [], "openings": 3}
-    assert list_channels(market.pair.payer, market.chain, lambda *_: None) == {"channels": []}
+    assert (subject.name, subject.ok, broken(subject)) == ("notes", True, set())
+    assert fsck(market.pair.payer).wrong == 0
+    assert list_channels(market.pair.payee, market.chain, lambda *_: None).to_dict() == {
+        "channels": [],
+        "openings": 3,
+    }
+    assert list_channels(market.pair.payer, market.chain, lambda *_: None).to_dict() == {"channels": []}
 
 
 def test_a_damaged_line(market: Market) -> None:
@@ -56,8 +59,8 @@ def test_a_damaged_line(market: Market) -> None:
     assert broken(about(market)) == {"openings-damaged"}
     assert path.read_bytes().count(b"\n") == 4
     mended = about(market, repair=True)
-    assert (mended["ok"], broken(mended)) == (True, set())
-    assert "kept 2 openings and left 1 damaged lines out" in mended["repaired"][0]
+    assert (mended.ok, broken(mended)) == (True, set())
+    assert "kept 2 openings and left 1 damaged lines out" in mended.repaired[0]
     [aside] = [each for each in path.parent.iterdir() if each.name != "notes"]
     assert aside.read_bytes().splitlines(keepends=True)[2] != two
     market.restart()
@@ -70,7 +73,7 @@ def test_a_damaged_line(market: Market) -> None:
     market.own = market.publish()
     market.seller = market.new_seller()
     assert Stranger(9).opens(market)
-    assert fsck(market.pair.payee)["wrong"] == 0
+    assert fsck(market.pair.payee).wrong == 0
 
 
 def test_a_published_offer_that_is_gone(market: Market) -> None:

@@ -83,7 +83,7 @@ def test_outputs_to_two_channels(pair: External) -> None:
     first = pair.output()
     plan = pair.plan(CAPACITY + 1)
 
-    second = TxOut(Amount(plan["amount_sat"]), address_to_script(plan["address"], REGTEST))
+    second = TxOut(Amount(plan.amount_sat), address_to_script(plan.address, REGTEST))
     refuses(pair, payment(pair.chain, [coin(pair.chain, P2WPKH)], first, second), "output-count")
 
 
@@ -232,7 +232,7 @@ def test_a_lock_time_that_has_come(pair: External) -> None:
         pair.chain, [coin(pair.chain, P2WPKH)], pair.output(), lock_time=pair.chain.tip().height
     )
     request = pair.take(funding)
-    assert pair.fund(pair.sign_refund(request["hex"]), signed=signed(pair.chain, funding))["broadcast"]
+    assert pair.fund(pair.sign_refund(request.hex), signed=signed(pair.chain, funding)).broadcast
 
 
 def test_a_relative_lock_time(pair: External) -> None:
@@ -245,7 +245,7 @@ def test_a_relative_lock_time(pair: External) -> None:
 def test_a_relative_lock_time_binds_from_version_2_on(pair: External) -> None:
     funding = funding_of(pair, sequence=2, version=1)
     request = pair.take(funding)
-    assert pair.fund(pair.sign_refund(request["hex"]), signed=signed(pair.chain, funding))["broadcast"]
+    assert pair.fund(pair.sign_refund(request.hex), signed=signed(pair.chain, funding)).broadcast
 
 
 def test_a_fee_below_what_is_relayed(pair: External) -> None:
@@ -258,7 +258,7 @@ def test_a_fee_that_the_signatures_make_too_low(pair: External) -> None:
     vsize = signed(pair.chain, funding).vsize
     [change, output] = funding.outputs
     low = replace(funding, outputs=(replace(change, value=Amount(change.value.sat - vsize + 5)), output))
-    reply = pair.sign_refund(pair.take(low)["hex"])
+    reply = pair.sign_refund(pair.take(low).hex)
     before = pair.files()
     assert refused(lambda: pair.fund(reply, signed=signed(pair.chain, low))) == ("funding-fee", 4)
     assert pair.files() == before
@@ -280,7 +280,7 @@ def limited(pair: External, rate: int) -> None:
 def test_a_fee_far_above_the_limit_because_the_change_was_forgotten(pair: External) -> None:
     """919,155 sat for a channel of 80,000 were taken, and broadcast."""
     plan = pair.plan(80_000)
-    output = TxOut(Amount(plan["amount_sat"]), address_to_script(plan["address"], REGTEST))
+    output = TxOut(Amount(plan.amount_sat), address_to_script(plan.address, REGTEST))
     bare = payment(pair.chain, [coin(pair.chain, P2WPKH, 1_000_000)], output)
     forgetful = replace(bare, outputs=(output,))
     text = refuses(pair, psbt_of(pair.chain, forgetful), "funding-fee-high")
@@ -289,7 +289,7 @@ def test_a_fee_far_above_the_limit_because_the_change_was_forgotten(pair: Extern
     refuses(pair, signed(pair.chain, forgetful), "funding-fee-high")
     limited(pair, 10_000)  # the user's word, where it is meant so
     request = pair.take(forgetful)
-    assert pair.fund(pair.sign_refund(request["hex"]), signed=signed(pair.chain, forgetful))["broadcast"]
+    assert pair.fund(pair.sign_refund(request.hex), signed=signed(pair.chain, forgetful)).broadcast
 
 
 @pytest.mark.parametrize("script", [P2WPKH, P2TR, P2WSH], ids=["p2wpkh", "p2tr", "p2wsh"])
@@ -299,14 +299,14 @@ def test_the_highest_fee_while_signatures_are_missing(pair: External, script: by
     bare = len(funding_of(pair, script).to_bytes(include_witness=False))
     refuses(pair, priced(pair, 50, bare + 110, 1), "funding-fee-high")
     generous = funding_of(pair, script, fee=50 * (bare + 110))
-    reply = pair.sign_refund(pair.take(psbt_of(pair.chain, generous))["hex"])
+    reply = pair.sign_refund(pair.take(psbt_of(pair.chain, generous)).hex)
     before = pair.files()
     complete = signed(pair.chain, generous)
     for given in (complete, partly_signed(pair.chain, psbt_of(pair.chain, generous))):
         assert refused(lambda given=given: pair.fund(reply, signed=given)) == ("funding-fee-high", 4)  # type: ignore[misc]
     assert pair.files() == before
     limited(pair, 300)
-    assert pair.fund(reply, signed=complete)["broadcast"]
+    assert pair.fund(reply, signed=complete).broadcast
 
 
 def test_the_highest_fee_of_what_is_signed(pair: External) -> None:
@@ -318,8 +318,8 @@ def test_the_highest_fee_of_what_is_signed(pair: External) -> None:
     refuses(pair, signed(pair.chain, above), "funding-fee-high")
     refuses(pair, finalized(psbt_of(pair.chain, above), signed(pair.chain, above)), "funding-fee-high")
     assert signed(pair.chain, exact).vsize == vsize
-    reply = pair.sign_refund(pair.take(whole)["hex"])
-    assert pair.fund(reply, signed=whole)["broadcast"]
+    reply = pair.sign_refund(pair.take(whole).hex)
+    assert pair.fund(reply, signed=whole).broadcast
 
 
 @pytest.mark.parametrize("mined", [0, 1])
@@ -331,7 +331,7 @@ def test_of_a_funding_that_has_left_the_fee_is_no_reason_to_leave_it_without_ref
     pair.chain.broadcast(signed(pair.chain, funding))
     pair.chain.mine(mined)
     request = pair.take(funding)
-    assert pair.fund(pair.sign_refund(request["hex"]))["broadcast"]
+    assert pair.fund(pair.sign_refund(request.hex)).broadcast
 
 
 # where no chain is asked --------------------------------------------------------------------------
@@ -350,7 +350,7 @@ def test_without_a_chain_the_file_itself_must_prove_its_coins(pair: External) ->
         (psbt_of(pair.chain, funding), "coin-unproven"),
     ):
         assert refused(lambda given=message: open_funding(pair.payer, chain, given)) == (slug, 5)  # type: ignore[misc]
-    assert open_funding(pair.payer, chain, psbt_of(pair.chain, funding, whole=True))["funding_vout"] == 1
+    assert open_funding(pair.payer, chain, psbt_of(pair.chain, funding, whole=True)).funding_vout == 1
 
 
 def test_without_a_chain_to_the_signed_funding(pair: External) -> None:
@@ -358,10 +358,10 @@ def test_without_a_chain_to_the_signed_funding(pair: External) -> None:
 
     funding, chain = funding_of(pair, P2TR), manual(pair)
     request = open_funding(pair.payer, chain, psbt_of(pair.chain, funding))
-    reply = read_psbt(pair.sign_refund(request["hex"]).encode())
+    reply = read_psbt(pair.sign_refund(request.hex).encode())
     result = payer.fund(pair.payer, chain, reply, signed=signed(pair.chain, funding, 0))
-    assert result["broadcast"] is False
-    pair.chain.broadcast(Transaction.from_hex(result["hex"]))
+    assert result.broadcast is False
+    pair.chain.broadcast(Transaction.from_hex(result.hex))
     pair.chain.mine(1)
     assert pair.status(name_of(request)) == ("open", "open")
 
@@ -380,12 +380,12 @@ def asked(pair: External) -> tuple[External, Transaction, str]:
     """A funding that spends three kinds of coins, and the payee's answer."""
     coins = [coin(pair.chain, script) for script in (P2WPKH, P2WSH, P2TR)]
     funding = payment(pair.chain, coins, pair.output())
-    return pair, funding, pair.sign_refund(pair.take(funding)["hex"])
+    return pair, funding, pair.sign_refund(pair.take(funding).hex)
 
 
 def test_a_good_one_is_taken(asked: tuple[External, Transaction, str]) -> None:
     pair, funding, reply = asked
-    assert pair.fund(reply, signed=signed(pair.chain, funding))["broadcast"] is True
+    assert pair.fund(reply, signed=signed(pair.chain, funding)).broadcast is True
 
 
 def test_none_at_all(asked: tuple[External, Transaction, str]) -> None:
@@ -397,7 +397,7 @@ def test_none_at_all(asked: tuple[External, Transaction, str]) -> None:
 
 def test_one_where_this_wallet_signs(pair: External) -> None:
     pair.coin()
-    reply = pair.sign_refund(pair.request(offer=pair.offer())["hex"])
+    reply = pair.sign_refund(pair.request(offer=pair.offer()).hex)
     own = funding_of(pair)
     before = pair.files()
     assert refused(lambda: pair.fund(reply, signed=own)) == ("own-funding", 2)
@@ -512,7 +512,7 @@ def test_a_witness_that_is_wrong(
     for message in (wrong, psbt):
         assert refused(lambda given=message: pair.fund(reply, signed=given)) == (slug, 4)  # type: ignore[misc]
     assert pair.files() == before
-    assert pair.fund(reply, signed=complete)["broadcast"] is True
+    assert pair.fund(reply, signed=complete).broadcast is True
 
 
 def test_a_stranger_signs_with_a_key_of_its_own(asked: tuple[External, Transaction, str]) -> None:
@@ -537,18 +537,18 @@ def test_the_signature_of_another_key_in_a_psbt(asked: tuple[External, Transacti
 def test_a_script_of_an_unknown_kind_is_left_to_the_chain(pair: External) -> None:
     """Its signatures cannot be verified here; better ones can be handed in later."""
     funding = funding_of(pair, foreign.P2WSH_ANYONES)
-    reply = pair.sign_refund(pair.take(funding)["hex"])
+    reply = pair.sign_refund(pair.take(funding).hex)
     bad = funding.with_witness(0, (b"\x01", foreign.ANYONES))  # not a clean stack
     assert refused(lambda: pair.fund(reply, signed=bad)) == ("rejected", 8)
     assert refused(lambda: pair.fund(reply)) == ("rejected", 8)
     good = signed(pair.chain, funding)
-    assert pair.fund(reply, signed=good)["hex"] == good.to_hex()
+    assert pair.fund(reply, signed=good).hex == good.to_hex()
     pair.chain.mine(1)
 
 
 def test_what_looks_like_a_signature_in_an_unknown_script(pair: External) -> None:
     funding = funding_of(pair, foreign.P2WSH_ANYONES)
-    reply = pair.sign_refund(pair.take(funding)["hex"])
+    reply = pair.sign_refund(pair.take(funding).hex)
     der = foreign.KEY.sign(bytes(32))
     for kind in (b"\x81", b"\x00"):
         bad = funding.with_witness(0, (der + kind, foreign.ANYONES))
@@ -557,7 +557,7 @@ def test_what_looks_like_a_signature_in_an_unknown_script(pair: External) -> Non
 
 def test_what_looks_like_a_signature_in_taproots_script_path(pair: External) -> None:
     funding = funding_of(pair, P2TR)
-    reply = pair.sign_refund(pair.take(funding)["hex"])
+    reply = pair.sign_refund(pair.take(funding).hex)
     for kind, slug in ((b"\x81", "sighash-type"), (b"\x01", "rejected")):
         bad = funding.with_witness(0, (bytes(64) + kind, b"\x51", b"\xc0" + bytes(32)))
         assert refused(lambda given=bad: pair.fund(reply, signed=given))[0] == slug  # type: ignore[misc]
@@ -571,5 +571,5 @@ def test_a_psbt_of_no_inputs(pair: External) -> None:
 def test_a_final_witness_that_is_empty(pair: External) -> None:
     funding = funding_of(pair)
     psbt = with_field(psbt_of(pair.chain, funding), IN_FINAL_SCRIPT_WITNESS, b"\x00")
-    reply = pair.sign_refund(pair.take(psbt)["hex"])
+    reply = pair.sign_refund(pair.take(psbt).hex)
     assert refused(lambda: pair.fund(reply, signed=psbt)) == ("missing-signature", 5)

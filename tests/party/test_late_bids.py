@@ -37,7 +37,7 @@ def test_a_payer_does_not_give_its_change_for_a_close_that_comes_late(pair: Pair
     name = pair.open(900_000, **LONG)
     pair.accept(pair.pay(name, 20_000))
     pair.mine_to(scheme_of(pair.terms(name)).deadline.value + 73)
-    close = Transaction.from_hex(pair.settle(name=name)["hex"])  # pays the very estimate
+    close = Transaction.from_hex(pair.settle(name=name).hex)  # pays the very estimate
     look(pair.payer, pair.chain)
     assert children_fee(pair.payer, close) < 1_000
 
@@ -46,7 +46,7 @@ def test_a_payer_does_not_give_all_of_its_change_in_the_last_quarter(pair: Pair)
     name = pair.open(100_000, **LONG)
     pair.accept(pair.pay(name, 20_000))
     pair.mine_to(scheme_of(pair.terms(name)).deadline.value + 110)
-    close = Transaction.from_hex(pair.settle(name=name)["hex"])
+    close = Transaction.from_hex(pair.settle(name=name).hex)
     look(pair.payer, pair.chain)
     assert children_fee(pair.payer, close) < 1_000
 
@@ -117,7 +117,7 @@ def test_an_estimate_above_the_limit_is_not_believed_at_once(pair: Pair, role: s
     name = pair.open(900_000)
     chain: Any = Dear(pair.chain)
     if role == "payee":
-        close = Transaction.from_hex(pair.settle(pair.settlement(name, 800_000))["hex"])
+        close = Transaction.from_hex(pair.settle(pair.settlement(name, 800_000)).hex)
         look(pair.payee, chain)
         fee = children_fee(pair.payee, close)
     else:

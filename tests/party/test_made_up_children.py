@@ -62,7 +62,7 @@ def made_up(pair: Pair, close: Transaction, fee: int, padding: int) -> Lying:
 
 def closed(pair: Pair) -> Transaction:
     message = pair.settlement(pair.open(900_000), 800_000)
-    return Transaction.from_hex(pair.settle(message)["hex"])
+    return Transaction.from_hex(pair.settle(message).hex)
 
 
 def test_one_that_seems_to_pay_for_all_is_not_relied_on(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:

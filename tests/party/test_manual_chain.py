@@ -50,29 +50,29 @@ def test_a_channel_in_seconds_needs_the_median_time(pair: Pair) -> None:
     assert slug_of(lambda: payee.accept(pair.payee, late, psbt(message))) == ("past-deadline", 5)
     assert pair.files() == before
     in_time = ManualChain(ChainTip(0, deadline - 1), 1)
-    assert payee.accept(pair.payee, in_time, psbt(message))["received_sat"] == 1000
+    assert payee.accept(pair.payee, in_time, psbt(message)).received_sat == 1000
 
 
 def test_opening_in_seconds_needs_the_median_time(pair: Pair) -> None:
     request = pair.request(**SECONDS)
     height = ManualChain(ChainTip(500, 0))
     before = pair.files()
-    assert slug_of(lambda: payee.sign_refund(pair.payee, height, psbt(request["hex"]))) == ("tip-needed", 2)
+    assert slug_of(lambda: payee.sign_refund(pair.payee, height, psbt(request.hex))) == ("tip-needed", 2)
     assert pair.files() == before
     tip = pair.chain.tip()
-    reply = str(payee.sign_refund(pair.payee, ManualChain(tip), psbt(request["hex"]))["hex"])
+    reply = str(payee.sign_refund(pair.payee, ManualChain(tip), psbt(request.hex)).hex)
     after = pair.files()
     assert slug_of(lambda: payer.fund(pair.payer, height, psbt(reply))) == ("tip-needed", 2)
     assert pair.files() == after
     result = payer.fund(pair.payer, ManualChain(tip), psbt(reply))
-    assert result["broadcast"] is False
+    assert result.broadcast is False
 
 
 def test_a_channel_in_blocks_needs_the_height_alone(pair: Pair) -> None:
     name = pair.open()
     here = ManualChain(ChainTip(pair.chain.tip().height, 0), 1)
-    message = str(payer.pay(pair.payer, here, name, Amount(1000))["hex"])
-    assert payee.accept(pair.payee, here, psbt(message))["paid_sat"] == 1000
+    message = str(payer.pay(pair.payer, here, name, Amount(1000)).hex)
+    assert payee.accept(pair.payee, here, psbt(message)).paid_sat == 1000
 
 
 def test_without_a_stated_tip_nothing_is_decided(pair: Pair) -> None:
@@ -83,7 +83,7 @@ def test_without_a_stated_tip_nothing_is_decided(pair: Pair) -> None:
     assert slug_of(lambda: payee.accept(pair.payee, silent, psbt(message))) == ("tip-needed", 2)
     assert slug_of(lambda: payer.pay(pair.payer, silent, name, Amount(1000))) == ("tip-needed", 2)
     assert pair.files() == before
-    assert views.show(pair.payee, silent, name)["status"] == "opening"
+    assert views.show(pair.payee, silent, name).status == "opening"
 
 
 def test_without_stated_confirmations_nothing_counts(pair: Pair) -> None:
@@ -92,7 +92,7 @@ def test_without_stated_confirmations_nothing_counts(pair: Pair) -> None:
     tip = pair.chain.tip()
     assert slug_of(lambda: payee.accept(pair.payee, ManualChain(tip), psbt(message)))[1] == 6
     assert slug_of(lambda: payee.accept(pair.payee, ManualChain(tip, 0), psbt(message))) == ("unconfirmed", 6)
-    assert payee.accept(pair.payee, ManualChain(tip, 1), psbt(message))["paid_sat"] == 1000
+    assert payee.accept(pair.payee, ManualChain(tip, 1), psbt(message)).paid_sat == 1000
 
 
 def test_nothing_is_broadcast(pair: Pair) -> None:
@@ -101,9 +101,9 @@ def test_nothing_is_broadcast(pair: Pair) -> None:
     tip = pair.chain.tip()
     settlement = psbt(pair.settlement(name))
     result = payee.settle(pair.payee, ManualChain(tip, 1), settlement)
-    assert result["broadcast"] is False
+    assert result.broadcast is False
     assert pair.chain.mempool() == []
     # the user takes it to the network by hand; or this wallet does, once it can
     again = payee.settle(pair.payee, pair.chain, settlement)
-    assert (again["hex"], again["broadcast"]) == (result["hex"], True)
+    assert (again.hex, again.broadcast) == (result.hex, True)
     pair.chain.mine(1)

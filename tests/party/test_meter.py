@@ -92,7 +92,7 @@ class Twins:
 
     def _one(self, command: Any, *arguments: Any) -> Any:
         try:
-            return command(*(Amount(each) if isinstance(each, int) else each for each in arguments))
+            return told(command(*(Amount(each) if isinstance(each, int) else each for each in arguments)))
         except MpchanError as error:
             return told(error)
 
@@ -132,7 +132,7 @@ def test_meters_and_commands_do_the_same_to_the_byte(
         order = data.draw(st.lists(st.sampled_from(messages), max_size=6))
         messages = [*data.draw(st.permutations(messages)), *messages, *order]
         messages = [bent(data, each) for each in messages]
-    last = payer.settle(twins.plain_payer, twins.chain, twins.name)["hex"]
+    last = payer.settle(twins.plain_payer, twins.chain, twins.name).hex
     payer.settle(Wallet.open(twins.metered_payer), twins.chain, twins.name)
     messages = [*messages, last, *messages[-2:]] if data.draw(st.booleans()) else messages
     metered_payee = mpchan.Payee(twins.metered_payee, chain=twins.chain)
@@ -547,19 +547,19 @@ def test_a_long_journal_is_closed_and_everything_goes_on(
         wallet = Wallet.open(directory)
         journal = wallet.channel_files.journal_path(twins.name)
         assert len(closed_files(journal)) >= 2
-        events = list(history(wallet, None)[1])
-        assert [each["update"] for each in events if each["event"] == event] == list(range(1, 151))
-        assert {each["amount_sat"] for each in events if each["event"] == event} == {500}
-        assert fsck(wallet)["wrong"] == 0
+        events = list(history(wallet, None).events)
+        assert [each.update for each in events if each.event == event] == list(range(1, 151))
+        assert {each.amount_sat for each in events if each.event == event} == {500}
+        assert fsck(wallet).wrong == 0
         told = backup(wallet, tmp_path / f"{directory.name}.backup")
-        assert told["warnings"] == [
+        assert list(told.warnings) == [
             f"the history of channel {twins.name[:16]} before line {continues(journal).sequence + 1} is not in it"  # type: ignore[union-attr]
         ]
         restore((tmp_path / f"{directory.name}.backup").read_bytes(), tmp_path / "restored" / directory.name)
         again = Wallet.open(tmp_path / "restored" / directory.name)
         assert again.load_channel(twins.name).paid.sat == 75_000
-        assert fsck(again)["wrong"] == 0
-        later = list(history(again, None)[1])
-        assert later[0]["event"] == "continued"
-        assert (later[0]["amount_sat"], later[-1]["event"]) == (0, "restored")
-        assert {each["amount_sat"] for each in later if each["event"] == event} <= {500}
+        assert fsck(again).wrong == 0
+        later = list(history(again, None).events)
+        assert later[0].event == "continued"
+        assert (later[0].amount_sat, later[-1].event) == (0, "restored")
+        assert {each.amount_sat for each in later if each.event == event} <= {500}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Union
 
 import pytest
 from support.party import Pair, balance_sat, psbt
@@ -20,12 +20,16 @@ from mpchan.channel.scheme import scheme_of
 from mpchan.errors import MpchanError, NotPossible
 from mpchan.party import payee, payer, views
 from mpchan.party.check.verify import verify
-from mpchan.party.common import Result
 from mpchan.party.history import history
 from mpchan.party.saving.backup import backup, restore
 from mpchan.party.syncing import export_latest
 from mpchan.party.watch.watcher import Watcher
+from mpchan.results.channels import Channel, ChannelLine, HistoryEvent
+from mpchan.results.closing import Closed
+from mpchan.results.payments import Accepted
+from mpchan.results.watching import ChannelSeen
 from mpchan.units import Amount
+from mpchan.values import replace
 from mpchan.wallet.wallet import Wallet
 
 CAPACITY = 500_000
@@ -75,8 +79,11 @@ class Late:
 MOMENTS = ["L_0", "L_refund - 1", "L_refund", "L_refund + 3"]
 
 
-def numbers(result: Result) -> tuple[int, int]:
-    return result["paid_sat"], result["pending_sat"]
+Told = Union[Accepted, Closed, ChannelLine, Channel, ChannelSeen, HistoryEvent]
+
+
+def numbers(result: Told) -> tuple[int | None, int | None]:
+    return result.paid_sat, result.pending_sat
 
 
 @pytest.mark.parametrize("unit", UNITS)
@@ -86,8 +93,8 @@ def test_nothing_above_the_best_update_counts(pair: Pair, unit: str, best: int, 
     late = Late(pair, best, **UNITS[unit])
     late.reach(moment)
     first = pair.accept(late.message)
-    assert first == {
-        "channel": first["channel"],
+    assert first.to_dict() == {
+        "channel": first.channel,
         "update": 1 if best else 0,
         "received_sat": 0,
         "paid_sat": best,
@@ -97,7 +104,7 @@ def test_nothing_above_the_best_update_counts(pair: Pair, unit: str, best: int, 
         "duplicate": False,
     }
     before = pair.files()
-    assert pair.accept(late.message) == {**first, "duplicate": True}
+    assert pair.accept(late.message) == replace(first, duplicate=True)
     assert pair.files() == before
 
 
@@ -108,40 +115,40 @@ def test_it_is_told_by_hand_in_the_views_and_by_a_watcher(pair: Pair, moment: st
     late.reach(moment)
     wallet, chain = pair.payee, pair.chain
     said = verify(wallet, chain, psbt(late.message))
-    assert (said["accepted"], len(said["warnings"])) == (True, 1)
-    assert f"{late.pending} sat" in said["warnings"][0]
+    assert (said.accepted, len(said.warnings)) == (True, 1)
+    assert f"{late.pending} sat" in said.warnings[0]
     assert numbers(pair.accept(late.message)) == (1000, late.pending)
 
     def told(wallet: Wallet) -> None:
         shown = views.show(wallet, chain, late.name)
-        assert (*numbers(shown), shown["remaining_sat"]) == (1000, late.pending, CAPACITY - 1000)
-        [listed] = views.list_channels(wallet, chain, lambda *_: None)["channels"]
+        assert (*numbers(shown), shown.remaining_sat) == (1000, late.pending, CAPACITY - 1000)
+        [listed] = views.list_channels(wallet, chain, lambda *_: None).channels
         assert numbers(listed) == (1000, late.pending)
-        assert listed == {key: shown[key] for key in listed}
-        assert views.balance(wallet, chain)["in_channels_sat"] == 1000
-        *_, event = history(wallet, late.name)[1]
-        assert (event["amount_sat"], *numbers(event)) == (0, 1000, late.pending)
+        assert listed.to_dict().items() <= shown.to_dict().items()
+        assert views.balance(wallet, chain).in_channels_sat == 1000
+        *_, event = history(wallet, late.name).events
+        assert (event.amount_sat, *numbers(event)) == (0, 1000, late.pending)
 
     told(wallet)
     exported = export_latest(wallet, late.name)
-    assert (exported["kind"], exported["hex"]) == ("settlement", late.message)  # it is the payer's own word
+    assert (exported.kind, exported.hex) == ("settlement", late.message)  # it is the payer's own word
     backup(wallet, tmp_path / "backup")
     restore((tmp_path / "backup").read_bytes(), tmp_path / "again")
     told(Wallet.open(tmp_path / "again"))
 
     done = Watcher(wallet, chain, once=True).round(lambda sight: None)
-    [line] = [sight.to_dict(0.0) for sight in done.sights]
-    assert (line["action"], *numbers(line)) == ("settlement", 1000, late.pending)
+    [line] = [sight.result(0.0) for sight in done.sights]
+    assert (line.action, *numbers(line)) == ("settlement", 1000, late.pending)
     settled = payee.settle(wallet, chain, None, late.name)
-    assert (settled["broadcast"], *numbers(settled)) == (True, 1000, late.pending)
+    assert (settled.broadcast, *numbers(settled)) == (True, 1000, late.pending)
     assert numbers(views.show(wallet, chain, late.name)) == (1000, late.pending)
 
     chain.mine(1)
     counted = pair.accept(late.message)
-    assert (counted["received_sat"], counted["duplicate"], *numbers(counted)) == (0, True, TOTAL, 0)
-    assert counted["remaining_sat"] == CAPACITY - TOTAL
+    assert (counted.received_sat, counted.duplicate, *numbers(counted)) == (0, True, TOTAL, 0)
+    assert counted.remaining_sat == CAPACITY - TOTAL
     assert numbers(views.show(wallet, chain, late.name)) == (TOTAL, 0)
-    assert numbers(views.list_channels(wallet, chain, lambda *_: None)["channels"][0]) == (TOTAL, 0)
+    assert numbers(views.list_channels(wallet, chain, lambda *_: None).channels[0]) == (TOTAL, 0)
     assert numbers(payee.settle(wallet, chain, psbt(late.message))) == (TOTAL, 0)
     # near the refund the watcher bids for the close with a child, of the payout itself
     assert TOTAL // 2 < balance_sat(wallet, chain) <= TOTAL
@@ -153,11 +160,11 @@ def test_before_the_deadline_it_counts_at_once_and_for_good(pair: Pair, best: in
     late = Late(pair, best)
     late.reach("L_0 - 1")
     first = pair.accept(late.message)
-    assert (first["received_sat"], *numbers(first)) == (late.pending, TOTAL, 0)
+    assert (first.received_sat, *numbers(first)) == (late.pending, TOTAL, 0)
     for moment in MOMENTS:
         late.reach(moment)
         again = pair.accept(late.message)
-        assert (again["duplicate"], again["received_sat"], *numbers(again)) == (True, 0, TOTAL, 0)
+        assert (again.duplicate, again.received_sat, *numbers(again)) == (True, 0, TOTAL, 0)
         assert numbers(views.show(pair.payee, pair.chain, late.name)) == (TOTAL, 0)
 
 
@@ -166,9 +173,9 @@ def test_settle_with_the_file(pair: Pair, moment: str) -> None:
     late = Late(pair, 0)
     late.reach(moment)
     result = pair.settle(late.message)
-    assert (result["kind"], result["broadcast"], *numbers(result)) == ("settlement", True, 0, TOTAL)
+    assert (result.kind, result.broadcast, *numbers(result)) == ("settlement", True, 0, TOTAL)
     again = pair.settle(late.message)
-    assert (again["hex"], *numbers(again)) == (result["hex"], 0, TOTAL)
+    assert (again.hex, *numbers(again)) == (result.hex, 0, TOTAL)
     pair.chain.mine(1)
     assert numbers(pair.settle(late.message)) == (TOTAL, 0)
     assert numbers(pair.settle(name=late.name)) == (TOTAL, 0)
@@ -183,7 +190,7 @@ def test_the_refund_takes_it_back_and_nothing_was_said_to_be_paid(pair: Pair, be
     assert numbers(views.show(pair.payee, pair.chain, late.name)) == (best, late.pending)
     pair.chain.mine(1)
     shown = views.show(pair.payee, pair.chain, late.name)
-    assert (shown["status"], *numbers(shown)) == ("refunded", best, 0)
+    assert (shown.status, *numbers(shown)) == ("refunded", best, 0)
     assert numbers(pair.accept(late.message)) == (best, 0)
     over = Watcher(pair.payee, pair.chain, once=True).round(lambda sight: None)
     assert [alarm.slug for alarm in over.alarms] == (["refunded-unclaimed"] if best else [])
@@ -204,8 +211,8 @@ def test_as_deep_as_the_offer_says(pair: Pair) -> None:
 
 def test_three_confirmations_where_the_offer_wants_three(pair: Pair) -> None:
     request = pair.request(CAPACITY, min_confirmations=3, min_refund_delay=30)
-    pair.fund(pair.sign_refund(request["hex"]))
-    name = f"{request['funding_txid']}-0"
+    pair.fund(pair.sign_refund(request.hex))
+    name = f"{request.funding_txid}-0"
     pair.chain.mine(3)
     message = pair.settlement(name, TOTAL)
     pair.mine_to(scheme_of(pair.terms(name)).deadline.value)
@@ -222,11 +229,11 @@ def test_where_no_chain_is_asked_it_stays_pending(pair: Pair) -> None:
     blind = ManualChain(pair.chain.tip(), 50)
     for accept in (True, True, False):
         if accept:
-            result = payee.accept(pair.payee, blind, psbt(late.message))
+            result: Accepted | Closed = payee.accept(pair.payee, blind, psbt(late.message))
         else:
             result = payee.settle(pair.payee, blind, psbt(late.message))
         assert numbers(result) == (1000, late.pending)
-        [warning] = result["warnings"]
+        [warning] = result.warnings
         assert warning.startswith(
             "pending: this wallet asks no chain, so 498000 sat stay pending in it: they count once"
         )
@@ -243,7 +250,7 @@ def test_the_payer_is_told(pair: Pair) -> None:
     pair.pay(name, 1000)
     pair.mine_to(scheme_of(pair.terms(name)).deadline.value)
     result = payer.settle(pair.payer, pair.chain, name, Amount(2000))
-    assert [text.partition(":")[0] for text in result["warnings"]] == ["late"]
+    assert [text.partition(":")[0] for text in result.warnings] == ["late"]
 
 
 # streams ------------------------------------------------------------------------------------------
@@ -258,7 +265,7 @@ def test_a_stream_takes_a_late_settlement_as_pending(pair: Pair) -> None:
             assert (taken.received_sat, taken.paid_sat, taken.pending_sat) == (0, 1000, late.pending)
             assert (taken.remaining_sat, taken.duplicate) == (CAPACITY - 1000, duplicate)
             assert json.loads(taken.to_json()) == taken.to_dict()
-            assert list(taken.to_dict()) == list(pair.accept(late.message))
+            assert list(taken.to_dict()) == list(pair.accept(late.message).to_dict())
     pair.settle(name=late.name)
     pair.chain.mine(1)
     with mpchan.Payee(pair.payee, chain=pair.chain) as meter:
@@ -324,7 +331,7 @@ def test_a_settlement_after_our_update_was_sent_is_pending(pair: Pair) -> None:
     with pair.chain._writing() as index:
         index.evict(update.txid)
     result = pair.accept(pair.settlement(name, TOTAL))
-    assert (result["received_sat"], *numbers(result)) == (0, 1_100, TOTAL - 1_100)
+    assert (result.received_sat, *numbers(result)) == (0, 1_100, TOTAL - 1_100)
     pair.restart()
     assert numbers(views.show(pair.payee, pair.chain, name)) == (1_100, TOTAL - 1_100)
     pair.chain.broadcast(update)

@@ -161,7 +161,7 @@ def test_the_rule_of_bip_0044(
     found = sum(index < ends["receive"] for index in receive) + sum(
         index < ends["change"] for index in change
     )
-    assert result == {**ends, "found": found, "coins_sat": 0}
+    assert result.to_dict() == {**ends, "found": found, "coins_sat": 0}
     fresh = Wallet.open(wallet.directory).keys
     assert {kind: fresh.next_index(kind) for kind in ends} == ends
     assert fresh.next_index("channel") == 0
@@ -186,7 +186,7 @@ def test_a_usual_wallet_takes_one_question(many_keys: Keys, tmp_path_factory: py
     wallet = _prepared(tmp_path_factory, 0)
     _same_seed(wallet, many_keys)
     chain = Addresses({many_keys.script("receive", index) for index in (0, 7, 25)})
-    assert scan(wallet, chain)["receive"] == 26  # type: ignore[arg-type]
+    assert scan(wallet, chain).receive == 26  # type: ignore[arg-type]
     assert chain.questions == [100]
 
 
@@ -197,7 +197,7 @@ def use(wallet: Wallet, chain: EmbeddedChain, index: int, amount: int) -> None:
 def test_a_wallet_with_35_addresses_is_found_again(chain: EmbeddedChain, tmp_path: Path) -> None:
     """With gaps below the limit, spent coins, change, and a coin beyond the limit that is not found."""
     lost = new_wallet(tmp_path / "lost")
-    scripts = [address_to_script(views.fresh_address(lost)["address"], REGTEST) for _ in range(80)]
+    scripts = [address_to_script(views.fresh_address(lost).address, REGTEST) for _ in range(80)]
     paid = [*range(0, 10), 28, 47, *range(48, 58)]  # 18 and 18 unused between
     for index in paid:
         chain.faucet(scripts[index], Amount(100_000 + index))
@@ -207,32 +207,32 @@ def test_a_wallet_with_35_addresses_is_found_again(chain: EmbeddedChain, tmp_pat
         coins.send(lost, chain, SHOP, Amount(60_000 + number), fee_rate=FeeRate(1000))
     chain.mine(1)
     assert len(paid) + 13 == 35
-    held = views.balance(lost, chain)["confirmed_sat"] - 777_777
+    held = views.balance(lost, chain).confirmed_sat - 777_777
 
     again = restored(tmp_path / "again", lost.keys.seed_words())
-    assert views.balance(again, chain)["confirmed_sat"] == 0
+    assert views.balance(again, chain).confirmed_sat == 0
     result = scan(again, chain)
-    assert result == {
+    assert result.to_dict() == {
         "receive": 58,
         "change": lost.keys.next_index("change"),
         "found": len(paid) + lost.keys.next_index("change"),
         "coins_sat": held,
     }
     again = Wallet.open(again.directory)
-    assert views.balance(again, chain)["confirmed_sat"] == held
-    fresh = views.fresh_address(again)["address"]
+    assert views.balance(again, chain).confirmed_sat == held
+    fresh = views.fresh_address(again).address
     assert address_to_script(fresh, REGTEST) == scripts[58]
-    assert scan(again, chain, 30)["coins_sat"] == held + 777_777
-    assert scan(again, chain, 30)["receive"] == 79
+    assert scan(again, chain, 30).coins_sat == held + 777_777
+    assert scan(again, chain, 30).receive == 79
     everything = coins.send(again, chain, SHOP, None, fee_rate=FeeRate(1000))
-    assert everything["amount_sat"] + everything["fee_sat"] == held + 777_777
+    assert everything.amount_sat + everything.fee_sat == held + 777_777
 
 
 def test_a_search_that_finds_nothing_new_writes_nothing(chain: EmbeddedChain, tmp_path: Path) -> None:
     wallet = new_wallet(tmp_path / "wallet")
     views.fresh_address(wallet)
     before = snapshot(wallet.directory)
-    assert scan(wallet, chain) == {"receive": 1, "change": 0, "found": 0, "coins_sat": 0}
+    assert scan(wallet, chain).to_dict() == {"receive": 1, "change": 0, "found": 0, "coins_sat": 0}
     assert snapshot(wallet.directory) == before
 
 

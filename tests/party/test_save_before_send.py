@@ -110,8 +110,8 @@ class Story:
 
     def ask(self) -> object:
         result = self.pair.request(offer=self.offer)
-        self.request = result["hex"]
-        self.name = f"{result['funding_txid']}-{result['funding_vout']}"
+        self.request = result.hex
+        self.name = f"{result.funding_txid}-{result.funding_vout}"
         return result
 
     def sign(self) -> object:
@@ -124,7 +124,7 @@ class Story:
     def pay(self) -> object:
         self.pair.chain.mine(1)
         result = payer.pay_up_to(self.pair.payer, self.pair.chain, self.name, Amount(1000))
-        self.update = result["hex"]
+        self.update = result.hex
         return self.update
 
     def accept(self) -> object:
@@ -278,8 +278,8 @@ def test_a_payment_by_amount_is_not_lost_when_its_message_is(pair: Pair, recorde
         pair.pay(name, 1000)
     pair.restart()
     lost = payer.pay_last(pair.payer, pair.chain, name)
-    assert (lost["update"], lost["paid_sat"]) == (1, 1000)
-    assert pair.accept(lost["hex"])["received_sat"] == 1000
+    assert (lost.update, lost.paid_sat) == (1, 1000)
+    assert pair.accept(lost.hex).received_sat == 1000
 
 
 @pytest.mark.parametrize("step", ["fund", "close"])

@@ -17,8 +17,9 @@ from mpchan.bitcoin.tx import Transaction, TxIn, TxOut
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.errors import ChainError, MpchanError, NotPossible, StorageError
 from mpchan.party import coins, payee, payer, views
-from mpchan.party.common import Result
+from mpchan.results.coins import Balance, Sent
 from mpchan.units import Amount, FeeRate, OutPoint, Txid
+from mpchan.values import replace
 from mpchan.wallet import coins as coins_module
 from mpchan.wallet import keys as keys_module
 from mpchan.wallet import store as store_module
@@ -51,16 +52,16 @@ class Purse:
 
     def unconfirmed(self, amount: int) -> Txid:
         """A coin that somebody else sends."""
-        address = views.fresh_address(self.wallet)["address"]
+        address = views.fresh_address(self.wallet).address
         return self.chain.faucet(address_to_script(address, REGTEST), Amount(amount))
 
-    def send(self, amount: int | None, script: bytes = SHOP, **options: Any) -> Result:
+    def send(self, amount: int | None, script: bytes = SHOP, **options: Any) -> Sent:
         """``mpchan send``, by a program that has just been started."""
         self.wallet = Wallet.open(self.wallet.directory)
         given = None if amount is None else Amount(amount)
         return coins.send(self.wallet, self.chain, script, given, **{"fee_rate": RATE, **options})
 
-    def balance(self) -> Result:
+    def balance(self) -> Balance:
         return views.balance(self.wallet, self.chain)
 
     def refused(self, call: Callable[[], object]) -> MpchanError:
@@ -84,8 +85,8 @@ def values(transaction: Transaction, script: bytes) -> list[int]:
     return [output.value.sat for output in transaction.outputs if output.script_pubkey == script]
 
 
-def inputs(result: Result) -> set[OutPoint]:
-    return {source.outpoint for source in Transaction.from_hex(result["hex"]).inputs}
+def inputs(result: Sent) -> set[OutPoint]:
+    return {source.outpoint for source in Transaction.from_hex(result.hex).inputs}
 
 
 # what is sent -------------------------------------------------------------------------------------
@@ -97,14 +98,14 @@ def test_an_amount_to_every_kind_of_address(purse: Purse, kind: str) -> None:
     purse.coin(100_000)
     script = KINDS[kind]
     result = purse.send(30_000, script)
-    transaction, confirmations = purse.chain.transaction(Txid.from_hex(result["txid"])) or (None, None)
+    transaction, confirmations = purse.chain.transaction(Txid.from_hex(result.txid)) or (None, None)
     assert transaction is not None
-    assert (transaction.to_hex(), confirmations, result["broadcast"]) == (result["hex"], 0, True)
-    assert values(transaction, script) == [30_000] == [result["amount_sat"]]
-    assert values(transaction, purse.wallet.keys.script("change", 0)) == [result["change_sat"]]
-    assert result["change_sat"] == 100_000 - 30_000 - result["fee_sat"]
-    assert RATE.fee(transaction.vsize).sat <= result["fee_sat"] <= RATE.fee(transaction.vsize).sat + 1
-    assert list(result) == ["txid", "amount_sat", "fee_sat", "change_sat", "broadcast", "hex"]
+    assert (transaction.to_hex(), confirmations, result.broadcast) == (result.hex, 0, True)
+    assert values(transaction, script) == [30_000] == [result.amount_sat]
+    assert values(transaction, purse.wallet.keys.script("change", 0)) == [result.change_sat]
+    assert result.change_sat == 100_000 - 30_000 - result.fee_sat
+    assert RATE.fee(transaction.vsize).sat <= result.fee_sat <= RATE.fee(transaction.vsize).sat + 1
+    assert list(result.to_dict()) == ["txid", "amount_sat", "fee_sat", "change_sat", "broadcast", "hex"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -114,16 +115,16 @@ def test_an_amount_below_dust(purse: Purse, kind: str) -> None:
     for amount in (0, 1, least - 1):
         error = purse.refused(lambda amount=amount: purse.send(amount, KINDS[kind]))
         assert (error.slug, error.exit_code) == ("below-dust", 5)
-    assert purse.send(least, KINDS[kind])["amount_sat"] == least
+    assert purse.send(least, KINDS[kind]).amount_sat == least
 
 
 def test_all_there_is(purse: Purse) -> None:
     """But for a coin that is not worth its input: 600 sat at 10 sat/vB."""
     purse.coin(100_000, 50_000, 600)
     result = purse.send(None, fee_rate=FeeRate(10_000))
-    assert result["amount_sat"] == 150_000 - result["fee_sat"]
-    assert (len(inputs(result)), result["change_sat"]) == (2, 0)
-    assert purse.balance()["confirmed_sat"] == 600
+    assert result.amount_sat == 150_000 - result.fee_sat
+    assert (len(inputs(result)), result.change_sat) == (2, 0)
+    assert purse.balance().confirmed_sat == 600
     error = purse.refused(lambda: purse.send(None, fee_rate=FeeRate(10_000), script=KINDS["p2tr"]))
     assert error.slug == "not-enough-funds"
 
@@ -132,12 +133,12 @@ def test_own_change_is_spent_before_it_is_confirmed_and_only_where_it_must(purse
     purse.coin(100_000, 40_000)
     first = purse.send(60_000)
     second = purse.send(20_000, KINDS["p2wsh"])
-    assert inputs(second).isdisjoint({OutPoint(Txid.from_hex(first["txid"]), vout) for vout in (0, 1)})
+    assert inputs(second).isdisjoint({OutPoint(Txid.from_hex(first.txid), vout) for vout in (0, 1)})
     third = purse.send(50_000, KINDS["p2tr"])
     parents = {str(outpoint.txid) for outpoint in inputs(third)}
-    assert parents == {first["txid"], second["txid"]}
+    assert parents == {first.txid, second.txid}
     purse.chain.mine(1)
-    assert purse.balance()["unconfirmed_sat"] == 0
+    assert purse.balance().unconfirmed_sat == 0
 
 
 def test_what_others_send_is_not_spent_before_it_is_confirmed(purse: Purse) -> None:
@@ -159,8 +160,8 @@ def test_fee_rates_keep_the_limits(purse: Purse) -> None:
         error = purse.refused(lambda rate=rate: purse.send(1000, fee_rate=FeeRate(rate)))
         assert (error.slug, error.exit_code) == (slug, 5)
     estimated = purse.send(10_000, fee_rate=None)
-    assert estimated["fee_sat"] == purse.chain.fee_rate().fee(141).sat
-    assert purse.send(10_000, KINDS["p2sh"], fee_rate=FeeRate(200_000))["fee_sat"] > 28_000
+    assert estimated.fee_sat == purse.chain.fee_rate().fee(141).sat
+    assert purse.send(10_000, KINDS["p2sh"], fee_rate=FeeRate(200_000)).fee_sat > 28_000
 
 
 def test_a_change_that_is_lost_does_not_go_to_a_miner(purse: Purse, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,7 +172,7 @@ def test_a_change_that_is_lost_does_not_go_to_a_miner(purse: Purse, monkeypatch:
     assert (error.slug, error.exit_code) == ("fee-rate-high", 5)
     assert "990000" in error.message
     seller = new_wallet(purse.wallet.directory.parent / "seller")
-    offer = payee.offer(seller, purse.chain, {})["toml"]
+    offer = payee.offer(seller, purse.chain, {}).toml
     error = purse.refused(lambda: payer.open_channel(purse.wallet, purse.chain, offer, Amount(50_000)))
     assert (error.slug, error.exit_code) == ("fee-rate-high", 5)
 
@@ -189,8 +190,8 @@ def test_a_rate_that_is_not_relayed(purse: Purse) -> None:
         purse.chain = chain
         error = purse.refused(lambda: purse.send(1000, fee_rate=FeeRate(2999)))
         assert (error.slug, error.exit_code) == ("fee-rate-low", 5)
-        assert purse.send(1000, fee_rate=FeeRate(3000))["broadcast"]
-        assert purse.send(2000, fee_rate=None)["fee_sat"] == FeeRate(6000).fee(141).sat
+        assert purse.send(1000, fee_rate=FeeRate(3000)).broadcast
+        assert purse.send(2000, fee_rate=None).fee_sat == FeeRate(6000).fee(141).sat
 
 
 # reserved coins -----------------------------------------------------------------------------------
@@ -201,7 +202,7 @@ def test_a_channel_being_opened_keeps_its_coins(chain_directory: Path, tmp_path:
         pair = Pair(tmp_path, chain)
         pair.coin(50_000)
         pair.request(900_000)
-        assert views.balance(pair.payer, chain) == {
+        assert views.balance(pair.payer, chain).to_dict() == {
             "confirmed_sat": 1_050_000,
             "unconfirmed_sat": 0,
             "in_channels_sat": 0,
@@ -214,9 +215,9 @@ def test_a_channel_being_opened_keeps_its_coins(chain_directory: Path, tmp_path:
             "1000000 sat are reserved by channels and sends that are not in a block yet"
         )
         everything = coins.send(pair.payer, chain, SHOP, None)
-        assert everything["amount_sat"] + everything["fee_sat"] == 50_000
+        assert everything.amount_sat + everything.fee_sat == 50_000
         payer.abandon(pair.payer, chain, None)
-        assert coins.send(pair.payer, chain, SHOP, Amount(60_000))["broadcast"]
+        assert coins.send(pair.payer, chain, SHOP, Amount(60_000)).broadcast
         chain.mine(1)
 
 
@@ -225,9 +226,9 @@ def test_a_send_that_has_not_left_keeps_its_coins(chain_directory: Path, tmp_pat
     with EmbeddedChain(chain_directory) as chain:
         pair = Pair(tmp_path, chain)
         held = coins.send(pair.payer, chain, SHOP, Amount(10_000), sends=False)
-        assert not held["broadcast"]
-        assert views.balance(pair.payer, chain)["confirmed_sat"] == 1_000_000
-        assert views.balance(pair.payer, chain)["reserved_sat"] == 1_000_000
+        assert not held.broadcast
+        assert views.balance(pair.payer, chain).confirmed_sat == 1_000_000
+        assert views.balance(pair.payer, chain).reserved_sat == 1_000_000
         for call in (
             lambda: coins.send(pair.payer, chain, SHOP, Amount(5_000)),
             lambda: pair.request(100_000),
@@ -236,16 +237,16 @@ def test_a_send_that_has_not_left_keeps_its_coins(chain_directory: Path, tmp_pat
                 call()
             assert caught.value.slug == "not-enough-funds"
             assert "1000000 sat are reserved" in caught.value.message
-        again = coins.resend(pair.payer, chain, held["txid"][:10])
-        assert again == {**held, "broadcast": True}
+        again = coins.resend(pair.payer, chain, held.txid[:10])
+        assert again == replace(held, broadcast=True)
         balance = views.balance(pair.payer, chain)
-        assert balance == {
+        assert balance.to_dict() == {
             "confirmed_sat": 0,
-            "unconfirmed_sat": held["change_sat"],
+            "unconfirmed_sat": held.change_sat,
             "in_channels_sat": 0,
         }
         chain.mine(1)
-        assert views.balance(pair.payer, chain)["confirmed_sat"] == held["change_sat"]
+        assert views.balance(pair.payer, chain).confirmed_sat == held.change_sat
         pair.request(100_000)
 
 
@@ -259,7 +260,7 @@ def elsewhere(purse: Purse, outpoint: OutPoint) -> None:
     purse.chain.broadcast(purse.wallet.keys.sign_spend(spend, [status.output]))
 
 
-def lost(result: Result) -> None:
+def lost(result: Sent) -> None:
     """Nobody hears the result."""
     raise StorageError("not-emitted", "nobody listens")
 
@@ -272,12 +273,12 @@ def test_what_another_transaction_has_replaced_reserves_nothing(purse: Purse) ->
     [held] = purse.wallet.sent.all().values()
     assert purse.refused(lambda: purse.send(5_000)).slug == "not-enough-funds"
     elsewhere(purse, held.outpoints[0])
-    assert purse.balance()["reserved_sat"] in (50_000, 100_000)
+    assert purse.balance().reserved_sat in (50_000, 100_000)
     assert purse.refused(lambda: purse.send(5_000)).slug == "not-enough-funds"
     purse.chain.mine(1)
     left = purse.balance()
-    assert left["confirmed_sat"] in (50_000, 100_000)
-    assert "reserved_sat" not in left
+    assert left.confirmed_sat in (50_000, 100_000)
+    assert not left.reserved_sat
     assert purse.refused(lambda: purse.send(120_000)).slug == "not-enough-funds"
     assert inputs(purse.send(None)) == {held.outpoints[1]}
 
@@ -287,31 +288,31 @@ def test_a_child_of_what_was_replaced_reserves_nothing(purse: Purse) -> None:
     parent = purse.send(30_000)
     child = purse.send(80_000, KINDS["p2wsh"], sends=False)
     assert len(inputs(child)) == 2
-    assert purse.balance()["reserved_sat"] == parent["change_sat"] + 20_000
+    assert purse.balance().reserved_sat == parent.change_sat + 20_000
     [coin] = inputs(parent)
     double = Transaction(2, (TxIn(coin, 0xFFFF_FFFD),), (TxOut(Amount(90_000), KINDS["p2tr"]),), 0)
-    signed = purse.wallet.keys.sign_spend(double, purse.wallet.sent.find(parent["txid"]).spent)
+    signed = purse.wallet.keys.sign_spend(double, purse.wallet.sent.find(parent.txid).spent)
     assert purse.chain.submit_block_with([signed]) is None
-    assert purse.chain.transaction(Txid.from_hex(parent["txid"])) is None
-    assert purse.balance() == {"confirmed_sat": 20_000, "unconfirmed_sat": 0, "in_channels_sat": 0}
+    assert purse.chain.transaction(Txid.from_hex(parent.txid)) is None
+    assert purse.balance().to_dict() == {"confirmed_sat": 20_000, "unconfirmed_sat": 0, "in_channels_sat": 0}
 
 
 def test_forgetting_frees_the_coins(purse: Purse) -> None:
     purse.coin(100_000)
     held = purse.send(10_000, sends=False)
-    assert coins.forget(purse.wallet, purse.chain, held["txid"]) == {
-        "txid": held["txid"],
+    assert coins.forget(purse.wallet, purse.chain, held.txid).to_dict() == {
+        "txid": held.txid,
         "status": "forgotten",
     }
     other = purse.send(10_000)
     assert inputs(other) == inputs(held)
-    assert other["txid"] != held["txid"], "its change goes to another address"
-    error = purse.refused(lambda: coins.forget(purse.wallet, purse.chain, other["txid"]))
+    assert other.txid != held.txid, "its change goes to another address"
+    error = purse.refused(lambda: coins.forget(purse.wallet, purse.chain, other.txid))
     assert (error.slug, error.exit_code) == ("already-sent", 5)
     purse.chain.mine(1)
-    error = purse.refused(lambda: coins.forget(purse.wallet, purse.chain, other["txid"]))
+    error = purse.refused(lambda: coins.forget(purse.wallet, purse.chain, other.txid))
     assert error.slug == "already-sent"
-    for name in ("", "zz", held["txid"]):
+    for name in ("", "zz", held.txid):
         error = purse.refused(lambda name=name: coins.forget(purse.wallet, purse.chain, name))
         assert (error.slug, error.exit_code) == ("unknown-send", 5)
 
@@ -379,8 +380,8 @@ def test_a_command_that_was_cut_short_sends_once(
     purse.coin(100_000, 200_000)
     told: list[str] = []
 
-    def tell(result: Result) -> None:
-        steps.step("tell", lambda: told.append(result["txid"]))
+    def tell(result: Sent) -> None:
+        steps.step("tell", lambda: told.append(result.txid))
 
     steps.done.clear()
     steps.fatal = (number, after)
@@ -415,9 +416,9 @@ def test_a_command_that_was_cut_short_sends_once(
 def test_once_it_is_told_the_same_command_sends_again(purse: Purse) -> None:
     purse.coin(100_000)
     first, second = purse.send(10_000), purse.send(10_000)
-    assert first["txid"] != second["txid"]
+    assert first.txid != second.txid
     assert inputs(first).isdisjoint(inputs(second))
-    assert "warnings" not in second
+    assert not second.warnings
 
 
 def test_a_repetition_says_that_it_is_one(purse: Purse) -> None:
@@ -427,10 +428,10 @@ def test_a_repetition_says_that_it_is_one(purse: Purse) -> None:
     with pytest.raises(StorageError):
         purse.send(20_000, tell=lost)
     again = purse.send(10_000, fee_rate=FeeRate(5000))
-    assert "by a command that did not end" in again["warnings"][0]
-    assert again["fee_sat"] == RATE.fee(141).sat
+    assert "by a command that did not end" in again.warnings[0]
+    assert again.fee_sat == RATE.fee(141).sat
     assert len(purse.chain.mempool()) == 2
-    assert "warnings" not in purse.send(10_000)
+    assert not purse.send(10_000).warnings
 
 
 def test_what_the_chain_refuses_is_kept_and_tried_again(
@@ -448,10 +449,10 @@ def test_what_the_chain_refuses_is_kept_and_tried_again(
             purse.send(10_000)
     [txid] = [str(txid) for txid in purse.wallet.sent.all()]
     assert caught.value.hint == f"the transaction is kept: `mpchan send --resend {txid}` tries it again"
-    assert purse.balance()["reserved_sat"] == 100_000
+    assert purse.balance().reserved_sat == 100_000
     other = purse.send(20_000)
-    assert purse.send(10_000)["txid"] == txid
-    assert {str(found) for found in purse.chain.mempool()} == {txid, other["txid"]}
+    assert purse.send(10_000).txid == txid
+    assert {str(found) for found in purse.chain.mempool()} == {txid, other.txid}
 
 
 def test_a_no_before_anything_is_signed(purse: Purse) -> None:
@@ -486,13 +487,13 @@ def test_a_damaged_record_stops_what_would_spend(purse: Purse, damage: Callable[
     """Which coins it has spent is not known: a second transaction could take them."""
     purse.coin(100_000, 100_000)
     result = purse.send(10_000)
-    path = purse.wallet.directory / "sent" / f"{result['txid']}.json"
+    path = purse.wallet.directory / "sent" / f"{result.txid}.json"
     text = path.read_text()
     path.write_text(damage(text))
     for call in (
         lambda: purse.send(5_000),
-        lambda: coins.resend(purse.wallet, purse.chain, result["txid"]),
-        lambda: coins.forget(purse.wallet, purse.chain, result["txid"]),
+        lambda: coins.resend(purse.wallet, purse.chain, result.txid),
+        lambda: coins.forget(purse.wallet, purse.chain, result.txid),
     ):
         error = purse.refused(call)
         assert (error.slug, error.exit_code) == ("send-damaged", 7)
@@ -505,17 +506,17 @@ def test_a_record_under_another_name_is_damage(purse: Purse) -> None:
     purse.coin(100_000)
     result = purse.send(10_000)
     folder = purse.wallet.directory / "sent"
-    (folder / f"{result['txid']}.json").rename(folder / f"{'ab' * 32}.json")
+    (folder / f"{result.txid}.json").rename(folder / f"{'ab' * 32}.json")
     assert purse.refused(lambda: purse.send(5_000)).slug == "send-damaged"
 
 
 def test_a_beginning_that_fits_two(purse: Purse) -> None:
     purse.coin(*[100_000] * 17)
-    found = [purse.send(10_000)["txid"] for _ in range(17)]
+    found = [purse.send(10_000).txid for _ in range(17)]
     twice = next(digit for digit in "0123456789abcdef" if [txid[0] for txid in found].count(digit) > 1)
     error = purse.refused(lambda: coins.resend(purse.wallet, purse.chain, twice))
     assert (error.slug, error.exit_code) == ("ambiguous-send", 2)
-    assert coins.resend(purse.wallet, purse.chain, found[3].upper())["txid"] == found[3]
+    assert coins.resend(purse.wallet, purse.chain, found[3].upper()).txid == found[3]
 
 
 def test_a_foreign_key_never_gets_the_change(purse: Purse) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -30,7 +31,8 @@ from mpchan.channel.scheme import scheme_of
 from mpchan.channel.terms import Terms
 from mpchan.errors import MpchanError
 from mpchan.party import payee, payer, views
-from mpchan.party.common import Result
+from mpchan.results.closing import Closed
+from mpchan.results.payments import Accepted, Payment
 from mpchan.units import Amount, Txid
 from mpchan.wallet.wallet import Wallet
 
@@ -49,6 +51,9 @@ OFFERS: dict[str, dict[str, object]] = {
         "max_refund_delay": 24_800,
     },
 }
+
+
+R = TypeVar("R")
 
 
 @dataclass
@@ -91,7 +96,7 @@ class Parties(RuleBasedStateMachine):
 
     # how rules try things -------------------------------------------------------------------------
 
-    def attempt(self, call: Callable[[], Result]) -> Result | None:
+    def attempt(self, call: Callable[[], R]) -> R | None:
         """The result; or None where it is refused, and then no file has changed."""
         before = self.pair.files()
         try:
@@ -115,10 +120,10 @@ class Parties(RuleBasedStateMachine):
     @rule(kind=st.sampled_from(sorted(OFFERS)), fund=st.booleans(), blocks=st.sampled_from([1, 1, 1, 0]))
     def open(self, kind: str, fund: bool, blocks: int) -> None:
         self.chain.mine(1)  # a reorganisation may have unconfirmed the coins
-        offer = str(payee.offer(self.pair.payee, self.pair.chain, OFFERS[kind])["toml"])
+        offer = str(payee.offer(self.pair.payee, self.pair.chain, OFFERS[kind]).toml)
         request = payer.open_channel(self.pair.payer, self.chain, offer, Amount(CAPACITY))
-        reply = self.pair.sign_refund(request["hex"])
-        name = f"{request['funding_txid']}-{request['funding_vout']}"
+        reply = self.pair.sign_refund(request.hex)
+        name = f"{request.funding_txid}-{request.funding_vout}"
         self.pair.fund(reply, send=fund)
         if not fund:
             self.pair.fund(reply)
@@ -133,9 +138,9 @@ class Parties(RuleBasedStateMachine):
         before = self.pair.files()
         offer, capacity = channel.terms.offer.to_toml(), channel.terms.capacity
         request = payer.open_channel(self.pair.payer, self.chain, offer, capacity)
-        assert f"{request['funding_txid']}-{request['funding_vout']}" == channel.name
-        assert request["refund_lock_time"] == channel.terms.refund_lock_time.value
-        self.pair.sign_refund(request["hex"])
+        assert f"{request.funding_txid}-{request.funding_vout}" == channel.name
+        assert request.refund_lock_time == channel.terms.refund_lock_time.value
+        self.pair.sign_refund(request.hex)
         assert self.attempt(lambda: payer.abandon(self.pair.payer, self.chain, channel.name)) is None
         assert self.attempt(lambda: payee.abandon(self.pair.payee, self.chain, channel.name)) is None
         assert self.pair.files() == before
@@ -149,7 +154,7 @@ class Parties(RuleBasedStateMachine):
         channel = self.channel(pick)
         result = self.attempt(lambda: payer.pay(self.pair.payer, self.chain, channel.name, Amount(amount)))
         if result is not None:
-            assert result["paid_sat"] == channel.signed + amount
+            assert result.paid_sat == channel.signed + amount
             self.note_update(channel, result)
 
     @precondition(lambda self: self.payer_is_here and self.channels)
@@ -161,11 +166,11 @@ class Parties(RuleBasedStateMachine):
             lambda: payer.pay_up_to(self.pair.payer, self.chain, channel.name, Amount(total))
         )
         if result is not None:
-            assert result["paid_sat"] == total
+            assert result.paid_sat == total
             self.note_update(channel, result)
 
-    def note_update(self, channel: Channel, result: Result) -> None:
-        message = Message(result["hex"], result["update"], result["paid_sat"])
+    def note_update(self, channel: Channel, result: Payment) -> None:
+        message = Message(result.hex, result.update, result.paid_sat)
         for other in channel.messages:
             if other.number == message.number:
                 assert other == message  # never two different updates with one number
@@ -180,7 +185,7 @@ class Parties(RuleBasedStateMachine):
         result = self.attempt(lambda: payer.pay_last(self.pair.payer, self.chain, channel.name))
         updates = [message for message in channel.messages if not message.is_settlement]
         if result is not None:
-            assert result["hex"] == max(updates, key=lambda message: message.number).hex
+            assert result.hex == max(updates, key=lambda message: message.number).hex
         else:
             assert not updates
 
@@ -196,7 +201,7 @@ class Parties(RuleBasedStateMachine):
         result = self.attempt(lambda: payer.settle(self.pair.payer, self.chain, channel.name, total))
         if result is None:
             return None
-        message = Message(result["hex"], 0, result["paid_sat"])
+        message = Message(result.hex, 0, result.paid_sat)
         assert all(other == message for other in channel.messages if other.is_settlement)
         assert channel.signed <= message.total <= CAPACITY
         channel.messages.append(message)
@@ -247,13 +252,13 @@ class Parties(RuleBasedStateMachine):
         ):
             self.took_late(channel, message, result)
             return
-        assert (result["paid_sat"], result["pending_sat"]) == (message.total, 0)
-        if result["duplicate"]:
-            assert result["received_sat"] == 0
+        assert (result.paid_sat, result.pending_sat) == (message.total, 0)
+        if result.duplicate:
+            assert result.received_sat == 0
             assert message.total <= max(channel.accepted, channel.late)
             return
-        assert result["received_sat"] == message.total - channel.accepted
-        assert result["received_sat"] > 0 or message.is_settlement
+        assert result.received_sat == message.total - channel.accepted
+        assert result.received_sat > 0 or message.is_settlement
         channel.accepted = message.total
 
     def is_over(self, channel: Channel) -> bool:
@@ -272,14 +277,14 @@ class Parties(RuleBasedStateMachine):
         spend = None if seen is None else seen.spend
         return None if spend is None else (spend.txid, spend.confirmations > 0)
 
-    def took_late(self, channel: Channel, message: Message, result: Result) -> None:
+    def took_late(self, channel: Channel, message: Message, result: Accepted | Closed) -> None:
         """Nothing above the best update counts, however often it comes."""
         channel.late = message.total
-        assert result["paid_sat"] == channel.accepted
-        assert result.get("received_sat", 0) == 0
+        assert result.paid_sat == channel.accepted
+        assert isinstance(result, Closed) or result.received_sat == 0
         spend = self.spend(channel)
         void = spend is not None and spend[1]
-        assert result["pending_sat"] == (0 if void else message.total - channel.accepted)
+        assert result.pending_sat == (0 if void else message.total - channel.accepted)
 
     def must_be_taken(self, channel: Channel, message: Message) -> bool:
         """An honest payer's new message in an open channel that has not come to L_0."""
@@ -288,7 +293,7 @@ class Parties(RuleBasedStateMachine):
         best = payee_protocol.best_of(state)
         return (
             isinstance(state, payee_protocol.Active)
-            and views.show(self.pair.payee, self.chain, channel.name)["status"] == "open"
+            and views.show(self.pair.payee, self.chain, channel.name).status == "open"
             and (message.is_settlement or not scheme_of(channel.terms).deadline.reached(tip))
             and (message.is_settlement or message.number > (best.number if best else 0))
             and message.total >= channel.accepted
@@ -312,11 +317,11 @@ class Parties(RuleBasedStateMachine):
         if message is not None and was_late and message.total > channel.accepted and not channel.late:
             channel.late = message.total
         if channel.late:
-            assert result["paid_sat"] in (channel.accepted, channel.late)
-            assert result["paid_sat"] + result["pending_sat"] <= channel.late
+            assert result.paid_sat in (channel.accepted, channel.late)
+            assert result.paid_sat + result.pending_sat <= channel.late
             return
-        assert (result["paid_sat"] >= channel.accepted, result["pending_sat"]) == (True, 0)
-        channel.accepted = result["paid_sat"]
+        assert (result.paid_sat >= channel.accepted, result.pending_sat) == (True, 0)
+        channel.accepted = result.paid_sat
 
     @precondition(lambda self: self.payer_is_here and self.channels)
     @rule(pick=st.integers(0, 9))
@@ -324,7 +329,7 @@ class Parties(RuleBasedStateMachine):
         channel = self.channel(pick)
         result = self.attempt(lambda: self.pair.refund(channel.name))
         if result is not None:
-            assert result["kind"] == "refund"
+            assert result.kind == "refund"
 
     @rule(blocks=st.integers(1, 9))
     def mine(self, blocks: int) -> None:

@@ -61,7 +61,7 @@ for order, argument in orders:
             raise SystemExit(order)
     except MpchanError as error:
         results.append({"error": error.slug, "exit": error.exit_code})
-print(json.dumps(results))
+print(json.dumps([result if isinstance(result, dict) else result.to_dict() for result in results]))
 """
 
 Order = tuple[str, object]
@@ -146,7 +146,7 @@ def test_49_payments_at_once_are_one_after_the_other(pair: Pair) -> None:
     assert total == 4 * (1000 + 1100 + 1210)
     assert len({answer["hex"] for answer in made}) == 12
     for answer in made:
-        assert pair.accept(answer["hex"])["received_sat"] == answer["amount_sat"]
+        assert pair.accept(answer["hex"]).received_sat == answer["amount_sat"]
     assert pair.payer_record(name).paid == Amount(total)
 
 
@@ -173,12 +173,12 @@ def test_keys_are_handed_out_once(pair: Pair) -> None:
 def test_10_one_offer_signs_one_refund(pair: Pair) -> None:
     """Two payers race for one offer; each asks twice."""
     offer = pair.offer()
-    first = pair.request(offer=offer)["hex"]
+    first = pair.request(offer=offer).hex
     other = new_wallet(pair.directory / "another payer")
-    script = address_to_script(views.fresh_address(other)["address"], other.network)
+    script = address_to_script(views.fresh_address(other).address, other.network)
     pair.chain.faucet(script, Amount(1_000_000))
     pair.chain.mine(1)
-    second = payer.open_channel(other, pair.chain, offer, Amount(100_000))["hex"]
+    second = payer.open_channel(other, pair.chain, offer, Amount(100_000)).hex
     answers = at_once(
         pair.payee.directory,
         pair.chain.directory,
@@ -203,7 +203,7 @@ def test_one_coin_funds_one_channel(pair: Pair) -> None:
 def test_giving_up_and_funding_at_once(pair: Pair) -> None:
     """Either the opening is given up and nothing is signed, or the funding is signed and it is not given up."""
     request = pair.request()
-    reply = pair.sign_refund(request["hex"])
+    reply = pair.sign_refund(request.hex)
     name = pair.payer.channel_names()[0]
     [[funded], [abandoned]] = at_once(
         pair.payer.directory, pair.chain.directory, [("fund", reply)], [("abandon", name)]

@@ -42,7 +42,7 @@ from mpchan.channel.terms import Terms
 from mpchan.errors import MpchanError, ParseError
 from mpchan.party import payee, payer
 from mpchan.party.check import verify
-from mpchan.party.common import Result
+from mpchan.results.opening import Opened
 from mpchan.units import Amount, ChainTip, OutPoint, Txid
 from mpchan.wallet.wallet import Wallet
 
@@ -55,15 +55,15 @@ class Scene:
         self.open = pair.open(step=3)
         self.terms = pair.terms(self.open)
         signed = pair.request()
-        self.reply = pair.sign_refund(signed["hex"])
+        self.reply = pair.sign_refund(signed.hex)
         asked = pair.request()
         self.secured = self._terms(signed)
         self.asked = self._terms(asked)
         pair.accept(self.update(2, 5000).to_hex())
         self.directories = (pair.payer.directory, pair.payee.directory)
 
-    def _terms(self, request: Result) -> Terms:
-        return self.pair.payer_record(f"{request['funding_txid']}-{request['funding_vout']}").terms
+    def _terms(self, request: Opened) -> Terms:
+        return self.pair.payer_record(f"{request.funding_txid}-{request.funding_vout}").terms
 
     def update(self, number: int, paid: int) -> Psbt:
         secret = self.pair.payer_secret(self.open)
@@ -128,9 +128,9 @@ def compare(
             scene.restore(before)
         else:
             assert scene.pair.files() == before
-    said = None if verdict["accepted"] else (verdict["error"], verdict["exit_code"])
-    assert said == answers[verdict["kind"]], (verdict, answers)
-    assert verdict["accepted"] is (None in answers.values()), (verdict, answers)
+    said = None if verdict.accepted else (verdict.error, verdict.exit_code)
+    assert said == answers[verdict.kind], (verdict, answers)
+    assert verdict.accepted is (None in answers.values()), (verdict, answers)
 
 
 # random messages ----------------------------------------------------------------------------------
@@ -328,7 +328,7 @@ def test_the_good_ones_are_accepted(scene: Scene) -> None:
         ("funding", pair.payee),
     ):
         verdict = verify.verify(wallet, pair.chain, cooked(scene, {"source": name, **GOOD}))
-        assert verdict["accepted"] is True, (name, verdict)
+        assert verdict.accepted is True, (name, verdict)
     assert psbt(scene.reply) == cooked(scene, {"source": "reply", **GOOD})
 
 
@@ -349,7 +349,7 @@ def test_a_funding_whose_first_output_somebody_else_claimed(scene: Scene) -> Non
         payee.sign_refund(pair.payee, pair.chain, message(asked, scheme(asked).refund()))
     compare(scene, pair.payee, transaction)
     verdict = verify.verify(pair.payee, pair.chain, transaction)
-    assert (verdict["accepted"], verdict["channel"]) == (True, channel_id(transaction))
+    assert (verdict.accepted, verdict.channel) == (True, channel_id(transaction))
     scene.restore(before)
 
 
@@ -362,9 +362,9 @@ def test_a_funding_that_lost_its_coin(scene: Scene) -> None:
     pair = scene.pair
     pair.coin()
     request = pair.request()
-    reply = psbt(pair.sign_refund(request["hex"]))
+    reply = psbt(pair.sign_refund(request.hex))
     pair.fund(reply.to_hex(), send=False)
-    record = pair.payer_record(f"{request['funding_txid']}-0")
+    record = pair.payer_record(f"{request.funding_txid}-0")
     assert record.funding is not None
     back = TxOut(Amount(500_000), payout("p2wpkh", "payer"))
     rival = replace(record.funding.without_witness(), outputs=(back,))
@@ -372,5 +372,5 @@ def test_a_funding_that_lost_its_coin(scene: Scene) -> None:
     for slug, code in (("funding-conflict", 6), ("funding-void", 5)):
         compare(scene, pair.payer, reply)
         verdict = verify.verify(pair.payer, pair.chain, reply)
-        assert (verdict["accepted"], verdict["error"], verdict["exit_code"]) == (False, slug, code)
+        assert (verdict.accepted, verdict.error, verdict.exit_code) == (False, slug, code)
         pair.chain.mine(1)

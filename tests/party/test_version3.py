@@ -51,7 +51,7 @@ def closed(pair: Pair, total: int = 60_000) -> tuple[str, Transaction]:
     """A channel whose settlement waits in the mempool."""
     name = pair.open()
     done = pair.settle(pair.settlement(name, total))
-    return name, Transaction.from_hex(done["hex"])
+    return name, Transaction.from_hex(done.hex)
 
 
 def claimed(pair: Pair, paid: int = 40_000) -> tuple[str, Transaction]:
@@ -74,13 +74,13 @@ def confirmations(pair: Pair, transaction: Transaction) -> int:
 def test_children_have_the_version_of_their_parent(pair: Pair) -> None:
     """That of the funding too: it is of version 2."""
     request = pair.request()
-    pair.fund(pair.sign_refund(request["hex"]))
-    name = f"{request['funding_txid']}-0"
-    assert Transaction.from_hex(bump(pair.payer, pair.chain, name, FeeRate(9_000))["hex"]).version == 2
+    pair.fund(pair.sign_refund(request.hex))
+    name = f"{request.funding_txid}-0"
+    assert Transaction.from_hex(bump(pair.payer, pair.chain, name, FeeRate(9_000)).hex).version == 2
     pair.chain.mine(1)
-    close = Transaction.from_hex(pair.settle(pair.settlement(name, 60_000))["hex"])
+    close = Transaction.from_hex(pair.settle(pair.settlement(name, 60_000)).hex)
     done = bump(pair.payee, pair.chain, name, FeeRate(9_000))
-    child = Transaction.from_hex(done["hex"])
+    child = Transaction.from_hex(done.hex)
     assert (close.version, child.version) == (3, 3)
     pair.chain.mine(1)
     assert confirmations(pair, child) == 1
@@ -88,7 +88,7 @@ def test_children_have_the_version_of_their_parent(pair: Pair) -> None:
 
 def test_children_in_an_older_channel_keep_version_2(plain: Pair) -> None:
     name, close = closed(plain)
-    child = Transaction.from_hex(bump(plain.payee, plain.chain, name, FeeRate(9_000))["hex"])
+    child = Transaction.from_hex(bump(plain.payee, plain.chain, name, FeeRate(9_000)).hex)
     assert (close.version, child.version) == (2, 2)
 
 
@@ -102,7 +102,7 @@ def test_a_child_has_room_for_a_dozen_more_coins(pair: Pair) -> None:
     assert caught.value.slug == "not-enough-funds"
     assert "no room for more coins" in (caught.value.hint or "")
     done = bump(pair.payee, pair.chain, name, FeeRate(160_000))
-    child = Transaction.from_hex(done["hex"])
+    child = Transaction.from_hex(done.hex)
     assert len(child.inputs) == 12
     assert 850 < child.vsize <= 1_000
     assert child.txid in pair.chain.mempool()
@@ -112,7 +112,7 @@ def give(pair: Pair, wallet: Wallet, amount: int) -> None:
     from mpchan.bitcoin.address import address_to_script
     from mpchan.party import views
 
-    script = address_to_script(views.fresh_address(wallet)["address"], wallet.network)
+    script = address_to_script(views.fresh_address(wallet).address, wallet.network)
     pair.chain.faucet(script, Amount(amount))
     pair.chain.mine(1)
 
@@ -132,8 +132,8 @@ def test_payouts_of_a_close_cannot_be_spent_by_other_wallets_before_it_is_confir
 def test_a_cancel_before_the_funding_is_confirmed_waits_for_its_block(pair: Pair) -> None:
     """Settle says so, the settlement is kept, and the watcher sends it in the first round after the block."""
     request = pair.request()
-    pair.fund(pair.sign_refund(request["hex"]))
-    name = f"{request['funding_txid']}-0"
+    pair.fund(pair.sign_refund(request.hex))
+    name = f"{request.funding_txid}-0"
     message = pair.settlement(name)
     for again in (message, message, None):
         with pytest.raises(MpchanError) as caught:
@@ -151,18 +151,18 @@ def test_a_cancel_before_the_funding_is_confirmed_waits_for_its_block(pair: Pair
 
 def test_an_older_channel_is_cancelled_at_once(plain: Pair) -> None:
     request = plain.request()
-    plain.fund(plain.sign_refund(request["hex"]))
-    message = plain.settlement(f"{request['funding_txid']}-0")
-    assert plain.settle(message)["broadcast"] is True
+    plain.fund(plain.sign_refund(request.hex))
+    message = plain.settlement(f"{request.funding_txid}-0")
+    assert plain.settle(message).broadcast is True
     plain.chain.mine(1)
-    assert plain.status(f"{request['funding_txid']}-0") == ("closed", "closed")
+    assert plain.status(f"{request.funding_txid}-0") == ("closed", "closed")
 
 
 def test_a_payment_is_not_taken_before_the_funding_is_confirmed(pair: Pair) -> None:
     """Only a settlement that pays nothing may come so early."""
     request = pair.request()
-    pair.fund(pair.sign_refund(request["hex"]))
-    name = f"{request['funding_txid']}-0"
+    pair.fund(pair.sign_refund(request.hex))
+    name = f"{request.funding_txid}-0"
     with pytest.raises(MpchanError) as caught:
         pair.settlement(name, 1_000)
     assert caught.value.slug == "unconfirmed"
@@ -212,10 +212,10 @@ def test_a_bump_takes_the_place_of_a_child_that_holds_the_close_up(
     pair.chain.broadcast(pinned)
     assert refused(pair, heir_of(theirs, pinned, 300)).startswith("TRUC-violation")
     done = bump(ours, pair.chain, name, FeeRate(20_000))
-    child = Transaction.from_hex(done["hex"])
+    child = Transaction.from_hex(done.hex)
     assert pair.chain.mempool() == [close.txid, child.txid]
-    assert done["fee_rate_sat_per_kvb"] >= 20_000
-    assert done["fee_sat"] >= fee + child.vsize
+    assert done.fee_rate_sat_per_kvb >= 20_000
+    assert done.fee_sat >= fee + child.vsize
     pair.chain.mine(1)
     assert (confirmations(pair, close), confirmations(pair, child)) == (1, 1)
 
@@ -395,5 +395,5 @@ def test_a_child_without_a_note_is_known_by_where_it_pays(pair: Pair) -> None:
     child = child_of(pair.payee, close, 900)
     pair.chain.broadcast(child)
     done = bump(pair.payee, pair.chain, name, FeeRate(20_000))
-    assert done["fee_sat"] > 900
-    assert Transaction.from_hex(done["hex"]).inputs[0].outpoint == child.inputs[0].outpoint
+    assert done.fee_sat > 900
+    assert Transaction.from_hex(done.hex).inputs[0].outpoint == child.inputs[0].outpoint

@@ -56,7 +56,7 @@ def payer_sees(pair: Pair) -> tuple[str | None, str, bool, str | None]:
 def test_the_payee_is_told_of_every_step(pair: Pair) -> None:
     request = pair.request()
     assert payer_sees(pair) == ("opening", "wait", False, None)
-    reply = pair.sign_refund(request["hex"])
+    reply = pair.sign_refund(request.hex)
     assert payee_sees(pair) == ("opening", "wait", False, None)
     pair.fund(reply)
     assert payee_sees(pair) == payer_sees(pair) == ("funding", "wait", False, None)
@@ -233,7 +233,7 @@ def test_an_opening_that_is_too_late(pair: Pair) -> None:
 def test_a_funding_that_was_never_sent(pair: Pair) -> None:
     """With --no-broadcast it is the user's; where the wallet sends, it sends again."""
     request = pair.request()
-    reply = pair.sign_refund(request["hex"])
+    reply = pair.sign_refund(request.hex)
     pair.fund(reply, send=False)
     assert payer_sees(pair) == ("funding", "wait", False, None)
     pair.fund(reply)
@@ -247,8 +247,8 @@ def test_a_funding_that_was_never_sent(pair: Pair) -> None:
 
 def test_a_funding_that_was_replaced(pair: Pair) -> None:
     request = pair.request()
-    name = f"{request['funding_txid']}-{request['funding_vout']}"
-    pair.fund(pair.sign_refund(request["hex"]), send=False)
+    name = f"{request.funding_txid}-{request.funding_vout}"
+    pair.fund(pair.sign_refund(request.hex), send=False)
     state = pair.payer_record(name).state
     double = replace(state.funding, outputs=state.funding.outputs[1:]).without_witness()
     pair.chain.broadcast(pair.payer.keys.sign_funding(double, state.spent))
@@ -264,8 +264,8 @@ def test_a_funding_that_was_replaced(pair: Pair) -> None:
     assert payer_sees(pair) == ("open", "wait", False, None)
     # a payment in it is written down before it leaves, however it is asked for
     paid = payer.pay_up_to(pair.payer, pair.chain, name, Amount(1000))
-    assert (paid["update"], paid["amount_sat"], pair.payer_record(name).updates) == (1, 1000, 1)
-    assert payer.pay(pair.payer, pair.chain, name, Amount(10))["update"] == 2
+    assert (paid.update, paid.amount_sat, pair.payer_record(name).updates) == (1, 1000, 1)
+    assert payer.pay(pair.payer, pair.chain, name, Amount(10)).update == 2
     pair.mine_to(state.terms.refund_lock_time.value)
     assert payer_sees(pair) == ("refunding", "refund", True, None)
 
@@ -362,7 +362,7 @@ def test_a_funding_that_becomes_unconfirmed_again(pair: Pair, depth: int) -> Non
     assert payer_sees(pair) == ("funding", "funding", True, None)
     pair.chain.mine(1)
     assert payee_sees(pair) == payer_sees(pair) == ("open", "wait", False, None)
-    assert pair.accept(message)["paid_sat"] == 2000
+    assert pair.accept(message).paid_sat == 2000
 
 
 def test_a_payee_that_has_the_funding_needs_no_payer(pair: Pair) -> None:
@@ -427,8 +427,8 @@ def test_a_bad_file_stops_no_other_channel(pair: Pair, harm: str) -> None:
     done = look(pair.payee, pair.chain)
     assert told(done) == [(slug, False), (None, True)]
     assert done.exit_code == 7
-    assert done.sights[0].to_dict(0.0)["channel"] == first[:16]
-    assert done.sights[0].to_dict(0.0)["role"] is None
+    assert done.sights[0].result(0.0).channel == first[:16]
+    assert done.sights[0].result(0.0).role is None
 
 
 class Harmed(EmbeddedChain):
@@ -490,7 +490,7 @@ def test_a_chain_out_of_reach_ends_the_round(harmed: Pair) -> None:
     harmed.chain.dead = True
     done = look(harmed.payee, harmed.chain)
     assert (done.sights, done.tip, done.exit_code) == ((), None, 8)
-    assert done.to_dict()["alarm"] == "unreachable"
+    assert done.result(0.0).alarm == "unreachable"
     harmed.chain.dead = False
 
     class Dying(Harmed):
@@ -501,7 +501,7 @@ def test_a_chain_out_of_reach_ends_the_round(harmed: Pair) -> None:
     with Dying(harmed.chain.directory) as dying:
         done = look(harmed.payee, dying)
         assert (done.sights, done.exit_code, done.whole) == ((), 8, False)
-        assert done.to_dict()["alarm"] == "unreachable"
+        assert done.result(0.0).alarm == "unreachable"
     assert told(look(harmed.payee, harmed.chain)) == [(None, True), (None, True)]
 
 
@@ -663,7 +663,7 @@ def test_a_round_stops_between_two_channels(pair: Pair) -> None:
     done = watching.round(lambda sight: looked.append(sight.name))
     assert (looked, done.whole) == ([first], False)
     assert told(done) == [(None, True)]
-    assert views.show(pair.payee, pair.chain, second)["status"] == "settling"
+    assert views.show(pair.payee, pair.chain, second).status == "settling"
 
 
 def test_a_wallet_that_asks_no_chain_cannot_watch(pair: Pair) -> None:

@@ -59,7 +59,7 @@ def test_payee_disappears_and_the_payer_gets_everything_back(pair: Pair, terms: 
             pair.refund(name)
         pair.chain.mine(1)
     result = pair.refund(name)
-    assert (result["kind"], result["broadcast"]) == ("refund", True)
+    assert (result.kind, result.broadcast) == ("refund", True)
     assert pair.status(name) == ("refunding", "refunding")
     pair.chain.mine(1)
     assert pair.status(name) == ("refunded", "refunded")
@@ -87,7 +87,7 @@ def test_payer_disappears_and_the_payee_collects_the_latest_update(
         assert str(lock_time) in caught.value.message
         pair.chain.mine(1)
     result = pair.settle(name=name)
-    assert (result["kind"], result["paid_sat"], result["broadcast"]) == ("update", 3000, True)
+    assert (result.kind, result.paid_sat, result.broadcast) == ("update", 3000, True)
     pair.chain.mine(1)
     assert pair.status(name) == ("closed", "closed")
     assert balance_sat(pair.payee, pair.chain) == 3000
@@ -124,7 +124,7 @@ def test_a_settlement_pays_at_once(pair: Pair) -> None:
     pair.accept(pair.pay(name, 5000))
     height = pair.chain.tip().height
     result = pair.settle(pair.settlement(name, 7000))
-    assert (result["kind"], result["paid_sat"], result["broadcast"]) == ("settlement", 7000, True)
+    assert (result.kind, result.paid_sat, result.broadcast) == ("settlement", 7000, True)
     assert pair.status(name) == ("settling", "settling")
     pair.chain.mine(1)
     assert pair.chain.tip().height == height + 1
@@ -139,7 +139,7 @@ def test_a_settlement_pays_at_once(pair: Pair) -> None:
 def test_nothing_paid_is_a_cancellation(pair: Pair) -> None:
     name = pair.open()
     result = pair.settle(pair.settlement(name))
-    assert outputs_of(Transaction.from_hex(result["hex"])) == [(100_000, pair.terms(name).payer_script)]
+    assert outputs_of(Transaction.from_hex(result.hex)) == [(100_000, pair.terms(name).payer_script)]
     pair.chain.mine(1)
     assert balance_sat(pair.payee, pair.chain) == 0
 
@@ -150,7 +150,7 @@ def test_accept_broadcasts_nothing(pair: Pair) -> None:
     pair.accept(pair.settlement(name))
     assert pair.chain.mempool() == []
     assert pair.status(name) == ("settling", "settling")
-    assert pair.settle(name=name)["kind"] == "settlement"
+    assert pair.settle(name=name).kind == "settlement"
     pair.chain.mine(1)
 
 
@@ -171,17 +171,17 @@ def test_every_kind_of_address_is_paid(pair: Pair, kind: str) -> None:
     ours, theirs = (script_to_address(payout(kind, who), REGTEST) for who in ("payer", "payee"))
     assert ours is not None
     assert theirs is not None
-    offer = payee.offer(pair.payee, pair.chain, {"settle_window": 6, "min_refund_delay": 25}, address=theirs)[
-        "toml"
-    ]
+    offer = payee.offer(
+        pair.payee, pair.chain, {"settle_window": 6, "min_refund_delay": 25}, address=theirs
+    ).toml
     request = payer.open_channel(pair.payer, pair.chain, offer, Amount(100_000), address=ours)
-    pair.fund(pair.sign_refund(request["hex"]))
+    pair.fund(pair.sign_refund(request.hex))
     pair.chain.mine(1)
-    name = f"{request['funding_txid']}-{request['funding_vout']}"
+    name = f"{request.funding_txid}-{request.funding_vout}"
     pair.accept(pair.pay(name, 40_000))
     result = pair.settle(pair.settlement(name))
     pair.chain.mine(1)
-    assert outputs_of(Transaction.from_hex(result["hex"])) == [
+    assert outputs_of(Transaction.from_hex(result.hex)) == [
         (60_000, payout(kind, "payer")),
         (40_000, payout(kind, "payee")),
     ]
@@ -194,18 +194,18 @@ def test_every_kind_of_address_is_paid(pair: Pair, kind: str) -> None:
 def test_messages_lost_doubled_and_late(pair: Pair) -> None:
     name = pair.open()
     messages = [pair.pay(name, 1000) for _ in range(5)]
-    assert pair.accept(messages[1])["received_sat"] == 2000  # the first was lost
-    assert pair.accept(messages[1])["duplicate"] is True
+    assert pair.accept(messages[1]).received_sat == 2000  # the first was lost
+    assert pair.accept(messages[1]).duplicate is True
     before = pair.files()
     with pytest.raises(MpchanError) as caught:
         pair.accept(messages[0])
     assert (caught.value.slug, caught.value.exit_code) == ("update-number", 4)
     assert pair.files() == before
     receipt = pair.accept(messages[4])
-    assert (receipt["update"], receipt["received_sat"], receipt["paid_sat"]) == (5, 3000, 5000)
+    assert (receipt.update, receipt.received_sat, receipt.paid_sat) == (5, 3000, 5000)
     pair.settle(pair.settlement(name))
     again = pair.accept(messages[4])
-    assert again["duplicate"] is True
+    assert again.duplicate is True
     with pytest.raises(MpchanError) as caught:
         pair.accept(messages[3])
     assert (caught.value.slug, caught.value.exit_code) == ("channel-settling", 5)
@@ -224,7 +224,7 @@ def test_26_after_l_0_a_settlement_still_serves(pair: Pair) -> None:
             call()
         assert caught.value.slug == "past-deadline"
     closing = pair.settle(pair.settlement(name, 3000))
-    assert (closing["paid_sat"], closing["pending_sat"]) == (1000, 2000)
+    assert (closing.paid_sat, closing.pending_sat) == (1000, 2000)
     pair.chain.mine(1)
     assert balance_sat(pair.payee, pair.chain) == 3000
 
@@ -272,11 +272,11 @@ def test_53_a_refund_is_reported_when_it_is_confirmed(pair: Pair) -> None:
     name = pair.open()
     pair.mine_to(pair.terms(name).refund_lock_time.value)
     pair.refund(name)
-    assert views.show(pair.payer, pair.chain, name)["status"] == "refunding"
+    assert views.show(pair.payer, pair.chain, name).status == "refunding"
     with pytest.raises(TooEarly):
         views.wait(pair.payer, pair.chain, name, "closed", 0)
     pair.chain.mine(1)
-    assert views.wait(pair.payer, pair.chain, name, "closed", 0)["status"] == "refunded"
+    assert views.wait(pair.payer, pair.chain, name, "closed", 0).status == "refunded"
 
 
 # reorganisations ----------------------------------------------------------------------------------
@@ -297,7 +297,7 @@ def test_19_a_funding_that_is_reorganised_away_counts_no_more(pair: Pair) -> Non
         pair.pay(name, 1000)
     assert pair.status(name) == ("funding", "funding")
     pair.chain.mine(2)
-    assert pair.accept(second)["paid_sat"] == 2000
+    assert pair.accept(second).paid_sat == 2000
 
 
 def test_a_funding_that_was_replaced_on_another_branch(pair: Pair) -> None:
@@ -328,8 +328,8 @@ def test_a_funding_that_was_replaced_on_another_branch(pair: Pair) -> None:
             call()
         assert refused.value.slug == "funding-void"
     assert pair.files() == before
-    assert payer.abandon(pair.payer, pair.chain, name)["status"] == "abandoned"
-    assert payee.abandon(pair.payee, pair.chain, name)["status"] == "abandoned"
+    assert payer.abandon(pair.payer, pair.chain, name).status == "abandoned"
+    assert payee.abandon(pair.payee, pair.chain, name).status == "abandoned"
 
 
 def payer_request(pair: Pair, name: str) -> str:
@@ -344,7 +344,7 @@ def test_a_settlement_that_is_reorganised_away_is_sent_again(pair: Pair) -> None
     assert pair.status(name) == ("closed", "closed")
     pair.chain.reorganise(1)
     assert pair.status(name) == ("settling", "settling")
-    assert pair.settle(name=name)["broadcast"] is True
+    assert pair.settle(name=name).broadcast is True
     pair.chain.mine(1)
     assert balance_sat(pair.payee, pair.chain) == 1000
 
@@ -372,7 +372,7 @@ def test_62_only_a_broadcast_carries_the_payees_signature_of_a_payment(pair: Pai
     """Every message that leaves the payee in a channel's life, looked at: no order hands out a complete update."""
     offer = pair.offer()
     request = pair.request(offer=offer)
-    reply = pair.sign_refund(request["hex"])
+    reply = pair.sign_refund(request.hex)
     pair.fund(reply)
     pair.chain.mine(1)
     name = pair.payer.channel_names()[0]
@@ -392,8 +392,8 @@ def test_62_only_a_broadcast_carries_the_payees_signature_of_a_payment(pair: Pai
     assert not is_complete(reply)
     assert list(psbt(reply).inputs[0].partial_sigs) == [ours]
     result = pair.settle(pair.settlement(name))
-    assert is_complete(result["hex"])
-    assert result["broadcast"] is True
+    assert is_complete(result.hex)
+    assert result.broadcast is True
     pair.chain.mine(1)
 
 
@@ -409,7 +409,7 @@ def test_what_the_payer_sends_is_never_complete(pair: Pair) -> None:
 def test_a_funding_that_was_given_up_as_void_comes_back(pair: Pair) -> None:
     """Another spend of its coin was in a block, and is not any more: the money is in the channel after all."""
     request = pair.request()
-    funding = Transaction.from_hex(pair.fund(pair.sign_refund(request["hex"]), send=False)["hex"])
+    funding = Transaction.from_hex(pair.fund(pair.sign_refund(request.hex), send=False).hex)
     (name,) = pair.payer.channel_names()
     spent = pair.payer_record(name).state.spent  # type: ignore[union-attr]
     elsewhere = replace(
@@ -417,13 +417,13 @@ def test_a_funding_that_was_given_up_as_void_comes_back(pair: Pair) -> None:
     )
     pair.chain.broadcast(pair.payer.keys.sign_spend(elsewhere, spent))
     pair.chain.mine(1)
-    assert payer.abandon(pair.payer, pair.chain, name)["status"] == "abandoned"
+    assert payer.abandon(pair.payer, pair.chain, name).status == "abandoned"
     with pytest.raises(NotPossible) as caught:
         payer.refund(pair.payer, pair.chain, None)
     assert caught.value.slug == "not-funded"
     pair.chain.reorganise(1, [funding])
     assert pair.status(name) == ("open", "open")
-    assert payer.abandon(pair.payer, pair.chain, name)["status"] == "open"
+    assert payer.abandon(pair.payer, pair.chain, name).status == "open"
     pair.accept(pair.pay(name, 1000))
     pair.restart()
     pair.mine_to(pair.terms(name).refund_lock_time.value)
@@ -443,8 +443,8 @@ def test_a_damaged_record_of_a_send_holds_up_nobodys_money(pair: Pair, way: str)
         (wallet.directory / "sent" / ("ab" * 32 + ".json")).write_text("torn")
     if way == "refund":
         pair.mine_to(pair.terms(name).refund_lock_time.value)
-        assert pair.refund(name)["broadcast"]
+        assert pair.refund(name).broadcast
         return
     if way == "claim":
         pair.mine_to(psbt(message).tx.lock_time)
-    assert pair.settle(pair.settlement(name) if way == "settle" else None, name)["broadcast"]
+    assert pair.settle(pair.settlement(name) if way == "settle" else None, name).broadcast

@@ -35,8 +35,8 @@ class Case:
     def __init__(self, pair: Pair) -> None:
         self.pair = pair
         self.name = pair.open(CAPACITY)
-        self.request = pair.request(20_000)["hex"]
-        self.asked = pair.request(20_000, offer=pair.offer())["hex"]
+        self.request = pair.request(20_000).hex
+        self.asked = pair.request(20_000, offer=pair.offer()).hex
         self.reply = pair.sign_refund(self.asked)
         self.pair.accept(pair.pay(self.name, 1000))
         self.update = pair.pay(self.name, 500)
@@ -137,7 +137,7 @@ def test_no_command_signs_with_the_keys_of_another_wallet(case: Case, role: str,
     case.put_back(keys)
     # all copies share one chain, so that nothing is broadcast here
     _run(case, role, "accept settlement" if deed == "settle FILE" else deed)
-    assert fsck(case.pair.payee)["exit_code"] == fsck(case.pair.payer)["exit_code"] == 0
+    assert fsck(case.pair.payee).exit_code == fsck(case.pair.payer).exit_code == 0
 
 
 def test_what_signs_nothing_needs_no_keys(fresh: Case) -> None:
@@ -163,7 +163,7 @@ def test_a_restored_wallet(case: Case, tmp_path: Path, encrypted: bool) -> None:
     def opened() -> Wallet:
         return Wallet.open(tmp_path / "again", lambda attempt: attempt(words or ""))
 
-    assert payee.accept(opened(), case.pair.chain, psbt(case.update))["paid_sat"] == 1500
+    assert payee.accept(opened(), case.pair.chain, psbt(case.update)).paid_sat == 1500
     shutil.copy(wallets[1].directory / "keys.toml", tmp_path / "again" / "keys.toml")
     before = snapshot(tmp_path / "again")
     with pytest.raises(StorageError) as caught:
@@ -194,7 +194,7 @@ def test_the_payees_money_is_saved(fresh: Case, trusting: Callable[[], None], ki
     pair = fresh.pair
     message = fresh.update if kind == "update" else pair.settlement(fresh.name, 2000)
     keys = fresh.swap(pair.payee)
-    assert pair.accept(message)["received_sat"] > 0
+    assert pair.accept(message).received_sat > 0
     trusting()
     fresh.put_back(keys)
     pair.mine_to(pair.terms(fresh.name).refund_lock_time.value - 3)
@@ -206,22 +206,22 @@ def test_the_payees_money_is_saved(fresh: Case, trusting: Callable[[], None], ki
     assert sight.alarm is not None
     assert sight.alarm.slug == "stored-witness"
     found = fsck(pair.payee, fresh.name)
-    assert found["exit_code"] == 7
+    assert found.exit_code == 7
     assert pair.files() == before
 
     keys = fresh.swap(pair.payee)
-    assert fsck(pair.payee, fresh.name, repair=True)["exit_code"] == 7
+    assert fsck(pair.payee, fresh.name, repair=True).exit_code == 7
     fresh.put_back(keys)
     assert pair.files() == before
 
     mended = fsck(pair.payee, fresh.name, repair=True)
-    assert (mended["exit_code"], mended["subjects"][0]["repaired"]) == (0, [SAID])
+    assert (mended.exit_code, mended.subjects[0].repaired) == (0, (SAID,))
     pair.restart()
     held = balance_sat(pair.payee, pair.chain)
-    paid = pair.settle(name=fresh.name)["paid_sat"]
+    paid = pair.settle(name=fresh.name).paid_sat
     pair.chain.mine(1)
     assert balance_sat(pair.payee, pair.chain) - held == paid == (1500 if kind == "update" else 2000)
-    assert fsck(pair.payee, fresh.name)["exit_code"] == 0
+    assert fsck(pair.payee, fresh.name).exit_code == 0
 
 
 SAID = "signed again what the keys of another wallet had signed"
@@ -246,8 +246,8 @@ def test_the_payers_way_back_is_saved(fresh: Case, trusting: Callable[[], None])
     assert caught.value.slug == "stored-witness"
     assert pair.files() == before
     mended = fsck(pair.payer, repair=True)
-    assert [s["repaired"] for s in mended["subjects"] if s["repaired"]] == [[SAID]]
-    assert mended["exit_code"] == 0
+    assert [s.repaired for s in mended.subjects if s.repaired] == [(SAID,)]
+    assert mended.exit_code == 0
     pair.restart()
     pair.fund(fresh.reply)
     pair.chain.mine(1)
@@ -270,14 +270,14 @@ def test_the_payers_payments_are_signed_again(case: Case, trusting: Callable[[],
     trusting()
     case.put_back(keys)
     found = fsck(pair.payer, case.name)
-    broken = [rule["rule"] for rule in found["subjects"][0]["rules"] if not rule["ok"]]
+    broken = [rule.rule for rule in found.subjects[0].rules if not rule.ok]
     assert broken == ["journal-message"]
     mended = fsck(pair.payer, case.name, repair=True)
-    assert (mended["exit_code"], mended["subjects"][0]["repaired"]) == (0, [SAID])
+    assert (mended.exit_code, mended.subjects[0].repaired) == (0, (SAID,))
     again = payer.pay_last(pair.payer, pair.chain, case.name)
-    assert again["hex"] != bad
-    assert pair.accept(again["hex"])["paid_sat"] == 1600
-    assert fsck(pair.payer, case.name)["exit_code"] == 0
+    assert again.hex != bad
+    assert pair.accept(again.hex).paid_sat == 1600
+    assert fsck(pair.payer, case.name).exit_code == 0
 
 
 # a machine that reckons wrongly -------------------------------------------------------------------
@@ -326,6 +326,6 @@ def test_states_of_both_roles_are_as_they_were(case: Case) -> None:
     """Signing again is asked for nothing that is good."""
     before = case.pair.files()
     for wallet in (case.pair.payee, case.pair.payer):
-        assert fsck(wallet, repair=True)["exit_code"] == 0
+        assert fsck(wallet, repair=True).exit_code == 0
     assert case.pair.files() == before
     assert isinstance(case.pair.payee_record(case.name).state, payee_protocol.Active)

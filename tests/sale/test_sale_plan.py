@@ -218,7 +218,7 @@ def test_sums_that_leave_the_range_are_no_plan() -> None:
     assert caught.value.slug == "malformed-number"
     full = make_plan(pieces=1, price=MAX_MONEY_SAT)
     with pytest.raises(ParseError) as caught:
-        full.to_dict()  # no coin of all the money there is pays a fee too
+        assert full.result  # no coin of all the money there is pays a fee too
     assert caught.value.slug == "malformed-number"
 
 
@@ -314,9 +314,9 @@ def test_without_a_tip_no_lock_time_is_known() -> None:
     plan = make_plan(tip=None)
     assert (plan.refund_lock_time, plan.deadline, plan.updates_possible) == (None, None, None)
     assert plan.warnings() == []
-    table = plan.to_dict()
+    table = plan.result.to_dict()
     assert table == {
-        **make_plan().to_dict(),
+        **make_plan().result.to_dict(),
         "refund_lock_time": None,
         "deadline": None,
         "updates_possible": None,
@@ -354,7 +354,7 @@ def test_the_earliest_time_is_that_of_the_first_block() -> None:
 @pytest.mark.parametrize("unit", UNITS)
 def test_the_usual_sale_is_worth_no_warning(unit: str) -> None:
     plan = make_plan(unit=unit)
-    assert plan.warnings() == plan.to_dict()["warnings"] == []
+    assert plan.warnings() == list(plan.result.warnings) == []
     assert plan.can_be_sold
 
 

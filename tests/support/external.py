@@ -14,8 +14,9 @@ from mpchan.bitcoin.tx import TxOut
 from mpchan.channel.foreign_funding import Message
 from mpchan.errors import MpchanError
 from mpchan.party import views
-from mpchan.party.common import Result
 from mpchan.party.opening.external import open_funding, plan_channel
+from mpchan.results.base import Result
+from mpchan.results.opening import Opened, Planned
 from mpchan.units import Amount
 from support.party import Pair
 
@@ -29,22 +30,22 @@ class External(Pair):
         super().__init__(directory, chain, coins=0)
         self.offer_text = self.offer()
 
-    def plan(self, capacity: int = CAPACITY, offer: str | None = None, address: str | None = None) -> Result:
+    def plan(self, capacity: int = CAPACITY, offer: str | None = None, address: str | None = None) -> Planned:
         text = self.offer_text if offer is None else offer
         return plan_channel(self.payer, self.chain, text, Amount(capacity), address=address)
 
     def output(self) -> TxOut:
         """What the plan says is to be paid."""
         plan = self.plan()
-        return TxOut(Amount(plan["amount_sat"]), address_to_script(plan["address"], REGTEST))
+        return TxOut(Amount(plan.amount_sat), address_to_script(plan.address, REGTEST))
 
-    def take(self, message: Message, **options: object) -> Result:
+    def take(self, message: Message, **options: object) -> Opened:
         return open_funding(self.payer, self.chain, message, **options)  # type: ignore[arg-type]
 
     def open_with(self, message: Message, complete: Message, **options: object) -> str:
         """The whole opening; the channel's name."""
         request = self.take(message)
-        self.fund(self.sign_refund(request["hex"]), signed=complete, **options)
+        self.fund(self.sign_refund(request.hex), signed=complete, **options)
         return name_of(request)
 
     def warnings(self, name: str) -> list[str]:
@@ -53,11 +54,11 @@ class External(Pair):
 
 def slugs_of(view: Result) -> list[str]:
     """The stable names of an answer's warnings."""
-    return [warning.partition(":")[0] for warning in view.get("warnings", [])]
+    return [warning.partition(":")[0] for warning in view.people_should_know()]
 
 
-def name_of(request: Result) -> str:
-    return f"{request['funding_txid']}-{request['funding_vout']}"
+def name_of(request: Opened) -> str:
+    return f"{request.funding_txid}-{request.funding_vout}"
 
 
 def refused(call: Callable[[], object]) -> tuple[str, int]:

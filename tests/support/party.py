@@ -15,7 +15,10 @@ from mpchan.chain.base import Chain
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.channel.terms import Terms
 from mpchan.party import payee, payer, views
-from mpchan.party.common import Result, read_psbt
+from mpchan.party.common import read_psbt
+from mpchan.results.closing import Closed, Refunded
+from mpchan.results.opening import Funded, Opened
+from mpchan.results.payments import Accepted
 from mpchan.units import Amount
 from mpchan.wallet.config import ChainConfig
 from mpchan.wallet.payee_record import PayeeRecord
@@ -70,7 +73,7 @@ class Pair:
 
     def coin(self, amount: int = COIN) -> None:
         """Give the payer a confirmed coin."""
-        address = views.fresh_address(self.payer)["address"]
+        address = views.fresh_address(self.payer).address
         self.chain.faucet(address_to_script(address, REGTEST), Amount(amount))
         self.chain.mine(1)
 
@@ -87,46 +90,46 @@ class Pair:
 
     def offer(self, **changes: Any) -> str:
         """The payee's offer, as text."""
-        return str(payee.offer(self.payee, self.chain, {**SHORT, **changes})["toml"])
+        return str(payee.offer(self.payee, self.chain, {**SHORT, **changes}).toml)
 
-    def request(self, capacity: int = 100_000, offer: str | None = None, **changes: Any) -> Result:
+    def request(self, capacity: int = 100_000, offer: str | None = None, **changes: Any) -> Opened:
         """The payer's refund request under a new offer."""
         text = self.offer(**changes) if offer is None else offer
         return payer.open_channel(self.payer, self.chain, text, Amount(capacity))
 
     def sign_refund(self, request: str) -> str:
         """The payee's answer to it."""
-        return str(payee.sign_refund(self.payee, self.chain, psbt(request))["hex"])
+        return str(payee.sign_refund(self.payee, self.chain, psbt(request)).hex)
 
-    def fund(self, reply: str, **options: Any) -> Result:
+    def fund(self, reply: str, **options: Any) -> Funded:
         """The payer takes the signed refund, and broadcasts the funding."""
         return payer.fund(self.payer, self.chain, psbt(reply), **options)
 
     def open(self, capacity: int = 100_000, **changes: Any) -> str:
         """A channel that is open on both sides; its unique name."""
         request = self.request(capacity, **changes)
-        self.fund(self.sign_refund(request["hex"]))
+        self.fund(self.sign_refund(request.hex))
         self.chain.mine(1)
-        return f"{request['funding_txid']}-{request['funding_vout']}"
+        return f"{request.funding_txid}-{request.funding_vout}"
 
     def pay(self, name: str, amount: int) -> str:
         """The next update."""
-        return str(payer.pay(self.payer, self.chain, name, Amount(amount))["hex"])
+        return str(payer.pay(self.payer, self.chain, name, Amount(amount)).hex)
 
-    def accept(self, message: str) -> Result:
+    def accept(self, message: str) -> Accepted:
         """The payee takes an update or a settlement."""
         return payee.accept(self.payee, self.chain, psbt(message))
 
     def settlement(self, name: str, total: int | None = None) -> str:
         """The payer's settlement."""
         amount = None if total is None else Amount(total)
-        return str(payer.settle(self.payer, self.chain, name, amount)["hex"])
+        return str(payer.settle(self.payer, self.chain, name, amount).hex)
 
-    def settle(self, message: str | None = None, name: str | None = None) -> Result:
+    def settle(self, message: str | None = None, name: str | None = None) -> Closed:
         """The payee closes the channel."""
         return payee.settle(self.payee, self.chain, None if message is None else psbt(message), name)
 
-    def refund(self, name: str) -> Result:
+    def refund(self, name: str) -> Refunded:
         """The payer takes everything back."""
         return payer.refund(self.payer, self.chain, name)
 
@@ -159,8 +162,8 @@ class Pair:
     def status(self, name: str) -> tuple[str, str]:
         """The channel's status in the eyes of payer and payee."""
         return (
-            views.show(self.payer, self.chain, name)["status"],
-            views.show(self.payee, self.chain, name)["status"],
+            views.show(self.payer, self.chain, name).status,
+            views.show(self.payee, self.chain, name).status,
         )
 
     def payer_secret(self, name: str) -> PrivateKey:
@@ -176,7 +179,7 @@ class Pair:
 
 def balance_sat(wallet: Wallet, chain: Chain) -> int:
     """Confirmed coins of a wallet in satoshi."""
-    return int(views.balance(wallet, chain)["confirmed_sat"])
+    return int(views.balance(wallet, chain).confirmed_sat)
 
 
 def is_complete(text: str) -> bool:

@@ -250,7 +250,7 @@ def test_57_other_channels_go_on_working(pair: Pair, kind: str) -> None:
     listed = views.list_channels(
         pair.payer, pair.chain, lambda name, error: told.append(f"{name} {error.slug}")
     )
-    assert [channel["channel"] for channel in listed["channels"]] == [good[:16]]
+    assert [channel.channel for channel in listed.channels] == [good[:16]]
     assert len(told) == 1
     assert told[0].startswith(broken)
     with pytest.raises(StorageError) as caught:
@@ -263,7 +263,7 @@ def test_57_other_channels_go_on_working(pair: Pair, kind: str) -> None:
     pair.accept(pair.pay(good, 1000))
     third = pair.open()
     pair.accept(pair.pay(third, 2000))
-    assert pair.settle(pair.settlement(good))["paid_sat"] == 1000
+    assert pair.settle(pair.settlement(good)).paid_sat == 1000
     pair.chain.mine(1)
     with pytest.raises(StorageError):
         pair.pay(broken, 1000)
@@ -278,8 +278,7 @@ def test_57_a_damaged_channel_is_not_as_if_there_were_none(pair: Pair) -> None:
     pair.restart()
     told: list[str] = []
     assert (
-        views.balance(pair.payer, pair.chain, lambda _, error: told.append(error.slug))["in_channels_sat"]
-        == 0
+        views.balance(pair.payer, pair.chain, lambda _, error: told.append(error.slug)).in_channels_sat == 0
     )
     assert told == ["channel-damaged"]
     for command in (
@@ -315,7 +314,7 @@ def test_a_damaged_offer_stops_nobody(pair: Pair) -> None:
             pair.payee.offers.load(path.stem)
         assert (caught.value.slug, caught.value.exit_code) == ("offer-damaged", 7)
     request = pair.request(offer=bad)
-    pair.fund(pair.sign_refund(request["hex"]))
+    pair.fund(pair.sign_refund(request.hex))
 
 
 def test_a_file_that_cannot_be_read_stops_no_other_channel(pair: Pair) -> None:

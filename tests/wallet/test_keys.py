@@ -146,11 +146,11 @@ def test_indexes_are_never_reused(tmp_path: Path) -> None:
     first = new_wallet(tmp_path / "wallet")
     assert first.keys.next_index("channel") == 0  # read, and from now on stale
     second = Wallet.open(first.directory)
-    addresses = [views.fresh_address(wallet)["address"] for wallet in (first, second, first, second)]
+    addresses = [views.fresh_address(wallet).address for wallet in (first, second, first, second)]
     offers = [payee.offer(wallet, ManualChain(), {}) for wallet in (second, first, second)]
-    addresses += [offer["payee_address"] for offer in offers]
+    addresses += [offer.payee_address for offer in offers]
     assert len(set(addresses)) == len(addresses)
-    assert len({offer["payee_pubkey"] for offer in offers}) == len(offers)
+    assert len({offer.payee_pubkey for offer in offers}) == len(offers)
 
 
 def test_a_failed_allocation_hands_out_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,8 +166,8 @@ def test_a_failed_allocation_hands_out_nothing(tmp_path: Path, monkeypatch: pyte
     assert os.listdir(wallet.directory / "offers") == []
     monkeypatch.undo()
     assert Keys.load(wallet.directory / "keys.toml", REGTEST).next_index("receive") == 0
-    first = views.fresh_address(wallet)["address"]
-    assert views.fresh_address(Wallet.open(wallet.directory))["address"] != first
+    first = views.fresh_address(wallet).address
+    assert views.fresh_address(Wallet.open(wallet.directory)).address != first
 
 
 def test_an_offer_that_makes_no_sense_uses_no_key(tmp_path: Path) -> None:

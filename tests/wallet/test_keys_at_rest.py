@@ -223,7 +223,7 @@ def test_looking_needs_no_passphrase(path: Path, plain: dict[str, Any]) -> None:
     locked.advance(receive=7)
     after = tomli.loads(path.read_text())
     assert (after["next_receive"], after["next_change"], after["encrypted"]) == (7, 2, sealed)
-    assert views.fresh_address(Wallet.open(path.parent))["address"].startswith("bcrt1q")
+    assert views.fresh_address(Wallet.open(path.parent)).address.startswith("bcrt1q")
 
 
 @pytest.mark.parametrize(
@@ -260,7 +260,7 @@ def test_it_is_asked_for_once_and_derived_once(path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(sealing, "scrypt", counted)
     wallet = Wallet.open(path.parent, giving(SECRET))
     offers = [payee.offer(wallet, ManualChain(), {"fee_rate_sat_per_kvb": 2000}) for _ in range(3)]
-    assert len({offer["payee_pubkey"] for offer in offers}) == 3
+    assert len({offer.payee_pubkey for offer in offers}) == 3
     assert derived == [CHEAP]
 
 

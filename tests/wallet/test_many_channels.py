@@ -58,7 +58,7 @@ def test_one_channel_among_many_is_found_without_a_look_at_the_others(
     many: Many, touched: list[str], digits: int
 ) -> None:
     name = many.names[5]
-    message = payer.pay(Wallet.open(many.payer.directory), many.chain, name[:digits], Amount(1000))["hex"]
+    message = payer.pay(Wallet.open(many.payer.directory), many.chain, name[:digits], Amount(1000)).hex
     payee.accept(Wallet.open(many.payee.directory), many.chain, read_psbt(message.encode()))
     paying = mpchan.Payer(many.payer.directory, name[:digits], chain=many.chain)
     mpchan.Payee(many.payee.directory, chain=many.chain).accept(paying.pay(10).hex)
@@ -268,12 +268,12 @@ def test_a_brief_view_is_of_the_channel_that_its_file_is_named_by() -> None:
 
 
 def test_the_list_makes_no_channel_of_what_is_usual(many: Many, monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted = [views.short_view(record, None)["channel"] for record in many.payer.channels()]
+    wanted = [views.short_view(record, None).channel for record in many.payer.channels()]
     monkeypatch.setattr(ChannelFiles, "load", lambda *_: pytest.fail("a whole channel was made"))
     problems: list[MpchanError] = []
     found = views.list_channels(
         Wallet.open(many.payer.directory), many.chain, lambda name, error: problems.append(error)
     )
-    assert sorted(each["channel"] for each in found["channels"]) == sorted(wanted)
-    assert {each["status"] for each in found["channels"]} == {"open"}
+    assert sorted(each.channel for each in found.channels) == sorted(wanted)
+    assert {each.status for each in found.channels} == {"open"}
     assert not problems

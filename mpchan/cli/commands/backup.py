@@ -11,7 +11,9 @@ from mpchan.cli.app import App, common_options, example, pass_app, unlock
 from mpchan.cli.files import DONE
 from mpchan.cli.input.numbers import counted
 from mpchan.errors import ChainError, UsageError
-from mpchan.party.common import Result
+from mpchan.results.coins import Scanned
+from mpchan.results.wallets import BackedUp, Restored
+from mpchan.values import replace
 from mpchan.wallet.wallet import Wallet
 
 _ONE_ONLY = (
@@ -47,7 +49,7 @@ def backup(app: App, output: Path) -> None:
     wallet = app.wallet()
     result = make(wallet, output, _passphrase(wallet))
     app.report(result, _made)
-    app.warn(result)
+    app.warn(result.warnings)
 
 
 def _passphrase(wallet: Wallet) -> str | None:
@@ -73,10 +75,10 @@ def _check_place(output: Path, directory: Path) -> None:
         raise UsageError("output-is-wallet", f"{output} lies in the wallet itself, and would be lost with it")
 
 
-def _made(view: Result) -> str:
+def _made(view: BackedUp) -> str:
     return (
-        f"{view['file']}: {counted(view['channels'], 'channel')} and {counted(view['offers'], 'offer')}; "
-        + ("encrypted with the passphrase; " if view["encrypted"] else "keep it secret; ")
+        f"{view.file}: {counted(view.channels, 'channel')} and {counted(view.offers, 'offer')}; "
+        + ("encrypted with the passphrase; " if view.encrypted else "keep it secret; ")
         + "keep it away from this machine"
     )
 
@@ -100,16 +102,14 @@ def restore(app: App, file: Path) -> None:
     from mpchan.wallet.backup import read_backup
 
     result = make(read_backup(file), app.wallet_directory, unlock)
-    warnings = list(result.pop("warnings", ()))
-    result["scan"] = _scan(app, warnings)
-    if warnings:
-        result["warnings"] = warnings
+    warnings = list(result.warnings)
+    result = replace(result, scan=_scan(app, warnings), warnings=tuple(warnings))
     app.report(result, _restored, DONE)
-    app.warn(result)
+    app.warn(result.warnings)
     app.say(_ONE_ONLY)
 
 
-def _scan(app: App, warnings: list[str]) -> Result | None:
+def _scan(app: App, warnings: list[str]) -> Scanned | None:
     """Addresses that were used after the backup; a wallet is restored without the search too."""
     from mpchan.party.saving.restore import scan
 
@@ -123,12 +123,10 @@ def _scan(app: App, warnings: list[str]) -> Result | None:
         return None
 
 
-def _restored(view: Result) -> str:
-    lines = [
-        f"restored a {view['network']} wallet in {view['wallet']}: {counted(view['channels'], 'channel')}"
-    ]
-    if view["void_offers"]:
-        lines.append(f"void, so make new ones: {counted(view['void_offers'], 'unused offer')}")
-    for channel in view["to_sync"]:
+def _restored(view: Restored) -> str:
+    lines = [f"restored a {view.network} wallet in {view.wallet}: {counted(view.channels, 'channel')}"]
+    if view.void_offers:
+        lines.append(f"void, so make new ones: {counted(view.void_offers, 'unused offer')}")
+    for channel in view.to_sync:
         lines.append(f"channel {channel}: run `mpchan payer sync` before you pay on")
     return "\n".join(lines)

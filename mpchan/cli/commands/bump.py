@@ -52,10 +52,11 @@ def bump(
     with app.sent(
         lambda: party.bump(wallet, app.chain(wallet), channel, rate, sends=not no_broadcast)
     ) as result:
-        together = FeeRate(result["fee_rate_sat_per_kvb"])
+        together = FeeRate(result.fee_rate_sat_per_kvb)
         app.emit(
             result,
+            result.hex,
             output,
-            f"{result['child_txid']} pays {result['fee_sat']} sat for itself and the {result['kind']} of channel "
-            f"{result['channel']}: {together} together" + (", broadcast" if result["broadcast"] else ""),
+            f"{result.child_txid} pays {result.fee_sat} sat for itself and the {result.kind} of channel "
+            f"{result.channel}: {together} together" + (", broadcast" if result.broadcast else ""),
         )

@@ -17,12 +17,12 @@ from mpchan.cli.input.numbers import Seconds, counted
 from mpchan.cli.render.buy_lines import BuyLines, News
 from mpchan.errors import NotPossible, StorageError, UsageError
 from mpchan.market.asking import Asking, Step
-from mpchan.market.buyer import Buyer
+from mpchan.market.buyer import Buyer, Delivered
 from mpchan.market.output import Output, part_path
 from mpchan.market.place import offer_in_place
 from mpchan.market.quote import Quote, quote
 from mpchan.market.standing import going_purchase
-from mpchan.party.common import Result
+from mpchan.results.sales import Bought, PurchaseCancelled
 from mpchan.sale.manifest import listening_at, sale_of
 from mpchan.transport.base import Line
 from mpchan.transport.folder import REQUESTS
@@ -110,8 +110,8 @@ def buy(
     purchases, place = Purchases(wallet.directory), output.resolve()
     if cancel:
         with purchases.lock(str(place)):
-            result = _cancel(app, wallet, published, place, folder, connect, patience)
-        app.report(result, lambda view: _cancelled(view, output))
+            cancelled = _cancel(app, wallet, published, place, folder, connect, patience)
+        app.report(cancelled, lambda view: _cancelled(view, output))
         return
 
     def quoted() -> Quote:
@@ -131,10 +131,10 @@ def buy(
             _require_same(agreed, found)
         line = _line(found.purchase.session, listening, folder, connect)
         try:
-            result = _buy(app, wallet, found, line, patience, refund_out)
+            delivered = _buy(app, wallet, found, line, patience, refund_out)
         finally:
             line.close()
-    app.report({**found.to_dict(), **result}, lambda view: _bought(view, output))
+    app.report(found.bought(delivered), lambda view: _bought(view, output))
 
 
 def _agree(app: App, found: Quote, way: str, *, asks: bool) -> None:
@@ -243,7 +243,7 @@ def _ask(app: App) -> None:
 
 def _buy(
     app: App, wallet: Wallet, found: Quote, line: Line, patience: float, refund_out: Path | None
-) -> Result:
+) -> Delivered:
     purchase, held = found.purchase, set(found.held)
     with Output(Path(purchase.output), found.sale) as output, _telling(app, found) as tell:
         if purchase.own is None:
@@ -277,7 +277,7 @@ def _cancel(
     folder: Path | None,
     connect: str | None,
     patience: float,
-) -> Result:
+) -> PurchaseCancelled:
     from mpchan.market.closing import cancel
 
     sale = sale_of(published)
@@ -300,12 +300,12 @@ def _cancel(
         line.close()
 
 
-def _cancelled(view: Result, output: Path) -> str:
-    if view["channel"] is None:
+def _cancelled(view: PurchaseCancelled, output: Path) -> str:
+    if view.channel is None:
         return f"the purchase of {output} is cancelled: nothing was locked"
     return (
-        f"the purchase of {output} is cancelled: {view['paid_sat']:,} sat are paid, {view['returned_sat']:,} sat come "
-        f"back with the close of channel {view['channel']}"
+        f"the purchase of {output} is cancelled: {view.paid_sat:,} sat are paid, {view.returned_sat:,} sat come "
+        f"back with the close of channel {view.channel}"
     )
 
 
@@ -326,8 +326,8 @@ def _telling(app: App, found: Quote) -> Iterator[Callable[[Step], None]]:
         yield step
 
 
-def _bought(view: Result, output: Path) -> str:
-    whose = "" if view["channel"] is None else f" in channel {view['channel']}"
-    text = f"{output} is whole: {counted(view['pieces'], 'piece')}, {view['bytes']:,} bytes, all verified"
-    paid = f"\npaid {view['paid_sat']:,} sat{whose}" if view["paid_sat"] else ""
+def _bought(view: Bought, output: Path) -> str:
+    whose = "" if view.channel is None else f" in channel {view.channel}"
+    text = f"{output} is whole: {counted(view.pieces, 'piece')}, {view.bytes:,} bytes, all verified"
+    paid = f"\npaid {view.paid_sat:,} sat{whose}" if view.paid_sat else ""
     return f"{text}{paid}"

@@ -21,7 +21,7 @@ from mpchan.cli.app import (
 from mpchan.cli.files import DONE, confirmed
 from mpchan.cli.input.numbers import WholeNumber
 from mpchan.errors import MpchanError, NotPossible, UsageError
-from mpchan.party.common import Result
+from mpchan.results.coins import Balance, Scanned, Sent
 from mpchan.units import Amount, FeeRate
 
 
@@ -32,7 +32,7 @@ def address(app: App) -> None:
     """A fresh address of this wallet, to receive coins."""
     from mpchan.party import views
 
-    app.answer(views.fresh_address(app.wallet()), lambda view: str(view["address"]))
+    app.answer(views.fresh_address(app.wallet()), lambda view: view.address)
 
 
 @click.command(epilog=example("mpchan balance --json"))
@@ -45,7 +45,7 @@ def balance(app: App) -> None:
 
     wallet = app.wallet()
 
-    def people(view: Result) -> str:
+    def people(view: Balance) -> str:
         from mpchan.cli.render import tables as render
 
         return render.balance(view)
@@ -157,17 +157,18 @@ def _forget(app: App, txid: str) -> None:
 
     wallet = app.wallet()
     result = coins.forget(wallet, app.chain(wallet), txid)
-    app.report(result, lambda view: f"{view['txid']} is forgotten, its coins are free again", DONE)
+    app.report(result, lambda view: f"{view.txid} is forgotten, its coins are free again", DONE)
     app.say("destroy every copy of it: whoever has one can still send it")
 
 
-def _tell(app: App, result: Result, output: Path | None) -> None:
+def _tell(app: App, result: Sent, output: Path | None) -> None:
     app.emit(
         result,
+        result.hex,
         output,
-        f"{result['amount_sat']} sat in {result['txid']}, "
-        f"fee {result['fee_sat']} sat, change {result['change_sat']} sat"
-        + ("" if result["broadcast"] else "; broadcast it yourself, or with `mpchan send --resend`"),
+        f"{result.amount_sat} sat in {result.txid}, "
+        f"fee {result.fee_sat} sat, change {result.change_sat} sat"
+        + ("" if result.broadcast else "; broadcast it yourself, or with `mpchan send --resend`"),
     )
 
 
@@ -196,10 +197,10 @@ def scan(app: App, gap_limit: int) -> None:
     app.report(restore.scan(wallet, app.chain(wallet), gap_limit), scanned)
 
 
-def scanned(view: Result) -> str:
+def scanned(view: Scanned) -> str:
     """What a search has found, for people."""
-    number = view["found"]
+    number = view.found
     return (
-        f"found {number} used address{'' if number == 1 else 'es'} with {view['coins_sat']} sat; "
-        f"next are receive {view['receive']} and change {view['change']}"
+        f"found {number} used address{'' if number == 1 else 'es'} with {view.coins_sat} sat; "
+        f"next are receive {view.receive} and change {view.change}"
     )

@@ -10,12 +10,13 @@ from mpchan.chain.embedded.kernel import engine_name, load_engine
 from mpchan.cli.app import App, common_options, example, pass_app
 from mpchan.cli.files import confirmed
 from mpchan.errors import ChainError, NotPossible
-from mpchan.party.common import Result
+from mpchan.results.wallets import Engine
+from mpchan.values import replace
 
 
 def show(app: App) -> None:
     """Say which engine is in use; ``engine-missing`` where there is none."""
-    app.answer(_engine(), "{engine}, in {directory}".format_map)
+    app.answer(_engine(), lambda view: f"{view.engine}, in {view.directory}")
 
 
 @click.command(epilog=example("mpchan engine install"))
@@ -32,12 +33,15 @@ def install(app: App, yes: bool) -> None:
     try:
         here = _engine()
     except ChainError:
-        app.report(_installed(app, yes), "installed {engine}, in {directory}".format_map)
+        app.report(_installed(app, yes), lambda view: f"installed {view.engine}, in {view.directory}")
     else:
-        app.report({**here, "installed": False}, "{engine} is there already, in {directory}".format_map)
+        app.report(
+            replace(here, installed=False),
+            lambda view: f"{view.engine} is there already, in {view.directory}",
+        )
 
 
-def _installed(app: App, yes: bool) -> Result:
+def _installed(app: App, yes: bool) -> Engine:
     from mpchan.chain.embedded import installing
 
     directory = installing.target_directory()
@@ -48,8 +52,8 @@ def _installed(app: App, yes: bool) -> Result:
             "not-confirmed", "the installation was not confirmed", hint="answer y, or add --yes"
         )
     installing.install(directory)
-    return {**_engine(), "installed": True}
+    return replace(_engine(), installed=True)
 
 
-def _engine() -> Result:
-    return {"engine": engine_name(), "directory": str(Path(load_engine().__file__).parents[1])}
+def _engine() -> Engine:
+    return Engine(engine_name(), str(Path(load_engine().__file__).parents[1]))

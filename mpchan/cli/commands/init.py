@@ -15,7 +15,8 @@ from mpchan.bitcoin.network import NETWORKS
 from mpchan.cli.app import App, common_options, example, pass_app, unlock
 from mpchan.cli.files import DONE, print_error
 from mpchan.errors import ChainError, MpchanError, ParseError, UsageError
-from mpchan.party.common import Result
+from mpchan.results.coins import Scanned
+from mpchan.results.wallets import WalletMade, WalletOfWords
 from mpchan.wallet.config import BACKENDS, ChainConfig
 from mpchan.wallet.wallet import Wallet, wallet_exists
 
@@ -94,22 +95,24 @@ def init(
     words = _asked_words() if restore else None
     passphrase = _asked_passphrase() if encrypt else None
     wallet = Wallet.create(directory, NETWORKS[network], chain, words, passphrase, unlock)
-    result: Result = {"wallet": str(directory), "network": network, "chain": chain.backend}
-    if wallet.keys.are_encrypted:
-        result["encrypted"] = True
+    encrypted = wallet.keys.are_encrypted
+    made = (str(directory), network, chain.backend)
     if restore:
         _make_chain(wallet)
-        result.update(_scanned(app, wallet))
-    if show_words:
-        result["words"] = wallet.keys.seed_words()
-    if show_words and not app.json:
-        print_error("write these words down, in this order; they are shown this once:")
-        print_error(_whole(result["words"]))
-    app.report(result, _people, _UNSEEN if show_words and app.json else DONE)
-    for line in _said(network, restore or show_words, wallet.keys.are_encrypted, exposed):
+        warnings: list[str] = []
+        scan = _scanned(app, wallet, warnings)
+        app.report(WalletOfWords(*made, scan, encrypted, tuple(warnings)), _people, DONE)
+    else:
+        shown = wallet.keys.seed_words() if show_words else None
+        if shown is not None and not app.json:
+            print_error("write these words down, in this order; they are shown this once:")
+            print_error(_whole(shown))
+        done = _UNSEEN if show_words and app.json else DONE
+        app.report(WalletMade(*made, encrypted, shown), _people, done)
+    for line in _said(network, restore or show_words, encrypted, exposed):
         app.say(line)
-    for warning in result.get("warnings", ()):
-        app.say(f"mpchan: warning: {warning}")
+    if restore:
+        app.warn(warnings)
     _make_chain(wallet)  # once the words are out: nothing may come in between
 
 
@@ -144,14 +147,13 @@ def in_rows(words: str, columns: int) -> str:
     return "".join(row.ljust(columns) for row in textwrap.wrap(words, columns - 1)).rstrip()
 
 
-def _people(view: Result) -> str:
-    how = ", keys encrypted" if view.get("encrypted") else ""
-    text = f"made a {view['network']} wallet in {view['wallet']} (chain: {view['chain']}{how})"
-    scan = view.get("scan")
-    if scan is not None:
+def _people(view: WalletMade | WalletOfWords) -> str:
+    how = ", keys encrypted" if view.encrypted else ""
+    text = f"made a {view.network} wallet in {view.wallet} (chain: {view.chain}{how})"
+    if isinstance(view, WalletOfWords) and view.scan is not None:
         from mpchan.cli.commands.coins import scanned
 
-        text += "\n" + scanned(scan)
+        text += "\n" + scanned(view.scan)
     return text
 
 
@@ -210,15 +212,17 @@ def _asked_words() -> str:
         raise ParseError("malformed-words", "standard input is no text of seed words") from None
 
 
-def _scanned(app: App, wallet: Wallet) -> Result:
+def _scanned(app: App, wallet: Wallet, warnings: list[str]) -> Scanned | None:
     """What a search of the chain finds; a wallet is restored without it too."""
     from mpchan.party.saving.restore import scan
 
     try:
-        return {"scan": scan(wallet, app.chain(wallet))}
+        return scan(wallet, app.chain(wallet))
     except ChainError as error:
-        warning = f"the chain was not searched, run `mpchan scan` before anything else: {error.message}"
-        return {"scan": None, "warnings": [warning]}
+        warnings.append(
+            f"the chain was not searched, run `mpchan scan` before anything else: {error.message}"
+        )
+        return None
 
 
 def _chain(

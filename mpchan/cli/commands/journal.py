@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 import time
@@ -21,7 +20,8 @@ from mpchan.cli.app import (
     pass_app,
 )
 from mpchan.cli.files import print_pieces, visible
-from mpchan.party.common import Result
+from mpchan.results.channels import History, HistoryEvent
+from mpchan.results.checks import FilesChecked
 
 _COLUMNS = f"{'time (UTC)':19}  {'event':13}  {'amount':>12}  {'total':>12}  {'lock time':>10}"
 _TXID = 64
@@ -43,43 +43,42 @@ def history(app: App, name: str | None, channel: str | None) -> None:
     """
     from mpchan.party.history import history as party
 
-    found, events = party(app.wallet(), one_channel(name, channel))
-    print_pieces(_as_json(found, events) if app.json else _as_table(events))
+    result = party(app.wallet(), one_channel(name, channel))
+    print_pieces(_as_json(result) if app.json else _as_table(result))
 
 
-def _as_json(name: str, events: Iterator[Result]) -> Iterator[str]:
+def _as_json(result: History) -> Iterator[str]:
     """One object on one line, however long."""
-    yield f'{{"channel": "{name[:16]}", "events": ['
+    yield f'{{"channel": "{result.channel}", "events": ['
     separator = ""
-    for some in _groups(events):
-        yield separator + ", ".join(json.dumps(event) for event in some)
+    for some in _groups(result.events):
+        yield separator + ", ".join(event.to_json() for event in some)
         separator = ", "
     yield "]}\n"
 
 
-def _as_table(events: Iterator[Result]) -> Iterator[str]:
+def _as_table(result: History) -> Iterator[str]:
     """One event on a line; the txid below it where a terminal has no room for both."""
     terminal = sys.stdout is not None and sys.stdout.isatty()
     room = shutil.get_terminal_size().columns if terminal else None
     before_txid = "\n  " if room is not None and room < len(_COLUMNS) + 2 + _TXID else "  "
     yield f"{_COLUMNS}{before_txid}txid\n"
-    for some in _groups(events):
+    for some in _groups(result.events):
         yield "".join(_row(event, before_txid) + "\n" for event in some)
 
 
-def _groups(events: Iterator[Result]) -> Iterator[list[Result]]:
-    while some := list(islice(events, _AT_ONCE)):
+def _groups(events: Iterable[HistoryEvent]) -> Iterator[list[HistoryEvent]]:
+    waiting = iter(events)
+    while some := list(islice(waiting, _AT_ONCE)):
         yield some
 
 
-def _row(event: Result, before_txid: str) -> str:
-    moment = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(event["time"]))
-    amount = f"{event['amount_sat']:,}" if event["amount_sat"] else ""
-    lock_time = "" if event["lock_time"] is None else str(event["lock_time"])
-    row = (
-        f"{moment:19}  {visible(event['event']):13}  {amount:>12}  {event['paid_sat']:>12,}  {lock_time:>10}"
-    )
-    return row.rstrip() if event["txid"] is None else f"{row}{before_txid}{event['txid']}"
+def _row(event: HistoryEvent, before_txid: str) -> str:
+    moment = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(event.time))
+    amount = f"{event.amount_sat:,}" if event.amount_sat else ""
+    lock_time = "" if event.lock_time is None else str(event.lock_time)
+    row = f"{moment:19}  {visible(event.event):13}  {amount:>12}  {event.paid_sat:>12,}  {lock_time:>10}"
+    return row.rstrip() if event.txid is None else f"{row}{before_txid}{event.txid}"
 
 
 @click.command(epilog=example("mpchan fsck\nmpchan fsck --repair"))
@@ -102,17 +101,17 @@ def fsck(app: App, name: str | None, channel: str | None, repair: bool) -> int:
 
     result = party(app.wallet(), one_channel(name, channel), repair=repair)
     app.answer(result, lambda view: "\n".join(_findings(view)))
-    app.warn(result)
-    return int(result["exit_code"])
+    app.warn(result.warnings)
+    return result.exit_code
 
 
-def _findings(view: Result) -> Iterable[str]:
+def _findings(view: FilesChecked) -> Iterable[str]:
     """A line for each thing that was looked at, and one for each that is wrong with it."""
-    for subject in view["subjects"]:
-        what = f"{subject['kind']} {visible(subject['name'])}"
-        yield f"{what}: {'mended' if subject['repaired'] and subject['ok'] else 'ok' if subject['ok'] else 'WRONG'}"
-        yield from (f"  {line}" for line in subject["repaired"])
-        for rule in subject["rules"]:
-            if not rule["ok"]:
-                yield f"  {rule['rule']}: {visible(rule['message'])}"
-    yield f"{view['checked']} checked, {view['wrong']} wrong"
+    for subject in view.subjects:
+        what = f"{subject.kind} {visible(subject.name)}"
+        yield f"{what}: {'mended' if subject.repaired and subject.ok else 'ok' if subject.ok else 'WRONG'}"
+        yield from (f"  {line}" for line in subject.repaired)
+        for rule in subject.rules:
+            if not rule.ok:
+                yield f"  {rule.rule}: {visible(rule.message or '')}"
+    yield f"{view.checked} checked, {view.wrong} wrong"

@@ -23,8 +23,10 @@ from mpchan.cli.files import check_refund_out, confirmed, read_input, read_text_
 from mpchan.cli.input.numbers import WholeNumber
 from mpchan.errors import NotPossible, UsageError
 from mpchan.party import payer
-from mpchan.party.common import Result, read_psbt, with_warnings
+from mpchan.party.common import read_psbt
+from mpchan.results.opening import Funded, Opened
 from mpchan.units import Amount, FeeRate, OutPoint, lock_time_from_int
+from mpchan.values import replace
 from mpchan.wallet.wallet import Wallet
 
 
@@ -158,12 +160,13 @@ def _check_open_usage(named: dict[str, bool], given: dict[str, object]) -> None:
             raise UsageError("usage", f"{form} does not go with {name}", hint=hint)
 
 
-def _emit_request(app: App, result: Result, output: Path | None) -> None:
+def _emit_request(app: App, result: Opened, output: Path | None) -> None:
     app.emit(
         result,
+        result.hex,
         output,
-        f"channel {result['channel']} of {result['capacity_sat']} sat, "
-        f"refund at {lock_time_from_int(result['refund_lock_time'])}",
+        f"channel {result.channel} of {result.capacity_sat} sat, "
+        f"refund at {lock_time_from_int(result.refund_lock_time)}",
         "next: the payee runs `mpchan payee sign-refund FILE` on this message",
     )
 
@@ -184,7 +187,7 @@ def _plan(app: App, wallet: Wallet, text: str, amount: Amount, address: str | No
     app.answer(result, request.people)
     for line in request.ADVICE:
         app.say(line)
-    app.warn(result)
+    app.warn(result.warnings)
 
 
 def _open_funding(
@@ -261,7 +264,7 @@ def fund(
         if wallet.network.name == "mainnet" and not yes:
             _ask(app, terms)
 
-    def act() -> Result:
+    def act() -> Funded:
         return payer.fund(
             wallet,
             app.chain(wallet),
@@ -273,41 +276,43 @@ def fund(
         )
 
     with app.sent(act) as result:
-        if result["hex"] is None:
+        if result.hex is None:
             _report_returned(app, result, output)
         else:
-            _emit_funding(app, result, output, elsewhere=signed is not None)
+            _emit_funding(app, result, result.hex, output, elsewhere=signed is not None)
 
 
-def _emit_funding(app: App, result: Result, output: Path | None, *, elsewhere: bool) -> None:
+def _emit_funding(app: App, result: Funded, message: str, output: Path | None, *, elsewhere: bool) -> None:
     done = " and broadcast"
-    if not result["broadcast"]:
+    if not result.broadcast:
         done = "; broadcast it yourself, and never bump its fee by replacement"
     never = "never bump its fee in the wallet that signed it: a replacement voids the refund"
     app.emit(
         result,
+        message,
         output,
-        f"channel {result['channel']}: the refund is stored, the funding {result['funding_txid']} is signed{done}",
+        f"channel {result.channel}: the refund is stored, the funding {result.funding_txid} is signed{done}",
         *([never] if elsewhere else []),
         "seed words alone do not recover an open channel, the refund does: keep a copy of it (--refund-out)",
         "next: wait with `mpchan wait CHANNEL --for confirmed`, then `mpchan payer pay AMOUNT`",
     )
 
 
-def _report_returned(app: App, result: Result, output: Path | None) -> None:
+def _report_returned(app: App, result: Funded, output: Path | None) -> None:
     """Of a funding that a block held before: there is nothing to sign, to send or to write to a file."""
     if output is not None:
-        result = with_warnings(result, [f"nothing is written to {output}: a block holds the funding already"])
+        more = f"nothing is written to {output}: a block holds the funding already"
+        result = replace(result, warnings=(more,))
     app.report(
         result,
         lambda view: (
-            f"channel {view['channel']}: the refund is stored; a block holds the funding {view['funding_txid']} already"
+            f"channel {view.channel}: the refund is stored; a block holds the funding {view.funding_txid} already"
         ),
     )
     app.say(
         "`mpchan payer refund` takes the money back at its time; keep a copy of the refund (--refund-out)"
     )
-    app.warn(result)
+    app.warn(result.warnings)
 
 
 def _ask(app: App, terms: Terms) -> None:

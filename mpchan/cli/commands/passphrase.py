@@ -8,7 +8,7 @@ from mpchan.cli.app import App, common_options, example, pass_app
 from mpchan.cli.files import DONE
 from mpchan.cli.input.asking import CURRENT, NEW, new_passphrase
 from mpchan.errors import NotPossible
-from mpchan.party.common import Result
+from mpchan.results.wallets import Encrypted
 from mpchan.wallet.keys import Keys
 from mpchan.wallet.wallet import Wallet
 
@@ -84,10 +84,10 @@ def _unlocked(app: App) -> Wallet:
 
 
 def _report(app: App, wallet: Wallet, keys: Keys) -> None:
-    result: Result = {"wallet": str(wallet.directory.absolute()), "encrypted": keys.are_encrypted}
+    result = Encrypted(str(wallet.directory.absolute()), keys.are_encrypted)
     app.report(result, _people, DONE)
 
 
-def _people(view: Result) -> str:
-    how = "encrypted with the new passphrase" if view["encrypted"] else "not encrypted any more"
-    return f"the keys of {view['wallet']} are {how}"
+def _people(view: Encrypted) -> str:
+    how = "encrypted with the new passphrase" if view.encrypted else "not encrypted any more"
+    return f"the keys of {view.wallet} are {how}"

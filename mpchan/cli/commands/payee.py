@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -25,8 +26,12 @@ from mpchan.cli.input.numbers import Duration
 from mpchan.cli.input.terms import plain_terms, terms_options
 from mpchan.errors import UsageError
 from mpchan.party import payee
-from mpchan.party.common import Result, read_psbt, read_transaction
+from mpchan.party.common import read_psbt, read_transaction
 from mpchan.units import lock_time_from_int
+
+if TYPE_CHECKING:
+    from mpchan.results.closing import Closed
+    from mpchan.results.payments import Accepted, Superseded
 
 
 @click.command(epilog=example("mpchan payee offer --max-capacity 0.01btc --memo 'big file' -o offer.toml"))
@@ -97,11 +102,11 @@ def offer(
         )
     app.emit(
         result,
+        result.toml,
         output,
-        f"offer {result['offer_id']}, paid to {result['payee_address']}",
+        f"offer {result.offer_id}, paid to {result.payee_address}",
         "next: the payer runs `mpchan payer open OFFER AMOUNT` on this text",
-        body="toml",
-        again=f"the offer is kept in {wallet.directory / 'offers' / result['offer_id']}.toml",
+        again=f"the offer is kept in {wallet.directory / 'offers' / result.offer_id}.toml",
     )
 
 
@@ -123,9 +128,10 @@ def sign_refund(app: App, file: str, output: Path | None) -> None:
     result = payee.sign_refund(wallet, app.chain(wallet), psbt)
     app.emit(
         result,
+        result.hex,
         output,
-        f"signed the refund of channel {result['channel']}: {result['capacity_sat']} sat, "
-        f"refund at {lock_time_from_int(result['refund_lock_time'])}",
+        f"signed the refund of channel {result.channel}: {result.capacity_sat} sat, "
+        f"refund at {lock_time_from_int(result.refund_lock_time)}",
         "next: the payer runs `mpchan payer fund FILE` on this message",
     )
 
@@ -146,7 +152,7 @@ def funding(app: App, file: str, broadcast: bool) -> None:
     with app.sent(lambda: payee.funding(wallet, app.chain(wallet), transaction, send=broadcast)) as result:
         app.report(
             result,
-            lambda view: f"channel {view['channel']} is funded by {view['funding_txid']}, once confirmed",
+            lambda view: f"channel {view.channel} is funded by {view.funding_txid}, once confirmed",
         )
 
 
@@ -183,35 +189,37 @@ def accept(app: App, file: str | None, stream: bool, skip_superseded: bool, on_e
     wallet = app.wallet(signs=True)
     result = payee.accept(wallet, app.chain(wallet), psbt)
     app.report(result, _accepted)
-    app.warn(result)
+    app.warn(result.warnings)
     return 0
 
 
-def _streamed(view: Result) -> str:
+def _streamed(view: Accepted | Superseded) -> str:
     """One line, and no more, for a message of a stream."""
-    if "superseded_by" in view:
-        return f"update {view['update']} was not verified: update {view['superseded_by']} supersedes it"
+    from mpchan.results.payments import Superseded
+
+    if isinstance(view, Superseded):
+        return f"update {view.update} was not verified: update {view.superseded_by} supersedes it"
     text = _accepted(view).partition("\n")[0]
-    count = view.get("superseded", 0)
+    count = view.superseded
     return (
         f"{text}; supersedes {count} that {'was' if count == 1 else 'were'} not verified" if count else text
     )
 
 
-def _accepted(view: Result) -> str:
-    what = f"update {view['update']}" if view["lock_time"] else "the settlement"
-    if view["duplicate"]:
-        return f"{what} of channel {view['channel']} is held already: {view['paid_sat']} sat in all{_pending(view)}"
+def _accepted(view: Accepted) -> str:
+    what = f"update {view.update}" if view.lock_time else "the settlement"
+    if view.duplicate:
+        return f"{what} of channel {view.channel} is held already: {view.paid_sat} sat in all{_pending(view)}"
     text = (
-        f"{what} of channel {view['channel']}: {view['received_sat']} sat received, "
-        f"{view['paid_sat']} in all, {view['remaining_sat']} left{_pending(view)}"
+        f"{what} of channel {view.channel}: {view.received_sat} sat received, "
+        f"{view.paid_sat} in all, {view.remaining_sat} left{_pending(view)}"
     )
-    return text if view["lock_time"] else text + "\nnext: `mpchan payee settle` broadcasts it"
+    return text if view.lock_time else text + "\nnext: `mpchan payee settle` broadcasts it"
 
 
-def _pending(view: Result) -> str:
+def _pending(view: Accepted | Closed) -> str:
     """Of a settlement that came from L_0 on."""
-    pending = view["pending_sat"]
+    pending = view.pending_sat
     return f"; {pending} more count once it is confirmed, deliver nothing for them before" if pending else ""
 
 
@@ -234,10 +242,11 @@ def settle(app: App, file: str | None, channel: str | None, output: Path | None)
     with app.sent(lambda: payee.settle(wallet, app.chain(wallet), psbt, channel)) as result:
         app.emit(
             result,
+            result.hex,
             output,
-            f"{result['kind']} {result['txid']} of channel {result['channel']}: {result['paid_sat']} sat for you"
+            f"{result.kind} {result.txid} of channel {result.channel}: {result.paid_sat} sat for you"
             + _pending(result)
-            + (", broadcast" if result["broadcast"] else "; broadcast it yourself"),
+            + (", broadcast" if result.broadcast else "; broadcast it yourself"),
         )
 
 
@@ -250,4 +259,4 @@ def abandon(app: App, channel: str | None) -> None:
     """Give up an opening whose funding never came. The signed refund stays remembered."""
     wallet = app.wallet()
     result = payee.abandon(wallet, app.chain(wallet), channel)
-    app.report(result, lambda view: f"channel {view['channel']} is {view['status']}")
+    app.report(result, lambda view: f"channel {view.channel} is {view.status}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -22,9 +23,12 @@ from mpchan.cli.app import (
 from mpchan.cli.files import AGAIN, read_input
 from mpchan.errors import StorageError, UsageError
 from mpchan.party import payer
-from mpchan.party.common import Result
 from mpchan.units import Amount
 from mpchan.wallet.wallet import Wallet
+
+if TYPE_CHECKING:
+    from mpchan.results.closing import Refunded
+    from mpchan.results.payments import Payment
 
 
 @click.command(
@@ -84,15 +88,16 @@ def pay(
         result = payer.pay_last(wallet, app.chain(wallet), channel)
     app.emit(
         result,
+        result.hex,
         output,
-        f"update {result['update']} of channel {result['channel']}: {result['amount_sat']} sat now, "
-        f"{result['paid_sat']} in all, {result['remaining_sat']} left",
+        f"update {result.update} of channel {result.channel}: {result.amount_sat} sat now, "
+        f"{result.paid_sat} in all, {result.remaining_sat} left",
         again=AGAIN if amount is None else "the payment is kept: `mpchan payer pay --last` writes it again",
     )
     return 0
 
 
-def _pay_once(wallet: Wallet, chain: Chain, channel: str | None, amount: Amount) -> Result:
+def _pay_once(wallet: Wallet, chain: Chain, channel: str | None, amount: Amount) -> Payment:
     """``pay AMOUNT`` is the one payment that counts twice when it is repeated: where it may count, that is said."""
     try:
         return payer.pay(wallet, chain, channel, amount)
@@ -121,8 +126,9 @@ def settle(app: App, total: Amount | None, channel: str | None, output: Path | N
     result = payer.settle(wallet, app.chain(wallet), channel, total)
     app.emit(
         result,
+        result.hex,
         output,
-        f"settlement of channel {result['channel']}: {result['paid_sat']} sat to the payee",
+        f"settlement of channel {result.channel}: {result.paid_sat} sat to the payee",
         "next: the payee runs `mpchan payee settle FILE`; should it not, `mpchan payer refund` works at its time",
     )
 
@@ -158,22 +164,23 @@ def refund(app: App, file: str | None, address: str | None, channel: str | None,
     ) as result:
         app.emit(
             result,
+            result.hex,
             output,
-            f"refund {result['txid']} of channel {result['channel']}"
+            f"refund {result.txid} of channel {result.channel}"
             + (
                 " is broadcast; it is done once it is confirmed"
-                if result["broadcast"]
+                if result.broadcast
                 else ": broadcast it yourself"
             ),
         )
 
 
-def _refund(app: App, channel: str | None) -> Result:
+def _refund(app: App, channel: str | None) -> Refunded:
     wallet = app.wallet()
     return payer.refund(wallet, app.chain(wallet), channel)
 
 
-def _refund_from_file(app: App, file: str, address: str | None) -> Result:
+def _refund_from_file(app: App, file: str, address: str | None) -> Refunded:
     from mpchan.bitcoin.message import decode_message
     from mpchan.bitcoin.tx import Transaction
     from mpchan.party.opening.bare_refund import refund_from_file, refund_from_reply
@@ -200,4 +207,4 @@ def abandon(app: App, channel: str | None) -> None:
     """
     wallet = app.wallet()
     result = payer.abandon(wallet, app.chain(wallet), channel)
-    app.report(result, lambda view: f"channel {view['channel']} is {view['status']}")
+    app.report(result, lambda view: f"channel {view.channel} is {view.status}")

@@ -20,9 +20,10 @@ from mpchan.cli.app import AMOUNT, FEE_RATE, App, TipType, common_options, examp
 from mpchan.cli.input.numbers import WholeNumber
 from mpchan.cli.input.sizes import SIZE
 from mpchan.errors import ChainError, ParseError, UsageError
-from mpchan.party.common import Result, tip_for
+from mpchan.party.common import tip_for
 from mpchan.party.fees import estimated_rate, relay_warnings, require_within
 from mpchan.party.offers.offering import short_window
+from mpchan.results.sales import SalePlanned
 from mpchan.sale.plan import (
     ANYBODYS_SCRIPT,
     Cut,
@@ -32,6 +33,7 @@ from mpchan.sale.plan import (
     share_of_price,
 )
 from mpchan.units import Amount, ChainTip, FeeRate
+from mpchan.values import replace
 from mpchan.wallet.coins import spend_vsize
 from mpchan.wallet.config import ChainConfig, Config, offer_defaults
 from mpchan.wallet.wallet import Wallet
@@ -120,9 +122,9 @@ def plan(
             f"they make {cut.pieces} of {cut.piece_length} bytes"
         )
     result = _answer(made)
-    result["warnings"] = [*notes, *result["warnings"]]
+    result = replace(result, warnings=(*notes, *result.warnings))
     app.answer(result, _people)
-    app.warn(result)
+    app.warn(result.warnings)
     if made.can_be_sold:
         file = "FILE" if _as_size(what) is not None else shlex.quote(what)
         app.say(f"next: {_selling(file, made, given, refund_delay)}")
@@ -290,14 +292,14 @@ def _offer(terms: Mapping[str, Any], config: Config, cut: Cut, price: Amount) ->
 # answers ------------------------------------------------------------------------------------------
 
 
-def _answer(made: SalePlan) -> Result:
+def _answer(made: SalePlan) -> SalePlanned:
     try:
-        return made.to_dict()
+        return made.result
     except ParseError as error:
         raise _usage(error) from None
 
 
-def _people(result: Result) -> str:
+def _people(result: SalePlanned) -> str:
     from mpchan.cli.render import sale as render_sale
 
     return render_sale.plan(result)

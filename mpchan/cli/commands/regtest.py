@@ -10,7 +10,7 @@ from mpchan.bitcoin.network import REGTEST
 from mpchan.cli.app import AMOUNT, App, check_address, common_options, example, pass_app
 from mpchan.cli.files import DONE
 from mpchan.cli.input.numbers import WholeNumber
-from mpchan.party.common import Result
+from mpchan.results.wallets import ChainState, PlayMoney
 from mpchan.units import Amount
 
 if TYPE_CHECKING:
@@ -24,19 +24,15 @@ def _chain() -> EmbeddedChain:
     return EmbeddedChain(regtest_directory())
 
 
-def _state(chain: EmbeddedChain) -> Result:
+def _state(chain: EmbeddedChain) -> ChainState:
     tip = chain.tip()
-    return {
-        "height": tip.height,
-        "tip": chain.tip_hash(),
-        "median_time": tip.median_time,
-        "mempool": [str(txid) for txid in chain.mempool()],
-    }
+    mempool = tuple(str(txid) for txid in chain.mempool())
+    return ChainState(tip.height, chain.tip_hash(), tip.median_time, mempool)
 
 
-def _words(view: Result) -> str:
-    waiting = view["mempool"]
-    lines = [f"height {view['height']}, median time {view['median_time']}, tip {view['tip']}"]
+def _words(view: ChainState) -> str:
+    waiting = view.mempool
+    lines = [f"height {view.height}, median time {view.median_time}, tip {view.tip}"]
     lines += [f"in the mempool: {txid}" for txid in waiting]
     return "\n".join(lines)
 
@@ -61,8 +57,8 @@ def faucet(app: App, address: str, amount: Amount) -> None:
     """Send play money to ADDRESS. It is in the mempool until the next block."""
     txid = _chain().faucet(check_address(address, REGTEST), amount)
     app.report(
-        {"txid": str(txid)},
-        lambda view: f"sent {amount} in {view['txid']}; `mpchan regtest mine 1` confirms it",
+        PlayMoney(str(txid)),
+        lambda view: f"sent {amount} in {view.txid}; `mpchan regtest mine 1` confirms it",
         DONE,
     )
 

@@ -7,7 +7,7 @@ import sys
 from itertools import zip_longest
 
 from mpchan.cli.files import is_terminal
-from mpchan.party.common import Result
+from mpchan.results.opening import Planned
 
 ADVICE = (
     "in your other wallet make a transaction that pays exactly this, from native segwit coins",
@@ -23,16 +23,16 @@ _WHITE_ON_BLACK = "\x1b[97;40m"
 _RESET = "\x1b[0m"
 
 
-def people(view: Result) -> str:
+def people(view: Planned) -> str:
     """The answer in words."""
     lines = [
-        f"address     {view['address']}",
-        f"amount      {view['amount_btc']} BTC ({view['amount_sat']:,} sat)",
-        f"descriptor  {view['descriptor']}",
-        f"uri         {view['uri']}",
+        f"address     {view.address}",
+        f"amount      {view.amount_btc} BTC ({view.amount_sat:,} sat)",
+        f"descriptor  {view.descriptor}",
+        f"uri         {view.uri}",
     ]
     if is_terminal(sys.stdout):
-        lines += ["", *_coloured(qr_lines(str(view["uri"]).partition("&")[0])), ""]
+        lines += ["", *_coloured(qr_lines(view.uri.partition("&")[0])), ""]
     return "\n".join(lines)
 
 

@@ -142,13 +142,11 @@ def sell(
         app.say(f"the offer is in {place}: buyers run `mpchan payer buy {place} --output FILE`")
         lines = SaleLines(app)
         seller = Seller(wallet, chain, own, file.resolve(), hashes, lines.event)
-        lines.tell(
-            selling_line(sale, own.offer.offer_id), {"event": "selling", "offer_id": own.offer.offer_id}
-        )
+        lines.published(selling_line(sale, own.offer.offer_id), "selling", own.offer)
 
         def renew() -> OwnOffer:
             new = _published(app, wallet, chain, terms, sale, ways, address, mailbox, output, force=force)
-            lines.tell(renewed_line(new.offer), {"event": "renewed", "offer_id": new.offer.offer_id})
+            lines.published(renewed_line(new.offer), "renewed", new.offer)
             return new
 
         watcher = partial(_watching, app, wallet)
@@ -297,7 +295,7 @@ def _published(
     own, warnings = published_offer(
         wallet, chain, plain_terms(terms), sale, ways=ways, address=address, force=force
     )
-    app.warn({"warnings": [*warnings, *room_warnings(chain, own.offer, len(sale.sold))]})
+    app.warn([*warnings, *room_warnings(chain, own.offer, len(sale.sold))])
     text = own.offer.to_toml()
     if mailbox is not None:
         write_durably(mailbox / OFFER_NAME, text.encode(), mode=0o644)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import fcntl
 import gc
-import json
 import os
 import select
 import signal
@@ -18,14 +17,18 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import Generic, Protocol, TypeVar, Union
+from typing import TYPE_CHECKING, Generic, TypeVar, Union
 
 from mpchan.cli.app import App
 from mpchan.cli.files import print_error, print_output, silence
 from mpchan.durability import done_reading
 from mpchan.errors import MpchanError, ParseError, StorageError
-from mpchan.party.common import Result
+from mpchan.results.base import Result
+from mpchan.results.failures import RefusedLine
 from mpchan.units import MAX_TEXT_BYTES
+
+if TYPE_CHECKING:
+    from mpchan.results.payments import Accepted, Superseded
 
 _PIPE_BYTES = 1 << 20
 """What a pipe holds where the system lets us choose, so that the other side need not wait for each fsync of ours."""
@@ -193,17 +196,8 @@ def widen(descriptor: int) -> None:
             return
 
 
-class Answer(Protocol):
-    """What was done for one line."""
-
-    def to_dict(self) -> Result:
-        """Its JSON keys and values."""
-
-    def to_json(self) -> str:
-        """The same as text."""
-
-
-A = TypeVar("A", bound=Answer)
+A = TypeVar("A", bound=Result)
+"""What was done for one line."""
 
 
 class Answers(Generic[A]):
@@ -245,8 +239,7 @@ class Answers(Generic[A]):
 
     def _refused(self, number: int, error: MpchanError) -> str | None:
         if self._app.json:
-            report = {"line": number, "error": error.slug, "message": error.message, "hint": error.hint}
-            return json.dumps({**report, "exit_code": error.exit_code})
+            return RefusedLine(number, error.slug, error.message, error.hint, error.exit_code).to_json()
         print_error(f"mpchan: error: line {number}: {error.message}")
         if error.hint:
             print_error(f"mpchan: hint: {error.hint}")
@@ -287,7 +280,8 @@ KEPT = "what was answered before is kept, and so may be some more: `mpchan payer
 def pay(app: App, channel: str | None, *, totals: bool, stop: bool) -> int:
     """``payer pay --stream``."""
     from mpchan.party.meter.base import AT_ONCE
-    from mpchan.party.meter.payer import Payer, Payment, Request
+    from mpchan.party.meter.payer import Payer, Request
+    from mpchan.results.payments import Payment
     from mpchan.units import Amount
 
     def read(line: Line) -> Request:
@@ -312,23 +306,25 @@ def pay(app: App, channel: str | None, *, totals: bool, stop: bool) -> int:
         return run(Lines(noted, whole=True), answers, batch, AT_ONCE, stop=stop)
 
 
-def accept(app: App, show: Callable[[Result], str], *, skip_superseded: bool, stop: bool) -> int:
+def accept(
+    app: App, show: Callable[[Accepted | Superseded], str], *, skip_superseded: bool, stop: bool
+) -> int:
     """``payee accept --stream``.
 
     Args:
         show: an accepted message in words, on one line.
     """
     from mpchan.party.meter.base import AT_ONCE
-    from mpchan.party.meter.payee import QUEUED, Accepted, Payee, Superseded
+    from mpchan.party.meter.payee import QUEUED, Payee
 
     def batch(lines: Sequence[Line]) -> list[Accepted | Superseded | MpchanError]:
         messages = [line if isinstance(line, MpchanError) else line.rstrip(b"\r") for line in lines]
         done = meter.accept_many(messages, skip_superseded=skip_superseded, stop=stop)
-        app.warn({"warnings": meter.warnings()})
+        app.warn(meter.warnings())
         return done
 
     def words(answer: Accepted | Superseded) -> str | None:
-        return None if app.quiet else show(answer.to_dict())
+        return None if app.quiet else show(answer)
 
     wallet = app.wallet(signs=True)
     with interruptions() as noted, Payee(wallet, chain=app.chain(wallet)) as meter:

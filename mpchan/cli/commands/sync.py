@@ -19,7 +19,8 @@ from mpchan.cli.app import (
 from mpchan.cli.files import AGAIN, DONE, read_input
 from mpchan.errors import UsageError
 from mpchan.party import syncing
-from mpchan.party.common import Result, read_psbt, still_going
+from mpchan.party.common import read_psbt, still_going
+from mpchan.results.closing import Synced
 
 
 @click.command("export-latest", epilog=example("mpchan payee export-latest -o latest.psbt"))
@@ -37,11 +38,12 @@ def export_latest(app: App, name: str | None, channel: str | None, output: Path 
     app.check_output(output)
     wallet = app.wallet()
     result = syncing.export_latest(wallet, one_channel(name, channel), still_going(app.chain(wallet)))
-    what = f"update {result['update']}" if result["lock_time"] else "the settlement"
+    what = f"update {result.update}" if result.lock_time else "the settlement"
     app.emit(
         result,
+        result.hex,
         output,
-        f"{what} of channel {result['channel']}, {result['paid_sat']} sat in all, as the payer sent it",
+        f"{what} of channel {result.channel}, {result.paid_sat} sat in all, as the payer sent it",
         "next: the payer runs `mpchan payer sync FILE` on this message",
     )
 
@@ -70,11 +72,11 @@ def sync(app: App, file: str | None, nothing_newer: bool, channel: str | None) -
     wallet = app.wallet()
     result = syncing.nothing_newer(wallet, channel) if psbt is None else syncing.sync(wallet, psbt)
     app.report(result, _people, DONE if nothing_newer else AGAIN)
-    app.warn(result)
+    app.warn(result.warnings)
 
 
-def _people(view: Result) -> str:
-    state = f"{view['paid_sat']} sat in all, {view['remaining_sat']} left"
-    what = f"update {view['update']}" if view["kind"] == "update" else "the settlement"
-    now = "is brought up to" if view["changed"] else "stands at"
-    return f"channel {view['channel']} {now} {what}: {state}"
+def _people(view: Synced) -> str:
+    state = f"{view.paid_sat} sat in all, {view.remaining_sat} left"
+    what = f"update {view.update}" if view.kind == "update" else "the settlement"
+    now = "is brought up to" if view.changed else "stands at"
+    return f"channel {view.channel} {now} {what}: {state}"

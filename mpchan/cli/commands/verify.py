@@ -14,7 +14,7 @@ from mpchan.cli.app import (
     pass_app,
 )
 from mpchan.cli.files import read_input
-from mpchan.party.common import Result
+from mpchan.results.checks import Verdict
 
 
 @click.command(epilog=example("mpchan verify update.psbt\nmpchan verify offer.toml --json"))
@@ -40,13 +40,13 @@ def verify(app: App, file: str, channel: str | None) -> int:
     wallet = app.wallet()
     verdict = judge(wallet, app.chain(wallet), message, channel)
     app.answer(verdict, _people)
-    app.warn(verdict)
-    if verdict["hint"] is not None:
-        app.say(f"mpchan: hint: {verdict['hint']}")
-    return int(verdict["exit_code"])
+    app.warn(verdict.warnings)
+    if verdict.hint is not None:
+        app.say(f"mpchan: hint: {verdict.hint}")
+    return verdict.exit_code
 
 
-def _people(verdict: Result) -> str:
+def _people(verdict: Verdict) -> str:
     from mpchan.cli.render import tables as render
 
     return render.verdict(verdict)

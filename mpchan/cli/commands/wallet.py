@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+from typing import TYPE_CHECKING
 
 import click
 
@@ -24,7 +25,10 @@ from mpchan.cli.files import read_input
 from mpchan.cli.input.numbers import Seconds
 from mpchan.errors import MpchanError, StorageError
 from mpchan.party import views
-from mpchan.party.common import Result
+
+if TYPE_CHECKING:
+    from mpchan.results.channels import Channel, ChannelList
+    from mpchan.results.checks import Message
 
 
 @click.command("list", epilog=example("mpchan list"))
@@ -37,13 +41,13 @@ def list_channels(app: App) -> None:
     problems: list[MpchanError] = []
     view = views.list_channels(wallet, app.chain(wallet), lambda name, error: problems.append(error))
 
-    def people(result: Result) -> str:
+    def people(result: ChannelList) -> str:
         from mpchan.cli.render import tables as render
 
         return render.channels(result)
 
     app.answer(view, people)
-    app.warn(view)
+    app.warn(view.warnings)
     app.name_unreadable(problems)
 
 
@@ -59,18 +63,18 @@ def show(app: App, name: str | None, descriptor: bool, channel: str | None) -> N
     channel = one_channel(name, channel)
     wallet = app.wallet()
 
-    def people(view: Result) -> str:
+    def people(view: Channel) -> str:
         from mpchan.cli.render import tables as render
 
         return render.channel(view)
 
     if descriptor:
         found = views.descriptors(wallet, app.chain(wallet), channel)
-        app.answer(found, lambda view: json.dumps(view["descriptors"]))
+        app.answer(found, lambda view: json.dumps(view.to_dict()["descriptors"]))
         return
     view = views.show(wallet, app.chain(wallet), channel)
     app.answer(view, people)
-    app.warn(view)
+    app.warn(view.warnings)
 
 
 @click.command(epilog=example("mpchan inspect update.psbt"))
@@ -84,7 +88,7 @@ def inspect(app: App, file: str, network: str | None) -> None:
     """Decode any message or transaction, with or without a wallet."""
     from mpchan.party.check.inspection import describe
 
-    def people(view: Result) -> str:
+    def people(view: Message) -> str:
         from mpchan.cli.render import tables as render
 
         return render.message(view)
@@ -129,4 +133,4 @@ def wait(app: App, name: str | None, channel: str | None, goal: str, timeout: fl
     gc.enable()  # this command may run for days
     wallet = app.wallet()
     result = views.wait(wallet, app.chain(wallet), channel, goal, timeout)
-    app.report(result, lambda view: f"channel {view['channel']} is {view['status']}")
+    app.report(result, lambda view: f"channel {view.channel} is {view.status}")

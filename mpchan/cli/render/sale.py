@@ -10,14 +10,14 @@ from rich.table import Table
 from mpchan.cli.input.numbers import counted
 from mpchan.cli.render.tables import console, lock, sat
 from mpchan.cli.render.watch_lines import about
-from mpchan.party.common import Result
+from mpchan.results.sales import SalePlanned
 from mpchan.units import SECONDS_PER_BLOCK, FeeRate
 
 _COLUMNS = 80
 _SECONDS = {"blocks": SECONDS_PER_BLOCK, "seconds": 1}
 
 
-def plan(view: Result) -> str:
+def plan(view: SalePlanned) -> str:
     """``mpchan plan``."""
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
@@ -30,79 +30,77 @@ def plan(view: Result) -> str:
     return "\n".join(line.rstrip() for line in buffer.getvalue().rstrip("\n").split("\n"))
 
 
-def _sale(view: Result) -> Iterator[tuple[str, str]]:
-    yield "file", _bytes(view["length"])
-    text = f"{view['pieces']:,} of {_bytes(view['piece_length'])}"
-    if view["last_piece_length"] != view["piece_length"]:
-        text += f", the last one of {_bytes(view['last_piece_length'])}"
+def _sale(view: SalePlanned) -> Iterator[tuple[str, str]]:
+    yield "file", _bytes(view.length)
+    text = f"{view.pieces:,} of {_bytes(view.piece_length)}"
+    if view.last_piece_length != view.piece_length:
+        text += f", the last one of {_bytes(view.last_piece_length)}"
     yield "pieces", text
-    price = f"{sat(view['price_sat'])}, {sat(view['price_per_piece_sat'])} a piece"
-    free = view["free_pieces"]
+    price = f"{sat(view.price_sat)}, {sat(view.price_per_piece_sat)} a piece"
+    free = view.free_pieces
     if free:
         price += ", the first piece is free" if free == 1 else f", the first {free:,} pieces are free"
     yield "price", price
 
 
-def _channel(view: Result) -> Iterator[tuple[str, str]]:
+def _channel(view: SalePlanned) -> Iterator[tuple[str, str]]:
     yield (
         "channel",
-        f"{sat(view['capacity_sat'])}; {sat(view['locked_sat'])} are locked, with the close's fee",
+        f"{sat(view.capacity_sat)}; {sat(view.locked_sat)} are locked, with the close's fee",
     )
-    yield "fee rate", f"{FeeRate(view['fee_rate_sat_per_kvb'])}, of all of these:"
-    yield "funding", f"{_fee(view, 'funding')}; of one P2WPKH input, with change"
-    yield "close", _fee(view, "close")
-    yield "or refund", _fee(view, "refund")
+    yield "fee rate", f"{FeeRate(view.fee_rate_sat_per_kvb)}, of all of these:"
+    yield "funding", f"{_fee(view, view.funding_fee_sat)}; of one P2WPKH input, with change"
+    yield "close", _fee(view, view.close_fee_sat)
+    yield "or refund", _fee(view, view.refund_fee_sat)
 
 
-def _times(view: Result) -> Iterator[tuple[str, str]]:
-    refund, deadline = view["refund_lock_time"], view["deadline"]
-    text = f"{_span(view, view['refund_delay'])} after opening"
+def _times(view: SalePlanned) -> Iterator[tuple[str, str]]:
+    refund, deadline = view.refund_lock_time, view.deadline
+    text = f"{_span(view, view.refund_delay)} after opening"
     yield "refund", text if refund is None else f"{text}: {lock(refund)}"
-    text = f"{_span(view, view['settle_window'])} before the refund"
+    text = f"{_span(view, view.settle_window)} before the refund"
     text += "" if deadline is None else f": {lock(deadline)}"
-    yield "pay until", f"{text}; `mpchan payee sell` stops a little earlier (near_{view['lock_time_unit']})"
-    possible = view["updates_possible"]
+    yield "pay until", f"{text}; `mpchan payee sell` stops a little earlier (near_{view.lock_time_unit})"
+    possible = view.updates_possible
     room = "" if possible is None else f", room for {possible:,}"
-    yield "updates", f"{view['updates']:,}, the step is {_unit(view, view['step'])}{room}"
-    speed = f"at least {_bytes(view['least_bytes_per_second'])} a second"
-    yield "to sell in", f"{_span(view, view['time_for_payments'])}: {speed}"
+    yield "updates", f"{view.updates:,}, the step is {_unit(view, view.step)}{room}"
+    speed = f"at least {_bytes(view.least_bytes_per_second)} a second"
+    yield "to sell in", f"{_span(view, view.time_for_payments)}: {speed}"
 
 
-def _risks(view: Result) -> Iterator[tuple[str, str]]:
-    text = f"{sat(view['payer_risk_sat'])} at worst: one piece that never comes, funding and close"
+def _risks(view: SalePlanned) -> Iterator[tuple[str, str]]:
+    text = f"{sat(view.payer_risk_sat)} at worst: one piece that never comes, funding and close"
     yield "payer loses", text
-    text = (
-        f"{_span(view, view['payer_locked_at_most'])} after opening for its refund, where the payee is gone"
-    )
+    text = f"{_span(view, view.payer_locked_at_most)} after opening for its refund, where the payee is gone"
     yield "payer waits", text
     text = (
-        f"{sat(view['payee_risk_sat'])} of what it delivers: payments come first. What was paid is lost where it "
+        f"{sat(view.payee_risk_sat)} of what it delivers: payments come first. What was paid is lost where it "
         "sleeps through the settle window, which `mpchan watch` does not, or where a reorganisation takes the funding"
     )
     yield "payee loses", text
     text = (
-        f"{_span(view, view['payee_waits_at_most'])} after the first payment, where the payer is gone; "
-        f"{_unit(view, view['step'])} less after each further one"
+        f"{_span(view, view.payee_waits_at_most)} after the first payment, where the payer is gone; "
+        f"{_unit(view, view.step)} less after each further one"
     )
     yield "payee waits", text
 
 
-def _fee(view: Result, name: str) -> str:
+def _fee(view: SalePlanned, fee: int) -> str:
     """A fee, and its share of the price."""
-    fee, whole = view[f"{name}_fee_sat"], view["price_sat"]
+    whole = view.price_sat
     hundredths = (10_000 * fee + whole // 2) // whole
     share = f"{hundredths // 100:,}.{hundredths % 100:02} %" if hundredths else "less than 0.01 %"
     return f"{sat(fee)}, {share} of the price"
 
 
-def _unit(view: Result, number: int) -> str:
+def _unit(view: SalePlanned, number: int) -> str:
     """So many blocks or seconds."""
-    return counted(number, view["lock_time_unit"].removesuffix("s"))
+    return counted(number, view.lock_time_unit.removesuffix("s"))
 
 
-def _span(view: Result, number: int) -> str:
+def _span(view: SalePlanned, number: int) -> str:
     """The same, with about how long that is."""
-    return f"{_unit(view, number)} ({about(number * _SECONDS[view['lock_time_unit']])})"
+    return f"{_unit(view, number)} ({about(number * _SECONDS[view.lock_time_unit])})"
 
 
 def _bytes(number: int) -> str:

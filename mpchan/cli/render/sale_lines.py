@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import time
 
 from mpchan.channel.offer import Offer
 from mpchan.cli.app import App
 from mpchan.cli.input.numbers import counted
-from mpchan.cli.render.watch_lines import Lines, clock
+from mpchan.cli.render.watch_lines import Lines
 from mpchan.market.seller import Event
-from mpchan.party.common import Result
+from mpchan.party.watch.watcher import clock
+from mpchan.results.base import Result
+from mpchan.results.sales import OfferPublished
 from mpchan.sale.manifest import Sale
 
 _SHOWN_DIGITS = 8
@@ -32,15 +33,20 @@ class SaleLines(Lines):
         """After each request."""
         if event.kind == "settlement" and event.error is None and event.paid:
             self._settled.add(event.session)
-        self.tell(event_line(event), event.to_dict())
+        now = clock(time.time())
+        self._tell(f"{now}  {event_line(event)}", event.result(now))
 
-    def tell(self, words: str, table: Result) -> None:
+    def published(self, words: str, event: str, offer: Offer) -> None:
+        """After an offer for everybody is in its places."""
+        now = clock(time.time())
+        self._tell(f"{now}  {words}", OfferPublished(now, event, offer.offer_id))
+
+    def _tell(self, line: str, result: Result) -> None:
         """A line of the sale; where nobody reads any more, that is noted, and the sale ends."""
-        now = time.time()
         if self._app.json:
-            self._print(json.dumps({"time": clock(now), **table}))
+            self._print(result.to_json())
         elif not self._app.quiet:
-            self._print(f"{clock(now)}  {words}")
+            self._print(line)
 
 
 def selling_line(sale: Sale, offer_id: str) -> str:

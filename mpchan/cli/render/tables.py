@@ -15,7 +15,9 @@ from rich.text import Text
 
 from mpchan.cli.files import is_terminal
 from mpchan.cli.input.numbers import counted
-from mpchan.party.common import Result
+from mpchan.results.channels import Channel, ChannelLine, ChannelList
+from mpchan.results.checks import Message, PsbtInput, Verdict
+from mpchan.results.coins import Balance
 from mpchan.units import lock_time_from_int
 
 _PIPED_WIDTH = 400
@@ -78,22 +80,22 @@ def _pairs(title: str | None = None) -> Table:
     return table
 
 
-def balance(view: Result) -> str:
+def balance(view: Balance) -> str:
     """``mpchan balance``."""
     table = _pairs()
-    table.add_row("confirmed", sat(view["confirmed_sat"]))
-    table.add_row("unconfirmed", sat(view["unconfirmed_sat"]))
-    table.add_row("in channels", sat(view["in_channels_sat"]))
-    for key, what in (("reserved_sat", "of these reserved"), ("immature_sat", "immature")):
-        if key in view:
-            table.add_row(what, sat(view[key]))
+    table.add_row("confirmed", sat(view.confirmed_sat))
+    table.add_row("unconfirmed", sat(view.unconfirmed_sat))
+    table.add_row("in channels", sat(view.in_channels_sat))
+    for value, what in ((view.reserved_sat, "of these reserved"), (view.immature_sat, "immature")):
+        if value:
+            table.add_row(what, sat(value))
     return _text(table)
 
 
-def channels(view: Result) -> str:
+def channels(view: ChannelList) -> str:
     """``mpchan list``: a table, or one channel below the other where a row does not fit the terminal."""
-    pending = any(channel["pending_sat"] for channel in view["channels"])
-    rows = [_row(channel, pending) for channel in view["channels"]]
+    pending = any(channel.pending_sat for channel in view.channels)
+    rows = [_row(channel, pending) for channel in view.channels]
     if not rows:
         return "no channels yet"
     table = Table(box=None, pad_edge=False)
@@ -110,16 +112,16 @@ def channels(view: Result) -> str:
     return "\n\n".join(_text(_filled_pairs(row)) for row in rows)
 
 
-def _row(view: Result, pending: bool) -> dict[str, RenderableType]:
+def _row(view: ChannelLine, pending: bool) -> dict[str, RenderableType]:
     return {
-        "channel": view["channel"],
-        "role": view["role"],
-        "status": status_text(view["status"]),
-        "paid": f"{view['paid_sat']:,}",
-        **({"pending": f"{view['pending_sat']:,}"} if pending else {}),
-        "left": f"{view['remaining_sat']:,}",
-        "updates": f"{view['updates']:,}",
-        "refund at": lock(view["refund_lock_time"]),
+        "channel": view.channel,
+        "role": view.role,
+        "status": status_text(view.status),
+        "paid": f"{view.paid_sat:,}",
+        **({"pending": f"{view.pending_sat:,}"} if pending else {}),
+        "left": f"{view.remaining_sat:,}",
+        "updates": f"{view.updates:,}",
+        "refund at": lock(view.refund_lock_time),
     }
 
 
@@ -130,69 +132,65 @@ def _filled_pairs(row: dict[str, RenderableType]) -> Table:
     return table
 
 
-def channel(view: Result) -> str:
+def channel(view: Channel) -> str:
     """``mpchan show``."""
     table = _pairs()
-    funding = view["funding"]
-    confirmations = funding["confirmations"]
-    table.add_row("channel", view["channel"])
-    table.add_row("role", view["role"])
-    table.add_row("status", status_text(view["status"]))
-    table.add_row("network", f"{view['network']}, {view['scheme']}")
-    table.add_row("capacity", sat(view["capacity_sat"]))
-    table.add_row("paid", sat(view["paid_sat"]))
-    if view["pending_sat"]:
-        table.add_row("pending", f"{sat(view['pending_sat'])}, until the settlement is confirmed")
-    table.add_row("left", sat(view["remaining_sat"]))
-    table.add_row("updates", str(view["updates"]))
-    table.add_row("funding", f"{funding['txid']}:{funding['vout']}")
+    funding = view.funding
+    confirmations = funding.confirmations
+    table.add_row("channel", view.channel)
+    table.add_row("role", view.role)
+    table.add_row("status", status_text(view.status))
+    table.add_row("network", f"{view.network}, {view.scheme}")
+    table.add_row("capacity", sat(view.capacity_sat))
+    table.add_row("paid", sat(view.paid_sat))
+    if view.pending_sat:
+        table.add_row("pending", f"{sat(view.pending_sat)}, until the settlement is confirmed")
+    table.add_row("left", sat(view.remaining_sat))
+    table.add_row("updates", str(view.updates))
+    table.add_row("funding", f"{funding.txid}:{funding.vout}")
     seen = "not seen on the chain" if confirmations is None else counted(confirmations, "confirmation")
-    table.add_row("", f"{sat(funding['value_sat'])}, {seen}")
-    table.add_row("refund", lock(view["refund_lock_time"]))
-    table.add_row("latest", lock(view["latest_lock_time"]))
-    table.add_row("payer", view["payer_address"] or "")
-    table.add_row("", view["payer_pubkey"])
-    table.add_row("payee", view["payee_address"])
-    table.add_row("", view["payee_pubkey"])
+    table.add_row("", f"{sat(funding.value_sat)}, {seen}")
+    table.add_row("refund", lock(view.refund_lock_time))
+    table.add_row("latest", lock(view.latest_lock_time))
+    table.add_row("payer", view.payer_address or "")
+    table.add_row("", view.payer_pubkey)
+    table.add_row("payee", view.payee_address)
+    table.add_row("", view.payee_pubkey)
     return _text(table)
 
 
-def message(view: Result) -> str:
+def message(view: Message) -> str:
     """``mpchan inspect``."""
     table = _pairs()
-    kind = "PSBT (lacks signatures)" if view["kind"] == "psbt" else "complete transaction"
+    kind = "PSBT (lacks signatures)" if view.kind == "psbt" else "complete transaction"
     table.add_row("kind", kind)
-    table.add_row("txid", view["txid"])
-    table.add_row("version", str(view["version"]))
-    table.add_row("lock time", lock(view["lock_time"]))
-    table.add_row("size", f"{view['vsize']} vB")
-    for number, source in enumerate(view["inputs"][:_MAX_ROWS]):
-        table.add_row(f"input {number}", f"{source['txid']}:{source['vout']}")
-        value = source.get("value_sat")
-        table.add_row(
-            "", ("" if value is None else f"{sat(value)}, ") + f"nSequence {source['sequence']:#010x}"
-        )
-    _say_more(table, len(view["inputs"]), "input")
-    for number, output in enumerate(view["outputs"][:_MAX_ROWS]):
-        table.add_row(
-            f"output {number}", f"{sat(output['value_sat'])} to {output['address'] or output['script']}"
-        )
-    _say_more(table, len(view["outputs"]), "output")
-    table.add_row("signatures", str(view["signatures"]))
+    table.add_row("txid", view.txid)
+    table.add_row("version", str(view.version))
+    table.add_row("lock time", lock(view.lock_time))
+    table.add_row("size", f"{view.vsize} vB")
+    for number, source in enumerate(view.inputs[:_MAX_ROWS]):
+        table.add_row(f"input {number}", f"{source.txid}:{source.vout}")
+        value = source.value_sat if isinstance(source, PsbtInput) else None
+        table.add_row("", ("" if value is None else f"{sat(value)}, ") + f"nSequence {source.sequence:#010x}")
+    _say_more(table, len(view.inputs), "input")
+    for number, output in enumerate(view.outputs[:_MAX_ROWS]):
+        table.add_row(f"output {number}", f"{sat(output.value_sat)} to {output.address or output.script}")
+    _say_more(table, len(view.outputs), "output")
+    table.add_row("signatures", str(view.signatures))
     return _text(table)
 
 
-def verdict(view: Result) -> str:
+def verdict(view: Verdict) -> str:
     """``mpchan verify``: the rules in order, and in the last line what they come to."""
     table = Table(box=None, pad_edge=False)
     table.add_column("rule", no_wrap=True)
     table.add_column("expected", overflow="fold")
     table.add_column("found", overflow="fold")
     table.add_column("", no_wrap=True)
-    for rule in view["rules"]:
-        mark = Text("ok", style="green") if rule["ok"] else Text("broken", style="bold red")
-        table.add_row(rule["rule"], _brief(rule["expected"]), _brief(rule["found"]), mark)
-    rows = [_text(table)] if view["rules"] else []
+    for rule in view.rules:
+        mark = Text("ok", style="green") if rule.ok else Text("broken", style="bold red")
+        table.add_row(rule.rule, _brief(rule.expected), _brief(rule.found), mark)
+    rows = [_text(table)] if view.rules else []
     return "\n".join([*rows, _conclusion(view)])
 
 
@@ -203,13 +201,13 @@ def _brief(value: str | None) -> str:
     return value if len(value) <= _BRIEF else f"{value[: _BRIEF - 9]}…{value[-8:]}"
 
 
-def _conclusion(view: Result) -> str:
-    kind = view["kind"].replace("-", " ")
-    where = f" of channel {view['channel']}" if view["channel"] else ""
-    if view["accepted"]:
+def _conclusion(view: Verdict) -> str:
+    kind = view.kind.replace("-", " ")
+    where = f" of channel {view.channel}" if view.channel else ""
+    if view.accepted:
         return f"this wallet would take the {kind}{where}"
-    opening = "refused" if view["accepted"] is False else "cannot tell"
-    return f"the {kind}{where}: {opening} by {view['error']} (exit {view['exit_code']}): {view['message']}"
+    opening = "refused" if view.accepted is False else "cannot tell"
+    return f"the {kind}{where}: {opening} by {view.error} (exit {view.exit_code}): {view.message}"
 
 
 def _say_more(table: Table, count: int, what: str) -> None:

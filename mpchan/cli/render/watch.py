@@ -17,8 +17,8 @@ from rich.text import Text
 from mpchan.cli.render.tables import console, status_text
 from mpchan.cli.render.watch_lines import WHAT, about, blocks_words, channel_line, round_line, sent_line
 from mpchan.errors import StorageError
-from mpchan.party.common import Result
 from mpchan.party.watch.watcher import Round, Sight
+from mpchan.results.watching import DeadlineSeen
 
 _REFRESH_SECONDS = 0.25
 _LINES_APART_FROM_ROWS = 5
@@ -29,7 +29,7 @@ def round_table(done: Round, now: float) -> str:
     """One round as text, as wide as it needs to be where it is piped."""
     buffer = io.StringIO()
     news = [
-        Text(sent_line(sight.to_dict(now)), style="green") for sight in done.sights if sight.sent is not None
+        Text(sent_line(sight.result(now)), style="green") for sight in done.sights if sight.sent is not None
     ]
     console(buffer).print(Group(*_parts(done.sights, done, now, None), *news))
     return "\n".join(line.rstrip() for line in buffer.getvalue().rstrip("\n").split("\n"))
@@ -49,10 +49,10 @@ def _parts(
         yield Text(f"and {len(ordered) - len(shown)} more", style="dim")
     if done is not None:
         style = "bold red" if done.alarm is not None else "dim"
-        yield Text(round_line(done.to_dict()), style=style)
+        yield Text(round_line(done.result(now)), style=style)
     for sight in shown:
         if sight.alarm is not None:
-            yield Text(channel_line(sight.to_dict(now)), style="bold red")
+            yield Text(channel_line(sight.result(now)), style="bold red")
 
 
 def _urgency(sight: Sight) -> tuple[bool, bool, int, str]:
@@ -67,22 +67,22 @@ def _table(sights: Sequence[Sight], now: float) -> Table:
     for name in ("channel", "role", "status", "next", "in", "about"):
         table.add_column(name, overflow="fold", justify="right" if name == "in" else "left")
     for sight in sights:
-        view = sight.to_dict(now)
+        view = sight.result(now)
         table.add_row(
-            Text(view["channel"], style="" if sight.alarm is None else "bold red"),
-            view["role"] or "?",
-            status_text(view["status"] or "?"),
-            *_until(view["deadline"]),
+            Text(view.channel, style="" if sight.alarm is None else "bold red"),
+            view.role or "?",
+            status_text(view.status or "?"),
+            *_until(view.deadline),
         )
     return table
 
 
-def _until(deadline: Result | None) -> tuple[str, str, str]:
+def _until(deadline: DeadlineSeen | None) -> tuple[str, str, str]:
     """A deadline's name, its distance in blocks, and its time; nothing for a channel that has ended."""
     if deadline is None:
         return "", "", ""
-    clock = datetime.strptime(deadline["at"], "%Y-%m-%dT%H:%M:%SZ").strftime("%d %b %H:%M UTC")
-    return WHAT[deadline["what"]], blocks_words(deadline), clock if deadline["seconds"] else ""
+    clock = datetime.strptime(deadline.at, "%Y-%m-%dT%H:%M:%SZ").strftime("%d %b %H:%M UTC")
+    return WHAT[deadline.what], blocks_words(deadline), clock if deadline.seconds else ""
 
 
 @contextmanager
@@ -115,7 +115,7 @@ class LiveTable:
         """After each channel."""
         self._sights[sight.name] = sight
         if sight.sent is not None:
-            self._news.append(f"{_clock()}  {sent_line(sight.to_dict(time.time()))}")
+            self._news.append(f"{_clock()}  {sent_line(sight.result(time.time()))}")
         if time.monotonic() - self._drawn > _REFRESH_SECONDS:
             self._draw()
 

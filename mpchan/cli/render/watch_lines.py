@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import select
 import sys
 import time
@@ -12,8 +11,8 @@ from mpchan.cli.app import App
 from mpchan.cli.files import not_emitted, print_output, silence
 from mpchan.cli.input.numbers import counted
 from mpchan.errors import StorageError
-from mpchan.party.common import Result
 from mpchan.party.watch.watcher import Round, Sight
+from mpchan.results.watching import ChannelSeen, DeadlineSeen, RoundDone
 
 _AGAIN = "the watcher ends; start it again"
 
@@ -37,11 +36,11 @@ class Lines:
         if sight.sent is None and self._told.get(sight.name) == key:
             return
         self._told[sight.name] = key
-        now = time.time()
+        seen = sight.result(time.time())
         if self._app.json:
-            self._print(json.dumps({"time": clock(now), **sight.to_dict(now)}))
+            self._print(seen.to_json())
         elif sight.alarm is not None or not self._app.quiet:
-            self._print(f"{clock(now)}  {channel_line(sight.to_dict(now))}")
+            self._print(f"{seen.time}  {channel_line(seen)}")
 
     def round(self, done: Round) -> None:
         """After each round."""
@@ -56,11 +55,11 @@ class Lines:
         if self._round == key:
             return
         self._round = key
-        now = time.time()
+        told_now = done.result(time.time())
         if self._app.json:
-            self._print(json.dumps({"time": clock(now), **done.to_dict()}))
+            self._print(told_now.to_json())
         elif done.alarm is not None or not self._app.quiet:
-            self._print(f"{clock(now)}  {round_line(done.to_dict())}")
+            self._print(f"{told_now.time}  {round_line(told_now)}")
 
     def _print(self, line: str) -> None:
         if self.failure is not None:
@@ -92,11 +91,6 @@ def _key(sight: Sight) -> tuple[object, ...]:
     return sight.status, sight.deed, depth, counts, None if sight.alarm is None else sight.alarm.slug
 
 
-def clock(now: float) -> str:
-    """A time in seconds since 1970 as a line begins with it."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
-
-
 # words --------------------------------------------------------------------------------------------
 
 WHAT = {"update": "claim", "last-update": "last update", "refund": "refund"}
@@ -113,47 +107,47 @@ def about(seconds: int) -> str:
     return f"{minutes} min" if minutes else f"{seconds} s"
 
 
-def blocks_words(view: Result) -> str:
+def blocks_words(view: DeadlineSeen) -> str:
     """How many blocks away a deadline is."""
-    blocks = view["blocks"]
-    return counted(blocks, "block") if view["seconds"] else "now"
+    blocks = view.blocks
+    return counted(blocks, "block") if view.seconds else "now"
 
 
-def deadline_words(view: Result) -> str:
+def deadline_words(view: DeadlineSeen) -> str:
     """``refund block 417 in 305 blocks, 2 d 2 h (2026-11-28 08:14 UTC)``."""
-    clock = f"{view['at'][:16].replace('T', ' ')} UTC"
-    lock_time = f"block {view['lock_time']}" if view["unit"] == "blocks" else f"time {view['lock_time']}"
-    what = f"{WHAT[view['what']]} {lock_time}"
-    if not view["seconds"]:
+    clock = f"{view.at[:16].replace('T', ' ')} UTC"
+    lock_time = f"block {view.lock_time}" if view.unit == "blocks" else f"time {view.lock_time}"
+    what = f"{WHAT[view.what]} {lock_time}"
+    if not view.seconds:
         return f"{what}, now"
-    return f"{what} in {blocks_words(view)}, {about(view['seconds'])} ({clock})"
+    return f"{what} in {blocks_words(view)}, {about(view.seconds)} ({clock})"
 
 
-def channel_line(view: Result) -> str:
+def channel_line(view: ChannelSeen) -> str:
     """One channel on one line."""
-    if view["alarm"] is not None:
-        text = f"ALARM {view['alarm']}: channel {view['channel']}"
-        text += "" if view["role"] is None else f" ({view['role']})"
-        text += f": {view['message']}"
-        text += f" ({view['hint']})" if view["hint"] else ""
+    if view.alarm is not None:
+        text = f"ALARM {view.alarm}: channel {view.channel}"
+        text += "" if view.role is None else f" ({view.role})"
+        text += f": {view.message}"
+        text += f" ({view.hint})" if view.hint else ""
     else:
-        text = f"channel {view['channel']} ({view['role']}) is {view['status']}: {view['reason']}"
-    if view["txid"] is not None:
-        text += f"; sent the {view['action']} {view['txid']}"
-    return text if view["deadline"] is None else f"{text}; {deadline_words(view['deadline'])}"
+        text = f"channel {view.channel} ({view.role}) is {view.status}: {view.reason}"
+    if view.txid is not None:
+        text += f"; sent the {view.action} {view.txid}"
+    return text if view.deadline is None else f"{text}; {deadline_words(view.deadline)}"
 
 
-def sent_line(view: Result) -> str:
+def sent_line(view: ChannelSeen) -> str:
     """What was sent in a channel, and why."""
-    return f"sent the {view['action']} {view['txid']} of channel {view['channel']}: {view['reason']}"
+    return f"sent the {view.action} {view.txid} of channel {view.channel}: {view.reason}"
 
 
-def round_line(view: Result) -> str:
+def round_line(view: RoundDone) -> str:
     """The end of a round on one line."""
-    if view["alarm"] is not None:
-        hint = f" ({view['hint']})" if view["hint"] else ""
-        return f"ALARM {view['alarm']}: {view['message']}{hint}"
+    if view.alarm is not None:
+        hint = f" ({view.hint})" if view.hint else ""
+        return f"ALARM {view.alarm}: {view.message}{hint}"
     return (
-        f"block {view['height']}: {counted(view['channels'], 'channel')}, "
-        f"{view['going']} going, {counted(view['alarms'], 'alarm')}"
+        f"block {view.height}: {counted(view.channels, 'channel')}, "
+        f"{view.going} going, {counted(view.alarms, 'alarm')}"
     )

@@ -16,7 +16,7 @@ from mpchan.channel.rules import Check, Rule, explain
 from mpchan.errors import MpchanError, StorageError
 from mpchan.party.check.fsck_openings import mend_openings, opening_rules
 from mpchan.party.check.fsck_rules import RESIGNED, Lines, index_rules, record_rules
-from mpchan.party.common import Result
+from mpchan.results.checks import CheckedRule, CheckedSubject, FilesChecked
 from mpchan.values import frozen, replace
 from mpchan.wallet.layout import foreign, left_over
 from mpchan.wallet.payer_record import PayerRecord
@@ -55,21 +55,17 @@ class Subject:
         """Whether nothing is wrong with it, or nothing any more."""
         return all(rule.ok for rule in self.rules)
 
-    def to_dict(self) -> Result:
-        """For ``--json``."""
-        return {
-            "kind": self.kind,
-            "name": self.name,
-            "ok": self.ok,
-            "rules": [
-                {"rule": rule.slug, "ok": rule.ok, "message": None if rule.ok else rule.failure().message}
-                for rule in self.rules
-            ],
-            "repaired": list(self.repaired),
-        }
+    @property
+    def result(self) -> CheckedSubject:
+        """As ``fsck`` tells of it."""
+        rules = tuple(
+            CheckedRule(rule.slug, rule.ok, None if rule.ok else rule.failure().message)
+            for rule in self.rules
+        )
+        return CheckedSubject(self.kind, self.name, self.ok, rules, self.repaired)
 
 
-def fsck(wallet: Wallet, prefix: str | None = None, *, repair: bool = False) -> Result:
+def fsck(wallet: Wallet, prefix: str | None = None, *, repair: bool = False) -> FilesChecked:
     """Look at everything, or at one channel.
 
     Args:
@@ -103,17 +99,17 @@ def fsck(wallet: Wallet, prefix: str | None = None, *, repair: bool = False) -> 
         subjects.append(Subject("wallet", "keys", tuple(_key_rules(wallet) if has_keys else ())))
     wrong = [subject for subject in subjects if not subject.ok]
     strangers = foreign(wallet.directory) if prefix is None else []
-    return {
-        "checked": len(subjects),
-        "wrong": len(wrong),
-        "subjects": [subject.to_dict() for subject in subjects],
-        "foreign": strangers,
-        "warnings": [
+    return FilesChecked(
+        checked=len(subjects),
+        wrong=len(wrong),
+        subjects=tuple(subject.result for subject in subjects),
+        foreign=tuple(strangers),
+        warnings=(
             *(warning for subject in subjects for warning in subject.warnings),
             *(f"{name} is none of the wallet's files, and read by nobody; {_STRANGER}" for name in strangers),
-        ],
-        "exit_code": StorageError.exit_code if wrong else 0,
-    }
+        ),
+        exit_code=StorageError.exit_code if wrong else 0,
+    )
 
 
 _STRANGER = (

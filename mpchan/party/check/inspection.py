@@ -2,63 +2,56 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from mpchan.bitcoin.address import script_to_address
 from mpchan.bitcoin.network import Network
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.bitcoin.tx import Transaction, TxOut
-from mpchan.party.common import Result
+from mpchan.results import checks
 from mpchan.units import lock_time_from_int
 
 
-def describe(message: Psbt | Transaction, network: Network) -> Result:
+def describe(message: Psbt | Transaction, network: Network) -> checks.Message:
     """What a message holds. Addresses are written for ``network``; a transaction itself names none."""
     psbt = message if isinstance(message, Psbt) else None
     transaction = message.tx if isinstance(message, Psbt) else message
     lock_time = transaction.lock_time
-    return {
-        "kind": "tx" if psbt is None else "psbt",
-        "txid": str(transaction.txid),
-        "version": transaction.version,
-        "lock_time": lock_time,
-        "lock_time_unit": lock_time_from_int(lock_time).unit if lock_time else None,
-        "vsize": transaction.vsize,
-        "inputs": [_input(transaction, psbt, index) for index in range(len(transaction.inputs))],
-        "outputs": [_output(output, network) for output in transaction.outputs],
-        "signatures": _count_signatures(transaction, psbt),
-    }
+    return checks.Message(
+        kind="tx" if psbt is None else "psbt",
+        txid=str(transaction.txid),
+        version=transaction.version,
+        lock_time=lock_time,
+        lock_time_unit=lock_time_from_int(lock_time).unit if lock_time else None,
+        vsize=transaction.vsize,
+        inputs=tuple(_input(transaction, psbt, index) for index in range(len(transaction.inputs))),
+        outputs=tuple(_output(output, network) for output in transaction.outputs),
+        signatures=_count_signatures(transaction, psbt),
+    )
 
 
-def _input(transaction: Transaction, psbt: Psbt | None, index: int) -> dict[str, Any]:
+def _input(
+    transaction: Transaction, psbt: Psbt | None, index: int
+) -> checks.PsbtInput | checks.TransactionInput:
     source = transaction.inputs[index]
-    view: dict[str, Any] = {
-        "txid": str(source.outpoint.txid),
-        "vout": source.outpoint.vout,
-        "sequence": source.sequence,
-    }
+    txid, vout = str(source.outpoint.txid), source.outpoint.vout
     if psbt is None:
-        return {
-            **view,
-            "script_sig": source.script_sig.hex(),
-            "witness": [item.hex() for item in source.witness],
-        }
+        witness = tuple(item.hex() for item in source.witness)
+        return checks.TransactionInput(txid, vout, source.sequence, source.script_sig.hex(), witness)
     fields = psbt.inputs[index]
     utxo, script = fields.witness_utxo, fields.witness_script
-    view["value_sat"] = None if utxo is None else utxo.value.sat
-    view["witness_script"] = None if script is None else script.hex()
-    view["sighash_type"] = fields.sighash_type
-    view["partial_sigs"] = {key.hex(): signature.hex() for key, signature in fields.partial_sigs.items()}
-    return view
+    return checks.PsbtInput(
+        txid=txid,
+        vout=vout,
+        sequence=source.sequence,
+        value_sat=None if utxo is None else utxo.value.sat,
+        witness_script=None if script is None else script.hex(),
+        sighash_type=fields.sighash_type,
+        partial_sigs={key.hex(): signature.hex() for key, signature in fields.partial_sigs.items()},
+    )
 
 
-def _output(output: TxOut, network: Network) -> dict[str, Any]:
+def _output(output: TxOut, network: Network) -> checks.MessageOutput:
     script = output.script_pubkey
-    return {
-        "value_sat": output.value.sat,
-        "address": script_to_address(script, network),
-        "script": script.hex(),
-    }
+    return checks.MessageOutput(output.value.sat, script_to_address(script, network), script.hex())
 
 
 def _count_signatures(transaction: Transaction, psbt: Psbt | None) -> int:

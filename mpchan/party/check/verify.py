@@ -19,8 +19,9 @@ from mpchan.channel.rules import Check, Rule, explain
 from mpchan.channel.taking import incoming_rules
 from mpchan.errors import ChainError, MpchanError, NotPossible, ParseError, StorageError, TooEarly, UsageError
 from mpchan.party.check import payee_rules, payer_rules
-from mpchan.party.common import Result, channel_rules, gather_facts, with_warnings
+from mpchan.party.common import channel_rules, gather_facts
 from mpchan.party.opening.notes import payee_channel_rules
+from mpchan.results.checks import Verdict, VerifiedRule
 from mpchan.units import MAX_MESSAGE_BYTES
 from mpchan.values import field, frozen
 from mpchan.wallet.payer_record import PayerRecord
@@ -50,7 +51,7 @@ def read_message(data: bytes) -> Message:
     return decode_message(data)
 
 
-def verify(wallet: Wallet, chain: Chain, message: Message, prefix: str | None = None) -> Result:
+def verify(wallet: Wallet, chain: Chain, message: Message, prefix: str | None = None) -> Verdict:
     """``verify FILE``: the verdict, with every rule up to the first that is broken.
 
     Args:
@@ -83,7 +84,7 @@ def verify(wallet: Wallet, chain: Chain, message: Message, prefix: str | None = 
         if error.slug != "passphrase-needed":
             raise
         trouble = error
-    return with_warnings(_verdict(question, rules, trouble), question.notes)
+    return _verdict(question, rules, trouble)
 
 
 @frozen
@@ -102,26 +103,27 @@ class _Question:
     notes: list[str] = field(default_factory=list)
 
 
-def _verdict(question: _Question, rules: list[Rule], trouble: MpchanError | None) -> Result:
+def _verdict(question: _Question, rules: list[Rule], trouble: MpchanError | None) -> Verdict:
     broken = next((rule.failure() for rule in rules if not rule.ok), trouble)
     # the chain cannot be asked, or is not up to date, or nobody told where it stands; or no key is at hand
     undecided = isinstance(broken, ChainError) or isinstance(trouble, (UsageError, StorageError))
     accepted = None if undecided else broken is None
-    return {
-        "kind": question.kind,
-        "channel": question.names[0][:16] if question.names else None,
-        "accepted": accepted,
-        "rules": [_shown(rule) for rule in rules],
-        "error": None if broken is None else broken.slug,
-        "message": None if broken is None else broken.message,
-        "hint": None if broken is None else broken.hint,
-        "exit_code": 0 if broken is None else broken.exit_code,
-    }
+    return Verdict(
+        kind=question.kind,
+        channel=question.names[0][:16] if question.names else None,
+        accepted=accepted,
+        rules=tuple(_shown(rule) for rule in rules),
+        error=None if broken is None else broken.slug,
+        message=None if broken is None else broken.message,
+        hint=None if broken is None else broken.hint,
+        exit_code=0 if broken is None else broken.exit_code,
+        warnings=tuple(question.notes),
+    )
 
 
-def _shown(rule: Rule) -> Result:
+def _shown(rule: Rule) -> VerifiedRule:
     expected, found = rule.shown
-    return {"rule": rule.slug, "ok": rule.ok, "expected": expected or None, "found": found or None}
+    return VerifiedRule(rule.slug, rule.ok, expected or None, found or None)
 
 
 # which rules --------------------------------------------------------------------------------------

@@ -28,84 +28,17 @@ from mpchan.channel.update_form import UpdateForm, update_form
 from mpchan.errors import MpchanError, StorageError, UsageError
 from mpchan.party import payee as commands
 from mpchan.party.check.payee_rules import own_channel_rules
-from mpchan.party.common import Result, gather_facts, read_psbt
+from mpchan.party.common import gather_facts, read_psbt
 from mpchan.party.meter.base import AT_ONCE, LONGEST_SECONDS, AnyWallet, ChainSight, Once, chain_of, opened
 from mpchan.party.opening.notes import payee_channel_rules, require_channel
+from mpchan.results.payments import Accepted, Superseded
 from mpchan.units import Amount
-from mpchan.values import frozen, replace
+from mpchan.values import replace
 from mpchan.wallet.channel_files import SNAPSHOT_SELDOM
 from mpchan.wallet.payee_record import PayeeRecord
 
 QUEUED = 1024
 """Messages that are looked at together for the newest one, at the most."""
-
-
-@frozen
-class Accepted:
-    """A message that was taken and is on the disk, or was before.
-
-    Attributes:
-        channel: the channel's short id.
-        update: number of the update; for a settlement that of the best update before it.
-        received_sat: what is new; 0 for a duplicate, and for what is pending.
-        paid_sat, remaining_sat: the total that counts now, and what is left. Deliver for the total.
-        pending_sat: what a settlement that came from L_0 on pays on top, once it is confirmed.
-        lock_time: nLockTime of what was taken, 0 for a settlement.
-        duplicate: whether it was held already.
-        superseded: how many earlier messages it stands for that were not looked at.
-    """
-
-    channel: str
-    update: int
-    received_sat: int
-    paid_sat: int
-    remaining_sat: int
-    lock_time: int
-    duplicate: bool
-    superseded: int = 0
-    pending_sat: int = 0
-
-    def to_dict(self) -> Result:
-        """As ``payee accept --json`` has it; with ``superseded`` where that is not 0."""
-        view: Result = {name: getattr(self, name) for name in _KEYS}
-        return {**view, "superseded": self.superseded} if self.superseded else view
-
-    def to_json(self) -> str:
-        """``to_dict`` as one JSON object on one line."""
-        more = f', "superseded": {self.superseded}' if self.superseded else ""
-        return (
-            f'{{"channel": "{self.channel}", "update": {self.update}, "received_sat": {self.received_sat}, '
-            f'"paid_sat": {self.paid_sat}, "pending_sat": {self.pending_sat}, "remaining_sat": {self.remaining_sat}, '
-            f'"lock_time": {self.lock_time}, "duplicate": {"true" if self.duplicate else "false"}{more}}}'
-        )
-
-
-_KEYS = (
-    *("channel", "update", "received_sat", "paid_sat", "pending_sat", "remaining_sat"),
-    *("lock_time", "duplicate"),
-)
-
-
-@frozen
-class Superseded:
-    """A message that was not verified, because a later update of the same channel, taken now, pays no less.
-
-    Attributes:
-        update: the number that it claims.
-        by: number of the update that was taken in its place.
-    """
-
-    channel: str
-    update: int
-    by: int
-
-    def to_dict(self) -> Result:
-        """For ``--json``."""
-        return {"channel": self.channel, "update": self.update, "superseded_by": self.by}
-
-    def to_json(self) -> str:
-        """``to_dict`` as one JSON object on one line."""
-        return f'{{"channel": "{self.channel}", "update": {self.update}, "superseded_by": {self.by}}}'
 
 
 Message = Union[str, bytes, MpchanError]
@@ -421,6 +354,7 @@ class _Run:
             number,
             received,
             paid,
+            0,
             self._capacity - paid,
             form.lock_time(number),
             False,
@@ -445,11 +379,11 @@ class _Run:
             receipt.number,
             receipt.received.sat,
             receipt.paid.sat,
+            receipt.pending.sat,
             self._capacity - receipt.paid.sat,
             receipt.lock_time,
             receipt.duplicate,
             superseded,
-            receipt.pending.sat,
         )
 
     def _now(self) -> payee.PayeeState:

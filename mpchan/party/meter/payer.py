@@ -21,49 +21,12 @@ from mpchan.channel.scheme import scheme_of
 from mpchan.channel.update_form import UpdateForm, update_form
 from mpchan.errors import MpchanError, StorageError
 from mpchan.party import payer as commands
-from mpchan.party.common import Result
 from mpchan.party.meter.base import AT_ONCE, LONGEST_SECONDS, AnyWallet, ChainSight, Once, chain_of, opened
+from mpchan.results.payments import Payment
 from mpchan.units import Amount
-from mpchan.values import frozen, replace
+from mpchan.values import replace
 from mpchan.wallet.channel_files import SNAPSHOT_SELDOM
 from mpchan.wallet.payer_record import PayerRecord
-
-
-@frozen
-class Payment:
-    """A payment that is on the disk.
-
-    Attributes:
-        channel: the channel's short id.
-        update: its number.
-        amount_sat: what is new in it; 0 where the total was reached already.
-        paid_sat, remaining_sat: the total, and what is left.
-        lock_time: nLockTime of the update.
-        hex: the message for the payee.
-    """
-
-    channel: str
-    update: int
-    amount_sat: int
-    paid_sat: int
-    remaining_sat: int
-    lock_time: int
-    hex: str
-
-    def to_dict(self) -> Result:
-        """As ``payer pay --json`` has it."""
-        return {name: getattr(self, name) for name in _KEYS}
-
-    def to_json(self) -> str:
-        """``to_dict`` as one JSON object on one line."""
-        return (
-            f'{{"channel": "{self.channel}", "update": {self.update}, "amount_sat": {self.amount_sat}, '
-            f'"paid_sat": {self.paid_sat}, "remaining_sat": {self.remaining_sat}, "lock_time": {self.lock_time}, '
-            f'"hex": "{self.hex}"}}'
-        )
-
-
-_KEYS = ("channel", "update", "amount_sat", "paid_sat", "remaining_sat", "lock_time", "hex")
 
 Request = Union[int, Amount, MpchanError]
 """An amount in satoshi; or why there is none, which is handed back in its place."""
@@ -126,7 +89,7 @@ class Payer:
         Raises:
             MpchanError: as ``mpchan payer pay --last``.
         """
-        return Payment(**commands.pay_last(self._wallet, self._chain, self.name))
+        return commands.pay_last(self._wallet, self._chain, self.name)
 
     def pay_many(
         self, requests: Iterable[Request], *, totals: bool = False, stop: bool = True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mpchan.bitcoin.address import address_to_script, script_to_address
@@ -13,7 +13,8 @@ from mpchan.chain.base import Chain
 from mpchan.channel.limits import PayerLimits
 from mpchan.channel.offer import Offer, blocks_in_unit
 from mpchan.errors import ChainError, ParseError, UsageError
-from mpchan.party.common import Result, now_of
+from mpchan.party.common import now_of
+from mpchan.results.opening import Offered
 from mpchan.sale.manifest import MADE_OUT
 from mpchan.sale.plan import ANYBODYS_KEY
 from mpchan.units import Amount, FeeRate
@@ -121,14 +122,10 @@ _NO_TOKEN = "0" * 64
 """In the places of what follows from the rest of an offer, while that is put together."""
 
 
-def offered(offer: Offer) -> Result:
+def offered(offer: Offer, warnings: Sequence[str] = ()) -> Offered:
     """The answer to ``payee offer``."""
-    return {
-        "offer_id": offer.offer_id,
-        "payee_pubkey": offer.payee_key.sec.hex(),
-        "payee_address": offer.payee_address,
-        "toml": offer.to_toml(),
-    }
+    sec = offer.payee_key.sec.hex()
+    return Offered(offer.offer_id, sec, offer.payee_address, offer.to_toml(), tuple(warnings))
 
 
 _RATE = "fee_rate_sat_per_kvb"

@@ -15,11 +15,12 @@ from mpchan.channel.offer import Offer
 from mpchan.channel.offer_rules import expired_rules, version_rules
 from mpchan.channel.rules import enforce
 from mpchan.errors import NotPossible, ParseError, Refused, StorageError
-from mpchan.party.common import Result, now_of
+from mpchan.party.common import now_of
 from mpchan.party.fees import relay_warnings, stake_warnings
 from mpchan.party.offers.made_out import make_out
 from mpchan.party.offers.offering import new_offer, offered, relayed, require_window, set_rate
 from mpchan.party.opening.terms import published_for
+from mpchan.results.opening import Offered
 from mpchan.sale.manifest import (
     Sale,
     is_session,
@@ -238,7 +239,7 @@ def _offers_of_sales(wallet: Wallet) -> Iterator[tuple[OwnOffer, Sale]]:
         yield own, sale
 
 
-def offer_for(wallet: Wallet, data: bytes) -> Result:
+def offer_for(wallet: Wallet, data: bytes) -> Offered:
     """``payee offer --for``: answer a buyer's wish by hand; the same wish again gets the same offer. Nothing is kept.
 
     Raises:

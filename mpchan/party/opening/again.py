@@ -21,16 +21,15 @@ from mpchan.channel.terms import Terms, refund_fee
 from mpchan.errors import NotPossible, Refused, TooEarly
 from mpchan.party.common import (
     ENDED,
-    Result,
     counted_spend,
     current_tip,
     facts_if_any,
     from_now_on,
-    with_warnings,
 )
 from mpchan.party.opening.funding import find_conflict
 from mpchan.party.opening.request import opened
 from mpchan.party.payer import give_up, load
+from mpchan.results.opening import Opened
 from mpchan.units import ChainTip, OutPoint
 from mpchan.values import frozen
 from mpchan.wallet.payer_record import Asked, PayerRecord
@@ -53,7 +52,7 @@ class _Lock:
     restored: bool
 
 
-def open_again(wallet: Wallet, chain: Chain, outpoint: OutPoint, refund_delay: int | None = None) -> Result:
+def open_again(wallet: Wallet, chain: Chain, outpoint: OutPoint, refund_delay: int | None = None) -> Opened:
     """Ask for the refund of an output that pays to a channel's address, and that no refund spends yet.
 
     Openings under the same offer are given up for it. The same call again gives the same request, unless the payee
@@ -81,11 +80,11 @@ def open_again(wallet: Wallet, chain: Chain, outpoint: OutPoint, refund_delay: i
         _make_room(wallet, chain, terms)
         state = payer.Opening(terms, None, (), external=True)
         record = PayerRecord(lock.key_index, state, Asked(refund_delay, None, lock.address), lock.restored)
-        wallet.save_channel(record, "opened", opened(wallet, record)["hex"])
+        wallet.save_channel(record, "opened", opened(wallet, record).hex)
         return _answer(wallet, record)
 
 
-def _answer(wallet: Wallet, record: PayerRecord) -> Result:
+def _answer(wallet: Wallet, record: PayerRecord) -> Opened:
     wallet.make_sure(record.terms.name)
     terms, why = record.terms, None
     if not is_within_limits(terms):
@@ -93,7 +92,7 @@ def _answer(wallet: Wallet, record: PayerRecord) -> Result:
     elif not is_current(terms.offer) and isinstance(record.state, payer.Opening):
         why = f"no channel begins any more under an offer of version {terms.offer.version}"
     text = f"refund-only: {why}: its refund can be signed, and the payee takes no payment in it"
-    return with_warnings(opened(wallet, record), [] if why is None else [text])
+    return opened(wallet, record, [] if why is None else [text])
 
 
 def _unspent(chain: Chain, outpoint: OutPoint) -> TxOut:

@@ -22,9 +22,10 @@ from mpchan.channel.rules import enforce
 from mpchan.channel.signed_refund import signed_refund_rules
 from mpchan.channel.signing import ChannelKey
 from mpchan.errors import NotPossible, ParseError, Refused, SentUnnoted, StorageError, TooEarly, UsageError
-from mpchan.party.common import Result, counted_spend, tip_for, with_warnings
+from mpchan.party.common import counted_spend, tip_for
 from mpchan.party.payer import refund
 from mpchan.party.sending import hand_over
+from mpchan.results.closing import Refunded
 from mpchan.units import ChainTip, lock_time_from_int
 from mpchan.wallet.keys import Keys
 from mpchan.wallet.payer_record import PayerRecord
@@ -46,7 +47,7 @@ def refund_from_file(
     transaction: Transaction,
     *,
     before_it_leaves: Callable[[], None] = lambda: None,
-) -> Result:
+) -> Refunded:
     """``payer refund FILE``: broadcast a complete refund, once its lock time has come.
 
     Args:
@@ -70,13 +71,14 @@ def refund_from_file(
     if wallet is not None and name is not None:
         return refund(wallet, chain, name)
     tip = tip_for(chain, lock_time_from_int(transaction.lock_time).unit)
-    result: Result = {
-        "channel": str(transaction.inputs[0].outpoint.txid)[:16],
-        "txid": str(transaction.txid),
-        "kind": "refund",
-        "broadcast": chain.sends,
-        "hex": transaction.to_hex(),
-    }
+    result = Refunded(
+        channel=str(transaction.inputs[0].outpoint.txid)[:16],
+        txid=str(transaction.txid),
+        kind="refund",
+        broadcast=chain.sends,
+        hex=transaction.to_hex(),
+        warnings=() if chain.sends else (_UNCHECKED,),
+    )
     there = chain.sends and _is_there(chain, transaction, tip)
     if not there:
         _require_final(transaction, tip)
@@ -84,16 +86,14 @@ def refund_from_file(
         before_it_leaves()
     except StorageError as error:
         damage = damage or error
-    if not chain.sends:
-        result = with_warnings(result, [_UNCHECKED])
-    elif not there:
+    if chain.sends and not there:
         hand_over(wallet, chain, transaction)
     if damage is not None:
         raise SentUnnoted(damage, f"the refund {transaction.txid}", result)
     return result
 
 
-def refund_from_reply(wallet: Wallet, chain: Chain, psbt: Psbt, *, address: str | None = None) -> Result:
+def refund_from_reply(wallet: Wallet, chain: Chain, psbt: Psbt, *, address: str | None = None) -> Refunded:
     """``payer refund FILE`` with what ``payee sign-refund`` has written, in a wallet that has the payer's seed.
 
     The key is the one that follows from the payee's, or one of the first ``KEYS_TRIED`` that older channels counted.

@@ -27,10 +27,11 @@ from mpchan.channel.rules import enforce
 from mpchan.channel.terms import Terms
 from mpchan.errors import NotPossible, Refused, TooEarly, UsageError
 from mpchan.party.check.payer_rules import new_offer_rules, opened_under
-from mpchan.party.common import Result, counted_spend, current_tip, facts_if_any, now_by, with_warnings
+from mpchan.party.common import counted_spend, current_tip, facts_if_any, now_by
 from mpchan.party.fees import outside_warning
 from mpchan.party.opening.funding import replaceable_warnings, signed_already_warning, warnings_about
 from mpchan.party.opening.request import offer_is_taken, opened, opened_so
+from mpchan.results.opening import Opened, Planned
 from mpchan.units import Amount, ChainTip, Height, OutPoint
 from mpchan.wallet.payer_record import Asked, PayerRecord
 from mpchan.wallet.plans import Plan
@@ -42,7 +43,7 @@ _LOOK_BACK_BLOCKS = 288
 
 def plan_channel(
     wallet: Wallet, chain: Chain, offer_text: str, capacity: Amount, *, address: str | None = None
-) -> Result:
+) -> Planned:
     """``payer open --external``: where another wallet pays, and exactly how much.
 
     The keys behind the address are on disk when this returns. The same call again gives the same answer.
@@ -84,22 +85,22 @@ def _new_plan(wallet: Wallet, offer: Offer, capacity: Amount, address: str | Non
     return plan
 
 
-def _planned(plan: Plan) -> Result:
+def _planned(plan: Plan) -> Planned:
     offer, output = plan.offer, plan.output
     address = str(script_to_address(output.script_pubkey, offer.network))
-    view = {
-        "offer_id": offer.offer_id,
-        "capacity_sat": plan.capacity.sat,
-        "address": address,
-        "amount_sat": output.value.sat,
-        "amount_btc": decimal_btc(output.value),
-        "descriptor": two_of_two_descriptor(plan.payer_key.sec, offer.payee_key.sec),
-        "uri": payment_uri(address, output.value, f"mpchan {offer.offer_id}"),
-        "payer_pubkey": plan.payer_key.sec.hex(),
-        "payee_pubkey": offer.payee_key.sec.hex(),
-        "payer_address": script_to_address(plan.payer_script, offer.network),
-    }
-    return with_warnings(view, [] if plan.address is None else [outside_warning(plan.address)])
+    return Planned(
+        offer_id=offer.offer_id,
+        capacity_sat=plan.capacity.sat,
+        address=address,
+        amount_sat=output.value.sat,
+        amount_btc=decimal_btc(output.value),
+        descriptor=two_of_two_descriptor(plan.payer_key.sec, offer.payee_key.sec),
+        uri=payment_uri(address, output.value, f"mpchan {offer.offer_id}"),
+        payer_pubkey=plan.payer_key.sec.hex(),
+        payee_pubkey=offer.payee_key.sec.hex(),
+        payer_address=script_to_address(plan.payer_script, offer.network),
+        warnings=() if plan.address is None else (outside_warning(plan.address),),
+    )
 
 
 def open_funding(
@@ -110,7 +111,7 @@ def open_funding(
     offer_text: str | None = None,
     capacity: Amount | None = None,
     refund_delay: int | None = None,
-) -> Result:
+) -> Opened:
     """``payer open --funding``: take what the other wallet made, and ask for the refund. Nothing is sent.
 
     A second call gives the same request again, also after the opening was given up.
@@ -139,7 +140,7 @@ def open_funding(
                 given_up = other
         record = _opening(wallet, chain, message, plan, outpoint, asked, given_up)
         answer = _answer(wallet, chain, record, message)
-        wallet.save_channel(record, "opened", answer["hex"])
+        wallet.save_channel(record, "opened", answer.hex)
         return answer
 
 
@@ -319,7 +320,7 @@ class _Coins:
         return seen.output
 
 
-def _answer(wallet: Wallet, chain: Chain, record: PayerRecord, message: Message) -> Result:
+def _answer(wallet: Wallet, chain: Chain, record: PayerRecord, message: Message) -> Opened:
     """The request for the refund, and what the person should know."""
     funding = record.funding
     warnings = warnings_about(chain, record, facts_if_any(chain, record.terms))
@@ -327,4 +328,4 @@ def _answer(wallet: Wallet, chain: Chain, record: PayerRecord, message: Message)
         warnings = replaceable_warnings(funding)
         if is_complete(message):
             warnings.append(signed_already_warning(funding))
-    return with_warnings(opened(wallet, record), warnings)
+    return opened(wallet, record, warnings)

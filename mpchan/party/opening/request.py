@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mpchan.chain.base import Chain
 from mpchan.channel import payer
 from mpchan.channel.limits import PayerLimits
@@ -9,7 +11,7 @@ from mpchan.channel.offer import Offer
 from mpchan.channel.rules import enforce
 from mpchan.channel.terms import Terms, funding_output
 from mpchan.errors import NotPossible
-from mpchan.party.common import Result
+from mpchan.results.opening import Opened
 from mpchan.units import Amount, FeeRate, LockTime, OutPoint
 from mpchan.wallet.payer_record import Asked, PayerRecord
 from mpchan.wallet.wallet import Wallet
@@ -120,17 +122,18 @@ def offer_is_taken(record: PayerRecord, hint: str | None = None) -> NotPossible:
     )
 
 
-def opened(wallet: Wallet, record: PayerRecord) -> Result:
+def opened(wallet: Wallet, record: PayerRecord, warnings: Sequence[str] = ()) -> Opened:
     """The answer to an opening: the request for the refund. What another wallet pays may lie there before it."""
     terms = record.terms
     foreign = record.has_external_funding or isinstance(record.state, payer.Abandoned)
     key = wallet.channel_key_of(record) if foreign else None
-    return {
-        "channel": terms.channel_id,
-        "capacity_sat": terms.capacity.sat,
-        "funding_txid": str(terms.outpoint.txid),
-        "funding_vout": terms.outpoint.vout,
-        "funding_sat": terms.funding_value.sat,
-        "refund_lock_time": terms.refund_lock_time.value,
-        "hex": payer.refund_request(record.state, key).to_hex(),
-    }
+    return Opened(
+        channel=terms.channel_id,
+        capacity_sat=terms.capacity.sat,
+        funding_txid=str(terms.outpoint.txid),
+        funding_vout=terms.outpoint.vout,
+        funding_sat=terms.funding_value.sat,
+        refund_lock_time=terms.refund_lock_time.value,
+        hex=payer.refund_request(record.state, key).to_hex(),
+        warnings=tuple(warnings),
+    )

@@ -26,7 +26,7 @@ from mpchan import durability
 from mpchan.bitcoin.network import network_from_name
 from mpchan.channel import payer
 from mpchan.errors import MpchanError, ParseError, StorageError
-from mpchan.party.common import Result, with_warnings
+from mpchan.results.wallets import BackedUp, Restored
 from mpchan.values import replace
 from mpchan.wallet.backup import Backup, collect, left_out, pack, unpack
 from mpchan.wallet.config import Config
@@ -46,7 +46,7 @@ from mpchan.wallet.storage import (
 from mpchan.wallet.wallet import Wallet
 
 
-def backup(wallet: Wallet, target: Path, passphrase: str | None = None) -> Result:
+def backup(wallet: Wallet, target: Path, passphrase: str | None = None) -> BackedUp:
     """``backup``: write everything that the wallet has to one file (mode 0600), whole or not at all.
 
     Before an older backup is replaced, the code that restores has read what is going to be written.
@@ -67,18 +67,18 @@ def backup(wallet: Wallet, target: Path, passphrase: str | None = None) -> Resul
     _prove(data, made, passphrase)
     # through a symbolic link: the backup belongs where that leads
     write_durably(Path(os.path.realpath(target)), data)
-    result: Result = {
-        "file": str(target),
-        "encrypted": passphrase is not None,
-        "time": made.time,
-        "channels": _count(made, "channels/", ".json"),
-        "offers": _count(made, "offers/", ".toml"),
-        "bytes": len(data),
-        "left_out": left_out(wallet, made),
-    }
     warnings = [f"it holds a damaged channel as it is: {error.message}" for error in damaged]
     warnings += [f"{name} is none of the wallet's files, and not in it" for name in foreign(wallet.directory)]
-    return with_warnings(result, [*warnings, *_left_out(wallet)])
+    return BackedUp(
+        file=str(target),
+        encrypted=passphrase is not None,
+        time=made.time,
+        channels=_count(made, "channels/", ".json"),
+        offers=_count(made, "offers/", ".toml"),
+        bytes=len(data),
+        left_out=tuple(left_out(wallet, made)),
+        warnings=(*warnings, *_left_out(wallet)),
+    )
 
 
 def _prove(data: bytes, made: Backup, passphrase: str | None) -> None:
@@ -120,8 +120,8 @@ def _count(made: Backup, folder: str, suffix: str) -> int:
     return sum(name.startswith(folder) and name.endswith(suffix) for name in made.files)
 
 
-def restore(data: bytes, directory: Path, unlocker: Unlocker = no_passphrase) -> Result:
-    """``restore``: a wallet in a new or empty directory, all of it or nothing.
+def restore(data: bytes, directory: Path, unlocker: Unlocker = no_passphrase) -> Restored:
+    """``restore``: a wallet in a new or empty directory, all of it or nothing. The chain is not searched yet.
 
     Args:
         unlocker: asked for the passphrase of an encrypted backup.
@@ -141,12 +141,12 @@ def restore(data: bytes, directory: Path, unlocker: Unlocker = no_passphrase) ->
         try:
             _require_free(home, directory)
             _write_files(staged, made)
-            result = _marked(Wallet.open(staged))
+            result = _marked(Wallet.open(staged), directory, made)
             _move(staged, home)
         except MpchanError:
             _remove(staged)
             raise
-    return {"wallet": str(directory), "network": made.network, "time": made.time, **result}
+    return result
 
 
 def _readable(data: bytes, unlocker: Unlocker) -> Backup:
@@ -217,8 +217,8 @@ def _void(data: bytes) -> bytes:
     return f"{json.dumps({**state, 'void': True})}\n".encode() if isinstance(state, dict) else data
 
 
-def _marked(wallet: Wallet) -> Result:
-    """What keeps the restored wallet from doing again what the lost one may have done since."""
+def _marked(wallet: Wallet, directory: Path, made: Backup) -> Restored:
+    """Keep the restored wallet from doing again what the lost one may have done since; the answer of ``restore``."""
     keys = wallet.fresh_keys()
     keys.move_past_lost_channels()
     to_sync: list[str] = []
@@ -239,8 +239,16 @@ def _marked(wallet: Wallet) -> Result:
             to_sync.append(record.terms.channel_id)
         wallet.save_channel(record, "restored")
     void = set(wallet.offers.ids()) - served
-    result: Result = {"channels": len(names), "void_offers": len(void), "to_sync": to_sync}
-    return with_warnings(result, warnings)
+    return Restored(
+        wallet=str(directory),
+        network=made.network,
+        time=made.time,
+        channels=len(names),
+        void_offers=len(void),
+        to_sync=tuple(to_sync),
+        scan=None,
+        warnings=tuple(warnings),
+    )
 
 
 def _may_have_paid(state: payer.PayerState) -> bool:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from mpchan.chain.base import Chain
-from mpchan.party.common import Result
 from mpchan.party.holdings import total
+from mpchan.results.coins import Scanned
 from mpchan.wallet.keys import Keys
 from mpchan.wallet.wallet import Wallet
 
@@ -19,7 +19,7 @@ _AT_ONCE = 50
 _KINDS = ("receive", "change")
 
 
-def scan(wallet: Wallet, chain: Chain, gap_limit: int = GAP_LIMIT) -> Result:
+def scan(wallet: Wallet, chain: Chain, gap_limit: int = GAP_LIMIT) -> Scanned:
     """``scan``: find the addresses that were used, and go on after the last of them.
 
     Addresses that this wallet has handed out itself leave no gap. The indexes are on disk when this returns.
@@ -35,7 +35,7 @@ def scan(wallet: Wallet, chain: Chain, gap_limit: int = GAP_LIMIT) -> Result:
             keys.advance(**ends)
         coins = chain.coins(keys.scripts())
     found = sum(index < ends[kind] for kind in _KINDS for index in used[kind])
-    return {**ends, "found": found, "coins_sat": total(coins).sat}
+    return Scanned(ends["receive"], ends["change"], found, total(coins).sat)
 
 
 def _used(keys: Keys, chain: Chain, gap_limit: int) -> dict[str, set[int]]:

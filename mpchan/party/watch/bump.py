@@ -11,11 +11,12 @@ from mpchan.chain.base import Chain, Coin
 from mpchan.channel.watch.bidding import Rivals, pays, rate_of
 from mpchan.durability import step
 from mpchan.errors import ChainError, NotPossible
-from mpchan.party.common import Result, still_going
+from mpchan.party.common import still_going
 from mpchan.party.fees import require_bump_within
 from mpchan.party.holdings import holdings
 from mpchan.party.sending import sending
 from mpchan.party.watch.stuck import Place, Stuck, may_wait, own_output, paying, place_of, stuck_of
+from mpchan.results.closing import Bumped
 from mpchan.units import FeeRate
 from mpchan.wallet.bumping import build_child
 from mpchan.wallet.keys import Keys
@@ -24,7 +25,7 @@ from mpchan.wallet.storage import held_if_possible
 from mpchan.wallet.wallet import Wallet
 
 
-def bump(wallet: Wallet, chain: Chain, prefix: str | None, rate: FeeRate, *, sends: bool = True) -> Result:
+def bump(wallet: Wallet, chain: Chain, prefix: str | None, rate: FeeRate, *, sends: bool = True) -> Bumped:
     """``bump``: pay for what is stuck with a child, so that both together pay ``rate``.
 
     A higher rate replaces the child; any other gives the same child again. Where the other party has put a child in
@@ -58,17 +59,17 @@ def bump(wallet: Wallet, chain: Chain, prefix: str | None, rate: FeeRate, *, sen
             best = _made(wallet, chain, keys, place, rate)
         if sends:
             _hand_over(chain, stuck, best)
-    result = {
-        "channel": record.terms.channel_id,
-        "txid": str(stuck.transaction.txid),
-        "kind": stuck.kind,
-        "child_txid": str(best.txid),
-        "fee_sat": best.fee.sat,
-        "fee_rate_sat_per_kvb": rate_of(stuck.paying, paying(best)).sat_per_kvb,
-        "broadcast": sends,
-        "hex": best.transaction.to_hex(),
-        "parent_hex": stuck.transaction.to_hex(),
-    }
+    result = Bumped(
+        channel=record.terms.channel_id,
+        txid=str(stuck.transaction.txid),
+        kind=stuck.kind,
+        child_txid=str(best.txid),
+        fee_sat=best.fee.sat,
+        fee_rate_sat_per_kvb=rate_of(stuck.paying, paying(best)).sat_per_kvb,
+        broadcast=sends,
+        hex=best.transaction.to_hex(),
+        parent_hex=stuck.transaction.to_hex(),
+    )
     return out.told(f"the child {best.txid}", result)
 
 

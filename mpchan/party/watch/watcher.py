@@ -30,9 +30,10 @@ from mpchan.channel.watch.payee import payee_deadlines, payee_decision
 from mpchan.channel.watch.payer import payer_deadlines, payer_decision
 from mpchan.errors import ChainError, MpchanError, NotPossible, SentUnnoted, StorageError, TooEarly
 from mpchan.party import payee, payer
-from mpchan.party.common import ENDED, Result, earliest_spend, facts_of, gather_facts
+from mpchan.party.common import ENDED, earliest_spend, facts_of, gather_facts
 from mpchan.party.opening.round import OpeningRound
 from mpchan.party.watch.bidding import Answer, Bidder
+from mpchan.results.watching import ChannelSeen, DeadlineSeen, RoundDone
 from mpchan.units import ChainTip, OutPoint
 from mpchan.values import frozen, replace
 from mpchan.wallet.payee_record import PayeeRecord
@@ -92,45 +93,44 @@ class Sight:
             return next_deadline(payer_deadlines(record.state), tip)
         return next_deadline(payee_deadlines(record.state), tip)
 
-    def to_dict(self, now: float) -> Result:
-        """One line of ``watch --json``."""
+    def result(self, now: float) -> ChannelSeen:
+        """As ``watch`` tells of it, at a time in seconds since 1970."""
         record, alarm = self.record, self.alarm
         counts = None if record is None else record.credit(self.facts)
-        return {
-            "event": "channel",
-            "channel": self.name[:16],
-            "outpoint": self.name.replace("-", ":"),
-            "role": None if record is None else record.role,
-            "status": self.status,
-            "confirmations": None
-            if self.facts is None or self.facts.funding is None
-            else self.facts.confirmations,
-            "paid_sat": None if counts is None else counts.paid.sat,
-            "pending_sat": None if counts is None else counts.pending.sat,
-            "action": self.deed.value,
-            "txid": self.sent,
-            "deadline": None if self.tip is None else deadline_view(self.deadline, self.tip, now),
-            "reason": self.why,
-            "alarm": None if alarm is None else alarm.slug,
-            "message": None if alarm is None else alarm.message,
-            "hint": None if alarm is None else alarm.hint,
-        }
+        seen = self.facts is not None and self.facts.funding is not None
+        return ChannelSeen(
+            time=clock(now),
+            event="channel",
+            channel=self.name[:16],
+            outpoint=self.name.replace("-", ":"),
+            role=None if record is None else record.role,
+            status=self.status,
+            confirmations=self.facts.confirmations if seen and self.facts is not None else None,
+            paid_sat=None if counts is None else counts.paid.sat,
+            pending_sat=None if counts is None else counts.pending.sat,
+            action=self.deed.value,
+            txid=self.sent,
+            deadline=None if self.tip is None else deadline_view(self.deadline, self.tip, now),
+            reason=self.why,
+            alarm=None if alarm is None else alarm.slug,
+            message=None if alarm is None else alarm.message,
+            hint=None if alarm is None else alarm.hint,
+        )
 
 
-def deadline_view(deadline: Deadline | None, tip: ChainTip, now: float) -> Result | None:
+def clock(now: float) -> str:
+    """A time in seconds since 1970 in UTC (RFC 3339)."""
+    return datetime.fromtimestamp(now, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def deadline_view(deadline: Deadline | None, tip: ChainTip, now: float) -> DeadlineSeen | None:
     """A deadline in blocks and in clock time, each an estimate where the lock time is the other (600 s a block)."""
     if deadline is None:
         return None
     lock_time, seconds = deadline.lock_time, deadline.seconds_left(tip)
     at = now + seconds if lock_time.unit == "blocks" else float(lock_time.value)
-    return {
-        "what": deadline.what,
-        "lock_time": lock_time.value,
-        "unit": lock_time.unit,
-        "blocks": deadline.blocks_left(tip),
-        "seconds": seconds,
-        "at": datetime.fromtimestamp(at, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
-    }
+    blocks = deadline.blocks_left(tip)
+    return DeadlineSeen(deadline.what, lock_time.value, lock_time.unit, blocks, seconds, clock(at))
 
 
 @frozen
@@ -160,21 +160,22 @@ class Round:
         """0 where nobody is needed, else the highest exit code of the alarms."""
         return max([alarm.exit_code for alarm in self.alarms], default=0)
 
-    def to_dict(self) -> Result:
-        """One line of ``watch --json``."""
+    def result(self, now: float) -> RoundDone:
+        """As ``watch`` tells of it, at a time in seconds since 1970."""
         alarm = self.alarm
-        return {
-            "event": "round",
-            "height": None if self.tip is None else self.tip.height,
-            "median_time": None if self.tip is None else self.tip.median_time,
-            "channels": len(self.sights),
-            "going": sum(1 for sight in self.sights if not _has_ended(sight)),
-            "alarms": len(self.alarms),
-            "alarm": None if alarm is None else alarm.slug,
-            "message": None if alarm is None else alarm.message,
-            "hint": None if alarm is None else alarm.hint,
-            "exit_code": self.exit_code,
-        }
+        return RoundDone(
+            time=clock(now),
+            event="round",
+            height=None if self.tip is None else self.tip.height,
+            median_time=None if self.tip is None else self.tip.median_time,
+            channels=len(self.sights),
+            going=sum(1 for sight in self.sights if not _has_ended(sight)),
+            alarms=len(self.alarms),
+            alarm=None if alarm is None else alarm.slug,
+            message=None if alarm is None else alarm.message,
+            hint=None if alarm is None else alarm.hint,
+            exit_code=self.exit_code,
+        )
 
 
 def _has_ended(sight: Sight) -> bool:
@@ -390,7 +391,7 @@ class Watcher:
         try:
             sent = self._send(sight.name, record, decision)
         except SentUnnoted as error:  # it is on its way, and the disk needs a person
-            sight, sent = replace(sight, alarm=error), str(error.result["txid"])
+            sight, sent = replace(sight, alarm=error), error.result.txid
         except (TooEarly, NotPossible) as error:  # the chain, or another command, was quicker
             return self._put_off(sight, error)
         except StorageError as error:
@@ -410,14 +411,12 @@ class Watcher:
     def _send(self, name: str, record: Record, decision: Decision) -> str:
         wallet, chain = self._wallet, self._chain
         if decision.deed is Deed.REFUND:
-            result = payer.refund(wallet, chain, name)
-        elif decision.deed is not Deed.FUNDING:
-            result = payee.settle(wallet, chain, None, name, contest=decision.contest)
-        elif isinstance(record, PayerRecord):
-            result = payer.send_funding_again(wallet, chain, name)
-        else:
-            result = payee.send_funding_again(wallet, chain, name)
-        return str(result["txid"])
+            return payer.refund(wallet, chain, name).txid
+        if decision.deed is not Deed.FUNDING:
+            return payee.settle(wallet, chain, None, name, contest=decision.contest).txid
+        if isinstance(record, PayerRecord):
+            return payer.send_funding_again(wallet, chain, name).txid
+        return payee.send_funding_again(wallet, chain, name).txid
 
     def _pay_for(self, sight: Sight, answer: Answer) -> Sight:
         """Submit what waits, with the child that pays for it."""

@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from random import Random
+from typing import Any
 
 from support.fuzz.driver import Target
 from support.fuzz.mutations import (
@@ -34,7 +35,6 @@ from mpchan.bitcoin.tx import Transaction
 from mpchan.channel.offer import Offer
 from mpchan.channel.terms import Terms
 from mpchan.errors import MpchanError
-from mpchan.party.common import Result
 from mpchan.units import Amount
 from mpchan.wallet.wallet import Wallet
 
@@ -50,7 +50,7 @@ class Took(AssertionError):
 class Declined(MpchanError):
     """A refusal, as the command line told of it."""
 
-    def __init__(self, told: Result) -> None:
+    def __init__(self, told: dict[str, Any]) -> None:
         # JSON escapes what is no text; so does a terminal's stream
         message = told["message"].encode("utf-8", "backslashreplace").decode()
         super().__init__(told["error"], message, hint=told["hint"])

@@ -132,13 +132,13 @@ def world() -> World:
 def _story(folder: Path, chain: EmbeddedChain) -> World:
     pair = Pair(folder / "pair", chain, coins=5)
     opened, signed, funded = pair.open(step=3), pair.request(), pair.request()
-    reply = pair.sign_refund(signed["hex"])
-    funding = pair.fund(pair.sign_refund(funded["hex"]), send=False)["hex"]
+    reply = pair.sign_refund(signed.hex)
+    funding = pair.fund(pair.sign_refund(funded.hex), send=False).hex
     asked = pair.request()
     terms = {
         "open": pair.terms(opened),
         **{
-            name: pair.payer_record(f"{request['funding_txid']}-{request['funding_vout']}").terms
+            name: pair.payer_record(f"{request.funding_txid}-{request.funding_vout}").terms
             for name, request in (("signed", signed), ("asked", asked), ("funded", funded))
         },
     }
@@ -155,7 +155,7 @@ def _story(folder: Path, chain: EmbeddedChain) -> World:
         "held": update(terms["open"], secrets["payer"], *HELD).to_bytes(),
         "all": update(terms["open"], secrets["payer"], 3, 100_000).to_bytes(),
         "settlement": settlement(terms["open"], secrets["payer"], 9000).to_bytes(),
-        "request": bytes.fromhex(asked["hex"]),
+        "request": bytes.fromhex(asked.hex),
         "reply": bytes.fromhex(reply),
         "funding": bytes.fromhex(funding),
         "offer": pair.offer().encode(),
@@ -167,7 +167,7 @@ def _story(folder: Path, chain: EmbeddedChain) -> World:
     pair.chain.mine(1)
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         os.environ["MPCHAN_REGTEST"] = str(folder / "chain")
-        to = views.fresh_address(pair.payee)["address"]
+        to = views.fresh_address(pair.payee).address
         assert main(["-q", "--wallet", str(pair.payer.directory), "send", to, "10000"]) == 0
     return World(folder, chain.tip(), messages, terms, secrets, wallets)
 
@@ -183,8 +183,8 @@ def _external(folder: Path, chain: EmbeddedChain, messages: dict[str, bytes]) ->
         messages[f"{name}-signed-psbt"] = foreign.partly_signed(chain, unsigned).to_bytes()
         messages[f"{name}-transaction"] = foreign.signed(chain, funding).to_bytes()
     request = external.take(Psbt.from_bytes(messages["foreign-psbt"]))
-    messages["foreign-reply"] = bytes.fromhex(external.sign_refund(request["hex"]))
-    return external, f"{request['funding_txid']}-{request['funding_vout']}"
+    messages["foreign-reply"] = bytes.fromhex(external.sign_refund(request.hex))
+    return external, f"{request.funding_txid}-{request.funding_vout}"
 
 
 def update(terms: Terms, secret: PrivateKey, number: int, paid: int) -> Psbt:

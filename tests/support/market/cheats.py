@@ -17,8 +17,9 @@ from mpchan.channel.terms import Terms
 from mpchan.errors import MpchanError, NotPossible
 from mpchan.market.output import part_path
 from mpchan.party import payer
-from mpchan.party.common import Result, gather_facts
+from mpchan.party.common import gather_facts
 from mpchan.party.offers.selling import Wish
+from mpchan.results.opening import Opened
 from mpchan.sale.manifest import VOUCHER_TAG, sale_of, voucher_text
 from mpchan.transport.base import Answer, Message, Piece, Refusal, Request
 from mpchan.units import Amount
@@ -209,19 +210,19 @@ class Forger:
         assert isinstance(answer, Message), answer
         return Offer.from_toml(answer.body.decode())
 
-    def opening(self, pieces: str = "1-5") -> Result:
+    def opening(self, pieces: str = "1-5") -> Opened:
         """The request for a refund, in hex, and what else is said of it."""
         offer, pair = self.offer(pieces), self.market.pair
         opened = payer.open_channel(pair.payer, pair.chain, offer.to_toml(), offer.max_capacity)
-        self.name = f"{opened['funding_txid']}-{opened['funding_vout']}"
+        self.name = f"{opened.funding_txid}-{opened.funding_vout}"
         return opened
 
     def open(self, pieces: str = "1-5", *, blocks: int = 1) -> None:
         """A channel; with no block its funding waits in the mempool."""
-        reply = self.ask("refund", self.opening(pieces)["hex"])
+        reply = self.ask("refund", self.opening(pieces).hex)
         assert isinstance(reply, Message), reply
         funded = self.market.pair.fund(reply.body.hex())
-        assert isinstance(self.ask("funding", funded["hex"]), Message)
+        assert isinstance(self.ask("funding", funded.hex), Message)
         self.market.chain.mine(blocks)
 
     @property

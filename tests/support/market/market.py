@@ -22,9 +22,9 @@ from mpchan.market.output import Output
 from mpchan.market.quote import Quote, quote
 from mpchan.market.seller import Event, Seller
 from mpchan.market.standing import going_purchase
-from mpchan.party.common import Result
 from mpchan.party.offers.selling import published_offer
 from mpchan.party.watch.watcher import Watcher
+from mpchan.results.sales import Bought, PurchaseCancelled
 from mpchan.sale.manifest import Sale
 from mpchan.transport.base import Answer, Arrival, Message, Piece, Refusal, Request
 from mpchan.units import Amount
@@ -170,7 +170,7 @@ class Market:
         self.lines.append(made)
         return made
 
-    def buy(self, pieces: str | None = None) -> Result:
+    def buy(self, pieces: str | None = None) -> Bought:
         """The whole command, but for its words."""
         found = self.quote(pieces)
         purchase, held = found.purchase, set(found.held)
@@ -190,9 +190,9 @@ class Market:
                 pause=0.01,
                 tell=self.steps.append,
             )
-            return buyer.run()
+            return found.bought(buyer.run())
 
-    def cancel(self) -> Result:
+    def cancel(self) -> PurchaseCancelled:
         """``buy --cancel``."""
         going = going_purchase(self.pair.payer, self.sale.root, str(self.output))
         assert going is not None

@@ -25,6 +25,7 @@ from mpchan.chain.embedded import EmbeddedChain
 from mpchan.market.output import part_path
 from mpchan.party import views
 from mpchan.party.history import history
+from mpchan.results.channels import HistoryEvent
 from mpchan.sale.manifest import Sale, sale_of
 from mpchan.units import Amount
 from mpchan.wallet.payee_record import PayeeRecord
@@ -190,7 +191,7 @@ class Shop:
         with EmbeddedChain(self.chain_directory) as chain, chain.engine():
             for name in self.buyers:
                 wallet = new_wallet(folder / name)
-                script = address_to_script(views.fresh_address(wallet)["address"], REGTEST)
+                script = address_to_script(views.fresh_address(wallet).address, REGTEST)
                 chain.faucet(script, Amount(PRICE * pieces + 100_000))
             chain.mine(1)
             self.first_height = chain.tip().height + 1
@@ -330,15 +331,15 @@ class Shop:
             mined = [tx for height in heights for tx in chain.block_transactions(height)[1:]]
             return [*(str(tx.txid) for tx in mined), *map(str, chain.mempool())]
 
-    def accepted(self) -> list[dict[str, Any]]:
+    def accepted(self) -> list[HistoryEvent]:
         """The updates in the history of the seller's only channel."""
-        _, events = history(self.wallet("seller"), None)
-        return [event for event in events if event["event"] == "accepted"]
+        events = history(self.wallet("seller"), None).events
+        return [event for event in events if event.event == "accepted"]
 
     def confirmed_sat(self, name: str) -> int:
         """What a wallet has in blocks."""
         with EmbeddedChain(self.chain_directory) as chain:
-            return int(views.balance(self.wallet(name), chain)["confirmed_sat"])
+            return int(views.balance(self.wallet(name), chain).confirmed_sat)
 
     # what must hold -------------------------------------------------------------------------------
 

@@ -1,0 +1,182 @@
+"""What a wallet says of messages and files."""
+
+from __future__ import annotations
+
+from mpchan.results.base import Result
+from mpchan.values import frozen
+
+
+@frozen
+class PsbtInput(Result):
+    """An input of a PSBT.
+
+    Attributes:
+        txid, vout: the output that it spends
+        sequence: nSequence
+        value_sat: what that output holds by the PSBT's own word, in satoshi; null where it does not say
+        witness_script: in hex; null where there is none
+        sighash_type: null where the PSBT does not say
+        partial_sigs: signatures in hex, each under its public key
+    """
+
+    txid: str
+    vout: int
+    sequence: int
+    value_sat: int | None
+    witness_script: str | None
+    sighash_type: int | None
+    partial_sigs: dict[str, str]
+
+
+@frozen
+class TransactionInput(Result):
+    """An input of a complete transaction.
+
+    Attributes:
+        txid, vout: the output that it spends
+        sequence: nSequence
+        script_sig: in hex
+        witness: its items in hex
+    """
+
+    txid: str
+    vout: int
+    sequence: int
+    script_sig: str
+    witness: tuple[str, ...]
+
+
+@frozen
+class MessageOutput(Result):
+    """An output.
+
+    Attributes:
+        value_sat: in satoshi
+        address: null where the script has none
+        script: the scriptPubKey in hex
+    """
+
+    value_sat: int
+    address: str | None
+    script: str
+
+
+@frozen
+class Message(Result):
+    """What a message holds.
+
+    Attributes:
+        kind: psbt, which lacks signatures, or tx
+        version: nVersion
+        lock_time: nLockTime
+        lock_time_unit: blocks or seconds; null where the lock time is 0
+        vsize: in virtual bytes, without the signatures that are missing
+        inputs: of each
+        outputs: of each
+        signatures: how many there are
+    """
+
+    kind: str
+    txid: str
+    version: int
+    lock_time: int
+    lock_time_unit: str | None
+    vsize: int
+    inputs: tuple[PsbtInput | TransactionInput, ...]
+    outputs: tuple[MessageOutput, ...]
+    signatures: int
+
+
+@frozen
+class VerifiedRule(Result):
+    """One rule that a message was held against.
+
+    Attributes:
+        rule: its slug
+        ok: whether it is kept
+        expected, found: what it asks for and what is there; null where there is nothing to show
+    """
+
+    rule: str
+    ok: bool
+    expected: str | None
+    found: str | None
+
+
+@frozen
+class Verdict(Result):
+    """Whether this wallet would take a message.
+
+    Attributes:
+        kind: offer, refund-request, signed-refund, funding, update or settlement
+        channel: the short id of the channel that it belongs to; null for an offer, or where it names none
+        accepted: null where the chain or the keys could not be asked, and no rule before was broken
+        rules: every rule up to the first that is broken
+        error: the slug of the broken rule, or of what could not be asked; null where there is none
+        message: the same in words; null where there is nothing to say
+        exit_code: that of the command
+    """
+
+    kind: str
+    channel: str | None
+    accepted: bool | None
+    rules: tuple[VerifiedRule, ...]
+    error: str | None
+    message: str | None
+    hint: str | None
+    exit_code: int
+    warnings: tuple[str, ...] = ()
+
+
+@frozen
+class CheckedRule(Result):
+    """One rule that a file was held against.
+
+    Attributes:
+        rule: its slug
+        ok: whether it is kept
+        message: what is wrong, in words; null where it is kept
+    """
+
+    rule: str
+    ok: bool
+    message: str | None
+
+
+@frozen
+class CheckedSubject(Result):
+    """One thing that was looked at.
+
+    Attributes:
+        kind: keys, generation, offer, plan, openings, sent, channel, leftover, or wallet for all of them together
+        name: of the file or channel
+        ok: whether nothing is wrong with it, or nothing any more
+        rules: what was asked of it, as far as that came
+        repaired: what was done about it, in words
+    """
+
+    kind: str
+    name: str
+    ok: bool
+    rules: tuple[CheckedRule, ...]
+    repaired: tuple[str, ...]
+
+
+@frozen
+class FilesChecked(Result):
+    """Whether the wallet's files are whole.
+
+    Attributes:
+        checked: how many things were looked at
+        wrong: with how many of them something is wrong
+        subjects: the things
+        foreign: names that are none of the wallet's files
+        exit_code: that of the command
+    """
+
+    checked: int
+    wrong: int
+    subjects: tuple[CheckedSubject, ...]
+    foreign: tuple[str, ...]
+    warnings: tuple[str, ...]
+    exit_code: int
