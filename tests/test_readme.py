@@ -1,34 +1,21 @@
-"""The README is true: its console blocks are run, and its tables are compared with the code."""
+"""The walk-throughs of the README and of the guide are run, and print what the pages show."""
 
 from __future__ import annotations
 
 import os
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
 
-import click
-from support.slugs import slugs
+import pytest
 
-from mpchan import errors
-from mpchan.cli.main import cli
+import mpchan
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
-# Raised while a file of the wallet is read, and always turned into a StorageError there; or while a server's claims are
-# checked, and turned into a ChainError.
-INTERNAL = {
-    (3, "channel-damaged"),
-    (3, "channel-schema"),
-    (3, "keys-damaged"),
-    (3, "malformed-header"),
-    (3, "malformed-merkle-path"),
-    (3, "malformed-seal"),
-    (3, "openings-damaged"),
-}
-PASSED_ON = {(7, "channel-schema")}
+README = ROOT / "README.md"
+GUIDE = Path(mpchan.__file__).parent / "guide"
+WALK_THROUGHS = [path for path in (README, *sorted(GUIDE.glob("*.md"))) if "```console\n" in path.read_text()]
 
 
 def plain(text: str, folder: str = "/nowhere") -> str:
@@ -39,28 +26,25 @@ def plain(text: str, folder: str = "/nowhere") -> str:
     return re.sub(r"\b[0-9a-f]{16,}\b", "HEX", text).rstrip()
 
 
-def console_blocks() -> list[str]:
-    return re.findall(r"```console\n(.*?)```", README, re.DOTALL)
-
-
-def steps() -> list[tuple[str, str]]:
-    """Every command with the output that the README shows for it."""
+def steps(page: Path) -> list[tuple[str, str]]:
+    """Every command of a page with the output that it shows."""
     found = []
-    for block in console_blocks():
+    for block in re.findall(r"```console\n(.*?)```", page.read_text(), re.DOTALL):
         for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
             command, _, shown = part.partition("\n")
             found.append((command, shown))
     return found
 
 
-def test_the_walk_through_prints_what_it_shows(tmp_path: Path) -> None:
-    script = "".join(f"{command}\nprintf '\\n@@%s\\n' $?\n" for command, _ in steps())
+def outputs(commands: list[str], folder: Path) -> list[tuple[str, int]]:
+    """What a shell prints for each command, and its exit code."""
+    script = "".join(f"{command}\nprintf '\\n@@%s\\n' $?\n" for command in commands)
     environment = {key: value for key, value in os.environ.items() if not key.startswith("MPCHAN_")}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     done = subprocess.run(
         ["bash"],
         input=script,
-        cwd=tmp_path,
+        cwd=folder,
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -68,73 +52,24 @@ def test_the_walk_through_prints_what_it_shows(tmp_path: Path) -> None:
         check=False,
         timeout=300,
     )
-    outputs = re.split(r"\n@@(\d+)\n", done.stdout)
-    for index, (command, shown) in enumerate(steps()):
-        output, code = outputs[2 * index], int(outputs[2 * index + 1])
+    parts = re.split(r"\n@@(\d+)\n", done.stdout)
+    return list(zip(parts[::2], map(int, parts[1::2]), strict=False))
+
+
+@pytest.mark.parametrize("page", WALK_THROUGHS, ids=lambda path: path.stem)
+def test_a_walk_through_prints_what_it_shows(page: Path, tmp_path: Path) -> None:
+    written = steps(page)
+    found = outputs([command for command, _ in written], tmp_path)
+    assert len(found) == len(written)
+    for (command, shown), (output, code) in zip(written, found, strict=True):
         assert plain(output, str(tmp_path)) == plain(shown), command
-        assert code == (6 if "too early" in shown or "is locked until" in shown else 0), command
+        assert code == (6 if "is locked until" in shown else 0), command
 
 
-def _commands(group: click.Command, prefix: str) -> list[str]:
-    if not isinstance(group, click.Group):
-        return [prefix]
-    context = click.Context(group)
-    names = []
-    for name in group.list_commands(context):
-        command = group.get_command(context, name)
-        assert command is not None
-        names += _commands(command, f"{prefix} {name}")
-    return names
+def test_there_are_walk_throughs() -> None:
+    assert [path.name for path in WALK_THROUGHS] == ["README.md", "by-hand.md"]
 
 
-def test_every_command_stands_in_the_readme() -> None:
-    for command in _commands(cli, "mpchan"):
-        assert f"`{command}" in README, command
-
-
-def test_no_other_command_stands_in_the_readme() -> None:
-    known = _commands(cli, "mpchan")
-    for shown in re.findall(r"`(mpchan [a-z]+(?: [a-z-]+)?)", README):
-        assert any(
-            command == shown or command.startswith(shown) or shown.startswith(command) for command in known
-        ), shown
-
-
-def _shell_commands() -> list[list[str]]:
-    """Every command of ours in a block that is not run here."""
-    lines = [
-        line for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) for line in block.splitlines()
-    ]
-    return [
-        shlex.split(re.split(r" (?:\|\||>>|<) ", line)[0])[1:] for line in lines if line.startswith("mpchan ")
-    ]
-
-
-def test_what_is_not_run_here_is_well_formed() -> None:
-    assert len(_shell_commands()) > 5
-    for words in _shell_commands():
-        command: click.Command = cli
-        context = click.Context(cli)
-        while isinstance(command, click.Group):
-            found = command.get_command(context, words.pop(0))
-            assert found is not None
-            command = found
-        options = {option for parameter in command.params for option in parameter.opts}
-        assert {word for word in words if word.startswith("-")} <= options, words
-
-
-def test_exit_codes_are_those_of_the_errors() -> None:
-    codes = {kind.exit_code for kind in vars(errors).values() if hasattr(kind, "exit_code")} | {0}
-    assert {int(code) for code in re.findall(r"^\| (\d) \|", README, re.MULTILINE)} == codes
-
-
-def test_the_slugs_are_those_of_the_code() -> None:
-    shown = set()
-    for code, names in re.findall(r"^- (\d): (.*)$", README, re.MULTILINE):
-        shown |= {(int(code), name) for name in re.findall(r"`([^`]+)`", names)}
-    assert shown == (slugs() - INTERNAL) | PASSED_ON
-
-
-def test_links_and_files_exist() -> None:
-    for name in re.findall(r"`((?:channel|party|bitcoin|sample-configs)/[a-z_./]*)`", README):
-        assert (ROOT / name).exists() or (ROOT / "mpchan" / name).exists(), name
+def test_the_readme_is_short() -> None:
+    """What is longer belongs into the guide."""
+    assert len(README.read_bytes()) < 16_000

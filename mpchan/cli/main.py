@@ -143,6 +143,7 @@ def _print_version(context: click.Context, parameter: click.Parameter, value: bo
         "bump": "commands.bump:bump",
         "regtest": "main:regtest",
         "engine": "main:engine",
+        "guide": "commands.guide:guide",
         "demo": "demo.command:demo",
     },
 )
@@ -165,6 +166,7 @@ def cli() -> None:
       mpchan demo            the whole story, both parties, on a private chain
       mpchan init            a wallet of your own
       mpchan COMMAND --help  each command with an example
+      mpchan guide           all there is to read, by topic
     """
 
 

@@ -1,4 +1,4 @@
-"""The wallet as a whole: made, saved, restored, encrypted; and what the program says of itself."""
+"""The wallet as a whole: made, saved, restored, encrypted; and what the program says of itself, its guide included."""
 
 from __future__ import annotations
 
@@ -151,3 +151,42 @@ class Version(Result):
     version: str
     signer: str
     engine: str
+
+
+@frozen
+class Topic(Result):
+    """One page of the guide.
+
+    Attributes:
+        topic: its name
+        about: a line about it
+    """
+
+    topic: str
+    about: str
+
+
+@frozen
+class Topics(Result):
+    """The pages of the guide.
+
+    Attributes:
+        topics: each with topic and about
+    """
+
+    topics: tuple[Topic, ...]
+
+
+@frozen
+class Page(Result):
+    """A page of the guide.
+
+    Attributes:
+        topic: its name
+        about: a line about it
+        markdown: its text
+    """
+
+    topic: str
+    about: str
+    markdown: str

@@ -57,6 +57,11 @@ def test_commands_and_options(bare: Shell, kind: str) -> None:
     assert completed(bare, "mpchan init --chain ", kind) == ["embedded", "bitcoind", "electrum", "none"]
 
 
+def test_topics_of_the_guide(bare: Shell) -> None:
+    assert completed(bare, "mpchan guide p") == ["protocol", "python", "performance"]
+    assert completed(bare, "mpchan guide x") == []
+
+
 def test_channels(opened: Shell) -> None:
     channel = opened.names["channel"]
     for line in (

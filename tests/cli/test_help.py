@@ -114,6 +114,7 @@ OPTIONS: dict[str, set[str]] = {
     "regtest faucet": set(),
     "regtest status": set(),
     "engine install": {"--yes"},
+    "guide": set(),
 }
 SHORT_FORMS = {"open": "payer open", "pay": "payer pay", "refund": "payer refund"}
 GROUPS = {"passphrase", "payee", "payer", "regtest", "engine"}

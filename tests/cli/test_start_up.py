@@ -83,6 +83,7 @@ def loaded(shell: Shell, arguments: str) -> set[str]:
         "--wallet seller payee accept --stream --skip-superseded",
         "inspect update.psbt --json",
         "regtest status",
+        "guide files",
     ],
 )
 def test_heavy_modules_are_left_alone(paid: Shell, arguments: str) -> None:

@@ -188,3 +188,39 @@ def test_what_is_piped_is_not_folded(paid: Shell) -> None:
     """However narrow the environment says that it is."""
     wide = paid.ok("mpchan --wallet buyer show").out
     assert paid.ok("mpchan --wallet buyer show", COLUMNS="20").out == wide
+
+
+# the guide ----------------------------------------------------------------------------------------
+
+
+def pager(shell: Shell, name: str) -> str:
+    """A program of this name that keeps in ``seen`` what it is to show."""
+    path = shell.folder / name
+    path.write_text('#!/bin/sh\ntee seen\necho "the end"\n')
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_a_page_of_the_guide_is_shown_by_the_pager(bare: Shell) -> None:
+    shown = terminal(bare, "guide files", 80, PAGER=pager(bare, "pager"))
+    assert shown.rstrip().endswith("the end")
+    seen = bare.text("seen")
+    assert "Files and backup" in seen
+    assert not [line for line in seen.splitlines() if len(line) > 80]
+    assert ESCAPE not in seen, "nobody knows that this program shows colours"
+
+
+def test_colours_of_the_guide(bare: Shell) -> None:
+    """less is told to show them; with NO_COLOR there are none."""
+    terminal(bare, "guide files", 80, PAGER=pager(bare, "less"))
+    coloured = bare.text("seen")
+    terminal(bare, "guide files", 80, PAGER=pager(bare, "less"), NO_COLOR="1")
+    without = bare.text("seen")
+    assert ESCAPE in coloured
+    assert ESCAPE not in without
+    assert plain(coloured).split() == without.split()
+
+
+def test_a_pager_that_cannot_be_called(bare: Shell) -> None:
+    """One quotation mark too few is no reason to show nothing."""
+    assert "Files and backup" in plain(terminal(bare, "guide files", 80, PAGER='"less'))
