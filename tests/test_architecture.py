@@ -1,4 +1,4 @@
-"""Dependencies point inward (DESIGN.md 6): every import of the package is read, and one that points outward fails.
+"""Dependencies point inward (guide: developers): every import is read, and one that points outward fails.
 
     errors, values <- units <- bitcoin <- channel <- sale; chain <- wallet <- party, transport <- market <- cli
     values <- results <- sale, party, market, cli
@@ -174,7 +174,7 @@ def test_every_part_is_known() -> None:
 
 
 def test_one_module_knows_a_construction() -> None:
-    """DESIGN.md 2.6: a new construction is one module, and a line where it is chosen."""
+    """Guide: protocol, "Other constructions": a new construction is one module, and a line where it is chosen."""
     users = [
         path
         for path in MODULES

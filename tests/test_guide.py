@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import shlex
+from functools import cache
 from pathlib import Path
 
 import click
 import pytest
-from support.slugs import slugs
+from support.slugs import slugs as read_slugs
 
 import mpchan
 from mpchan import errors
@@ -41,6 +42,12 @@ INTERNAL = {
 PASSED_ON = {(7, "channel-schema")}
 BY_THEMSELVES = {(7, "sent-unnoted")}
 """Slugs of errors that have a class of their own."""
+
+
+@cache
+def slugs() -> set[tuple[int, str]]:
+    """Every (exit code, slug) in the source, which is read once."""
+    return read_slugs()
 
 
 def code_blocks(text: str, language: str) -> list[str]:

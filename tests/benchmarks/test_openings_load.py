@@ -97,7 +97,7 @@ def stored(folder: Path) -> int:
 
 
 def test_sessions_of_the_largest_manifest(tmp_path: Path, chain: EmbeddedChain) -> None:
-    """HOSTILE 74: what they leave in the wallet, and the seller's restart."""
+    """Hostile input 74: what they leave in the wallet, and the seller's restart."""
     market = Market(tmp_path, chain, pieces=5_000, step=1, max_refund_delay=6_000, min_refund_delay=5_200)
     before, began = stored(market.pair.payee.directory), time.monotonic()
     assert all(Stranger(number).opens(market, "1-5000") for number in range(SESSIONS))
@@ -112,7 +112,7 @@ def test_sessions_of_the_largest_manifest(tmp_path: Path, chain: EmbeddedChain) 
 
 
 def test_wishes_that_are_never_funded(market: Market) -> None:
-    """HOSTILE 73 in full: what each costs, what is left, and the seller's restart; then an honest buyer."""
+    """Hostile input 73 in full: what each costs, what is left, and the seller's restart; then an honest buyer."""
     began = time.monotonic()
     signed = sum(Stranger(number).opens(market) for number in range(WISHES))
     each = (time.monotonic() - began) / WISHES

@@ -1,4 +1,4 @@
-"""Lock times of the construction ``decrementing`` (DESIGN.md 2.2), heights and seconds."""
+"""Lock times of the construction ``decrementing`` (guide: protocol, "Lock times"), heights and seconds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The offer's TOML text (DESIGN.md 3.1): what it holds, and what a hostile payee can write into it."""
+"""The offer's TOML text (guide: protocol, "The offer"): what it holds, and what a hostile payee can write into it."""
 
 from __future__ import annotations
 

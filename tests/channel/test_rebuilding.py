@@ -1,4 +1,4 @@
-"""Checking by rebuilding (DESIGN.md 2.4): nothing but the allowed transaction with the needed fields passes.
+"""Checking by rebuilding (guide: protocol): nothing but the allowed transaction with the needed fields passes.
 
 Two ways to try: random transactions near the good ones, signed by the payer without fault and judged by a
 predicate that is written from the design alone; and random damage to the bytes of real messages.

@@ -1,4 +1,4 @@
-"""The four kinds of transaction (DESIGN.md 2.1), their sizes and their outputs (2.3)."""
+"""The four kinds of transaction, their sizes and their outputs (guide: protocol)."""
 
 from __future__ import annotations
 

@@ -147,7 +147,7 @@ def test_a_seller_that_is_not_there(shop: Shell) -> None:
 
 
 def test_the_next_offer_like_that_of_a_sale_sells_the_same(shop: Shell) -> None:
-    """DESIGN.md 3.1: the same terms; what was made out to one buyer is for nobody else."""
+    """The same terms; what was made out to one buyer is for nobody else."""
     first = Offer.from_toml(shop.text("offer.toml"))
     shop.ok(f"mpchan --wallet seller payee offer --like {first.offer_id} -o second.toml")
     second = tomli.loads(shop.text("second.toml"))

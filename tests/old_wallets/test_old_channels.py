@@ -308,7 +308,7 @@ def view_of_all(shell: Shell, who: str) -> list[Any]:
 
 @pytest.mark.parametrize("lost", ["wallet", "channel"])
 def test_a_payee_that_may_have_signed_a_refund_already_signs_none(old: Old, lost: str) -> None:
-    """HOSTILE 61: it was restored from a backup of today, or its channel's files are gone."""
+    """Hostile input 61: it was restored from a backup of today, or its channel's files are gone."""
     shell = old("plan")
     outpoint = pay_the_plan(shell)
     shell.ok(f"{PAYER} -q payer open --again {outpoint} -o request.psbt")

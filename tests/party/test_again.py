@@ -1,6 +1,6 @@
 """Money on a channel's address that no refund spends: the payee signs another, and neither side can gain by it.
 
-HOSTILE 71: replaced after the refund was signed; broadcast before it; paid twice. Each is said, with the way back.
+Hostile input 71: replaced after the refund was signed; broadcast before it; paid twice. All are said, with a way back.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A funding is never replaced (DESIGN.md 2.1): a replacement would void the refund."""
+"""A funding is never replaced (guide: protocol): a replacement would void the refund."""
 
 from __future__ import annotations
 

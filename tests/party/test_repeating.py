@@ -1,4 +1,4 @@
-"""Every command is idempotent, and gives the same bytes again (DESIGN.md 2.5)."""
+"""Every command is idempotent, and gives the same bytes again (guide: protocol, "What each party keeps")."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def test_the_keys_are_those_of_the_lost_wallet(tmp_path: Path) -> None:
 
 
 def test_channel_keys_begin_where_no_earlier_wallet_was(tmp_path: Path) -> None:
-    """HOSTILE 61: a channel key that comes again could sign a second refund for one outpoint.
+    """Hostile input 61: a channel key that comes again could sign a second refund for one outpoint.
 
     Two restorations from the same words do not meet either.
     """

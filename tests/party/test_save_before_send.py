@@ -1,4 +1,4 @@
-"""Everything is durable before the message that depends on it leaves (DESIGN.md 2.1, 2.5).
+"""Everything is durable before the message that depends on it leaves (guide: protocol).
 
 The disk is made to fail at every single write of the whole story, before the data are down and after. Nothing
 leaves then: no message, no signature of the funding, no broadcast. The same command again then succeeds.

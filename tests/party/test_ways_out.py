@@ -1,4 +1,4 @@
-"""How a channel ends, on a chain whose blocks Bitcoin Core's consensus engine judges (DESIGN.md 2.1, 2.2)."""
+"""How a channel ends, on a chain whose blocks Bitcoin Core's consensus engine judges (guide: protocol)."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ PAYER_SCRIPT = payout("p2wpkh", "payer")
 
 
 def make_offer(payout_kind: str = "p2wpkh", **changes: Any) -> Offer:
-    """DESIGN.md's example of an offer, with changes by the names of ``Offer``."""
+    """An offer like the guide's example, with changes by the names of ``Offer``."""
     fields: dict[str, Any] = {
         "offer_id": "0123456789abcdef" * changes.get("version", 1),
         "network": REGTEST,

@@ -13,6 +13,9 @@ PACKAGE = Path(mpchan.__file__).parent
 CLASSES = {name: kind.exit_code for name, kind in vars(errors).items() if hasattr(kind, "exit_code")}
 HELPERS = {"storage_error": 7, "_malformed": 3, "_fail": 3}
 
+_STORE_SLUG = 4
+"""Which argument of ``wallet.store.Store`` it is."""
+
 
 def slugs() -> set[tuple[int, str]]:
     """Every (exit code, slug)."""
@@ -27,6 +30,9 @@ def slugs() -> set[tuple[int, str]]:
 def _of_call(node: ast.Call) -> Iterator[tuple[int, str]]:
     name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
     if not node.args:
+        return
+    if name == "Store":  # of files whose damage has a slug of their own
+        yield 7, _slug(node.args[_STORE_SLUG]) or ""
         return
     slug = _slug(node.args[0])
     if slug is None:

@@ -87,7 +87,7 @@ def test_every_state_survives(name: str) -> None:
 
 
 def test_the_file_holds_what_the_design_says() -> None:
-    """DESIGN.md 2.5: what each party keeps."""
+    """Guide: protocol, "What each party keeps"."""
     ours = json.loads(dump(PayerRecord(4, FUNDED)))["channel"]
     assert ours["offer"] == TERMS.offer.to_dict()
     assert ours["funding_tx"] == FUNDED.funding.to_hex()

@@ -10,7 +10,7 @@ import click
 
 import mpchan
 from mpchan.cli.app import App, common_options, example, pass_app
-from mpchan.cli.files import is_terminal
+from mpchan.cli.files import is_terminal, print_output
 from mpchan.errors import UsageError
 from mpchan.results.wallets import Page, Topic, Topics
 
@@ -79,7 +79,7 @@ def _show(page: Page) -> None:
     try:
         click.echo_via_pager(text)
     except ValueError:  # PAGER is no command line, a quotation mark is missing
-        click.echo(text)
+        print_output(text)
 
 
 def _unknown(topic: str) -> UsageError:

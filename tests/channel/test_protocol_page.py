@@ -1,6 +1,6 @@
-"""Section 2 of DESIGN.md, sentence by sentence: which tests fail when it is broken.
+"""The guide's page on the protocol, sentence by sentence: which tests fail when it is broken.
 
-2.1 The four kinds of transaction
+The four kinds of transaction
     Funding: one output of F, P2WSH, 2-of-2
         test_funding_output_is_the_sorted_two_of_two
     keys in BIP-0067 order
@@ -53,7 +53,7 @@
     the payer signs updates first
         test_what_the_payer_sends_is_never_complete
 
-2.2 Lock times
+Lock times
     L_refund, L_0, L_k
         test_lock_times_follow_the_formulas
         test_only_exact_lock_times_have_a_number
@@ -85,7 +85,7 @@
     a settlement is taken then
         test_a_settlement_is_made_and_taken_after_l_0
         test_26_after_l_0_a_settlement_still_serves
-    nSequence 0xfffffffd and version 2
+    nSequence 0xfffffffd and one version
         test_sequence_and_version_are_the_same_everywhere
     limits make sense, margin 18 blocks or 3 h
         test_offer_limits_must_make_sense
@@ -99,7 +99,7 @@
     windows below 6 h need --force, regtest apart
         test_short_windows_need_force
 
-2.3 Amounts, fees, bytes
+Amounts and fees
     integers, 0 to 21e14, never floats
         test_amounts_out_of_range_or_of_another_type
     F = C + reserve
@@ -135,7 +135,7 @@
     never below what the backend relays
         test_a_rate_that_the_backend_does_not_relay
 
-2.4 Checking by rebuilding
+Checking by rebuilding
     only the free variables are read
         test_a_request_establishes_exactly_the_payers_terms
         test_an_update_establishes_exactly_number_and_total
@@ -166,7 +166,7 @@
         test_lock_time_0_is_a_settlement_and_all_else_an_update
         test_settle_takes_no_update
 
-2.5 What each party keeps
+What each party keeps
     what the files hold
         test_the_file_holds_what_the_design_says
         test_every_state_survives
@@ -193,7 +193,7 @@
         test_10_one_offer_signs_one_refund
         test_the_scene_itself_is_good_and_then_used_up
 
-2.6 Other constructions
+Other constructions
     the construction is a value in the offer
         test_47_offers_that_make_no_sense
     one module per construction
@@ -206,7 +206,10 @@ import ast
 import re
 from pathlib import Path
 
+import mpchan
+
 TESTS = Path(__file__).parent.parent
+PAGE = Path(mpchan.__file__).parent / "guide" / "protocol.md"
 
 
 def existing_tests() -> set[str]:
@@ -223,6 +226,12 @@ def test_every_sentence_names_tests_that_exist() -> None:
     named = re.findall(r"test_\w+", __doc__ or "")
     assert len(named) > 100
     assert sorted(set(named) - existing_tests()) == []
+
+
+def test_every_section_is_one_of_the_page() -> None:
+    sections = [line for line in (__doc__ or "").splitlines()[1:] if line and not line.startswith(" ")]
+    assert len(sections) == 6
+    assert set(sections) <= set(re.findall(r"^## (.*)$", PAGE.read_text(), re.MULTILINE))
 
 
 def test_every_sentence_names_a_test() -> None:
