@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 import pytest
+import tomli
 from support.slugs import slugs as read_slugs
 
 import mpchan
@@ -17,6 +18,8 @@ from mpchan.channel.key_paths import PURPOSE
 from mpchan.cli.commands.guide import TOPICS
 from mpchan.cli.main import cli
 from mpchan.cli.render.guide import rendered
+from mpchan.sale.manifest import Sale
+from mpchan.units import Amount
 from mpchan.wallet import layout
 
 ROOT = Path(__file__).parents[1]
@@ -103,6 +106,9 @@ def test_files_that_are_named_exist(name: str) -> None:
         wallets = PAGES["files"]  # it has folders of these names too
         known = (ROOT / path).exists() or (PACKAGE / path).exists()
         assert known or f"`{path}`" in wallets, path
+    for block in code_blocks(DOCUMENTS[name], "sh"):
+        for path in re.findall(r"(?:^|\s)(tests/[a-z0-9_./]+)", block):
+            assert (ROOT / path).exists(), path
 
 
 # commands -----------------------------------------------------------------------------------------
@@ -226,6 +232,20 @@ def test_the_environment_is_the_one_that_is_read() -> None:
         read.discard(beginning)
         read |= {f"{beginning}_FD", f"{beginning}_FILE"}
     assert shown == read
+
+
+def test_the_offer_has_the_keys_of_the_sample() -> None:
+    [example] = code_blocks(PAGES["protocol"], "toml")
+    shown, sample = tomli.loads(example), tomli.loads((ROOT / "sample-configs" / "offer.toml").read_text())
+    assert list(shown)[: len(sample)] == list(sample)
+    assert list(shown)[len(sample) :] == ["ways", "sale"]
+    assert list(shown["decrementing"]) == list(sample["decrementing"])
+
+
+def test_the_sale_has_the_keys_of_the_code() -> None:
+    described = PAGES["protocol"].partition("## What is sold")[2].partition("\n## ")[0]
+    table = Sale("f", 1, 1, Amount(1), 0, (bytes(32),), buyer="0" * 32, voucher=bytes(1)).to_table()
+    assert [key for key in table if f"`{key}`" not in described] == []
 
 
 def test_the_key_paths_are_those_of_the_code() -> None:

@@ -16,6 +16,7 @@ from mpchan.bitcoin.network import MAINNET, NETWORKS
 from mpchan.chain import open_chain
 from mpchan.chain.bitcoind.endpoint import Endpoint, usual_cookie
 from mpchan.channel.offer import Offer
+from mpchan.channel.offer_rules import is_current
 from mpchan.values import replace
 from mpchan.wallet.config import BACKENDS, Config, offer_defaults
 
@@ -68,12 +69,13 @@ def test_the_limits_of_a_sample_wallet_admit_its_own_offers(name: str) -> None:
     config = Config.from_toml((SAMPLES / name).read_text(), source=name)
     text = (SAMPLES / "offer.toml").read_text()
     terms = {
-        **Offer.from_toml(text).to_dict(),
+        **Offer.from_toml(text).terms(),
         **offer_defaults(config, None),
         "network": config.network.name,
+        "version": 2,
     }
     terms["payee_address"] = script_to_address(b"\x00\x14" + bytes(20), config.network)
-    offer = Offer.from_dict(terms)
+    offer = Offer.from_terms(terms)
     limits = config.limits
     assert limits.min_fee_rate <= offer.fee_rate <= limits.max_fee_rate
     assert offer.max_refund_delay <= limits.max_refund_delay(offer.lock_time_unit)
@@ -90,7 +92,10 @@ def test_the_usual_port_stands_in_the_sample(network: str) -> None:
 
 
 def test_sample_offer_is_read() -> None:
-    assert Offer.from_toml((SAMPLES / "offer.toml").read_text()).memo == "one file in 100 pieces"
+    """And it is one under which a channel may begin."""
+    offer = Offer.from_toml((SAMPLES / "offer.toml").read_text())
+    assert offer.memo == "one file in 100 pieces"
+    assert is_current(offer)
 
 
 def test_there_is_no_other_sample() -> None:

@@ -1,0 +1,78 @@
+"""The command lines of the guide that its pages do not show the output of: they are run as they stand there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from support.foreign_wallet import P2WPKH, coin, partly_signed, payment, psbt_of
+from support.transcript import CHAIN, Shell
+
+import mpchan
+from mpchan.bitcoin.address import address_to_script
+from mpchan.bitcoin.network import REGTEST
+from mpchan.bitcoin.tx import TxOut
+from mpchan.chain.embedded import EmbeddedChain
+from mpchan.units import Amount
+
+GUIDE = Path(mpchan.__file__).parent / "guide"
+BUYER, SELLER = "mpchan --wallet buyer", "mpchan --wallet seller"
+
+
+def blocks(topic: str) -> list[str]:
+    """The shell's blocks of a page, without what is broken over two lines."""
+    text = (GUIDE / f"{topic}.md").read_text()
+    return [found.replace("\\\n", "") for found in re.findall(r"```sh\n(.*?)```", text, re.DOTALL)]
+
+
+def test_a_running_meter(opened: Shell) -> None:
+    """With fewer payments, and a line to the other machine that stays on this one."""
+    [block] = blocks("meter")
+    line = opened.folder / "ssh"
+    line.write_text('#!/bin/sh\nshift\nMPCHAN_WALLET=seller exec "$@"\n')
+    line.chmod(0o755)
+    opened.env["PATH"] = f"{opened.folder}:{opened.env['PATH']}"
+    opened.env["MPCHAN_WALLET"] = "buyer"
+    done = opened.ok(block.replace("yes 10", "yes 1000").replace("100000", "20"))
+    assert done.out.count("\n") == 20
+    assert opened.json(f"{SELLER} show")["paid_sat"] == 20_000
+
+
+def test_watching(paid: Shell) -> None:
+    """Nothing needs a person; the lines that go on for ever have tests of their own."""
+    [block] = blocks("watching")
+    [once] = [line for line in block.splitlines() if "--once" in line]
+    assert "a channel needs you" not in paid.ok(once, MPCHAN_WALLET="seller").out
+
+
+def init_lines() -> list[str]:
+    return [line for block in blocks("nodes") for line in block.splitlines() if line]
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_wallets_for_nodes_and_servers(bare: Shell, number: int) -> None:
+    made = bare.json(init_lines()[number], MPCHAN_WALLET="wallet")
+    assert made["chain"] == ("electrum" if "electrum" in init_lines()[number] else "bitcoind")
+    assert made["network"] in init_lines()[number]
+
+
+def test_there_is_no_other_wallet_for_them() -> None:
+    assert len(init_lines()) == 3
+
+
+def test_a_funding_from_another_wallet(wallets: Shell) -> None:
+    """The page's two commands, with the payee's between them."""
+    opening, funding = blocks("funding")[0].splitlines()
+    wallets.ok(f"{SELLER} payee offer -o offer.toml")
+    plan = wallets.json(f"{BUYER} payer open offer.toml 100000 --external")
+    output = TxOut(Amount(plan["amount_sat"]), address_to_script(plan["address"], REGTEST))
+    with EmbeddedChain(wallets.folder / CHAIN) as chain:
+        unsigned = psbt_of(chain, payment(chain, [coin(chain, P2WPKH)], output))
+        (wallets.folder / "funding.psbt").write_bytes(unsigned.to_bytes())
+        (wallets.folder / "signed-funding.psbt").write_text(partly_signed(chain, unsigned).to_hex())
+    wallets.ok(opening, MPCHAN_WALLET="buyer")
+    wallets.ok(f"{SELLER} payee sign-refund request.psbt -o signed-refund.psbt")
+    wallets.ok(funding, MPCHAN_WALLET="buyer")
+    wallets.ok("mpchan regtest mine 1")
+    assert wallets.json(f"{BUYER} show")["status"] == "open"
