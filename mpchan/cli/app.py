@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -209,6 +210,19 @@ def unlock_unasked(attempt: Callable[[str], None]) -> None:
 
     look(attempt)
 
+
+class Documented(click.Command):
+    """A command whose help ends with the keys of its JSON."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The example, and what ``--json`` prints."""
+        super().format_epilog(ctx, formatter)
+        from mpchan.cli.render.keys import write_keys
+
+        write_keys(ctx.command_path.partition(" ")[2], formatter)
+
+
+command = partial(click.command, cls=Documented)
 
 pass_app = click.make_pass_decorator(App, ensure=True)
 

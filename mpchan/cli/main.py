@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from mpchan.cli.app import App, common_options
+from mpchan.cli.app import App, Documented, common_options
 from mpchan.cli.files import not_emitted, print_error, silence
 from mpchan.errors import ChainError, MpchanError, StorageError, UsageError
 
@@ -39,7 +39,7 @@ class UnknownCommand(click.UsageError):
         self.meant = meant
 
 
-class LazyGroup(click.Group):
+class LazyGroup(Documented, click.Group):
     """A group that imports a command's module only when that command is asked for."""
 
     def __init__(self, *args: Any, lazy: dict[str, str], **kwargs: Any) -> None:

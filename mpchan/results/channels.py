@@ -28,7 +28,7 @@ class ChannelList(Result):
     """All channels, the oldest first.
 
     Attributes:
-        channels: of each
+        channels: all of them
         openings: how many refunds were signed for buyers whose fundings have not come
     """
 
@@ -59,6 +59,7 @@ class Channel(Result):
 
     Attributes:
         scheme: the construction: decrementing
+        funding: the output that holds the money
         latest_lock_time: nLockTime of the payment that counts now, 0 for a settlement; null before any
     """
 

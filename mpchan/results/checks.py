@@ -11,7 +11,8 @@ class PsbtInput(Result):
     """An input of a PSBT.
 
     Attributes:
-        txid, vout: the output that it spends
+        txid: of the output that it spends
+        vout: number of that output
         sequence: nSequence
         value_sat: what that output holds by the PSBT's own word, in satoshi; null where it does not say
         witness_script: in hex; null where there is none
@@ -33,7 +34,8 @@ class TransactionInput(Result):
     """An input of a complete transaction.
 
     Attributes:
-        txid, vout: the output that it spends
+        txid: of the output that it spends
+        vout: number of that output
         sequence: nSequence
         script_sig: in hex
         witness: its items in hex
@@ -51,7 +53,7 @@ class MessageOutput(Result):
     """An output.
 
     Attributes:
-        value_sat: in satoshi
+        value_sat: what it holds, in satoshi
         address: null where the script has none
         script: the scriptPubKey in hex
     """
@@ -71,8 +73,8 @@ class Message(Result):
         lock_time: nLockTime
         lock_time_unit: blocks or seconds; null where the lock time is 0
         vsize: in virtual bytes, without the signatures that are missing
-        inputs: of each
-        outputs: of each
+        inputs: all of them
+        outputs: all of them
         signatures: how many there are
     """
 
@@ -94,7 +96,8 @@ class VerifiedRule(Result):
     Attributes:
         rule: its slug
         ok: whether it is kept
-        expected, found: what it asks for and what is there; null where there is nothing to show
+        expected: what it asks for; null where there is nothing to show
+        found: what is there; null where there is nothing to show
     """
 
     rule: str

@@ -76,7 +76,8 @@ class Bumped(Result):
         child_txid: of the child
         fee_sat: what the child pays, in satoshi
         fee_rate_sat_per_kvb: what both pay together, in satoshi per 1000 virtual bytes
-        hex, parent_hex: the child and the stuck transaction, both complete
+        hex: the complete child
+        parent_hex: the complete stuck transaction
     """
 
     channel: str

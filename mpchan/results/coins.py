@@ -25,7 +25,8 @@ class Balance(Result):
     immature counts nowhere else.
 
     Attributes:
-        confirmed_sat, unconfirmed_sat: coins in a block, and coins that wait for one, in satoshi
+        confirmed_sat: coins that are in a block, in satoshi
+        unconfirmed_sat: coins that wait for a block, in satoshi
         in_channels_sat: the wallet's share of the channels that are open, in satoshi
         reserved_sat: what an opening or a transaction on its way needs, in satoshi
         immature_sat: coins of young blocks, which cannot be spent yet, in satoshi
@@ -44,7 +45,7 @@ class Sent(Result):
 
     Attributes:
         amount_sat: what the address gets, in satoshi
-        fee_sat: in satoshi
+        fee_sat: what the transaction pays for its block, in satoshi
         change_sat: what comes back, in satoshi
         hex: the complete transaction
     """
@@ -75,7 +76,8 @@ class Scanned(Result):
     """The used addresses that a search has found.
 
     Attributes:
-        receive, change: the next index of each kind
+        receive: index of the next receiving address
+        change: index of the next change address
         found: how many used addresses there are
         coins_sat: what they hold, in satoshi
     """

@@ -13,12 +13,15 @@ class SalePlanned(Result):
     Attributes:
         length: of the file
         pieces: how many
-        piece_length, last_piece_length: of each, and of the last one
+        piece_length: of each, but for the last one
+        last_piece_length: of the last one
         price_per_piece_sat: what a piece costs, in satoshi
         free_pieces: how many are samples
         price_sat: of all pieces that are paid for, in satoshi
         fee_rate_sat_per_kvb: of all transactions, in satoshi per 1000 virtual bytes
-        funding_fee_sat, close_fee_sat, refund_fee_sat: what each transaction pays, in satoshi
+        funding_fee_sat: what the funding pays, in satoshi
+        close_fee_sat: what the close pays, in satoshi
+        refund_fee_sat: what the refund pays, in satoshi
         locked_sat: what stands in the funding output: the capacity and the fee of the close, in satoshi
         lock_time_unit: blocks or seconds
         step: between the lock times of two updates
@@ -29,8 +32,10 @@ class SalePlanned(Result):
         time_for_payments: from a confirmed funding to the deadline
         seconds_for_payments: the same in seconds
         least_bytes_per_second: how fast the file must go over in that time
-        payer_risk_sat, payee_risk_sat: what either side loses at worst, in satoshi
-        payer_locked_at_most, payee_waits_at_most: how long either waits for its money where the other is gone
+        payer_risk_sat: what the payer loses at worst, in satoshi
+        payee_risk_sat: what the payee loses at worst, in satoshi
+        payer_locked_at_most: how long the payer waits for its refund, where the payee is gone
+        payee_waits_at_most: how long the payee waits for its money, where the payer is gone
         updates: how many are needed
         updates_possible: how many the lock times leave room for; null in blocks where the tip is not known
     """
@@ -72,7 +77,8 @@ class Quoted(Result):
 
     Attributes:
         name: of the file, as the seller calls it
-        wanted, bought: numbers of the pieces that are wanted, and of those that cost something, such as 3-7,12
+        wanted: numbers of the pieces that are wanted, such as 3-7,12
+        bought: numbers of those that cost something
         price_sat: of a piece, in satoshi
         reserve_sat: what the close may cost, in satoshi
         funding_fee_sat: about what the funding costs, in satoshi; 0 where it is paid already
@@ -150,7 +156,7 @@ class RequestServed(Result):
         channel: the short id of its channel; null where it has none yet
         piece: number of the piece that is delivered; null where none is
         received_sat: what the request brought, in satoshi
-        paid_sat: the total of the channel after it; null where there is none
+        paid_sat: the total of the channel after it, in satoshi; null where there is none
         error: slug of why it was refused; null where it was not
         message: the same in words; null where it was not refused
     """

@@ -62,7 +62,8 @@ class BackedUp(Result):
         file: its path
         encrypted: whether it is, with the passphrase of the keys
         time: when it was made, in seconds since 1970
-        channels, offers: how many of each it holds
+        channels: how many it holds
+        offers: how many it holds
         bytes: its size
         left_out: the wallet's files that are not in it
     """

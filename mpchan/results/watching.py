@@ -38,7 +38,8 @@ class ChannelSeen(Result):
         status: as in ``show``; null where the chain has not told enough for one
         confirmations: of the funding; null where the chain does not show it
         paid_sat: the total that counts now, in satoshi; null where the channel's file cannot be read
-        pending_sat: what a late settlement adds once it is confirmed; null where the channel's file cannot be read
+        pending_sat: what a late settlement adds once it is confirmed, in satoshi; null where the channel's file cannot
+            be read
         action: what was done: nothing, or the kind of what was sent
         txid: of what was sent; null where nothing was
         deadline: the next one; null where there is none

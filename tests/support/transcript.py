@@ -37,6 +37,7 @@ from pathlib import Path
 from typing import Any
 
 from support import warm
+from support.documented import require_documented
 
 TIMEOUT_SECONDS = 120
 WALLETS = ("buyer", "seller")
@@ -188,6 +189,8 @@ class Shell:
         assert "Exception ignored" not in done.err, done
         assert 0 <= done.code <= 8, done
         assert done.code != 1, done
+        if "--json" in done.command.split():
+            require_documented(done.command.split()[1:], done.out)
         if done.code == 0:
             return
         if done.out and "verify" in done.command.split():  # a refusal is this command's answer

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from mpchan.cli.app import App, common_options, example, pass_app, unlock
+from mpchan.cli.app import App, command, common_options, example, pass_app, unlock
 from mpchan.cli.files import DONE
 from mpchan.cli.input.numbers import counted
 from mpchan.errors import ChainError, UsageError
@@ -21,7 +21,7 @@ _ONE_ONLY = (
 )
 
 
-@click.command(epilog=example("mpchan backup -o /media/stick/mpchan.backup"))
+@command(epilog=example("mpchan backup -o /media/stick/mpchan.backup"))
 @click.option(
     "-o",
     "--output",
@@ -83,7 +83,7 @@ def _made(view: BackedUp) -> str:
     )
 
 
-@click.command(epilog=example("mpchan --wallet ~/new restore /media/stick/mpchan.backup"))
+@command(epilog=example("mpchan --wallet ~/new restore /media/stick/mpchan.backup"))
 @click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
 @common_options
 @pass_app

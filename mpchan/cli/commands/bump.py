@@ -12,6 +12,7 @@ from mpchan.cli.app import (
     chain_options,
     channel_argument,
     channel_option,
+    command,
     common_options,
     example,
     one_channel,
@@ -21,7 +22,7 @@ from mpchan.cli.app import (
 from mpchan.units import FeeRate
 
 
-@click.command(epilog=example("mpchan bump 0123abcd --fee-rate 20"))
+@command(epilog=example("mpchan bump 0123abcd --fee-rate 20"))
 @channel_argument
 @channel_option
 @click.option(

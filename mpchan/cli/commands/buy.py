@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from mpchan.channel.offer import Offer
-from mpchan.cli.app import App, common_options, example, pass_app
+from mpchan.cli.app import App, command, common_options, example, pass_app
 from mpchan.cli.commands.sell import progress_bar
 from mpchan.cli.files import check_refund_out, confirmed, read_text_input
 from mpchan.cli.input.numbers import Seconds, counted
@@ -33,7 +33,7 @@ USUAL_PATIENCE = 600.0
 _REGTEST_PAUSE, _PAUSE = 0.25, 5.0
 
 
-@click.command(
+@command(
     epilog=example(
         "mpchan payer buy /mnt/film/offer.toml --output film.mkv\n"
         "mpchan payer buy offer.toml --mailbox /mnt/film --output film.mkv\n"

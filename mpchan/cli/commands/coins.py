@@ -13,6 +13,7 @@ from mpchan.cli.app import (
     App,
     chain_options,
     check_address,
+    command,
     common_options,
     example,
     output_option,
@@ -25,7 +26,7 @@ from mpchan.results.coins import Balance, Scanned, Sent
 from mpchan.units import Amount, FeeRate
 
 
-@click.command(epilog=example("mpchan address"))
+@command(epilog=example("mpchan address"))
 @common_options
 @pass_app
 def address(app: App) -> None:
@@ -35,7 +36,7 @@ def address(app: App) -> None:
     app.answer(views.fresh_address(app.wallet()), lambda view: view.address)
 
 
-@click.command(epilog=example("mpchan balance --json"))
+@command(epilog=example("mpchan balance --json"))
 @chain_options
 @common_options
 @pass_app
@@ -56,9 +57,7 @@ def balance(app: App) -> None:
     app.name_unreadable(problems)
 
 
-@click.command(
-    epilog=example("mpchan send ADDRESS 50000 --fee-rate 2\nmpchan send ADDRESS --all -o sent.hex")
-)
+@command(epilog=example("mpchan send ADDRESS 50000 --fee-rate 2\nmpchan send ADDRESS --all -o sent.hex"))
 @click.argument("address", metavar="[ADDRESS]", required=False)
 @click.argument("amount", type=AMOUNT, metavar="[AMOUNT]", required=False)
 @click.option("--all", "everything", is_flag=True, help="All that can be spent, instead of AMOUNT.")
@@ -172,7 +171,7 @@ def _tell(app: App, result: Sent, output: Path | None) -> None:
     )
 
 
-@click.command(epilog=example("mpchan scan --gap-limit 100"))
+@command(epilog=example("mpchan scan --gap-limit 100"))
 @click.option(
     "--gap-limit",
     type=WholeNumber(1, 10_000),

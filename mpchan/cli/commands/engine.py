@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from mpchan.chain.embedded.kernel import engine_name, load_engine
-from mpchan.cli.app import App, common_options, example, pass_app
+from mpchan.cli.app import App, command, common_options, example, pass_app
 from mpchan.cli.files import confirmed
 from mpchan.errors import ChainError, NotPossible
 from mpchan.results.wallets import Engine
@@ -19,7 +19,7 @@ def show(app: App) -> None:
     app.answer(_engine(), lambda view: f"{view.engine}, in {view.directory}")
 
 
-@click.command(epilog=example("mpchan engine install"))
+@command(epilog=example("mpchan engine install"))
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @common_options
 @pass_app

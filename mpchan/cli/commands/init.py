@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from mpchan.bitcoin.network import NETWORKS
-from mpchan.cli.app import App, common_options, example, pass_app, unlock
+from mpchan.cli.app import App, command, common_options, example, pass_app, unlock
 from mpchan.cli.files import DONE, print_error
 from mpchan.errors import ChainError, MpchanError, ParseError, UsageError
 from mpchan.results.coins import Scanned
@@ -28,7 +28,7 @@ _WORDS_ALONE = (
 _UNSEEN = "the wallet is made, but its words were not shown and never will be: remove its directory, and make another"
 
 
-@click.command(
+@command(
     epilog=example(
         "mpchan init\nmpchan --wallet ~/seller init --network signet --chain none\n"
         "mpchan init --restore < words.txt\nmpchan init --encrypt --show-words"

@@ -14,6 +14,7 @@ from mpchan.cli.app import (
     App,
     channel_argument,
     channel_option,
+    command,
     common_options,
     example,
     one_channel,
@@ -30,7 +31,7 @@ _AT_ONCE = 500
 """Events that are printed with one write."""
 
 
-@click.command(epilog=example("mpchan history 0123abcd\nmpchan history 0123abcd --json"))
+@command(epilog=example("mpchan history 0123abcd\nmpchan history 0123abcd --json"))
 @channel_argument
 @channel_option
 @common_options
@@ -81,7 +82,7 @@ def _row(event: HistoryEvent, before_txid: str) -> str:
     return row.rstrip() if event.txid is None else f"{row}{before_txid}{event.txid}"
 
 
-@click.command(epilog=example("mpchan fsck\nmpchan fsck --repair"))
+@command(epilog=example("mpchan fsck\nmpchan fsck --repair"))
 @channel_argument
 @channel_option
 @click.option("--repair", is_flag=True, help="Mend what can be mended; damaged files are kept beside.")

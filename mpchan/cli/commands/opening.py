@@ -13,6 +13,7 @@ from mpchan.cli.app import (
     App,
     chain_options,
     check_address,
+    command,
     common_options,
     example,
     file_argument,
@@ -30,7 +31,7 @@ from mpchan.values import replace
 from mpchan.wallet.wallet import Wallet
 
 
-@click.command(
+@command(
     "open",
     epilog=example(
         "mpchan payer open offer.toml 100000 -o request.psbt\n"
@@ -213,7 +214,7 @@ def _open_funding(
     _emit_request(app, result, output)
 
 
-@click.command(epilog=example("mpchan payer fund signed-refund.psbt --refund-out refund.hex -o funding.hex"))
+@command(epilog=example("mpchan payer fund signed-refund.psbt --refund-out refund.hex -o funding.hex"))
 @file_argument
 @click.option(
     "--funding",

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import click
-
-from mpchan.cli.app import App, common_options, example, pass_app
+from mpchan.cli.app import App, command, common_options, example, pass_app
 from mpchan.cli.files import DONE
 from mpchan.cli.input.asking import CURRENT, NEW, new_passphrase
 from mpchan.errors import NotPossible
@@ -15,7 +13,7 @@ from mpchan.wallet.wallet import Wallet
 LOST = "who forgets it loses the keys: the seed words give back the wallet's coins, not the money of an open channel"
 
 
-@click.command("set", epilog=example("mpchan passphrase set"))
+@command("set", epilog=example("mpchan passphrase set"))
 @common_options
 @pass_app
 def set_passphrase(app: App) -> None:
@@ -40,7 +38,7 @@ def set_passphrase(app: App) -> None:
     app.say(LOST)
 
 
-@click.command(epilog=example("mpchan passphrase change"))
+@command(epilog=example("mpchan passphrase change"))
 @common_options
 @pass_app
 def change(app: App) -> None:
@@ -57,7 +55,7 @@ def change(app: App) -> None:
     _report(app, wallet, keys)
 
 
-@click.command(epilog=example("mpchan passphrase remove"))
+@command(epilog=example("mpchan passphrase remove"))
 @common_options
 @pass_app
 def remove(app: App) -> None:

@@ -14,6 +14,7 @@ from mpchan.cli.app import (
     channel_option,
     check_address,
     check_stream_options,
+    command,
     common_options,
     example,
     file_argument,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from mpchan.results.payments import Accepted, Superseded
 
 
-@click.command(epilog=example("mpchan payee offer --max-capacity 0.01btc --memo 'big file' -o offer.toml"))
+@command(epilog=example("mpchan payee offer --max-capacity 0.01btc --memo 'big file' -o offer.toml"))
 @click.option(
     "--like", metavar="OFFER_ID", help="The same terms as an earlier offer of yours, with a new key."
 )
@@ -110,7 +111,7 @@ def offer(
     )
 
 
-@click.command("sign-refund", epilog=example("mpchan payee sign-refund request.psbt -o signed-refund.psbt"))
+@command("sign-refund", epilog=example("mpchan payee sign-refund request.psbt -o signed-refund.psbt"))
 @file_argument
 @output_option
 @chain_options
@@ -136,7 +137,7 @@ def sign_refund(app: App, file: str, output: Path | None) -> None:
     )
 
 
-@click.command(epilog=example("mpchan payee funding funding.hex"))
+@command(epilog=example("mpchan payee funding funding.hex"))
 @file_argument
 @click.option("--broadcast", is_flag=True, help="Also broadcast it.")
 @chain_options
@@ -156,9 +157,7 @@ def funding(app: App, file: str, broadcast: bool) -> None:
         )
 
 
-@click.command(
-    epilog=example("mpchan payee accept update.psbt\nmpchan payee accept --stream --json < updates")
-)
+@command(epilog=example("mpchan payee accept update.psbt\nmpchan payee accept --stream --json < updates"))
 @click.argument("file", type=click.Path(allow_dash=True), metavar="FILE", required=False)
 @click.option("--stream", is_flag=True, help="Read messages from stdin, one a line; write a result for each.")
 @click.option(
@@ -223,7 +222,7 @@ def _pending(view: Accepted | Closed) -> str:
     return f"; {pending} more count once it is confirmed, deliver nothing for them before" if pending else ""
 
 
-@click.command(epilog=example("mpchan payee settle settlement.psbt\nmpchan payee settle --channel 0123abcd"))
+@command(epilog=example("mpchan payee settle settlement.psbt\nmpchan payee settle --channel 0123abcd"))
 @click.argument("file", required=False, type=click.Path(allow_dash=True))
 @channel_option
 @output_option
@@ -250,7 +249,7 @@ def settle(app: App, file: str | None, channel: str | None, output: Path | None)
         )
 
 
-@click.command(epilog=example("mpchan payee abandon --channel 0123abcd"))
+@command(epilog=example("mpchan payee abandon --channel 0123abcd"))
 @channel_option
 @chain_options
 @common_options

@@ -14,6 +14,7 @@ from mpchan.cli.app import (
     chain_options,
     channel_option,
     check_stream_options,
+    command,
     common_options,
     example,
     on_error_option,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from mpchan.results.payments import Payment
 
 
-@click.command(
+@command(
     epilog=example(
         "mpchan payer pay 1000 -o update.psbt\n"
         "mpchan payer pay --total 5000 -o update.psbt\n"
@@ -108,7 +109,7 @@ def _pay_once(wallet: Wallet, chain: Chain, channel: str | None, amount: Amount)
         raise StorageError(error.slug, error.message, hint=hint) from error
 
 
-@click.command(epilog=example("mpchan payer settle --total 100000 -o settlement.psbt"))
+@command(epilog=example("mpchan payer settle --total 100000 -o settlement.psbt"))
 @click.option("--total", type=AMOUNT, help="Final total; more than what is paid includes a last payment.")
 @channel_option
 @output_option
@@ -133,7 +134,7 @@ def settle(app: App, total: Amount | None, channel: str | None, output: Path | N
     )
 
 
-@click.command(epilog=example("mpchan payer refund --channel 0123abcd\nmpchan payer refund refund.hex"))
+@command(epilog=example("mpchan payer refund --channel 0123abcd\nmpchan payer refund refund.hex"))
 @click.argument("file", required=False, type=click.Path(allow_dash=True))
 @click.option(
     "--address", metavar="ADDR", help="Where a FILE of the payee's pays, where that is not this wallet."
@@ -195,7 +196,7 @@ def _refund_from_file(app: App, file: str, address: str | None) -> Refunded:
     return refund_from_file(known, app.chain(known) if known is not None else app.bare_chain(), message)
 
 
-@click.command(epilog=example("mpchan payer abandon"))
+@command(epilog=example("mpchan payer abandon"))
 @channel_option
 @chain_options
 @common_options

@@ -16,7 +16,7 @@ from mpchan.chain.base import Chain
 from mpchan.chain.manual import ManualChain
 from mpchan.channel.limits import PayerLimits
 from mpchan.channel.offer import Offer, blocks_in_unit, margin
-from mpchan.cli.app import AMOUNT, FEE_RATE, App, TipType, common_options, example, pass_app
+from mpchan.cli.app import AMOUNT, FEE_RATE, App, TipType, command, common_options, example, pass_app
 from mpchan.cli.input.numbers import WholeNumber
 from mpchan.cli.input.sizes import SIZE
 from mpchan.errors import ChainError, ParseError, UsageError
@@ -46,7 +46,7 @@ _CLOSE = "a close under this offer"
 _DELAY = WholeNumber(min=1)
 
 
-@click.command(
+@command(
     epilog=example(
         "mpchan plan 100G --price 0.01btc\nmpchan plan film.mkv --price-per-piece 1000 --pieces 50"
     )

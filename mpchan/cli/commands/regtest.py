@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mpchan.bitcoin.network import REGTEST
-from mpchan.cli.app import AMOUNT, App, check_address, common_options, example, pass_app
+from mpchan.cli.app import AMOUNT, App, check_address, command, common_options, example, pass_app
 from mpchan.cli.files import DONE
 from mpchan.cli.input.numbers import WholeNumber
 from mpchan.results.wallets import ChainState, PlayMoney
@@ -37,7 +37,7 @@ def _words(view: ChainState) -> str:
     return "\n".join(lines)
 
 
-@click.command(epilog=example("mpchan regtest mine 6"))
+@command(epilog=example("mpchan regtest mine 6"))
 @click.argument("count", metavar="N", type=WholeNumber(1, 100_000))
 @common_options
 @pass_app
@@ -48,7 +48,7 @@ def mine(app: App, count: int) -> None:
     app.report(_state(chain), _words, DONE)
 
 
-@click.command(epilog=example('mpchan regtest faucet "$(mpchan address)" 1btc\nmpchan regtest mine 1'))
+@command(epilog=example('mpchan regtest faucet "$(mpchan address)" 1btc\nmpchan regtest mine 1'))
 @click.argument("address")
 @click.argument("amount", type=AMOUNT)
 @common_options
@@ -63,7 +63,7 @@ def faucet(app: App, address: str, amount: Amount) -> None:
     )
 
 
-@click.command(epilog=example("mpchan regtest status"))
+@command(epilog=example("mpchan regtest status"))
 @common_options
 @pass_app
 def status(app: App) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from mpchan.chain.base import Chain
-from mpchan.cli.app import AMOUNT, App, common_options, example, pass_app
+from mpchan.cli.app import AMOUNT, App, command, common_options, example, pass_app
 from mpchan.cli.commands.watch import INTERRUPTED, INTERVAL_SECONDS, REGTEST_INTERVAL_SECONDS, Ending, ending
 from mpchan.cli.files import written
 from mpchan.cli.input.numbers import Seconds, WholeNumber
@@ -42,7 +42,7 @@ HASHES = "hashes"
 OFFER_NAME = "offer.toml"
 
 
-@click.command(
+@command(
     epilog=example(
         "mpchan payee sell film.mkv --price-per-piece 1000 --mailbox /mnt/film\n"
         "mpchan payee sell a.iso --price-per-piece 1000 --listen [::]:7420 -o a.toml"

@@ -11,6 +11,7 @@ from mpchan.cli.app import (
     App,
     chain_options,
     channel_option,
+    command,
     common_options,
     example,
     output_option,
@@ -21,7 +22,7 @@ from mpchan.party.common import still_going
 from mpchan.units import Amount
 
 
-@click.command(
+@command(
     epilog=example(
         "mpchan settle -o settlement.psbt    # the payer\nmpchan settle settlement.psbt       # the payee"
     )

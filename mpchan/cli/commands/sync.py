@@ -10,6 +10,7 @@ from mpchan.cli.app import (
     App,
     channel_argument,
     channel_option,
+    command,
     common_options,
     example,
     one_channel,
@@ -23,7 +24,7 @@ from mpchan.party.common import read_psbt, still_going
 from mpchan.results.closing import Synced
 
 
-@click.command("export-latest", epilog=example("mpchan payee export-latest -o latest.psbt"))
+@command("export-latest", epilog=example("mpchan payee export-latest -o latest.psbt"))
 @channel_argument
 @channel_option
 @output_option
@@ -48,7 +49,7 @@ def export_latest(app: App, name: str | None, channel: str | None, output: Path 
     )
 
 
-@click.command(epilog=example("mpchan payer sync latest.psbt\nmpchan payer sync --nothing-newer"))
+@command(epilog=example("mpchan payer sync latest.psbt\nmpchan payer sync --nothing-newer"))
 @click.argument("file", required=False, type=click.Path(allow_dash=True))
 @click.option("--nothing-newer", is_flag=True, help="On your word: you have paid nothing since the backup.")
 @channel_option

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import click
-
 from mpchan.cli.app import (
     App,
     chain_options,
     channel_option,
+    command,
     common_options,
     example,
     file_argument,
@@ -17,7 +16,7 @@ from mpchan.cli.files import read_input
 from mpchan.results.checks import Verdict
 
 
-@click.command(epilog=example("mpchan verify update.psbt\nmpchan verify offer.toml --json"))
+@command(epilog=example("mpchan verify update.psbt\nmpchan verify offer.toml --json"))
 @file_argument
 @channel_option
 @chain_options

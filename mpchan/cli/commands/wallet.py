@@ -15,6 +15,7 @@ from mpchan.cli.app import (
     chain_options,
     channel_argument,
     channel_option,
+    command,
     common_options,
     example,
     file_argument,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from mpchan.results.checks import Message
 
 
-@click.command("list", epilog=example("mpchan list"))
+@command("list", epilog=example("mpchan list"))
 @chain_options
 @common_options
 @pass_app
@@ -51,7 +52,7 @@ def list_channels(app: App) -> None:
     app.name_unreadable(problems)
 
 
-@click.command(epilog=example("mpchan show 0123abcd\nmpchan show 0123abcd --descriptor"))
+@command(epilog=example("mpchan show 0123abcd\nmpchan show 0123abcd --descriptor"))
 @channel_argument
 @click.option("--descriptor", is_flag=True, help="What Bitcoin Core's importdescriptors takes to watch it.")
 @channel_option
@@ -77,7 +78,7 @@ def show(app: App, name: str | None, descriptor: bool, channel: str | None) -> N
     app.warn(view.warnings)
 
 
-@click.command(epilog=example("mpchan inspect update.psbt"))
+@command(epilog=example("mpchan inspect update.psbt"))
 @file_argument
 @click.option(
     "--network", type=click.Choice(list(NETWORKS)), help="For addresses; else the wallet's, else regtest."
@@ -109,7 +110,7 @@ def _network(app: App, name: str | None) -> Network:
         return REGTEST
 
 
-@click.command(epilog=example("mpchan wait 0123abcd --for confirmed --timeout 3600"))
+@command(epilog=example("mpchan wait 0123abcd --for confirmed --timeout 3600"))
 @channel_argument
 @channel_option
 @click.option(

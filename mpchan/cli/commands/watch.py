@@ -13,7 +13,7 @@ from typing import Protocol
 
 import click
 
-from mpchan.cli.app import App, common_options, example, pass_app
+from mpchan.cli.app import App, command, common_options, example, pass_app
 from mpchan.cli.files import print_output
 from mpchan.cli.input.numbers import Seconds
 from mpchan.cli.render.watch_lines import Lines
@@ -84,7 +84,7 @@ class Teller(Protocol):
         """After each round."""
 
 
-@click.command(
+@command(
     epilog=example(
         "mpchan watch\nmpchan watch --once || echo 'a channel needs you'\nmpchan watch --json >> watch.log"
     )

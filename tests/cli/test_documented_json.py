@@ -1,0 +1,115 @@
+"""The JSON of every command is documented: its keys have a meaning, the guide's page is what follows from the classes,
+and what ``Shell`` runs with ``--json`` anywhere in the tests is held to them."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
+
+import click
+import pytest
+from support.documented import UNDOCUMENTED, command_in, faults, require_documented
+from support.transcript import Shell
+
+import mpchan.results
+from mpchan.cli.main import cli
+from mpchan.results import documented
+from mpchan.results.base import Result
+from mpchan.results.channels import ChannelLine, ChannelList
+from mpchan.results.checks import PsbtInput
+
+PAGE = Path(mpchan.__file__).parent / "guide" / "json.md"
+BUYER = "mpchan --wallet buyer"
+LINE = ChannelLine("0123456789abcdef", "payer", "open", 1000, 1, 0, 999, 1, 417)
+LIST = ChannelList((LINE,), 0, ("take care",)).to_dict()
+
+
+def commands(group: click.Command, name: str = "") -> list[str]:
+    """The full names of all commands below."""
+    if not isinstance(group, click.Group):
+        return [name]
+    found = [name] if group.invoke_without_command else []
+    for word in group.list_commands(click.Context(group)):
+        command = group.get_command(click.Context(group), word)
+        assert command is not None
+        found += commands(command, f"{name} {word}".strip())
+    return found
+
+
+def classes() -> list[type[Result]]:
+    """Every class of an answer."""
+    modules = [
+        import_module(f"mpchan.results.{module.name}") for module in iter_modules(mpchan.results.__path__)
+    ]
+    found = {kind for module in modules for kind in vars(module).values() if isinstance(kind, type)}
+    return [kind for kind in found if issubclass(kind, Result) and kind is not Result]
+
+
+def test_every_command_is_documented() -> None:
+    known = {*documented.ANSWERS, *documented.SHORT_FORMS}
+    assert known == set(commands(cli)) - set(UNDOCUMENTED)
+    assert {command for meant in documented.SHORT_FORMS.values() for command in meant} <= known
+
+
+def test_every_key_has_a_meaning() -> None:
+    for kind in classes():
+        said = {name for each in kind.__mro__ for name, meaning in documented._attributes(each) if meaning}
+        fields = [key.name for key in documented.keys(kind)]
+        assert said <= set(fields), f"{kind.__name__} explains what it does not have"
+        for key in documented.keys(kind):
+            assert key.meaning.strip(), (kind, key)
+            if " or null" in key.json_type:
+                assert "null" in key.meaning, f"{kind.__name__}.{key.name} does not say when it is null"
+            if key.name.endswith("_sat"):
+                assert "satoshi" in key.meaning, f"{kind.__name__}.{key.name} has no unit"
+
+
+def test_the_page_of_the_guide_is_made_of_the_classes() -> None:
+    assert PAGE.read_text() == documented.page(), (
+        "python -c 'from mpchan.results.documented import page; print(page(), end=\"\")' > mpchan/guide/json.md"
+    )
+
+
+def test_help_shows_the_keys(bare: Shell) -> None:
+    shown = bare.ok("mpchan payer pay --help").out
+    for key in documented.keys(documented.answers("payer pay")[0]):
+        assert f"  {key.name} " in shown
+    assert "in satoshi" in shown
+    assert "\nJSON " not in bare.ok("mpchan payer --help").out
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"more": 1}, "unknown more"),
+        ({"channels": None}, "channels is no list of objects"),
+        ({"channels": [{}]}, "channels is no list of objects"),
+        ({"channels": [{**LINE.to_dict(), "updates": "1"}]}, "channels is no list of objects"),
+        ({"channels": [{**LINE.to_dict(), "updates": True}]}, "channels is no list of objects"),
+        ({"openings": 0.5}, "openings is no integer"),
+        ({"openings": None}, "openings is no integer"),
+        ({"warnings": [None]}, "warnings is no list of strings"),
+    ],
+)
+def test_other_keys_and_types_are_found(change: dict[str, object], fault: str) -> None:
+    assert faults(ChannelList, LIST) == []
+    assert faults(ChannelList, {**LIST, **change}) == [fault]
+
+
+def test_missing_keys_and_another_order_are_found() -> None:
+    assert faults(ChannelList, {}) == ["missing channels"]
+    assert faults(ChannelList, dict(reversed(LIST.items()))) == ["another order"]
+    psbt_input = PsbtInput("00", 1, 2, None, None, None, {"02": "30"}).to_dict()
+    assert faults(PsbtInput, psbt_input) == []
+    assert faults(PsbtInput, {**psbt_input, "partial_sigs": {"02": 1}}) == ["partial_sigs is no object"]
+
+
+def test_what_is_printed_is_held_to_it(bare: Shell) -> None:
+    assert command_in(["--wallet", "payee", "settle", "--json"]) == "settle"
+    with pytest.raises(AssertionError, match="unknown more"):
+        require_documented(["address"], '{"address": "bcrt1", "more": 1}\n')
+    with pytest.raises(AssertionError, match="nothing documents"):
+        require_documented(["sing"], "{}")
+    bare.json(f"{BUYER} init --chain none")
+    bare.json(f"{BUYER} list")
