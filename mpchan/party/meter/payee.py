@@ -13,7 +13,7 @@ from binascii import unhexlify
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from itertools import islice
-from typing import Union
+from typing import TYPE_CHECKING, Union
 
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.bitcoin.sighash import SIGHASH_ALL
@@ -36,6 +36,9 @@ from mpchan.units import Amount
 from mpchan.values import replace
 from mpchan.wallet.channel_files import SNAPSHOT_SELDOM
 from mpchan.wallet.payee_record import PayeeRecord
+
+if TYPE_CHECKING:
+    from mpchan.results.closing import Closed
 
 QUEUED = 1024
 """Messages that are looked at together for the newest one, at the most."""
@@ -124,6 +127,16 @@ class Payee:
                     return answers
                 some = some[len(done) :]
         return answers
+
+    def settle(self, settlement: str | bytes | None = None, channel: str | None = None) -> Closed:
+        """Close a channel on the chain, with the payer's settlement or with what is held: ``mpchan payee settle``.
+
+        Args:
+            settlement: hex, base64 or binary; None for what is held.
+            channel: any unique beginning of its id, where no settlement names it.
+        """
+        psbt = None if settlement is None else read(settlement)
+        return commands.settle(self.wallet, self._chain, psbt, channel or self._only)
 
     def warnings(self) -> list[str]:
         """What people should know of channels that have had their first payment here, each told once."""

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from itertools import islice
-from typing import Union
+from typing import TYPE_CHECKING, Union
 
 from mpchan.chain.base import Chain
 from mpchan.channel import payer
@@ -27,6 +27,9 @@ from mpchan.units import Amount
 from mpchan.values import replace
 from mpchan.wallet.channel_files import SNAPSHOT_SELDOM
 from mpchan.wallet.payer_record import PayerRecord
+
+if TYPE_CHECKING:
+    from mpchan.results.closing import SettlementSigned
 
 Request = Union[int, Amount, MpchanError]
 """An amount in satoshi; or why there is none, which is handed back in its place."""
@@ -118,6 +121,15 @@ class Payer:
                     return results
                 some = some[len(done) :]
         return results
+
+    def settle(self, total: int | Amount | None = None) -> SettlementSigned:
+        """The final balance, for the payee to countersign and broadcast: ``mpchan payer settle``.
+
+        Args:
+            total: satoshi; more than what is paid includes a last payment.
+        """
+        amount = total if total is None or isinstance(total, Amount) else Amount(total)
+        return commands.settle(self._wallet, self._chain, self.name, amount)
 
     def close(self) -> None:
         """Write the state file, so that whoever comes next has little to read. Nothing depends on it."""

@@ -1,0 +1,108 @@
+"""The package as a program meets it: what it shows, and a whole story through ``mpchan.Wallet``."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.party import SHORT, new_wallet, psbt
+
+import mpchan
+from mpchan.bitcoin.address import address_to_script
+from mpchan.bitcoin.network import REGTEST
+from mpchan.chain.embedded import EmbeddedChain
+from mpchan.errors import StorageError
+from mpchan.party import payee, payer
+from mpchan.units import Amount
+
+
+def python(code: str) -> str:
+    """What a new interpreter prints."""
+    return subprocess.run(
+        [sys.executable, "-c", f"import mpchan, sys; {code}"], capture_output=True, check=True, text=True
+    ).stdout
+
+
+def test_the_package_shows_what_it_has_and_loads_nothing() -> None:
+    assert python("print(*dir(mpchan))").split() == sorted(mpchan.__all__)
+    loaded = "print(*(name for name in sys.modules if name.startswith('mpchan')))"
+    assert python(loaded).split() == ["mpchan"]
+    assert python("print(mpchan.errors.Refused.exit_code)").strip() == "4"
+    text = python("help(mpchan)")
+    for name in ("Wallet", "Payer", "Payee", "open(self, offer", "pay_up_to(self", "accept_many(self"):
+        assert name in text
+    with pytest.raises(AttributeError, match="has no attribute 'units2'"):
+        _ = mpchan.units2  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def wallets(tmp_path: Path) -> tuple[EmbeddedChain, mpchan.Wallet, mpchan.Wallet]:
+    """A chain, a payee, and a payer with one confirmed coin."""
+    chain = EmbeddedChain(tmp_path / "chain")
+    bob, alice = (
+        mpchan.Wallet(new_wallet(tmp_path / name).directory, chain=chain) for name in ("bob", "alice")
+    )
+    chain.faucet(address_to_script(alice.address().address, REGTEST), Amount(1_000_000))
+    chain.mine(1)
+    return chain, bob, alice
+
+
+def test_a_channel_from_the_offer_to_the_close(
+    wallets: tuple[EmbeddedChain, mpchan.Wallet, mpchan.Wallet], tmp_path: Path
+) -> None:
+    chain, bob, alice = wallets
+    opened = alice.open(bob.offer(**SHORT).toml, 100_000)
+    funded = alice.fund(bob.sign_refund(opened.hex).hex, refund_out=tmp_path / "refund.hex")
+    assert funded.broadcast
+    assert (tmp_path / "refund.hex").exists()
+    assert funded.hex is not None
+    assert bob.take_funding(funded.hex).channel == opened.channel
+    chain.mine(1)
+    assert bob.wait("confirmed", opened.channel, timeout=0).status == "open"
+    with alice.payer() as paying, bob.payee() as paid:
+        assert paid.accept(paying.pay(1000).hex).paid_sat == 1000
+        assert alice.balance().in_channels_sat == 99_000
+        seen = []
+        assert bob.watch(seen.append).going == 1
+        assert [line.paid_sat for line in seen] == [1000]
+        closed = paid.settle(paying.settle(2000).hex)
+    assert (closed.kind, closed.paid_sat, closed.broadcast) == ("settlement", 2000, True)
+    chain.mine(1)
+    assert [line.status for line in bob.channels().channels] == ["closed"]
+    assert alice.channel().status == "closed"
+    assert bob.balance().confirmed_sat == 2000
+
+
+def test_the_refund(wallets: tuple[EmbeddedChain, mpchan.Wallet, mpchan.Wallet]) -> None:
+    chain, bob, alice = wallets
+    opened = alice.open(bob.offer(**SHORT).toml, 100_000)
+    alice.fund(bob.sign_refund(opened.hex.encode()).hex)
+    chain.mine(1)
+    with pytest.raises(mpchan.errors.TooEarly):
+        alice.refund()
+    chain.mine(opened.refund_lock_time - chain.tip().height)
+    assert alice.refund(opened.channel).broadcast
+
+
+def test_it_does_what_the_commands_do(
+    wallets: tuple[EmbeddedChain, mpchan.Wallet, mpchan.Wallet],
+) -> None:
+    """The same request and the same signed refund come from the functions behind the commands."""
+    chain, bob, alice = wallets
+    offer = bob.offer(**SHORT).toml
+    opened = alice.open(offer, 100_000)
+    assert payer.open_channel(alice._files, chain, offer, Amount(100_000)) == opened
+    signed = bob.sign_refund(opened.hex)
+    assert payee.sign_refund(bob._files, chain, psbt(opened.hex)) == signed
+
+
+def test_a_new_wallet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MPCHAN_REGTEST", str(tmp_path / "chain"))
+    made = mpchan.Wallet.create(tmp_path / "wallet", passphrase="secret")
+    assert made.balance().to_dict() == {"confirmed_sat": 0, "unconfirmed_sat": 0, "in_channels_sat": 0}
+    assert made.channels().channels == ()
+    assert mpchan.Wallet(tmp_path / "wallet").address() != made.address()
+    with pytest.raises(StorageError):
+        mpchan.Wallet.create(tmp_path / "wallet")
