@@ -39,6 +39,32 @@ def test_a_running_meter(opened: Shell) -> None:
     assert opened.json(f"{SELLER} show")["paid_sat"] == 20_000
 
 
+def python_blocks() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (GUIDE / "python.md").read_text(), re.DOTALL)
+
+
+def test_a_payment_from_python(opened: Shell) -> None:
+    opened.ok(["python", "-c", python_blocks()[0]])
+    assert opened.json(f"{SELLER} show")["paid_sat"] == 1000
+
+
+def test_a_sale_from_python(opened: Shell) -> None:
+    _, script = python_blocks()
+    assert len(script.splitlines()) <= 45
+    film = bytes(range(256)) * 2_000
+    (opened.folder / "film.mkv").write_bytes(film)
+    opened.ok(["python", "-c", script])
+    assert (opened.folder / "bought.mkv").read_bytes() == film
+    assert opened.json(f"{SELLER} show")["paid_sat"] == 6 * 1000
+
+
+def test_a_sale_from_python_that_is_refused(opened: Shell) -> None:
+    """The error is the command's: here there is nothing to pay with any more."""
+    (opened.folder / "film.mkv").write_bytes(bytes(150 * 100_000))
+    done = opened.run(["python", "-c", python_blocks()[1]])
+    assert (done.code, done.err.partition(":")[0]) == (1, "over-capacity")
+
+
 def test_watching(paid: Shell) -> None:
     """Nothing needs a person; the lines that go on for ever have tests of their own."""
     [block] = blocks("watching")
