@@ -59,6 +59,7 @@ ANSWERS: dict[str, tuple[str, ...]] = {
     "regtest status": ("wallets.ChainState",),
     "engine": ("wallets.Engine",),
     "engine install": ("wallets.Engine",),
+    "guide": ("wallets.Topics", "wallets.Page"),
 }
 """The classes of each command's answers, by module and name; of a command with several, the usual one comes first."""
 

@@ -9,8 +9,8 @@ from typing import Any
 from mpchan.results.base import Result
 from mpchan.results.documented import ANSWERS, SHORT_FORMS, Key, answers, keys
 
-UNDOCUMENTED = ("demo", "guide")
-"""A story and a text: their JSON, if any, is nothing that a script would read."""
+UNDOCUMENTED = ("demo",)
+"""A story: its JSON, if any, is nothing that a script would read."""
 
 _PLAIN = {
     "string": lambda value: type(value) is str,

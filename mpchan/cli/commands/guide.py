@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 import mpchan
-from mpchan.cli.app import App, common_options, example, pass_app
+from mpchan.cli.app import App, command, common_options, example, pass_app
 from mpchan.cli.files import is_terminal, print_output
 from mpchan.errors import UsageError
 from mpchan.results.wallets import Page, Topic, Topics
@@ -18,6 +18,7 @@ PAGES = Path(mpchan.__file__).parent / "guide"
 
 TOPICS = {
     "commands": "all commands, what scripts need to know, environment variables",
+    "json": "what each command prints with --json, key by key",
     "exit-codes": "exit codes and all slugs",
     "by-hand": "a channel step by step, and what happens when the payee disappears",
     "selling": "selling and buying a file: mailbox, TCP, strangers",
@@ -44,7 +45,7 @@ def _complete_topic(context: click.Context, parameter: click.Parameter, incomple
     return [topic for topic in TOPICS if topic.startswith(incomplete)]
 
 
-@click.command(epilog=example("mpchan guide\nmpchan guide files\nmpchan guide protocol > protocol.md"))
+@command(epilog=example("mpchan guide\nmpchan guide files\nmpchan guide protocol > protocol.md"))
 @click.argument("topic", required=False, metavar="[TOPIC]", shell_complete=_complete_topic)
 @common_options
 @pass_app
