@@ -100,3 +100,36 @@ class ChainError(MpchanError):
     """The chain backend is out of reach or rejects the transaction (exit 8)."""
 
     exit_code = 8
+
+
+def system_reason(error: BaseException) -> str:
+    """Why the system refused something, as a part of our own sentence."""
+    return str(getattr(error, "strerror", None) or error or type(error).__name__).lower()
+
+
+def storage_error(slug: str, path: object, error: OSError) -> StorageError:
+    """An OSError as the wallet's own: names the file and the reason."""
+    return StorageError(slug, f"{path}: {system_reason(error)}")
+
+
+class AsStorageError:
+    """A block in which an OSError is a StorageError that names the file and the reason.
+
+    Args:
+        missing: another slug for a file that is not there.
+    """
+
+    __slots__ = ("_missing", "_path", "_slug")
+
+    def __init__(self, slug: str, path: object, *, missing: str | None = None) -> None:
+        self._slug = slug
+        self._path = path
+        self._missing = missing or slug
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            slug = self._missing if isinstance(error, FileNotFoundError) else self._slug
+            raise storage_error(slug, self._path, error) from error

@@ -13,7 +13,7 @@ import click
 
 from mpchan.cli.app import App, Documented, common_options
 from mpchan.cli.files import not_emitted, print_error, silence
-from mpchan.errors import ChainError, MpchanError, StorageError, UsageError
+from mpchan.errors import ChainError, MpchanError, StorageError, UsageError, system_reason
 
 PROGRAM = "mpchan"
 INTERRUPTED = 130
@@ -314,7 +314,7 @@ def _failure(error: Exception) -> MpchanError:
 
 def _system_failure(error: OSError) -> StorageError:
     """What the system refused without anyone expecting it: help that could not be printed, a folder that is gone."""
-    reason = (error.strerror or str(error)).lower()
+    reason = system_reason(error)
     if _comes_from_click(error):
         silence(sys.stdout)
         return not_emitted(f"standard output: {reason}")

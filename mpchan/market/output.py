@@ -17,7 +17,7 @@ from threading import Event
 from types import TracebackType
 
 from mpchan import durability
-from mpchan.errors import NotPossible, StorageError, UsageError
+from mpchan.errors import AsStorageError, NotPossible, StorageError, UsageError, storage_error
 from mpchan.market.hashing import verify_pieces
 from mpchan.sale.manifest import Sale
 from mpchan.wallet.storage import sync_name
@@ -59,7 +59,7 @@ def already_there(
     except FileNotFoundError:
         return set()
     except OSError as error:
-        raise _failed(path, error) from error
+        raise storage_error("output-failed", path, error) from error
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_size not in (0, sale.length):
@@ -131,7 +131,7 @@ class Output:
             durability.close(self._descriptor)
         except OSError as failure:
             if kind is None:
-                raise _failed(self.path, failure) from failure
+                raise storage_error("output-failed", self.path, failure) from failure
 
     def _place(self) -> Path:
         """The file to fill: what was begun, what stands there already, or a new one."""
@@ -145,10 +145,8 @@ class Output:
             NotPossible: ``no-space``.
             StorageError: ``output-failed``.
         """
-        try:
+        with AsStorageError("output-failed", self._part):
             status, room = os.fstat(self._descriptor), os.fstatvfs(self._descriptor)
-        except OSError as error:
-            raise _failed(self._part, error) from error
         missing = sum(self._sale.length_of(number) for number in numbers)
         missing = min(missing, self._sale.length - status.st_blocks * 512)
         if missing > room.f_bavail * room.f_frsize:
@@ -188,7 +186,7 @@ class Output:
                 place, room = place + len(chunk), room - len(chunk)
                 progress(len(chunk))
         except OSError as error:
-            raise _failed(self._part, error) from error
+            raise storage_error("output-failed", self._part, error) from error
         finally:
             if hashing is not None:
                 hashing.result()
@@ -213,11 +211,9 @@ class Output:
     def _wait_for_sync(self) -> None:
         syncing, self._syncing = self._syncing, None
         self._sync_now.set()
-        try:
+        with AsStorageError("output-failed", self._part):
             if syncing is not None:
                 syncing.result()
-        except OSError as error:
-            raise _failed(self._part, error) from error
 
     # the end --------------------------------------------------------------------------------------
 
@@ -238,16 +234,14 @@ class Output:
                 that.
         """
         self._wait_for_sync()
-        try:
+        with AsStorageError("output-failed", self._part):
             self._require_in_place()
             if os.fstat(self._descriptor).st_size != self._sale.length:
                 durability.cut(self._descriptor, self._sale.length)
             durability.sync(self._descriptor)
-        except OSError as error:
-            raise _failed(self._part, error) from error
         if os.path.lexists(self._part):
             if os.path.lexists(self.path):
-                raise _failed(self.path, FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)))
+                raise StorageError("output-failed", f"{self.path}: {os.strerror(errno.EEXIST).lower()}")
             self._rename(self._part, self.path)
 
     def _require_in_place(self) -> None:
@@ -264,19 +258,15 @@ class Output:
         )
 
     def _rename(self, source: Path, target: Path) -> None:
-        try:
+        with AsStorageError("output-failed", target):
             durability.replace(source, target)
-        except OSError as error:
-            raise _failed(target, error) from error
         sync_name(target)
 
 
 def _opened(path: Path, sale: Sale) -> int:
     """The file, of its full length, mostly a hole at first."""
-    try:
+    with AsStorageError("output-failed", path):
         descriptor = durability.open_to_fill(path)
-    except OSError as error:
-        raise _failed(path, error) from error
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_size not in (0, sale.length):
@@ -285,12 +275,8 @@ def _opened(path: Path, sale: Sale) -> int:
             durability.cut(descriptor, sale.length)
     except OSError as error:
         durability.give_up(descriptor)
-        raise _failed(path, error) from error
+        raise storage_error("output-failed", path, error) from error
     except BaseException:
         durability.give_up(descriptor)
         raise
     return descriptor
-
-
-def _failed(path: Path, error: OSError) -> StorageError:
-    return StorageError("output-failed", f"{path}: {(error.strerror or str(error)).lower()}")

@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from mpchan import durability
-from mpchan.errors import MpchanError, StorageError, TooEarly
+from mpchan.errors import MpchanError, StorageError, TooEarly, system_reason
 from mpchan.transport.base import Message, Piece, Refusal, Request, file_changed, refusal
 from mpchan.transport.copying import copy_part
 from mpchan.transport.folder import MESSAGE, PIECE, REFUSAL, Folder, Name
@@ -228,7 +228,7 @@ class Answers:
                 if done < piece.length:
                     raise file_changed(piece)
         except OSError as error:
-            reason = (error.strerror or str(error)).lower()
+            reason = system_reason(error)
             raise TooEarly("piece-not-copied", f"the seller could not copy the piece: {reason}") from error
         finally:
             durability.done_reading(source)

@@ -35,7 +35,7 @@ from itertools import islice
 from pathlib import Path
 
 from mpchan import durability
-from mpchan.errors import NotPossible, StorageError
+from mpchan.errors import NotPossible, StorageError, system_reason
 from mpchan.transport.base import KINDS
 from mpchan.units import MAX_MESSAGE_BYTES
 from mpchan.values import frozen_ordered
@@ -341,7 +341,7 @@ def next_number(names: Iterable[Name], used: int) -> int:
 
 def unusable(path: Path, error: OSError) -> StorageError:
     """A mailbox that the system does not let us use."""
-    reason = (error.strerror or str(error)).lower()
+    reason = system_reason(error)
     return StorageError(
         "mailbox-unusable",
         f"{path}: {reason}",

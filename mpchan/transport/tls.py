@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mpchan import durability
-from mpchan.errors import Refused, StorageError
+from mpchan.errors import AsStorageError, Refused, StorageError, storage_error
 from mpchan.values import frozen
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _made() -> bytes:
 def _keep(path: Path, data: bytes) -> None:
     """Keep it durably, unless another process was faster."""
     temporary = durability.temporary_path(path)
-    try:
+    with AsStorageError("write-failed", path):
         durability.make_directory(path.parent, parents=True)
         try:
             durability.write_new(temporary, data)
@@ -93,20 +93,14 @@ def _keep(path: Path, data: bytes) -> None:
                 durability.claim(temporary, path)
         finally:
             durability.discard(temporary)
-    except OSError as error:
-        raise storage_error("write-failed", path, error) from error
-    try:
+    with AsStorageError("write-unsure", path):
         for folder in (path.parent, path.parent.parent):
             durability.sync_directory(folder)
-    except OSError as error:
-        raise storage_error("write-unsure", path, error) from error
 
 
 def _check_permissions(path: Path) -> None:
-    try:
+    with AsStorageError("read-failed", path):
         mode = stat.S_IMODE(os.stat(path).st_mode)
-    except OSError as error:
-        raise storage_error("read-failed", path, error) from error
     if mode & 0o077:
         raise StorageError(
             "certificate-permissions",
@@ -134,10 +128,6 @@ def _damaged(path: Path) -> StorageError:
         f"{path} holds no certificate with its key",
         hint="put it back from a copy; or delete it, then a new one is made, which the buyers of earlier offers refuse",
     )
-
-
-def storage_error(slug: str, path: Path, error: OSError) -> StorageError:
-    return StorageError(slug, f"{path}: {(error.strerror or str(error)).lower()}")
 
 
 # both sides ---------------------------------------------------------------------------------------

@@ -25,11 +25,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mpchan.errors import MpchanError, ParseError, StorageError
+from mpchan.errors import AsStorageError, MpchanError, ParseError, StorageError, storage_error, system_reason
 from mpchan.values import frozen
 from mpchan.wallet.keys import Unlocker, no_passphrase
 from mpchan.wallet.layout import is_kept, kept_folders, stored
-from mpchan.wallet.storage import storage_error
 from mpchan.wallet.store import canonical, checksum
 from mpchan.wallet.wallet import Wallet
 
@@ -100,12 +99,8 @@ def _channel(wallet: Wallet, channel: str) -> Iterator[tuple[str, bytes]]:
 
 
 def _content(path: Path) -> bytes:
-    try:
+    with AsStorageError("read-failed", path, missing="file-missing"):
         return path.read_bytes()
-    except FileNotFoundError as error:
-        raise storage_error("file-missing", path, error) from error
-    except OSError as error:
-        raise storage_error("read-failed", path, error) from error
 
 
 def left_out(wallet: Wallet, made: Backup) -> list[str]:
@@ -166,9 +161,7 @@ def read_backup(path: Path) -> bytes:
                 raise ParseError("unreadable-file", f"{path}: is no regular file")
             data = file.read(MAX_BACKUP_BYTES + 1)
     except OSError as error:
-        raise ParseError(
-            "unreadable-file", f"{path!s:.200}: {(error.strerror or str(error)).lower()}"
-        ) from None
+        raise ParseError("unreadable-file", f"{path!s:.200}: {system_reason(error)}") from None
     if len(data) > MAX_BACKUP_BYTES:
         raise ParseError("too-large", f"{path}: larger than {MAX_BACKUP_BYTES} bytes")
     return data

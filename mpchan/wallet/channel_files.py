@@ -19,13 +19,13 @@ from threading import get_ident
 from typing import TYPE_CHECKING
 
 from mpchan.durability import reading
-from mpchan.errors import ParseError, StorageError
+from mpchan.errors import ParseError, StorageError, storage_error
 from mpchan.values import frozen, replace
 from mpchan.wallet.batch import Batch
 from mpchan.wallet.journal import Body, Position, beginning, ends_with, entries, fold
 from mpchan.wallet.layout import kept
 from mpchan.wallet.records import dump, load, record_of
-from mpchan.wallet.storage import append_durably, locked, read_text, storage_error, sync_file, write_durably
+from mpchan.wallet.storage import append_durably, locked, read_text, sync_file, write_durably
 
 if TYPE_CHECKING:
     from mpchan.wallet.records import Record

@@ -30,9 +30,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from mpchan.durability import AnyPath, done_reading, reading
-from mpchan.errors import ParseError
+from mpchan.errors import AsStorageError, ParseError
 from mpchan.values import frozen, replace
-from mpchan.wallet.storage import MAX_FILE_BYTES, storage_error
+from mpchan.wallet.storage import MAX_FILE_BYTES
 from mpchan.wallet.store import canonical
 
 CONTINUED = "continued"
@@ -170,13 +170,8 @@ def entries(path: AnyPath, after: Position) -> Iterator[tuple[Entry, Position]]:
         ParseError: ``channel-damaged``, naming the line.
         StorageError: ``file-missing``, ``read-failed``.
     """
-    try:
-        with reading(path) as file:
-            yield from _entries(file, after)
-    except FileNotFoundError as error:
-        raise storage_error("file-missing", path, error) from error
-    except OSError as error:
-        raise storage_error("read-failed", path, error) from error
+    with AsStorageError("read-failed", path, missing="file-missing"), reading(path) as file:
+        yield from _entries(file, after)
 
 
 def ends_with(path: AnyPath, position: Position) -> bool:
@@ -257,13 +252,8 @@ def continues(path: Path) -> Position | None:
     Raises:
         StorageError: ``file-missing``, ``read-failed``.
     """
-    try:
-        with reading(path) as file:
-            return _continues(file)
-    except FileNotFoundError as error:
-        raise storage_error("file-missing", path, error) from error
-    except OSError as error:
-        raise storage_error("read-failed", path, error) from error
+    with AsStorageError("read-failed", path, missing="file-missing"), reading(path) as file:
+        return _continues(file)
 
 
 def _stands(raw: bytes, position: Position) -> bool:

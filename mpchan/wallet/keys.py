@@ -27,7 +27,7 @@ from mpchan.bitcoin.tx import Transaction, TxOut
 from mpchan.channel.key_paths import counted_path, payee_path, payer_path, token_path
 from mpchan.channel.offer import Offer
 from mpchan.channel.signing import ChannelKey
-from mpchan.errors import ParseError, StorageError
+from mpchan.errors import ParseError, StorageError, system_reason
 from mpchan.values import replace
 from mpchan.wallet.keys_file import (
     KINDS,
@@ -413,7 +413,7 @@ def _check_permissions(path: Path) -> None:
     try:
         mode = stat.S_IMODE(os.stat(path).st_mode)
     except OSError as error:
-        raise StorageError("file-missing", f"{path}: {(error.strerror or str(error)).lower()}") from error
+        raise StorageError("file-missing", f"{path}: {system_reason(error)}") from error
     if mode & 0o077:
         raise StorageError(
             "keys-permissions",

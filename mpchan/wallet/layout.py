@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from mpchan.durability import TEMPORARY_NAME
-from mpchan.wallet.storage import storage_error
+from mpchan.errors import storage_error
 
 _HASH = "[0-9a-f]{64}"
 _CHANNEL = rf"{_HASH}-[0-9]{{1,10}}"

@@ -27,10 +27,10 @@ from threading import RLock
 from typing import BinaryIO
 
 from mpchan.durability import reading
-from mpchan.errors import ParseError, StorageError
+from mpchan.errors import AsStorageError, ParseError, StorageError, storage_error
 from mpchan.units import MAX_LOCK_TIME, OutPoint, Txid, checked_int
 from mpchan.wallet.opening import PREFIX_BYTES, Opening, checked_data, key_fields
-from mpchan.wallet.storage import append_durably, make_directory, storage_error, sync_file, write_durably
+from mpchan.wallet.storage import append_durably, make_directory, sync_file, write_durably
 from mpchan.wallet.store import canonical, checksum
 
 MOST_OPENINGS = 100_000
@@ -287,11 +287,8 @@ class Openings:
         """
         with self._guard:
             self._catch_up()
-            try:
-                with reading(self._path) as file:
-                    first, *lines = [line for line in file if line.endswith(b"\n")] or [b""]
-            except OSError as error:
-                raise storage_error("read-failed", self._path, error) from error
+            with AsStorageError("read-failed", self._path), reading(self._path) as file:
+                first, *lines = [line for line in file if line.endswith(b"\n")] or [b""]
             lines = lines if self._head else [first, *lines]
             kept = [line for line in lines if _is_whole(line)]
             write_durably(self._path, _head(self._mark) + b"".join(kept))
@@ -313,15 +310,12 @@ class Openings:
                 return
             gone = {self._places[outpoint] for outpoint in outpoints if outpoint in self._places}
             kept, place = [], len(self._head)
-            try:
-                with reading(self._path) as file:
-                    file.seek(place)
-                    for line in file:
-                        if line.endswith(b"\n") and place not in gone:
-                            kept.append(line)
-                        place += len(line)
-            except OSError as error:
-                raise storage_error("read-failed", self._path, error) from error
+            with AsStorageError("read-failed", self._path), reading(self._path) as file:
+                file.seek(place)
+                for line in file:
+                    if line.endswith(b"\n") and place not in gone:
+                        kept.append(line)
+                    place += len(line)
             write_durably(self._path, _head(max(self._mark, forgotten)) + b"".join(kept))
             self._catch_up()
             self._durable = self._end

@@ -19,9 +19,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mpchan import durability
-from mpchan.errors import ParseError
+from mpchan.errors import AsStorageError, ParseError
 from mpchan.wallet.journal import Body, Entry, Position, beginning, continuation, continues, entries
-from mpchan.wallet.storage import storage_error
 
 _CLOSED = re.compile(r"\.([0-9]{10,})")
 
@@ -32,10 +31,8 @@ def closed_files(journal: Path) -> list[Path]:
     Raises:
         StorageError: ``read-failed``.
     """
-    try:
+    with AsStorageError("read-failed", journal.parent):
         names = os.listdir(journal.parent)
-    except OSError as error:
-        raise storage_error("read-failed", journal.parent, error) from error
     found = []
     for name in names:
         match = _CLOSED.fullmatch(name[len(journal.name) :]) if name.startswith(journal.name) else None

@@ -13,13 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mpchan import durability
-from mpchan.errors import ParseError, StorageError
+from mpchan.errors import AsStorageError, ParseError, StorageError
 from mpchan.values import frozen
 from mpchan.wallet.channel_files import SNAPSHOT_SELDOM, ChannelFiles
 from mpchan.wallet.journal import Body, Entry, Position, beginning, entries, fold, written
 from mpchan.wallet.past import closed_files, history
 from mpchan.wallet.records import dump, load
-from mpchan.wallet.storage import append_durably, read_text, storage_error, write_durably
+from mpchan.wallet.storage import append_durably, read_text, write_durably
 
 MOST_BEHIND = SNAPSHOT_SELDOM + 512
 """So many lines may stand behind a state file whose journal is gone: a meter was killed after its last batch."""
@@ -146,10 +146,8 @@ def _payments(body: Body) -> int:
 
 
 def _size(path: Path) -> int:
-    try:
+    with AsStorageError("read-failed", path):
         return os.stat(path).st_size
-    except OSError as error:
-        raise storage_error("read-failed", path, error) from error
 
 
 def _line_feeds(path: Path, start: int) -> int:
@@ -195,10 +193,8 @@ def restart(files: ChannelFiles, name: str, body: Body) -> list[str]:
     kept = set_aside(files.journal_path(name))
     for path in closed_files(files.journal_path(name)):  # what they end with is no line of the new one
         set_aside(path)
-        try:
+        with AsStorageError("write-failed", path):
             durability.unlink(path)
-        except OSError as error:
-            raise storage_error("write-failed", path, error) from error
     write_durably(files.journal_path(name), data)
     write_durably(files.state_path(name), dump(body, position).encode())
     return [f"began a new journal with what the state file holds{kept}"]
@@ -210,9 +206,7 @@ def set_aside(path: Path) -> str:
         return ""
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     kept = path.with_name(f"{path.name}.damaged-{stamp}-{os.urandom(2).hex()}")
-    try:
+    with AsStorageError("write-failed", path):
         durability.keep_as(path, kept)
         durability.sync_directory(path.parent)
-    except OSError as error:
-        raise storage_error("write-failed", path, error) from error
     return f", the damaged one is kept as {kept.name}"

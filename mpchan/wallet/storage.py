@@ -22,16 +22,11 @@ from typing import NoReturn
 
 from mpchan import durability
 from mpchan.durability import AnyPath
-from mpchan.errors import ParseError, StorageError
+from mpchan.errors import AsStorageError, ParseError, StorageError, storage_error
 
 LOCK_TIMEOUT_SECONDS = 60.0
 MAX_FILE_BYTES = 16_000_000
 """No file of a wallet comes near this; a larger one is damaged."""
-
-
-def storage_error(slug: str, path: AnyPath, error: OSError) -> StorageError:
-    """An OSError as the wallet's own: names the file and the reason."""
-    return StorageError(slug, f"{path}: {(error.strerror or str(error)).lower()}")
 
 
 def write_durably(path: Path, data: bytes, *, mode: int = 0o600) -> None:
@@ -41,10 +36,8 @@ def write_durably(path: Path, data: bytes, *, mode: int = 0o600) -> None:
         StorageError: ``write-failed``, the old file is untouched; ``write-unsure``, the new file stands, but a crash
             of the whole machine could still undo it.
     """
-    try:
+    with AsStorageError("write-failed", path):
         durability.rewrite(path, data, mode=mode)
-    except OSError as error:
-        raise storage_error("write-failed", path, error) from error
     sync_name(path)
 
 
@@ -69,10 +62,8 @@ def remove_durably(path: Path) -> None:
     Raises:
         StorageError: ``write-failed``, it is still there; ``write-unsure``.
     """
-    try:
+    with AsStorageError("write-failed", path):
         durability.unlink(path)
-    except OSError as error:
-        raise storage_error("write-failed", path, error) from error
     sync_name(path)
 
 
@@ -85,10 +76,8 @@ def append_durably(path: Path, data: bytes, *, at: int) -> None:
     Raises:
         StorageError: ``write-failed``, nothing was added; ``write-unsure``, the system can tell neither.
     """
-    try:
+    with AsStorageError("write-failed", path):
         descriptor = durability.open_to_append(path)
-    except OSError as error:
-        raise storage_error("write-failed", path, error) from error
     try:
         _append(descriptor, path, data, at)
     except OSError as error:
@@ -143,14 +132,12 @@ def sync_file(path: Path) -> None:
     Raises:
         StorageError: ``write-failed``.
     """
-    try:
+    with AsStorageError("write-failed", path):
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             durability.sync(descriptor)
         finally:
             durability.done_reading(descriptor)
-    except OSError as error:
-        raise storage_error("write-failed", path, error) from error
 
 
 def discard_leftovers(path: Path) -> None:
@@ -159,13 +146,11 @@ def discard_leftovers(path: Path) -> None:
     Raises:
         StorageError: ``write-failed``.
     """
-    try:
+    with AsStorageError("write-failed", path):
         for name in os.listdir(path.parent):
             match = re.fullmatch(durability.TEMPORARY_NAME, name)
             if match is not None and match["target"] == path.name:
                 durability.unlink(path.parent / name)
-    except OSError as error:
-        raise storage_error("write-failed", path, error) from error
 
 
 def make_directory(path: Path) -> None:
@@ -174,11 +159,9 @@ def make_directory(path: Path) -> None:
     Raises:
         StorageError: ``write-failed``.
     """
-    try:
+    with AsStorageError("write-failed", path):
         durability.make_directory(path, parents=True)
         durability.sync_directory(path.parent)
-    except OSError as error:
-        raise storage_error("write-failed", path, error) from error
 
 
 def close_to_others(path: Path) -> None:
@@ -187,7 +170,7 @@ def close_to_others(path: Path) -> None:
     Raises:
         StorageError: ``directory-permissions``, ``write-failed``.
     """
-    try:
+    with AsStorageError("write-failed", path):
         status = os.stat(path)
         open_to_others = bool(stat.S_IMODE(status.st_mode) & 0o077)
         if status.st_uid == os.geteuid() and open_to_others and not os.listdir(path):
@@ -199,8 +182,6 @@ def close_to_others(path: Path) -> None:
                 f"{path} stays open to others: its file system knows no permissions",
                 hint="name a directory on another one, or mount it with umask=077",
             )
-    except OSError as error:
-        raise storage_error("write-failed", path, error) from error
     if status.st_uid != os.geteuid():
         raise StorageError("directory-permissions", f"{path} belongs to another user")
     if open_to_others:
@@ -218,12 +199,8 @@ def read_text(path: AnyPath) -> str:
         StorageError: ``read-failed``; FileNotFoundError is not swallowed but becomes ``file-missing``.
         ParseError: ``malformed-file`` for what is not UTF-8 or too large.
     """
-    try:
+    with AsStorageError("read-failed", path, missing="file-missing"):
         data = _read(path)
-    except FileNotFoundError as error:
-        raise storage_error("file-missing", path, error) from error
-    except OSError as error:
-        raise storage_error("read-failed", path, error) from error
     if len(data) > MAX_FILE_BYTES:
         raise ParseError("malformed-file", f"{path}: larger than {MAX_FILE_BYTES} bytes")
     try:

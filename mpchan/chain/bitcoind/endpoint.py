@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mpchan.bitcoin.network import Network
 from mpchan.chain.home import expanded, home_directory
-from mpchan.errors import ChainError, ParseError
+from mpchan.errors import ChainError, ParseError, system_reason
 from mpchan.values import frozen
 
 USER_VARIABLE = "MPCHAN_RPC_USER"
@@ -124,7 +124,7 @@ class Credentials:
         except OSError as error:
             raise ChainError(
                 "rpc-credentials",
-                f"cannot read the node's cookie {self.cookie}: {(error.strerror or str(error)).lower()}",
+                f"cannot read the node's cookie {self.cookie}: {system_reason(error)}",
                 hint="is the node running? name its cookie as chain.rpc_cookie in wallet.toml, "
                 f"or set {USER_VARIABLE} and {PASSWORD_VARIABLE}",
             ) from None

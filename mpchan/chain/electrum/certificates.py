@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from mpchan import durability
 from mpchan.chain.electrum.address import Server
-from mpchan.errors import ChainError, StorageError
+from mpchan.errors import AsStorageError, ChainError, storage_error
 
 if TYPE_CHECKING:
     import socket
@@ -119,7 +119,7 @@ class Certificates:
             self._known[server] = text
             return
         temporary = durability.temporary_path(path)
-        try:
+        with AsStorageError("write-failed", path):
             durability.make_directory(path.parent)
             try:
                 durability.write_new(temporary, text.encode("ascii"))
@@ -127,12 +127,8 @@ class Certificates:
                     durability.claim(temporary, path)
             finally:
                 durability.discard(temporary)
-        except OSError as error:
-            raise storage_error("write-failed", path, error) from error
-        try:
+        with AsStorageError("write-unsure", path):
             durability.sync_directory(path.parent)
-        except OSError as error:
-            raise storage_error("write-unsure", path, error) from error
         if self._load(server) != text:
             raise self._changed(server, "two connections at the same time were shown different ones")
 
@@ -147,7 +143,3 @@ def _handshake(plain: socket.socket, context: SSLContext, server: Server) -> SSL
 
 def _fingerprint(certificate: bytes) -> str:
     return f"SHA-256 {hashlib.sha256(certificate).hexdigest()}"
-
-
-def storage_error(slug: str, path: Path, error: OSError) -> StorageError:
-    return StorageError(slug, f"{path}: {(error.strerror or str(error)).lower()}")

@@ -15,7 +15,7 @@ from typing import Any
 
 from mpchan import durability
 from mpchan.bitcoin.tx import Transaction, TxOut
-from mpchan.errors import ChainError
+from mpchan.errors import ChainError, system_reason
 
 PACKAGE = "py-bitcoinkernel"
 
@@ -88,7 +88,7 @@ def _require_descriptors(directory: Path) -> None:
     except OSError as error:
         raise ChainError(
             "engine-failed",
-            f"the consensus engine cannot open {directory}: {(error.strerror or str(error)).lower()}",
+            f"the consensus engine cannot open {directory}: {system_reason(error)}",
             hint="raise the limit of open files (`ulimit -n`), or close some; nothing is lost",
         ) from error
     finally:

@@ -22,7 +22,7 @@ from mpchan.cli.input.numbers import Seconds, WholeNumber
 from mpchan.cli.input.sizes import SIZE
 from mpchan.cli.input.terms import plain_terms, terms_options
 from mpchan.cli.render.sale_lines import SaleLines, renewed_line, selling_line
-from mpchan.errors import ParseError, UsageError
+from mpchan.errors import ParseError, UsageError, system_reason
 from mpchan.market.hashing import FileHashes, Progress, cached_hashes
 from mpchan.market.place import require_own_place
 from mpchan.market.seller import Seller
@@ -228,9 +228,7 @@ def _hashed(app: App, wallet: Wallet, file: Path, pieces: int | None, piece_size
     try:
         length = os.stat(file).st_size
     except OSError as error:
-        raise ParseError(
-            "unreadable-file", f"{file!s:.200}: {(error.strerror or str(error)).lower()}"
-        ) from None
+        raise ParseError("unreadable-file", f"{file!s:.200}: {system_reason(error)}") from None
     piece_length = piece_size or max(1, -(-length // (pieces or USUAL_PIECES)))
     count = -(-length // piece_length)
     if count > MAX_PIECES:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar, Union
 from mpchan.cli.app import App
 from mpchan.cli.files import print_error, print_output, silence
 from mpchan.durability import done_reading
-from mpchan.errors import MpchanError, ParseError, StorageError
+from mpchan.errors import MpchanError, ParseError, StorageError, system_reason
 from mpchan.results.base import Result
 from mpchan.results.failures import RefusedLine
 from mpchan.units import MAX_TEXT_BYTES
@@ -145,7 +145,7 @@ class Lines:
                     pass  # a signal has come; if it ends the command, its handler does so here
                 data = os.read(self._descriptor, _PIPE_BYTES)
         except OSError as error:
-            reason = (error.strerror or str(error)).lower()
+            reason = system_reason(error)
             raise ParseError("unreadable-file", f"standard input: {reason}") from None
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:

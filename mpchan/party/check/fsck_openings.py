@@ -6,11 +6,10 @@ from collections.abc import Iterator
 
 from mpchan import durability
 from mpchan.channel.rules import Rule
-from mpchan.errors import StorageError
+from mpchan.errors import AsStorageError, StorageError
 from mpchan.party.opening.terms import published_for, terms_of
 from mpchan.wallet.generation import FILE
 from mpchan.wallet.recovery import set_aside
-from mpchan.wallet.storage import storage_error
 from mpchan.wallet.wallet import Wallet
 
 
@@ -48,12 +47,10 @@ def mend_openings(wallet: Wallet) -> str:
         StorageError: ``write-failed``, ``read-failed``.
     """
     path = wallet.directory / FILE
-    try:
+    with AsStorageError("write-failed", path):
         if path.exists():
             durability.unlink(path)
             durability.sync_directory(path.parent)
-    except OSError as error:
-        raise storage_error("write-failed", path, error) from error
     aside = set_aside(wallet.openings.path)
     kept, lost = wallet.openings.mend()
     return (

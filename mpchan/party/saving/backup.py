@@ -25,7 +25,7 @@ from pathlib import Path
 from mpchan import durability
 from mpchan.bitcoin.network import network_from_name
 from mpchan.channel import payer
-from mpchan.errors import MpchanError, ParseError, StorageError
+from mpchan.errors import AsStorageError, MpchanError, ParseError, StorageError, storage_error
 from mpchan.results.wallets import BackedUp, Restored
 from mpchan.values import replace
 from mpchan.wallet.backup import Backup, collect, left_out, pack, unpack
@@ -39,7 +39,6 @@ from mpchan.wallet.storage import (
     close_to_others,
     locked,
     make_directory,
-    storage_error,
     sync_name,
     write_durably,
 )
@@ -260,10 +259,8 @@ def _may_have_paid(state: payer.PayerState) -> bool:
 
 def _move(staged: Path, home: Path) -> None:
     """The one step by which the wallet is there."""
-    try:
+    with AsStorageError("write-failed", home):
         durability.replace(staged, home)
-    except OSError as error:
-        raise storage_error("write-failed", home, error) from error
     sync_name(home)
 
 
@@ -279,9 +276,7 @@ def _remove(staged: Path) -> None:
 
 
 def _remove_files(staged: Path, apart_from: str | None = None) -> None:
-    try:
+    with AsStorageError("write-failed", staged):
         for path in sorted(staged.rglob("*")):
             if not path.is_dir() and path.name != apart_from:
                 durability.unlink(path)
-    except OSError as error:
-        raise storage_error("write-failed", staged, error) from error
