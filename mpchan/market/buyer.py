@@ -28,12 +28,10 @@ from mpchan.errors import (
     SellerRefused,
     StorageError,
 )
-from mpchan.market.asking import Asking, Step
+from mpchan.market.asking import ANOTHER_OFFER, NEWER_OFFER, Asking, Step
 from mpchan.market.closing import settled
 from mpchan.market.output import Output
-from mpchan.market.refusal import ANOTHER_OFFER, NEWER_OFFER
-from mpchan.market.stake import stake_text
-from mpchan.market.standing import is_begun, live_channel
+from mpchan.market.standing import is_begun, live_channel, stake_text
 from mpchan.party import payer as party
 from mpchan.party.common import gather_facts, read_psbt
 from mpchan.party.offers.selling import Wish

@@ -9,8 +9,7 @@ from mpchan.channel.facts import Status
 from mpchan.channel.scheme import scheme_of
 from mpchan.errors import MpchanError, Refused
 from mpchan.market.asking import Asking, Step
-from mpchan.market.stake import back_text
-from mpchan.market.standing import is_begun, live_channel
+from mpchan.market.standing import back_text, is_begun, live_channel
 from mpchan.party import payer as party
 from mpchan.party.common import ENDED, gather_facts, read_transaction
 from mpchan.results.sales import PurchaseCancelled

@@ -5,9 +5,7 @@ mailbox    a folder that both can see
 requests   what buyers have laid there, found at a price that junk hardly raises
 answers    what the seller has laid there, and for how long it stays
 folder     its files: names, modes, reading what others wrote
-copying    a part of a file into another file, by the kernel where it can
 tcp        one connection, with TLS
-source     where a connection comes from, as far as bounds are counted
 places     who gets a place among the connections, and who leaves for it
 serving    one connection on the seller's side
 frames     what is said on it, byte by byte

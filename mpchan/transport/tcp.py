@@ -17,9 +17,8 @@ from mpchan.errors import NotPossible, Refused, TooEarly, UsageError
 from mpchan.transport import frames
 from mpchan.transport.base import Answer, Arrival, Request
 from mpchan.transport.frames import ANSWER_KINDS, REQUEST_CODES, Stream
-from mpchan.transport.places import place_for
+from mpchan.transport.places import place_for, source_of
 from mpchan.transport.serving import Conversation, Desk
-from mpchan.transport.source import source_of
 from mpchan.transport.tls import Certificate, dial, seller_context, seller_side
 from mpchan.units import MAX_MESSAGE_BYTES
 

@@ -1,6 +1,7 @@
 """The wallet directory: configuration, keys, offers and channels on disk.
 
 storage   durable writes, locks, reading with limits
+store     checked JSON files, one table in each
 config    wallet.toml
 keys      the keys that the seed gives, and their indexes
 keys_file the two forms of keys.toml

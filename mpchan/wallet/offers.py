@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import hmac
 import json
+import os
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mpchan.channel.offer import Offer
 from mpchan.errors import MpchanError, NotPossible, ParseError, StorageError
-from mpchan.units import checked_key_index
+from mpchan.units import checked_key_index, is_hex
 from mpchan.values import frozen, replace
-from mpchan.wallet.generation import draw_generation, read_generation
 from mpchan.wallet.layout import stored
 from mpchan.wallet.storage import read_text, remove_durably, write_durably
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from mpchan.sale.manifest import Sale
     from mpchan.wallet.records import Record
     from mpchan.wallet.wallet import Wallet
-
 
 _MOST_ON_SALE = 8
 
@@ -256,3 +255,52 @@ def _mentions(path: Path, words: Collection[str]) -> bool:
     except OSError:
         return False
     return any(word.encode() in data for word in words)
+
+
+# the generation -----------------------------------------------------------------------------------
+#
+# What tells this wallet's offers from those of a copy of it that is older: a file of its own, 16 hex digits drawn by
+# chance, in no backup and not made from the words. A wallet that was restored draws another one before its first offer,
+# so what the lost wallet may have signed under its offers since the backup is signed a second time by nobody.
+
+
+GENERATION_FILE = "generation"
+_BYTES = 8
+
+
+def read_generation(directory: Path) -> str | None:
+    """The wallet's generation, 16 lower-case hex digits; None before its first offer.
+
+    Raises:
+        StorageError: ``generation-damaged``, ``read-failed``.
+    """
+    path = directory / GENERATION_FILE
+    try:
+        text = read_text(path).strip()
+    except StorageError as error:
+        if error.slug != "file-missing":
+            raise
+        return None
+    except ParseError:
+        text = ""
+    if len(text) != 2 * _BYTES or not is_hex(text) or text != text.lower():
+        raise StorageError(
+            "generation-damaged",
+            f"{path}: not {2 * _BYTES} lower-case hex digits",
+            hint="move the file away: another one is made, and the offers that are out and unused become void",
+        )
+    return text
+
+
+def draw_generation(directory: Path) -> str:
+    """The wallet's generation; where there is none, one that is drawn now, durable on return. The wallet is held.
+
+    Raises:
+        StorageError: as ``read_generation``; ``write-failed``.
+    """
+    known = read_generation(directory)
+    if known is not None:
+        return known
+    drawn = os.urandom(_BYTES).hex()
+    write_durably(directory / GENERATION_FILE, f"{drawn}\n".encode(), mode=0o600)
+    return drawn

@@ -288,7 +288,7 @@ class Wallet:
 
     def channels_oldest_first(self) -> list[str]:
         """The names of all channels, in the order in which they began."""
-        from mpchan.wallet.ages import oldest_first
+        from mpchan.wallet.names import oldest_first
 
         return oldest_first(self.channel_files)
 

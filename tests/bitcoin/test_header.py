@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpchan.bitcoin.header import Header, bits_from_target, target_from_bits, work_of_bits
+from mpchan.bitcoin.block import Header, bits_from_target, target_from_bits, work_of_bits
 from mpchan.bitcoin.network import MAINNET
 from mpchan.errors import ParseError
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from support.chain.node import Node, Refusal, needs_node, running
 
-from mpchan.bitcoin.header import HEADER_SIZE, Header, bits_from_target, target_from_bits
+from mpchan.bitcoin.block import HEADER_SIZE, Header, bits_from_target, target_from_bits
 from mpchan.bitcoin.network import MAINNET, NETWORKS, REGTEST, TESTNET4
 from mpchan.bitcoin.script import double_sha256
 from mpchan.chain.electrum.headers import HeaderChain

@@ -17,7 +17,7 @@ from mpchan.bitcoin.script import dust_limit
 from mpchan.bitcoin.tx import Transaction
 from mpchan.errors import NotPossible
 from mpchan.party import coins, views
-from mpchan.party.saving.restore import scan
+from mpchan.party.holdings import scan
 from mpchan.results.coins import Sent
 from mpchan.units import Amount, FeeRate, Txid
 from mpchan.values import replace

@@ -13,7 +13,7 @@ from support.transcript import Shell
 
 from mpchan import durability
 from mpchan.errors import MpchanError
-from mpchan.party.saving.backup import restore
+from mpchan.party.backup import restore
 from mpchan.wallet.store import canonical, checksum
 from mpchan.wallet.wallet import Wallet
 

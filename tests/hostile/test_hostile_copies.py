@@ -18,8 +18,8 @@ from mpchan.bitcoin.psbt import Psbt
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.channel import payer
 from mpchan.errors import NotPossible
+from mpchan.party.backup import restore
 from mpchan.party.common import read_psbt
-from mpchan.party.saving.backup import restore
 from mpchan.units import Height
 from mpchan.values import replace
 from mpchan.wallet.backup import collect, pack

@@ -22,8 +22,8 @@ from support.party import Pair, snapshot
 from support.protocol import make_offer
 
 from mpchan.chain.embedded import EmbeddedChain
+from mpchan.party import backup as party_backup
 from mpchan.party.coins import send
-from mpchan.party.saving import backup as party_backup
 from mpchan.sale.manifest import Sale
 from mpchan.units import Amount
 from mpchan.wallet.backup import Backup

@@ -11,7 +11,7 @@ import pytest
 from support.market.market import Market
 
 from mpchan.errors import NotPossible
-from mpchan.party.saving.backup import backup, restore
+from mpchan.party.backup import backup, restore
 from mpchan.transport.base import Answer, Refusal, Request
 from mpchan.transport.tls import own_certificate
 from mpchan.wallet.purchases import Purchases

@@ -21,6 +21,7 @@ from mpchan.channel.terms import Terms
 from mpchan.errors import ChainError, NotPossible, Refused, StorageError
 from mpchan.market import room
 from mpchan.party import payee, payer
+from mpchan.party.backup import restore
 from mpchan.party.coins import send
 from mpchan.party.common import read_psbt
 from mpchan.party.history import history
@@ -29,7 +30,6 @@ from mpchan.party.offers.selling import offer_for, published_offer
 from mpchan.party.opening.again import open_again
 from mpchan.party.opening.notes import record_of
 from mpchan.party.opening.round import DAY_SECONDS, OpeningRound
-from mpchan.party.saving.backup import restore
 from mpchan.party.views import list_channels
 from mpchan.party.watch.watcher import Watcher
 from mpchan.transport.base import Message

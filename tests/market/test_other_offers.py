@@ -14,9 +14,9 @@ from mpchan.channel import payer
 from mpchan.channel.offer import Offer
 from mpchan.errors import NotPossible, Refused, TooEarly
 from mpchan.party import payee as payee_commands
+from mpchan.party.backup import backup, restore
 from mpchan.party.common import read_psbt
 from mpchan.party.offers.selling import offer_for
-from mpchan.party.saving.backup import backup, restore
 from mpchan.transport.base import Message, Refusal
 from mpchan.wallet.purchases import Purchases
 from mpchan.wallet.wallet import Wallet

@@ -15,7 +15,7 @@ from support.protocol import make_funded, make_offer, make_opening, make_secured
 
 from mpchan.channel import payer
 from mpchan.errors import Refused, StorageError, TooEarly
-from mpchan.market.stake import stake_text
+from mpchan.market.standing import stake_text
 from mpchan.party import payer as payer_commands
 from mpchan.sale.manifest import Sale
 from mpchan.units import Amount, FeeRate

@@ -23,11 +23,11 @@ from mpchan.channel.scheme import scheme_of
 from mpchan.channel.update_form import UpdateForm
 from mpchan.errors import ChainError, MpchanError, StorageError
 from mpchan.party import payee, payer
+from mpchan.party.backup import backup, restore
 from mpchan.party.check.fsck import fsck
 from mpchan.party.history import history
 from mpchan.party.meter.base import AT_ONCE, LONGEST_SECONDS, MAX_AGE_SECONDS, ChainSight
 from mpchan.party.meter.payee import QUEUED
-from mpchan.party.saving.backup import backup, restore
 from mpchan.units import Amount, ChainTip, Lag
 from mpchan.wallet import channel_files
 from mpchan.wallet.channel_files import ChannelFiles

@@ -19,9 +19,9 @@ from mpchan.chain.manual import ManualChain
 from mpchan.channel.scheme import scheme_of
 from mpchan.errors import MpchanError, NotPossible
 from mpchan.party import payee, payer, views
+from mpchan.party.backup import backup, restore
 from mpchan.party.check.verify import verify
 from mpchan.party.history import history
-from mpchan.party.saving.backup import backup, restore
 from mpchan.party.syncing import export_latest
 from mpchan.party.watch.watcher import Watcher
 from mpchan.results.channels import Channel, ChannelLine, HistoryEvent

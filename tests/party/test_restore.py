@@ -18,7 +18,7 @@ from mpchan.chain.embedded import EmbeddedChain
 from mpchan.chain.manual import ManualChain
 from mpchan.errors import ChainError, ParseError, StorageError
 from mpchan.party import coins, views
-from mpchan.party.saving.restore import scan
+from mpchan.party.holdings import scan
 from mpchan.units import Amount, FeeRate
 from mpchan.wallet.config import ChainConfig
 from mpchan.wallet.keys import RESTORE_STEP, Keys

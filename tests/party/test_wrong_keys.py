@@ -19,9 +19,9 @@ from mpchan.channel.messages import complete
 from mpchan.channel.signing import ChannelKey
 from mpchan.errors import StorageError
 from mpchan.party import payee, payer
+from mpchan.party.backup import backup, restore
 from mpchan.party.check.fsck import fsck
 from mpchan.party.meter import payee as payee_meter
-from mpchan.party.saving.backup import backup, restore
 from mpchan.party.watch.watcher import Watcher
 from mpchan.units import Amount
 from mpchan.wallet.wallet import Wallet

@@ -20,7 +20,7 @@ from support.protocol import (
     settlement_psbt,
 )
 
-from mpchan.bitcoin.header import Header
+from mpchan.bitcoin.block import Header
 from mpchan.bitcoin.network import MAINNET, NETWORKS, REGTEST
 from mpchan.bitcoin.script import dust_limit, is_p2wpkh, script_to_p2wsh_script
 from mpchan.bitcoin.tx import TxOut

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from support.transport.ways import some_bytes
 
-from mpchan.transport import copying
-from mpchan.transport.copying import copy_part
+from mpchan.transport import answers as copying
+from mpchan.transport.answers import copy_part
 
 DATA = some_bytes(3_000_000)
 

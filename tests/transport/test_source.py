@@ -7,7 +7,7 @@ from contextlib import closing
 import pytest
 from support.transport.ways import MailboxWay, TcpWay, asked, selling
 
-from mpchan.transport.source import source_of
+from mpchan.transport.places import source_of
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from support.protocol import make_terms
 
 from mpchan.bitcoin.network import REGTEST
 from mpchan.channel import payee
-from mpchan.wallet import ages, batch, channel_files, past
+from mpchan.wallet import batch, channel_files, names, past
 from mpchan.wallet.config import ChainConfig
 from mpchan.wallet.payee_record import PayeeRecord
 from mpchan.wallet.wallet import Wallet
@@ -51,7 +51,7 @@ def test_a_journal_that_went_on_in_new_files(wallet: Wallet, monkeypatch: pytest
     young = begun(wallet, monkeypatch, 1, 1_600_000_500)
     old = begun(wallet, monkeypatch, 2, 1_600_000_000)
     monkeypatch.setattr(channel_files, "CLOSE_BYTES", 10)
-    monkeypatch.setattr(ages, "_FIRST_READ", 16)
+    monkeypatch.setattr(names, "_FIRST_READ", 16)
     for _ in range(3):
         record = wallet.load_channel(old)
         wallet.save_channel(record, "again")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mpchan.errors import StorageError
-from mpchan.wallet.generation import draw_generation, read_generation
+from mpchan.wallet.offers import draw_generation, read_generation
 
 
 def test_it_is_drawn_once(tmp_path: Path) -> None:

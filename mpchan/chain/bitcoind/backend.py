@@ -19,12 +19,11 @@ from mpchan.chain.base import (
 )
 from mpchan.chain.bitcoind.coins import coins_of, used_scripts_of
 from mpchan.chain.bitcoind.endpoint import Credentials, Endpoint, named_cookie, usual_cookie
-from mpchan.chain.bitcoind.many import granted, portions, spenders
 from mpchan.chain.bitcoind.node import catching_up, lag_of, require_truc
 from mpchan.chain.bitcoind.notes import Block, ConfirmedSpend, Notes
 from mpchan.chain.bitcoind.openings import Openings
 from mpchan.chain.bitcoind.package import is_unable, refusals
-from mpchan.chain.bitcoind.rpc import ANSWER_SECONDS, Rpc
+from mpchan.chain.bitcoind.rpc import ANSWER_SECONDS, Rpc, granted, portions, spenders
 from mpchan.chain.bitcoind.spends import NOT_FOUND, Spends
 from mpchan.chain.lag import refuse
 from mpchan.chain.reasons import (

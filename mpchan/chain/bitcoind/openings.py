@@ -10,9 +10,8 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 
 from mpchan.chain.answer import Failure
-from mpchan.chain.bitcoind.many import granted, portions, spenders
 from mpchan.chain.bitcoind.notes import Block
-from mpchan.chain.bitcoind.rpc import Rpc
+from mpchan.chain.bitcoind.rpc import Rpc, granted, portions, spenders
 from mpchan.units import DAY_BLOCKS, OutPoint
 
 FEW = 500

@@ -12,9 +12,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from mpchan.bitcoin.block import block_hash, block_transactions, parent_hash
 from mpchan.bitcoin.tx import outpoint_to_bytes
 from mpchan.chain.answer import Answer, Failure, words
-from mpchan.chain.bitcoind.many import portions
 from mpchan.chain.bitcoind.notes import Block, ConfirmedSpend, Note, Notes
-from mpchan.chain.bitcoind.rpc import Reply, Rpc
+from mpchan.chain.bitcoind.rpc import Reply, Rpc, portions
 from mpchan.chain.steady import moved
 from mpchan.errors import ChainError, ParseError
 from mpchan.units import LockTime, MedianTime, OutPoint, Txid

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from mpchan.bitcoin.header import HEADER_SIZE, Header
+from mpchan.bitcoin.block import HEADER_SIZE, Header
 from mpchan.bitcoin.network import Network
 from mpchan.chain.electrum.headers import HeaderChain
 from mpchan.chain.electrum.questions import MAX_HEADERS, Questions

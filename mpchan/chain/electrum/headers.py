@@ -16,7 +16,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from mpchan.bitcoin.header import HEADER_SIZE, Header, work_of_bits
+from mpchan.bitcoin.block import HEADER_SIZE, Header, work_of_bits
 from mpchan.bitcoin.script import double_sha256
 from mpchan.chain.electrum.rules import MEDIAN_BLOCKS, PERIOD, Rules
 from mpchan.durability import make_directory, rewrite

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from mpchan.bitcoin.header import Header
+from mpchan.bitcoin.block import Header
 from mpchan.bitcoin.network import Network
 from mpchan.chain.base import OutputStatus
 from mpchan.chain.electrum.address import Server

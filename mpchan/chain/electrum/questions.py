@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mpchan.bitcoin.header import HEADER_SIZE
+from mpchan.bitcoin.block import HEADER_SIZE
 from mpchan.bitcoin.script import sha256
 from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.answer import Failure

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from mpchan.bitcoin.header import Header, bits_from_target, target_from_bits
+from mpchan.bitcoin.block import Header, bits_from_target, target_from_bits
 from mpchan.bitcoin.network import MAINNET, REGTEST, SIGNET, TESTNET4
 from mpchan.errors import ParseError
 from mpchan.values import frozen

@@ -12,8 +12,7 @@ from mpchan.chain.embedded import mempool
 from mpchan.chain.embedded.clusters import Chunk, Members, chunks, cluster, improves, is_too_large
 from mpchan.chain.embedded.index import Index
 from mpchan.chain.embedded.kernel import failing_input
-from mpchan.chain.embedded.mempool import Candidate, check, reject
-from mpchan.chain.embedded.version3 import within_topology
+from mpchan.chain.embedded.mempool import Candidate, check, reject, within_topology
 
 
 class _TooCheap(Exception):

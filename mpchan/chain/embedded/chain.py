@@ -200,7 +200,7 @@ class EmbeddedChain:
         """
         self._index()
         from mpchan.chain.embedded.admission import admit
-        from mpchan.chain.embedded.faucet import payment
+        from mpchan.chain.embedded.mining import payment
 
         with self._writing() as index:
             transaction = payment(index, script_pubkey, amount)

@@ -44,7 +44,7 @@ def backup(app: App, output: Path) -> None:
     """
     app.check_output(output, follows=True)
     _check_place(output, app.wallet_directory)
-    from mpchan.party.saving.backup import backup as make
+    from mpchan.party.backup import backup as make
 
     wallet = app.wallet()
     result = make(wallet, output, _passphrase(wallet))
@@ -98,7 +98,7 @@ def restore(app: App, file: Path) -> None:
 
     Seed words alone (`mpchan init --restore`) do not recover the money of open channels.
     """
-    from mpchan.party.saving.backup import restore as make
+    from mpchan.party.backup import restore as make
     from mpchan.wallet.backup import read_backup
 
     result = make(read_backup(file), app.wallet_directory, unlock)
@@ -111,7 +111,7 @@ def restore(app: App, file: Path) -> None:
 
 def _scan(app: App, warnings: list[str]) -> Scanned | None:
     """Addresses that were used after the backup; a wallet is restored without the search too."""
-    from mpchan.party.saving.restore import scan
+    from mpchan.party.holdings import scan
 
     wallet = Wallet.open(app.wallet_directory)
     try:

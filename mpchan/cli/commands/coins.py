@@ -190,10 +190,10 @@ def scan(app: App, gap_limit: int) -> None:
     (BIP-0044). New addresses then come after the last used one. A Bitcoin Core node knows unspent coins only: with it,
     addresses whose coins are all spent count as unused, so give a larger limit. On mainnet it may take it minutes.
     """
-    from mpchan.party.saving import restore
+    from mpchan.party.holdings import scan as find
 
     wallet = app.wallet()
-    app.report(restore.scan(wallet, app.chain(wallet), gap_limit), scanned)
+    app.report(find(wallet, app.chain(wallet), gap_limit), scanned)
 
 
 def scanned(view: Scanned) -> str:

@@ -214,7 +214,7 @@ def _asked_words() -> str:
 
 def _scanned(app: App, wallet: Wallet, warnings: list[str]) -> Scanned | None:
     """What a search of the chain finds; a wallet is restored without it too."""
-    from mpchan.party.saving.restore import scan
+    from mpchan.party.holdings import scan
 
     try:
         return scan(wallet, app.chain(wallet))

@@ -17,8 +17,7 @@ from mpchan.chain.manual import ManualChain
 from mpchan.channel.limits import PayerLimits
 from mpchan.channel.offer import Offer, blocks_in_unit, margin
 from mpchan.cli.app import AMOUNT, FEE_RATE, App, TipType, command, common_options, example, pass_app
-from mpchan.cli.input.numbers import WholeNumber
-from mpchan.cli.input.sizes import SIZE
+from mpchan.cli.input.numbers import SIZE, WholeNumber
 from mpchan.errors import ChainError, ParseError, UsageError
 from mpchan.party.common import tip_for
 from mpchan.party.fees import estimated_rate, relay_warnings, require_within

@@ -18,16 +18,14 @@ from mpchan.chain.base import Chain
 from mpchan.cli.app import AMOUNT, App, command, common_options, example, pass_app
 from mpchan.cli.commands.watch import INTERRUPTED, INTERVAL_SECONDS, REGTEST_INTERVAL_SECONDS, Ending, ending
 from mpchan.cli.files import written
-from mpchan.cli.input.numbers import Seconds, WholeNumber
-from mpchan.cli.input.sizes import SIZE
+from mpchan.cli.input.numbers import SIZE, Seconds, WholeNumber
 from mpchan.cli.input.terms import plain_terms, terms_options
 from mpchan.cli.render.sale_lines import SaleLines, renewed_line, selling_line
 from mpchan.errors import ParseError, UsageError, system_reason
 from mpchan.market.hashing import FileHashes, Progress, cached_hashes
 from mpchan.market.place import require_own_place
 from mpchan.market.seller import Seller
-from mpchan.market.serving import serve
-from mpchan.market.watching import MakeWatcher
+from mpchan.market.serving import MakeWatcher, serve
 from mpchan.party.offers.selling import published_offer, room_warnings
 from mpchan.party.watch.watcher import PATIENCE_SECONDS, Watcher, require_backend
 from mpchan.sale.manifest import MAX_PIECES, Sale, tcp_way

@@ -14,8 +14,15 @@ from typing import TYPE_CHECKING
 from mpchan.channel import payer
 from mpchan.channel.rules import Check, Rule, explain
 from mpchan.errors import MpchanError, StorageError
-from mpchan.party.check.fsck_openings import mend_openings, opening_rules
-from mpchan.party.check.fsck_rules import RESIGNED, Lines, index_rules, record_rules
+from mpchan.party.check.fsck_rules import (
+    RESIGNED,
+    Lines,
+    index_rules,
+    mend_openings,
+    opening_rules,
+    own_rule,
+    record_rules,
+)
 from mpchan.results.checks import CheckedRule, CheckedSubject, FilesChecked
 from mpchan.values import frozen, replace
 from mpchan.wallet.layout import foreign, left_over
@@ -134,7 +141,7 @@ def _of(slug: str, read: Callable[[], object]) -> Rule:
     try:
         read()
     except MpchanError as error:
-        return Rule(error.slug, False, error.message, error=StorageError)
+        return own_rule(error.slug, False, error.message)
     return Rule(slug, True, "")
 
 
@@ -193,17 +200,16 @@ def _key_rules(wallet: Wallet) -> Iterator[Rule]:
     for key, kind, offer_id in claims:
         first = owners.setdefault(key.sec, (kind, offer_id))
         # an offer and the channel that the payee has under it share the key; so do a plan and its channels
-        yield Rule(
+        yield own_rule(
             "key-twice",
             first == (kind, offer_id) or first == (kind.removesuffix(" channel"), offer_id),
             f"channel key {key} serves {first[0]} {first[1]} and {kind} {offer_id}",
-            error=StorageError,
         )
     for record in records:
         if not isinstance(record.state, payer.Abandoned):
             offer_id = record.terms.offer.offer_id
             text = f"offer {offer_id} serves two channels"
-            yield Rule("offer-twice", offer_id not in served, text, error=StorageError)
+            yield own_rule("offer-twice", offer_id not in served, text)
             served.add(offer_id)
 
 
@@ -240,7 +246,7 @@ def _channel(wallet: Wallet, name: str, has_keys: bool, repair: bool) -> Subject
                     found, lines = _examined(wallet, name)
             rules = [*_file_rules(found, lines), *_record_checks(wallet, name, found, has_keys)]
     except MpchanError as error:
-        return Subject("channel", name, (Rule(error.slug, False, error.message, error=StorageError),))
+        return Subject("channel", name, (own_rule(error.slug, False, error.message),))
     return Subject("channel", name, tuple(rules), tuple(repaired), tuple(warnings))
 
 
@@ -250,17 +256,14 @@ def _examined(wallet: Wallet, name: str) -> tuple[Examination, Lines]:
 
 
 def _file_rules(found: Examination, lines: Lines) -> Iterator[Rule]:
-    yield Rule(
-        "state-file", found.state_fault is None, f"state file: {found.state_fault}", error=StorageError
-    )
-    yield Rule("journal", found.journal_fault is None, f"journal: {found.journal_fault}", error=StorageError)
-    yield Rule(
+    yield own_rule("state-file", found.state_fault is None, f"state file: {found.state_fault}")
+    yield own_rule("journal", found.journal_fault is None, f"journal: {found.journal_fault}")
+    yield own_rule(
         "journal-end",
         not found.unfinished,
         f"the journal ends with {found.unfinished} bytes of a line that was never finished; nothing depends on it",
-        error=StorageError,
     )
-    yield Rule("journal-message", True, "", error=StorageError) if lines.broken is None else lines.broken
+    yield own_rule("journal-message", True) if lines.broken is None else lines.broken
 
 
 def _record_checks(wallet: Wallet, name: str, found: Examination, has_keys: bool) -> Iterator[Rule]:
@@ -268,19 +271,17 @@ def _record_checks(wallet: Wallet, name: str, found: Examination, has_keys: bool
         text = (
             "neither the state file nor the journal tells how the channel stands: put both back from a backup"
         )
-        yield Rule("channel-lost", False, text, error=StorageError)
+        yield own_rule("channel-lost", False, text)
         return
     try:
         record = record_of(found.body)
         same = record.terms.name == name and record.terms.offer.network == wallet.network
-        yield Rule(
-            "other-channel", same, f"the files are those of channel {record.terms.name}", error=StorageError
-        )
+        yield own_rule("other-channel", same, f"the files are those of channel {record.terms.name}")
         if same and has_keys:
             check: Check[None] = record_rules(record, wallet)
             yield from explain(check)
     except MpchanError as error:
-        yield Rule(error.slug, False, error.message, error=StorageError)
+        yield own_rule(error.slug, False, error.message)
 
 
 def _sign_again(wallet: Wallet, name: str, lines: Lines) -> list[str]:

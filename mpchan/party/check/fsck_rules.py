@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from mpchan import durability
 from mpchan.bitcoin.message import decode_message
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.bitcoin.script import key_to_p2wpkh_script, p2wpkh_script_code
@@ -16,17 +17,25 @@ from mpchan.channel.rules import Check, Rule, enforce
 from mpchan.channel.scheme import scheme_of
 from mpchan.channel.taking import incoming_rules
 from mpchan.channel.terms import Terms
-from mpchan.errors import MpchanError, StorageError
+from mpchan.errors import AsStorageError, MpchanError, StorageError
+from mpchan.party.opening.terms import published_for, terms_of
 from mpchan.units import Txid
 from mpchan.wallet.journal import Body, Entry, fold
 from mpchan.wallet.keys import Keys
+from mpchan.wallet.offers import GENERATION_FILE
 from mpchan.wallet.payee_record import PayeeRecord
 from mpchan.wallet.payer_record import PayerRecord
 from mpchan.wallet.records import record_of
+from mpchan.wallet.recovery import set_aside
 from mpchan.wallet.wallet import Wallet
 
 RESIGNED = "re-signed"
 """The event of a channel whose own signatures were made again; its message is the payer's latest update."""
+
+
+def own_rule(slug: str, ok: bool, text: str = "", expected: object = "", found: object = "") -> Rule:
+    """A rule of the wallet's own files: what breaks it is damage."""
+    return Rule(slug, ok, text, expected, found, StorageError)
 
 
 def record_rules(record: PayerRecord | PayeeRecord, wallet: Wallet) -> Check[None]:
@@ -38,7 +47,7 @@ def record_rules(record: PayerRecord | PayeeRecord, wallet: Wallet) -> Check[Non
     keys = wallet.keys
     yield from index_rules(record.key_index, keys)
     wallet.channel_key_of(record)
-    yield Rule("wrong-keys", True, "", error=StorageError)
+    yield own_rule("wrong-keys", True)
     if isinstance(record, PayerRecord):
         yield from _payer_rules(record, keys)
     else:
@@ -49,7 +58,7 @@ def index_rules(index: int | None, keys: Keys) -> Iterator[Rule]:
     """A channel key that is counted was handed out; one that follows from the terms is no matter of counting."""
     if index is not None:
         following, text = keys.next_index("channel"), "index of the channel key"
-        yield Rule("key-index", index < following, text, f"below {following}", index, error=StorageError)
+        yield own_rule("key-index", index < following, text, f"below {following}", index)
 
 
 def _payer_rules(record: PayerRecord, keys: Keys) -> Check[None]:
@@ -84,18 +93,9 @@ def _payee_rules(state: payee.PayeeState) -> Check[None]:
 
 def _funding_rules(terms: Terms, funding: Transaction) -> Check[None]:
     txid, vout = terms.outpoint.txid, terms.outpoint.vout
-    yield Rule(
-        "funding-txid",
-        funding.txid == txid,
-        "txid of the stored funding",
-        txid,
-        funding.txid,
-        error=StorageError,
-    )
+    yield own_rule("funding-txid", funding.txid == txid, "txid of the stored funding", txid, funding.txid)
     same = vout < len(funding.outputs) and funding.outputs[vout] == terms.funding_txout
-    yield Rule(
-        "funding-output", same, "the stored funding does not make the channel's output", error=StorageError
-    )
+    yield own_rule("funding-output", same, "the stored funding does not make the channel's output")
 
 
 def _own_input_rules(funding: Transaction, index: int, spent: TxOut) -> Check[None]:
@@ -109,12 +109,7 @@ def _own_input_rules(funding: Transaction, index: int, spent: TxOut) -> Check[No
         good = signature[-1:] == bytes([SIGHASH_ALL]) and PublicKey.from_bytes(witness[1]).verify(
             signature[:-1], digest
         )
-    yield Rule(
-        "funding-signature",
-        good,
-        f"the signature of input {index} of the stored funding is bad",
-        error=StorageError,
-    )
+    yield own_rule("funding-signature", good, f"the signature of input {index} of the stored funding is bad")
 
 
 class Lines:
@@ -152,13 +147,12 @@ class Lines:
                 self.broken, self.unsigned = None, False
         except MpchanError as error:
             self.unsigned = (entry.event, error.slug) == ("paid", "signature")
-            self.broken = Rule(
+            self.broken = own_rule(
                 "journal-message",
                 False,
                 f"line {entry.sequence} of the journal",
                 "a good message",
                 error.message,
-                error=StorageError,
             )
 
     def received(self) -> dict[Txid, Psbt]:
@@ -179,13 +173,12 @@ class Lines:
             return []
         number, paid = update["number"], update["paid_sat"]
         fresh = number > self._number or (number, paid) == (self._number, self._paid) or not number
-        rule = Rule(
+        rule = own_rule(
             "update-twice",
             fresh,
             f"number of the update in line {entry.sequence}",
             f"above {self._number}",
             number,
-            error=StorageError,
         )
         self._number, self._paid = number, paid
         return [rule]
@@ -206,7 +199,7 @@ def _message_rules(terms: Terms, entry: Entry, body: Body) -> list[Rule]:
     psbt = decode_message(entry.message.encode())
     if not isinstance(psbt, Psbt):
         text = f"line {entry.sequence} holds a complete transaction where a message of the channel belongs"
-        return [Rule("journal-message", False, text, error=StorageError)]
+        return [own_rule("journal-message", False, text)]
     if entry.event == "opened":
         enforce(envelope_rules(psbt, terms, None))
         enforce(same_transaction_rules(scheme_of(terms).refund(), psbt.tx))
@@ -217,11 +210,53 @@ def _message_rules(terms: Terms, entry: Entry, body: Body) -> list[Rule]:
     incoming = enforce(incoming_rules(psbt, terms))
     update = body["update"]
     same = (incoming.number, incoming.paid.sat) == (update["number"], update["paid_sat"])
-    return [
-        Rule(
-            "journal-message",
-            same,
-            f"the message in line {entry.sequence} is another update",
-            error=StorageError,
-        )
-    ]
+    return [own_rule("journal-message", same, f"the message in line {entry.sequence} is another update")]
+
+
+# openings -----------------------------------------------------------------------------------------
+
+
+def opening_rules(wallet: Wallet, has_keys: bool) -> Iterator[Rule]:
+    """No offer and no payer's key stands in two openings, and the terms of each follow from what is there.
+
+    Of all under one published offer the first is rebuilt whole, of the others that the offer is there is looked at.
+    """
+    offers: set[str] = set()
+    payers: set[bytes] = set()
+    rebuilt: set[bytes] = set()
+    for opening in wallet.openings.all():
+        fresh = opening.offer_id not in offers and opening.payer_key not in payers
+        text = f"opening {opening.name[:16]} stands under an offer, or a payer's key, of another one"
+        yield own_rule("opening-twice", fresh, text)
+        offers.add(opening.offer_id)
+        payers.add(opening.payer_key)
+        try:
+            if has_keys and opening.published not in rebuilt:
+                rebuilt.add(opening.published)
+                terms_of(wallet, opening)
+            elif has_keys:
+                published_for(wallet, opening)
+        except StorageError as error:
+            yield own_rule(error.slug, False, error.message)
+
+
+def mend_openings(wallet: Wallet) -> str:
+    """Go on without the lines that cannot be read; what was done. The wallet is held.
+
+    What was signed by them is not known any more. So another generation comes first: all offers that are out and unused
+    are void from then on, and nothing is signed twice.
+
+    Raises:
+        StorageError: ``write-failed``, ``read-failed``.
+    """
+    path = wallet.directory / GENERATION_FILE
+    with AsStorageError("write-failed", path):
+        if path.exists():
+            durability.unlink(path)
+            durability.sync_directory(path.parent)
+    aside = set_aside(wallet.openings.path)
+    kept, lost = wallet.openings.mend()
+    return (
+        f"kept {kept} openings and left {lost} damaged lines out: the offers that were out and unused are void now"
+        f"{aside}"
+    )

@@ -21,9 +21,8 @@ from support.fuzz.world import world
 from mpchan.bitcoin.address import address_to_script, script_to_address
 from mpchan.bitcoin.base58 import base58check_decode, base58check_encode
 from mpchan.bitcoin.bech32 import Encoding, bech32_decode, bech32_encode, segwit_decode, segwit_encode
-from mpchan.bitcoin.block import block_transactions
+from mpchan.bitcoin.block import Header, bits_from_target, block_transactions, target_from_bits
 from mpchan.bitcoin.hd import extended_key_from_base58, parse_path
-from mpchan.bitcoin.header import Header, bits_from_target, target_from_bits
 from mpchan.bitcoin.merkle import root_of_path
 from mpchan.bitcoin.message import decode_message
 from mpchan.bitcoin.network import NETWORKS, REGTEST
