@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mpchan.chain.home import data_directory
-from mpchan.units import ChainTip
 
 if TYPE_CHECKING:
     from mpchan.bitcoin.network import Network
     from mpchan.chain.base import Chain, ChainConfig
+    from mpchan.units import ChainTip
 
 
 def regtest_directory(configured: str | None = None) -> Path:
@@ -46,20 +47,8 @@ def open_chain(
     Raises:
         ParseError: ``malformed-config``.
     """
-    if config.backend == "none":
-        from mpchan.chain.manual import ManualChain
+    from mpchan.chain.base import BACKENDS, Asked
 
-        return ManualChain(tip, confirmations)
-    if config.backend == "embedded":
-        from mpchan.chain.embedded import EmbeddedChain
-
-        return EmbeddedChain(regtest_directory(config.directory), create=create)
-    if config.backend == "bitcoind":
-        from mpchan.chain.bitcoind import BitcoindChain
-
-        return BitcoindChain.from_config(config, network, directory / "seen")
-    if config.backend == "electrum":
-        from mpchan.chain.electrum import ElectrumChain
-
-        return ElectrumChain.from_config(config, network, directory)
-    raise AssertionError(f"no backend {config.backend}")  # the config knows no other
+    backend = import_module(f"mpchan.chain.{BACKENDS[config.backend].module}")
+    opened: Chain = backend.opened(Asked(config, network, directory, tip, confirmations, create))
+    return opened

@@ -7,8 +7,10 @@ never decides anything about a channel.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Protocol
 
+from mpchan.bitcoin.network import Network
 from mpchan.bitcoin.tx import Transaction, TxOut
 from mpchan.units import ChainTip, FeeRate, LockTime, OutPoint, Txid
 from mpchan.values import frozen
@@ -69,6 +71,30 @@ class OutputStatus:
 
 
 @frozen
+class Backend:
+    """One kind of backend.
+
+    Attributes:
+        module: of ``mpchan.chain``; its function ``opened`` takes an ``Asked`` and gives the ``Chain``.
+        settings: the keys of ``[chain]`` in wallet.toml that are its own, as ``ChainConfig`` names them.
+        is_private: whether its chain is this machine's alone, on regtest: no block comes unless the user mines it.
+    """
+
+    module: str
+    settings: tuple[str, ...] = ()
+    is_private: bool = False
+
+
+BACKENDS = {
+    "embedded": Backend("embedded", ("directory",), is_private=True),
+    "bitcoind": Backend("bitcoind", ("rpc_url", "rpc_cookie")),
+    "electrum": Backend("electrum", ("electrum", "proxy")),
+    "none": Backend("manual"),
+}
+"""By the name that wallet.toml and ``--chain`` have for it."""
+
+
+@frozen
 class ChainConfig:
     """Which backend is asked, and where it is; from wallet.toml.
 
@@ -85,6 +111,23 @@ class ChainConfig:
     rpc_cookie: str | None = None
     electrum: tuple[str, ...] = ()
     proxy: str | None = None
+
+    @property
+    def is_private(self) -> bool:
+        """As ``Backend`` has it."""
+        return BACKENDS[self.backend].is_private
+
+
+@frozen
+class Asked:
+    """What ``open_chain`` was asked for, as it explains it."""
+
+    config: ChainConfig
+    network: Network
+    directory: Path
+    tip: ChainTip | None
+    confirmations: int | None
+    create: bool
 
 
 class Chain(Protocol):

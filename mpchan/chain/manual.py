@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from mpchan.bitcoin.tx import Transaction
-from mpchan.chain.base import Coin, OutputStatus
+from mpchan.chain.base import Asked, Coin, OutputStatus
 from mpchan.errors import ChainError, UsageError
 from mpchan.units import ChainTip, FeeRate, LockTime, OutPoint
 from mpchan.values import frozen
@@ -100,3 +100,8 @@ class ManualChain:
     def incremental_fee_rate(self) -> FeeRate:
         """Bitcoin Core's default up to version 29."""
         return FeeRate(1000)
+
+
+def opened(asked: Asked) -> ManualChain:
+    """As ``Backend`` has it."""
+    return ManualChain(asked.tip, asked.confirmations)

@@ -294,14 +294,11 @@ class Buyer:
                 party.send_funding_again(self._wallet, self._chain, record.terms.name)
             if facts.confirmations != told:
                 told = facts.confirmations
-                private = " (`mpchan regtest mine 1` mines a block)" if self._mines_itself else ""
+                private = (
+                    " (`mpchan regtest mine 1` mines a block)" if self._wallet.config.chain.is_private else ""
+                )
                 self._tell(Step("confirming", told, f"{told} of {needed}{private}"))
             time.sleep(self._pause)
-
-    @property
-    def _mines_itself(self) -> bool:
-        """Whether no block comes unless the user mines it."""
-        return self._wallet.config.chain.backend == "embedded"
 
     # paying ---------------------------------------------------------------------------------------
 

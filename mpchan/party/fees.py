@@ -104,7 +104,7 @@ def stake_warnings(stake: Amount, wallet: Wallet, chain: Chain, what: str) -> li
     Args:
         what: the stake is, for the message.
     """
-    if not chain.sends or wallet.config.chain.backend == "embedded":
+    if not chain.sends or wallet.config.chain.is_private:
         return []
     try:
         estimate = max(chain.fee_rate(), chain.min_fee_rate())

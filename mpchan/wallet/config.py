@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mpchan.bitcoin.network import Network, network_from_name
+from mpchan.chain.base import BACKENDS
 from mpchan.chain.base import ChainConfig as ChainConfig  # read here, so had from here
 from mpchan.channel.limits import PayerLimits, WatchPolicy
 from mpchan.channel.offer import blocks_in_unit
@@ -15,8 +16,7 @@ from mpchan.units import MAX_LOCK_TIME, MAX_MONEY_SAT, FeeRate, checked_int, par
 from mpchan.values import field, frozen
 
 CONFIG_VERSION = 1
-BACKENDS = ("embedded", "bitcoind", "electrum", "none")
-_CHAIN_KEYS = ("backend", "directory", "rpc_url", "rpc_cookie", "electrum", "proxy")
+_CHAIN_KEYS = ("backend", *(key for backend in BACKENDS.values() for key in backend.settings))
 _LIMIT_KEYS = (
     *("min_fee_rate", "max_fee_rate", "max_bump_fee_rate"),
     *("max_refund_delay_blocks", "max_refund_delay_seconds"),
@@ -200,9 +200,9 @@ def _chain(table: dict[str, Any], network: Network) -> ChainConfig:
         raise ParseError(
             "malformed-config", f"chain.backend {backend!r:.80} is none of {', '.join(BACKENDS)}"
         )
-    if backend == "embedded" and network.name != "regtest":
+    if BACKENDS[backend].is_private and network.name != "regtest":
         raise ParseError(
-            "malformed-config", f"the embedded chain is regtest only, this wallet is {network.name}"
+            "malformed-config", f"the {backend} chain is regtest only, this wallet is {network.name}"
         )
     return ChainConfig(**values)
 

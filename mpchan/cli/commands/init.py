@@ -12,12 +12,13 @@ from pathlib import Path
 import click
 
 from mpchan.bitcoin.network import NETWORKS
+from mpchan.chain import open_chain
+from mpchan.chain.base import BACKENDS, ChainConfig
 from mpchan.cli.app import App, command, common_options, example, pass_app, unlock
 from mpchan.cli.files import DONE, print_error
 from mpchan.errors import ChainError, MpchanError, ParseError, UsageError
 from mpchan.results.coins import Scanned
 from mpchan.results.wallets import WalletMade, WalletOfWords
-from mpchan.wallet.config import BACKENDS, ChainConfig
 from mpchan.wallet.wallet import Wallet, wallet_exists
 
 _MAX_WORDS_BYTES = 4096
@@ -42,7 +43,7 @@ _UNSEEN = "the wallet is made, but its words were not shown and never will be: r
     help="Of all its coins and channels.",
 )
 @click.option(
-    "--chain", "backend", type=click.Choice(BACKENDS), help="Default: embedded on regtest, else none."
+    "--chain", "backend", type=click.Choice(list(BACKENDS)), help="Default: embedded on regtest, else none."
 )
 @click.option("--rpc-url", metavar="URL", help="bitcoind: where its JSON-RPC listens, http://HOST:PORT.")
 @click.option(
@@ -121,9 +122,7 @@ def _make_chain(wallet: Wallet) -> None:
 
     The wallet is made without it too; whoever asks for the chain hears what is wrong.
     """
-    from mpchan.chain import open_chain
-
-    if wallet.config.chain.backend != "embedded":
+    if not wallet.config.chain.is_private:
         return
     with suppress(MpchanError):
         open_chain(wallet.config.chain, wallet.network, wallet.directory, create=True).tip()
@@ -239,20 +238,18 @@ def _chain(
         UsageError: where they contradict each other.
     """
     chosen = backend or ("embedded" if network == "regtest" else "none")
-    if chosen == "embedded" and network != "regtest":
-        raise UsageError("usage", f"the embedded chain is regtest only, not {network}")
-    for option, value, owner in (
-        ("--rpc-url", rpc_url, "bitcoind"),
-        ("--rpc-cookie", rpc_cookie, "bitcoind"),
-        ("--electrum", electrum or None, "electrum"),
-        ("--proxy", proxy, "electrum"),
-    ):
-        if value is not None and chosen != owner:
-            raise UsageError("usage", f"{option} belongs to --chain {owner}, not to {chosen}")
+    if BACKENDS[chosen].is_private and network != "regtest":
+        raise UsageError("usage", f"the {chosen} chain is regtest only, not {network}")
+    cookie = None if rpc_cookie is None else os.path.abspath(rpc_cookie)
+    config = ChainConfig(chosen, None, rpc_url, cookie, electrum, proxy)
+    for owner, other in BACKENDS.items():
+        for key in other.settings:
+            if owner != chosen and getattr(config, key) not in (None, ()):
+                option = "--" + key.replace("_", "-")
+                raise UsageError("usage", f"{option} belongs to --chain {owner}, not to {chosen}")
     if rpc_url is not None:
         _check_url(rpc_url)
-    cookie = None if rpc_cookie is None else os.path.abspath(rpc_cookie)
-    return ChainConfig(chosen, None, rpc_url, cookie, electrum, proxy)
+    return config
 
 
 def _exposed_servers(chain: ChainConfig, network: str) -> list[str]:
