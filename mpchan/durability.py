@@ -247,6 +247,17 @@ def claim(source: AnyPath, target: AnyPath) -> None:
         replace(source, target)
 
 
+def write_once(path: AnyPath, data: bytes) -> None:
+    """Write a file unless it is there: of two processes the first one decides. It is durable as in ``rewrite``."""
+    temporary = temporary_path(path)
+    try:
+        write_new(temporary, data)
+        with suppress(FileExistsError):
+            claim(temporary, path)
+    finally:
+        discard(temporary)
+
+
 def unlink(path: AnyPath) -> None:
     """Remove a file."""
     step("unlink", os.unlink, path)

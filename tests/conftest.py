@@ -106,8 +106,7 @@ def _session_judge() -> Iterator[Judge]:
             patch.setattr(payee, "complete", judge.judged_complete(payee.complete))
             patch.setattr(resigning, "complete", judge.judged_complete(resigning.complete))
             patch.setattr(payee_meter, "complete", judge.judged_form(payee_meter.complete))
-            patch.setattr(Keys, "sign_funding", judge.judged_funding(Keys.sign_funding))
-            patch.setattr(Keys, "sign_spend", judge.judged_funding(Keys.sign_spend))
+            patch.setattr(Keys, "sign_coins", judge.judged_funding(Keys.sign_coins))
         yield judge
 
 

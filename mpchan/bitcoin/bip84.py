@@ -8,7 +8,7 @@ from mpchan.units import checked_int
 
 _PURPOSE = 84
 _ACCOUNT = 0
-_RECEIVE, _CHANGE = 0, 1
+_BRANCHES = {"receive": 0, "change": 1}
 
 
 def account_path(network: Network) -> tuple[int, ...]:
@@ -16,42 +16,11 @@ def account_path(network: Network) -> tuple[int, ...]:
     return (HARDENED + _PURPOSE, HARDENED + network.coin_type, HARDENED + _ACCOUNT)
 
 
-def receive_steps(index: int) -> tuple[int, ...]:
-    """The steps from the account to the receiving key number ``index`` (0 to 2**31 - 1).
+def coin_steps(kind: str, index: int) -> tuple[int, ...]:
+    """The steps from the account to the key number ``index`` (0 to 2**31 - 1) of a kind: ``receive`` or ``change``.
 
     Raises:
         ParseError: ``malformed-number``.
     """
-    return _steps(_RECEIVE, index)
-
-
-def change_steps(index: int) -> tuple[int, ...]:
-    """The steps from the account to the change key number ``index`` (0 to 2**31 - 1).
-
-    Raises:
-        ParseError: ``malformed-number``.
-    """
-    return _steps(_CHANGE, index)
-
-
-def receive_path(network: Network, index: int) -> tuple[int, ...]:
-    """Path of the receiving key number ``index`` (0 to 2**31 - 1).
-
-    Raises:
-        ParseError: ``malformed-number``.
-    """
-    return (*account_path(network), *receive_steps(index))
-
-
-def change_path(network: Network, index: int) -> tuple[int, ...]:
-    """Path of the change key number ``index`` (0 to 2**31 - 1).
-
-    Raises:
-        ParseError: ``malformed-number``.
-    """
-    return (*account_path(network), *change_steps(index))
-
-
-def _steps(branch: int, index: int) -> tuple[int, ...]:
     checked_int(index, 0, HARDENED - 1, "key index")
-    return (branch, index)
+    return (_BRANCHES[kind], index)

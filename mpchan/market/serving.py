@@ -51,68 +51,87 @@ def serve(
         renew: publishes another offer; asked for it where that is due. Where that fails, it is an alarm of the next
             round, and the offer before holds on.
     """
-
-    def look_after(sight: Sight) -> None:
-        session = seller.session_of(sight.name)
-        if session is not None and sight.sent is not None:
-            seller.note_close()
-        if session is not None and sight.status in ENDED:
-            for inbox in inboxes:
-                inbox.forget(session)
-        tell_channel(sight)
-
-    trouble: list[MpchanError] = []
-
-    def requests_of(inbox: Inbox) -> list[Request]:
-        try:
-            return inbox.waiting()
-        except StorageError as error:
-            trouble[:] = [error]
-            return []
-
-    def answer(inbox: Inbox, request: Request) -> None:
-        try:
-            inbox.answer(request, seller.answer(request))
-        except StorageError as error:  # the buyer will ask again
-            trouble[:] = [error]
-
-    tips: list[ChainTip | None] = [None]
-
-    def renewed() -> None:
-        tip = tips[-1]
-        if renew is None or tip is None or not seller.is_renewal_due(tip):
-            return
-        try:
-            seller.publish(renew())
-        except MpchanError as error:
-            trouble[:] = [error]
-
-    def hear(beside: WatcherBeside) -> None:
-        for seen in beside.seen():
-            if isinstance(seen, Sight):
-                look_after(seen)
-            else:
-                tips[:] = [seen.tip]
-                tell_round(replace(seen, alarm=trouble[0]) if trouble and seen.alarm is None else seen)
-                trouble.clear()
-
+    serving = _Serving(seller, inboxes, tell_channel, tell_round)
     pause, next_renewal = _SHORTEST_PAUSE, 0.0
     with WatcherBeside(watcher, interval=interval, wake=wake) as beside:
         while not stop():
-            hear(beside)
-            if time.monotonic() >= next_renewal:
-                renewed()
+            serving.hear(beside)
+            if renew is not None and time.monotonic() >= next_renewal:
+                serving.renew(renew)
                 next_renewal = time.monotonic() + interval
-            answered = 0
-            for inbox in inboxes:
-                for request in requests_of(inbox):
-                    answer(inbox, request)
-                    answered += 1
-            pause = _SHORTEST_PAUSE if answered else min(pause * 1.2, _LONGEST_PAUSE)
+            pause = _SHORTEST_PAUSE if serving.answer() else min(pause * 1.2, _LONGEST_PAUSE)
             wake.wait(pause)
             wake.clear()
         beside.end()
-        hear(beside)
+        serving.hear(beside)
+
+
+class _Serving:
+    """What ``serve`` does again and again. What fails on the way is told with the next round."""
+
+    def __init__(
+        self,
+        seller: Seller,
+        inboxes: Sequence[Inbox],
+        tell_channel: Callable[[Sight], None],
+        tell_round: Callable[[Round], None],
+    ) -> None:
+        self._seller = seller
+        self._inboxes = inboxes
+        self._tell_channel = tell_channel
+        self._tell_round = tell_round
+        self._trouble: MpchanError | None = None
+        self._tip: ChainTip | None = None
+
+    def answer(self) -> int:
+        """Answer all requests that wait; how many they were."""
+        answered = 0
+        for inbox in self._inboxes:
+            for request in self._requests_of(inbox):
+                try:
+                    inbox.answer(request, self._seller.answer(request))
+                except StorageError as error:  # the buyer will ask again
+                    self._trouble = error
+                answered += 1
+        return answered
+
+    def _requests_of(self, inbox: Inbox) -> Sequence[Request]:
+        try:
+            return inbox.waiting()
+        except StorageError as error:
+            self._trouble = error
+            return []
+
+    def renew(self, renew: Callable[[], OwnOffer]) -> None:
+        """Publish another offer, if that is due."""
+        if self._tip is None or not self._seller.is_renewal_due(self._tip):
+            return
+        try:
+            self._seller.publish(renew())
+        except MpchanError as error:
+            self._trouble = error
+
+    def hear(self, beside: WatcherBeside) -> None:
+        """Take and tell what the watcher has seen."""
+        for seen in beside.seen():
+            if isinstance(seen, Sight):
+                self._note(seen)
+                self._tell_channel(seen)
+                continue
+            self._tip = seen.tip
+            told = self._trouble is not None and seen.alarm is None
+            self._tell_round(replace(seen, alarm=self._trouble) if told else seen)
+            self._trouble = None
+
+    def _note(self, sight: Sight) -> None:
+        session = self._seller.session_of(sight.name)
+        if session is None:
+            return
+        if sight.sent is not None:
+            self._seller.note_close()
+        if sight.status in ENDED:
+            for inbox in self._inboxes:
+                inbox.forget(session)
 
 
 # the watcher beside the seller --------------------------------------------------------------------

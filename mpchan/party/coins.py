@@ -171,7 +171,7 @@ def _signed(
     """The signed transaction; its change index and itself are on disk when this returns."""
     if spend.change_vout is not None:
         keys.allocate("change")
-    transaction = keys.sign_spend(spend.transaction, spend.spent)
+    transaction = keys.sign_coins(spend.transaction, spend.spent)
     record = Sent(transaction, spend.spent, spend.change_vout, script_pubkey, amount, height, False)
     wallet.sent.save(record)
     return record

@@ -180,7 +180,7 @@ def _signed(
         if complete is None:
             wallet.channel_key_of(record)  # the coins' keys are of the same seed
         if complete is None and state.funding is not None:
-            complete = wallet.keys.sign_funding(state.funding, state.spent)
+            complete = wallet.keys.sign_coins(state.funding, state.spent)
         return payer.fund(state, complete, sends=sends)
     if isinstance(state, payer.Funded):
         return replace(state, funding=elsewhere or state.funding, sends=state.sends or sends)

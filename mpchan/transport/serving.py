@@ -1,7 +1,7 @@
-"""Connections on the seller's side: each has a thread of its own, and all share a desk.
+"""Connections on the seller's side: each has a thread of its own, and all share a queue.
 
-A thread reads a request, lays it on the desk, waits for its answer, sends it, and reads on. The seller's main thread
-takes requests from the desk and brings answers to it, and waits for no connection.
+A thread reads a request, puts it in the queue, waits for its answer, sends it, and reads on. The seller's main thread
+takes requests from the queue, answers them there, and waits for no connection.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ _SEND_BYTES = 1 << 16
 """So much of a piece must leave while a peer may stand still."""
 
 
-class Desk:
-    """What the connections of one inbox share.
+class RequestQueue:
+    """The requests that wait on the connections of one inbox, and which connection each session has.
 
     Args:
         wake: set when a request has come, and when an answer has gone.
@@ -66,8 +66,8 @@ class Desk:
         if older is not None:
             older.end()
 
-    def lay(self, conversation: Conversation, kind: str, body: bytes) -> None:
-        """Lay a request on the desk.
+    def put(self, conversation: Conversation, kind: str, body: bytes) -> None:
+        """Let a request wait for its answer.
 
         Raises:
             ConnectionError: a newer conversation of this session has come.
@@ -116,7 +116,7 @@ class Desk:
             self._wake.set()
         return list(found.values())
 
-    def bring(self, request: Request, answer: Answer) -> None:
+    def answer(self, request: Request, answer: Answer) -> None:
         """Let an answer be sent, if the connection that asked for it still waits."""
         with self._lock:
             conversation = self._talking.get(request.session)
@@ -155,14 +155,14 @@ class Conversation:
         source, paid, busy, since: as ``Guest`` has them.
         has_to_go: whether somebody has ended it.
         session: empty before the hello.
-        open_request: the number of the request that has no answer yet, 0 for none; under the desk's lock.
-        answers: what the desk has for it; None for the end.
+        open_request: the number of the request that has no answer yet, 0 for none; under the queue's lock.
+        answers: what the queue has for it; None for the end.
     """
 
     def __init__(
         self,
         connection: socket.socket,
-        desk: Desk,
+        requests: RequestQueue,
         source: str,
         *,
         greeting: float,
@@ -170,7 +170,7 @@ class Conversation:
         stall: float,
     ) -> None:
         self._stream = Stream(connection)
-        self._desk = desk
+        self._queue = requests
         self.source = source
         self.paid = False
         self.has_to_go = False
@@ -189,7 +189,7 @@ class Conversation:
                 self._talk()
         finally:
             self._stream.close()
-            self._desk.leave(self)
+            self._queue.leave(self)
 
     def close(self) -> None:
         """End it where it has not begun."""
@@ -212,7 +212,7 @@ class Conversation:
             return self._dismiss(
                 ParseError("malformed-request", f"this seller speaks version {frames.VERSION}, not {version}")
             )
-        self._desk.enter(self)
+        self._queue.enter(self)
         while True:
             code, length = self._stream.header(time.monotonic() + self._idle, self._stall)
             kind = REQUEST_KINDS.get(code)
@@ -223,7 +223,7 @@ class Conversation:
                     ParseError("malformed-request", f"{length} bytes are more than {MAX_MESSAGE_BYTES}")
                 )
             body = self._stream.body(length, time.monotonic() + self._stall)
-            self._desk.lay(self, kind, body)
+            self._queue.put(self, kind, body)
             if not self._answered():
                 return None
 
@@ -252,7 +252,7 @@ class Conversation:
             self._send_piece(answer)
         else:
             self._send(answer)
-        self._desk.sent(self)
+        self._queue.sent(self)
         return True
 
     def _send(self, answer: Union[Message, Refusal]) -> None:

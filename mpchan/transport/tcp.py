@@ -18,7 +18,7 @@ from mpchan.transport import frames
 from mpchan.transport.base import Answer, Arrival, Request
 from mpchan.transport.frames import ANSWER_KINDS, REQUEST_CODES, Stream
 from mpchan.transport.places import place_for, source_of
-from mpchan.transport.serving import Conversation, Desk
+from mpchan.transport.serving import Conversation, RequestQueue
 from mpchan.transport.tls import Certificate, dial, seller_context, seller_side
 from mpchan.units import MAX_MESSAGE_BYTES
 
@@ -90,7 +90,7 @@ class TcpInbox:
     ) -> None:
         self._context = seller_context(certificate)
         self._most, self._greeting, self._idle, self._stall = most, greeting, idle, stall
-        self._desk = Desk(wake)
+        self._queue = RequestQueue(wake)
         self._lock = threading.Lock()
         self._threads: dict[Conversation, threading.Thread] = {}
         self._listener = _listening(address)
@@ -101,18 +101,18 @@ class TcpInbox:
 
     def waiting(self) -> list[Request]:
         """The requests that have come, as ``Inbox`` says."""
-        return self._desk.take()
+        return self._queue.take()
 
     def answer(self, request: Request, answer: Answer) -> None:
         """Let the answer be sent by the thread of its connection, as ``Inbox`` says."""
-        self._desk.bring(request, answer)
+        self._queue.answer(request, answer)
 
     def forget(self, session: str) -> None:
         """Nothing is kept here, and the buyer ends the connection."""
 
     def busy(self) -> bool:
         """Whether an answer is still being sent, other than a free piece."""
-        return self._desk.busy()
+        return self._queue.busy()
 
     def close(self) -> None:
         """Listen no longer, and end all connections."""
@@ -155,7 +155,7 @@ class TcpInbox:
             plain.close()
             return
         conversation = Conversation(
-            connection, self._desk, source, greeting=self._greeting, idle=self._idle, stall=self._stall
+            connection, self._queue, source, greeting=self._greeting, idle=self._idle, stall=self._stall
         )
         thread = threading.Thread(target=self._run, args=(conversation,), name="tcp", daemon=True)
         with self._lock:

@@ -11,7 +11,6 @@ import os
 import socket
 import stat
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,15 +83,9 @@ def _made() -> bytes:
 
 def _keep(path: Path, data: bytes) -> None:
     """Keep it durably, unless another process was faster."""
-    temporary = durability.temporary_path(path)
     with AsStorageError("write-failed", path):
         durability.make_directory(path.parent, parents=True)
-        try:
-            durability.write_new(temporary, data)
-            with suppress(FileExistsError):
-                durability.claim(temporary, path)
-        finally:
-            durability.discard(temporary)
+        durability.write_once(path, data)
     with AsStorageError("write-unsure", path):
         for folder in (path.parent, path.parent.parent):
             durability.sync_directory(folder)

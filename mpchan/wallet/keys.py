@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from mpchan.bitcoin.bip84 import account_path, change_path, change_steps, receive_path, receive_steps
+from mpchan.bitcoin.bip84 import account_path, coin_steps
 from mpchan.bitcoin.hd import ExtendedKey, ExtendedPublicKey
 from mpchan.bitcoin.network import Network
 from mpchan.bitcoin.script import key_to_p2wpkh_script, p2wpkh_script_code
@@ -352,13 +352,13 @@ class Keys:
 
     def script(self, kind: str, index: int) -> bytes:
         """The P2WPKH scriptPubKey of a ``receive`` or ``change`` key; no secret is needed for it."""
-        *branch, last = (receive_steps if kind == "receive" else change_steps)(index)
+        *branch, last = coin_steps(kind, index)
         if kind not in self._public_branches:
             self._public_branches[kind] = self._account().derive(branch)
         return key_to_p2wpkh_script(self._public_branches[kind].child(last).public_key.sec)
 
     def _coin_key(self, kind: str, index: int) -> PrivateKey:
-        *branch, last = (receive_path if kind == "receive" else change_path)(self._network, index)
+        *branch, last = (*account_path(self._network), *coin_steps(kind, index))
         if kind not in self._branches:
             self._branches[kind] = self._root().derive(branch)
         return self._branches[kind].child(last).private_key
@@ -371,8 +371,8 @@ class Keys:
             self._scanned[kind] = self._next[kind]
         return self._scripts
 
-    def sign_funding(self, funding: Transaction, spent: Sequence[TxOut]) -> Transaction:
-        """Sign every input of a funding transaction; all of them spend this wallet's own P2WPKH outputs.
+    def sign_coins(self, transaction: Transaction, spent: Sequence[TxOut]) -> Transaction:
+        """Sign every input of a transaction that spends this wallet's own P2WPKH coins alone.
 
         Args:
             spent: the outputs that the inputs spend, in their order.
@@ -380,20 +380,6 @@ class Keys:
         Raises:
             StorageError: ``foreign-coin`` for an output that is not this wallet's.
         """
-        return self._sign_inputs(funding, spent)
-
-    def sign_spend(self, transaction: Transaction, spent: Sequence[TxOut]) -> Transaction:
-        """Sign every input of a transaction that moves this wallet's own coins outside of any channel.
-
-        Args:
-            spent: the outputs that the inputs spend, in their order.
-
-        Raises:
-            StorageError: ``foreign-coin`` for an output that is not this wallet's.
-        """
-        return self._sign_inputs(transaction, spent)
-
-    def _sign_inputs(self, transaction: Transaction, spent: Sequence[TxOut]) -> Transaction:
         scripts = self.scripts()
         signed = transaction
         for index, output in enumerate(spent):

@@ -184,7 +184,7 @@ def test_a_coin_that_was_spent_elsewhere(pair: Pair) -> None:
     state = pair.payer_record(name).state
     double = replace(state.funding, outputs=state.funding.outputs[1:])
     spent = [pair.chain.output(source.outpoint).output for source in state.funding.inputs]
-    pair.chain.broadcast(pair.payer.keys.sign_funding(double.without_witness(), tuple(spent)))
+    pair.chain.broadcast(pair.payer.keys.sign_coins(double.without_witness(), tuple(spent)))
     assert refused(lambda: pair.fund(signed)) == ("funding-conflict", 6)
     assert refused(lambda: payer.abandon(pair.payer, pair.chain, name)) == ("funding-conflict", 6)
     pair.chain.mine(1)
@@ -261,7 +261,7 @@ def test_a_funding_that_is_gone_for_good(alone: Pair, depth: int) -> None:
     double = Transaction(
         2, state.funding.without_witness().inputs, (TxOut(Amount(900_000), coin.script_pubkey),), 0
     )
-    node.mine_with([pair.payer.keys.sign_funding(double, (coin,))])
+    node.mine_with([pair.payer.keys.sign_coins(double, (coin,))])
     node.mine(depth)
     assert refused(lambda: pair.accept(message)) == ("funding-unseen", 6)
     assert refused(lambda: pair.settle(name=name))[1] in (5, 6)

@@ -124,7 +124,7 @@ def test_the_nodes_own_dust_limits(shared_node: Node, chain: MinedChain, wallet:
         assert raw.count(exact) == 1
         changed = Transaction.from_bytes(raw.replace(exact, below)).without_witness()
         [verdict] = shared_node.call(
-            "testmempoolaccept", [wallet.keys.sign_spend(changed, record.spent).to_hex()]
+            "testmempoolaccept", [wallet.keys.sign_coins(changed, record.spent).to_hex()]
         )
         assert verdict["reject-reason"] == "dust"
         coins.forget(wallet, chain, held.txid)
@@ -169,7 +169,7 @@ def test_what_a_block_put_in_the_place_of_a_send_frees_its_coins(
     first = record.transaction.without_witness()
     output = first.outputs[0]
     conflict = Transaction(2, first.inputs[:1], (type(output)(Amount(99_000), KINDS["p2tr"]),), 0)
-    conflict = wallet.keys.sign_spend(conflict, record.spent[:1])
+    conflict = wallet.keys.sign_coins(conflict, record.spent[:1])
     assert views.balance(wallet, chain).reserved_sat == 200_000
     shared_node.mine_with([conflict])
     assert views.balance(wallet, chain).to_dict() == {

@@ -121,7 +121,7 @@ class Reorganised:
         state = self.record("buyer").state
         keys = Wallet.open(self.shell.folder / "buyer").keys
         outputs = (TxOut(Amount(COIN - 1000), keys.script("receive", 0)),)
-        return keys.sign_spend(replace(state.funding.without_witness(), outputs=outputs), state.spent)
+        return keys.sign_coins(replace(state.funding.without_witness(), outputs=outputs), state.spent)
 
 
 @contextmanager

@@ -178,10 +178,10 @@ def test_76_requests_of_one_source_wait_for_each_other(tcp: TcpWay) -> None:
         for _ in range(30):
             wire = stack.enter_context(secured(tcp, STRANGER))
             wire.sendall(hello() + frame(OFFER, b"strange"))
-        awaited(lambda: len(inbox._desk._waiting) == 30, "the requests")
+        awaited(lambda: len(inbox._queue._waiting) == 30, "the requests")
         honest = stack.enter_context(secured(tcp))
         honest.sendall(hello() + frame(OFFER, b"honest"))
-        awaited(lambda: len(inbox._desk._waiting) == 31, "the honest one")
+        awaited(lambda: len(inbox._queue._waiting) == 31, "the honest one")
         tcp.wake.clear()
         assert {request.body for request in inbox.waiting()} == {b"strange", b"honest"}
         assert tcp.wake.is_set(), "there is more"

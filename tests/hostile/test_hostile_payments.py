@@ -57,7 +57,7 @@ def test_45_nothing_signs_the_funding_before_the_refund_is_held(
     def unthinkable(*_: object) -> Transaction:
         raise AssertionError("the funding would be signed")
 
-    monkeypatch.setattr(Keys, "sign_funding", unthinkable)
+    monkeypatch.setattr(Keys, "sign_coins", unthinkable)
     words, slug, code = TRIES[name]
     pair = desk.pair
     request = pair.request()

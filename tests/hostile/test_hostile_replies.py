@@ -222,7 +222,7 @@ def refused(scene: Scene, reply: Psbt, monkeypatch: pytest.MonkeyPatch) -> Refus
     def unthinkable(*_: object) -> Transaction:
         raise AssertionError("the funding would be signed")
 
-    monkeypatch.setattr(Keys, "sign_funding", unthinkable)
+    monkeypatch.setattr(Keys, "sign_coins", unthinkable)
     desk = scene.desk
     path, copy = desk.file(reply), desk.folder / "refund"
     found = desk.refused_writing(desk.payer, "payer", "fund", path, "--refund-out", copy)

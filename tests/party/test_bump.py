@@ -234,7 +234,7 @@ def test_a_child_that_cannot_be_does_not_hold_up_its_parent(pair: Pair) -> None:
     other = replace(child, inputs=(replace(child.inputs[1], witness=()),))
     other = replace(other, outputs=(replace(other.outputs[0], value=Amount(40_000)),))
     assert child.inputs[1].outpoint == coin
-    assert pair.chain.submit_block_with([pair.payee.keys.sign_spend(other, [spent])]) is None
+    assert pair.chain.submit_block_with([pair.payee.keys.sign_coins(other, [spent])]) is None
     assert pair.settle(name=name).broadcast is True
     assert [str(txid) for txid in pair.chain.mempool()] == [done.txid]
 
@@ -340,7 +340,7 @@ def test_a_funding_whose_coin_is_spent_elsewhere_is_beyond_help(pair: Pair) -> N
     forget_mempool(pair)
     funded = pair.payer_record(name).state
     double = replace(funded.funding, outputs=funded.funding.outputs[1:])  # type: ignore[union-attr]
-    double = pair.payer.keys.sign_spend(double.without_witness(), funded.spent)  # type: ignore[union-attr]
+    double = pair.payer.keys.sign_coins(double.without_witness(), funded.spent)  # type: ignore[union-attr]
     pair.chain.broadcast(double)
     assert unchanged(pair, lambda: bump(pair.payer, pair.chain, name, RATE)) == ("funding-conflict", 6)
     pair.chain.mine(1)
@@ -434,7 +434,7 @@ def test_an_output_that_something_else_spends(pair: Pair) -> None:
     other = replace(close, inputs=(replace(close.inputs[0], outpoint=OutPoint(close.txid, 1), witness=()),))
     theirs = TxOut(Amount(50_000), address_to_script(THEIRS, pair.payee.network))
     other = replace(other, outputs=(theirs,))
-    pair.chain.broadcast(copy.keys.sign_spend(other, [close.outputs[1]]))
+    pair.chain.broadcast(copy.keys.sign_coins(other, [close.outputs[1]]))
     assert unchanged(pair, lambda: bump(pair.payee, pair.chain, name, RATE)) == ("output-spent", 5)
 
 

@@ -56,7 +56,7 @@ def made_up(pair: Pair, close: Transaction, fee: int, padding: int) -> Lying:
     left = TxOut(coin.value + change.value - Amount(fee), change.script_pubkey)
     sources = (TxIn(OutPoint(close.txid, vout), 0xFFFF_FFFD), TxIn(MADE_UP, 0xFFFF_FFFD))
     outputs = (left, TxOut(Amount(0), b"\x6a" + bytes(padding))) if padding else (left,)
-    child = pair.payer.keys.sign_spend(Transaction(3, sources, outputs, 0), [change, coin])
+    child = pair.payer.keys.sign_coins(Transaction(3, sources, outputs, 0), [change, coin])
     return Lying(pair.chain, child, coin)
 
 

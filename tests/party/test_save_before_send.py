@@ -45,7 +45,7 @@ class Recorder:
         patch.setattr(channel_files, "append_durably", self.append)
         for purpose in PURPOSES:
             self._note(patch, ChannelKey, purpose)
-        self._note(patch, Keys, "sign_funding")
+        self._note(patch, Keys, "sign_coins")
         self._note(patch, EmbeddedChain, "broadcast")
 
     def _note(self, patch: pytest.MonkeyPatch, owner: type, name: str) -> None:
@@ -53,7 +53,7 @@ class Recorder:
 
         def call(*arguments: Any) -> Any:
             self.events.append(name.replace("_", " "))
-            if name == "sign_funding":
+            if name == "sign_coins":
                 self.at_signing()
             return real(*arguments)
 
@@ -184,7 +184,7 @@ def test_nothing_leaves_when_a_write_fails_and_the_repeat_succeeds(
     assert pair.chain.mempool() in (mempool, [])
     assert not [path for path in pair.files() if path.endswith(".tmp")]
     if step == "fund" and write < WRITES["fund"]:
-        assert "sign funding" not in recorder.events
+        assert "sign coins" not in recorder.events
 
     # the disk is well again; both programs start anew, and the story goes on
     pair.restart()
@@ -212,7 +212,7 @@ def test_the_refund_is_stored_complete_before_the_funding_is_signed(pair: Pair, 
         "sign refund",
         "write secured",
         f"write {Recorder.what(pair.directory / 'refund.hex')}",
-        "sign funding",
+        "sign coins",
         "write funded",
         "broadcast",
     ]
@@ -227,7 +227,7 @@ def test_the_refund_is_stored_complete_before_the_funding_is_signed(pair: Pair, 
 def test_no_signature_of_the_funding_exists_until_then(pair: Pair, recorder: Recorder) -> None:
     story = Story(pair)
     run(story, recorder, STEPS[:3])
-    assert "sign funding" not in recorder.events
+    assert "sign coins" not in recorder.events
     text = "".join(content.decode(errors="replace") for content in pair.files().values())
     funding = json.loads((pair.payer.directory / "channels" / f"{story.name}.json").read_text())["channel"]
     assert not Transaction.from_hex(funding["funding_tx"]).has_witness

@@ -257,7 +257,7 @@ def elsewhere(purse: Purse, outpoint: OutPoint) -> None:
     spend = Transaction(
         2, (TxIn(outpoint, 0xFFFF_FFFD),), (TxOut(status.output.value - Amount(500), KINDS["p2tr"]),), 0
     )
-    purse.chain.broadcast(purse.wallet.keys.sign_spend(spend, [status.output]))
+    purse.chain.broadcast(purse.wallet.keys.sign_coins(spend, [status.output]))
 
 
 def lost(result: Sent) -> None:
@@ -291,7 +291,7 @@ def test_a_child_of_what_was_replaced_reserves_nothing(purse: Purse) -> None:
     assert purse.balance().reserved_sat == parent.change_sat + 20_000
     [coin] = inputs(parent)
     double = Transaction(2, (TxIn(coin, 0xFFFF_FFFD),), (TxOut(Amount(90_000), KINDS["p2tr"]),), 0)
-    signed = purse.wallet.keys.sign_spend(double, purse.wallet.sent.find(parent.txid).spent)
+    signed = purse.wallet.keys.sign_coins(double, purse.wallet.sent.find(parent.txid).spent)
     assert purse.chain.submit_block_with([signed]) is None
     assert purse.chain.transaction(Txid.from_hex(parent.txid)) is None
     assert purse.balance().to_dict() == {"confirmed_sat": 20_000, "unconfirmed_sat": 0, "in_channels_sat": 0}

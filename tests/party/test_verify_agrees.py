@@ -368,7 +368,7 @@ def test_a_funding_that_lost_its_coin(scene: Scene) -> None:
     assert record.funding is not None
     back = TxOut(Amount(500_000), payout("p2wpkh", "payer"))
     rival = replace(record.funding.without_witness(), outputs=(back,))
-    pair.chain.broadcast(pair.payer.keys.sign_funding(rival, record.state.spent))  # type: ignore[union-attr]
+    pair.chain.broadcast(pair.payer.keys.sign_coins(rival, record.state.spent))  # type: ignore[union-attr]
     for slug, code in (("funding-conflict", 6), ("funding-void", 5)):
         compare(scene, pair.payer, reply)
         verdict = verify.verify(pair.payer, pair.chain, reply)

@@ -251,7 +251,7 @@ def test_a_funding_that_was_replaced(pair: Pair) -> None:
     pair.fund(pair.sign_refund(request.hex), send=False)
     state = pair.payer_record(name).state
     double = replace(state.funding, outputs=state.funding.outputs[1:]).without_witness()
-    pair.chain.broadcast(pair.payer.keys.sign_funding(double, state.spent))
+    pair.chain.broadcast(pair.payer.keys.sign_coins(double, state.spent))
     done = look(pair.payer, pair.chain)
     assert seen(done) == ("funding", "wait", False, "funding-void")
     assert done.exit_code == 5

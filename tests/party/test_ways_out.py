@@ -313,7 +313,7 @@ def test_a_funding_that_was_replaced_on_another_branch(pair: Pair) -> None:
         funding.without_witness(),
         outputs=(replace(funding.outputs[0], script_pubkey=elsewhere),),
     )
-    pair.chain.reorganise(1, [pair.payer.keys.sign_funding(double, [coin.output])])
+    pair.chain.reorganise(1, [pair.payer.keys.sign_coins(double, [coin.output])])
     with pytest.raises(TooEarly) as caught:
         pair.accept(message)
     assert caught.value.slug == "funding-unseen"
@@ -415,7 +415,7 @@ def test_a_funding_that_was_given_up_as_void_comes_back(pair: Pair) -> None:
     elsewhere = replace(
         funding.without_witness(), outputs=(replace(spent[0], value=spent[0].value - Amount(1000)),)
     )
-    pair.chain.broadcast(pair.payer.keys.sign_spend(elsewhere, spent))
+    pair.chain.broadcast(pair.payer.keys.sign_coins(elsewhere, spent))
     pair.chain.mine(1)
     assert payer.abandon(pair.payer, pair.chain, name).status == "abandoned"
     with pytest.raises(NotPossible) as caught:

@@ -82,11 +82,11 @@ class Judge:
 
         return judged
 
-    def judged_funding(self, sign_funding: Callable[..., Transaction]) -> Callable[..., Transaction]:
-        """``Keys.sign_funding``, each result of which is judged."""
+    def judged_funding(self, sign_coins: Callable[..., Transaction]) -> Callable[..., Transaction]:
+        """``Keys.sign_coins``, each result of which is judged."""
 
         def judged(keys: Any, funding: Transaction, spent: Sequence[TxOut]) -> Transaction:
-            transaction = sign_funding(keys, funding, spent)
+            transaction = sign_coins(keys, funding, spent)
             self.check(transaction, spent)
             return transaction
 

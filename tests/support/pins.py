@@ -30,7 +30,7 @@ def child_of(
     padding = (TxOut(Amount(0), b"\x6a" + bytes(vsize - CHILD_VSIZE - 12)),) if vsize > CHILD_VSIZE else ()
     outputs = (TxOut(output.value - Amount(fee), output.script_pubkey), *padding)
     unsigned = Transaction(version, (TxIn(OutPoint(parent.txid, vout), 0xFFFF_FFFD),), outputs, 0)
-    return wallet.keys.sign_spend(unsigned, [output])
+    return wallet.keys.sign_coins(unsigned, [output])
 
 
 def heir_of(wallet: Wallet, child: Transaction, fee: int) -> Transaction:
@@ -38,7 +38,7 @@ def heir_of(wallet: Wallet, child: Transaction, fee: int) -> Transaction:
     output = child.outputs[0]
     moved = replace(output, value=output.value - Amount(fee))
     unsigned = Transaction(child.version, (TxIn(OutPoint(child.txid, 0), 0xFFFF_FFFD),), (moved,), 0)
-    return wallet.keys.sign_spend(unsigned, [output])
+    return wallet.keys.sign_coins(unsigned, [output])
 
 
 @pytest.fixture

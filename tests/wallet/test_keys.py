@@ -187,7 +187,7 @@ def test_a_foreign_coin_is_not_signed_for(path: Path) -> None:
     keys = Keys.load(path, REGTEST)
     funding = Transaction(2, (TxIn(OutPoint(Txid(bytes(32)), 0), 0),), (TxOut(Amount(1), b"\x51"),), 0)
     with pytest.raises(StorageError) as caught:
-        keys.sign_funding(funding, [TxOut(Amount(2), keys.script("receive", 0))])
+        keys.sign_coins(funding, [TxOut(Amount(2), keys.script("receive", 0))])
     assert caught.value.slug == "foreign-coin"
     keys.allocate("receive")
-    assert keys.sign_funding(funding, [TxOut(Amount(2), keys.script("receive", 0))]).has_witness
+    assert keys.sign_coins(funding, [TxOut(Amount(2), keys.script("receive", 0))]).has_witness

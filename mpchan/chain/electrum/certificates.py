@@ -9,7 +9,6 @@ certificate of its own is the one moment at which somebody in between could show
 from __future__ import annotations
 
 import hashlib
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -118,15 +117,9 @@ class Certificates:
         if path is None:
             self._known[server] = text
             return
-        temporary = durability.temporary_path(path)
         with AsStorageError("write-failed", path):
             durability.make_directory(path.parent)
-            try:
-                durability.write_new(temporary, text.encode("ascii"))
-                with suppress(FileExistsError):
-                    durability.claim(temporary, path)
-            finally:
-                durability.discard(temporary)
+            durability.write_once(path, text.encode("ascii"))
         with AsStorageError("write-unsure", path):
             durability.sync_directory(path.parent)
         if self._load(server) != text:

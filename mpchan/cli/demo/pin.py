@@ -64,7 +64,7 @@ def _child(case: Case, close: Transaction) -> Transaction:
     ballast = TxOut(Amount(0), b"\x6a" + bytes(_LARGE_VSIZE - _SMALL_VSIZE - 12))
     outputs = (TxOut(output.value - Amount(_LARGE_FEE), output.script_pubkey), ballast)
     unsigned = Transaction(close.version, (TxIn(OutPoint(close.txid, vout), 0xFFFF_FFFD),), outputs, 0)
-    return wallet.keys.sign_spend(unsigned, [output])
+    return wallet.keys.sign_coins(unsigned, [output])
 
 
 def _refused(case: Case, child: Transaction) -> None:
@@ -73,7 +73,7 @@ def _refused(case: Case, child: Transaction) -> None:
     moved = (TxOut(output.value - Amount(_LARGE_FEE), output.script_pubkey),)
     unsigned = Transaction(child.version, (TxIn(OutPoint(child.txid, 0), 0xFFFF_FFFD),), moved, 0)
     try:
-        step("emit", case.stage.chain.broadcast, case.wallet(PAYER).keys.sign_spend(unsigned, [output]))
+        step("emit", case.stage.chain.broadcast, case.wallet(PAYER).keys.sign_coins(unsigned, [output]))
     except ChainError as error:
         word = error.message.partition(": ")[2].partition(",")[0]
     else:

@@ -200,7 +200,7 @@ class Bidder:
         """A new child, written down where that is possible."""
         stuck = place.stuck
         child = automatic_child(stuck.transaction, place.output, fee)
-        signed = self._wallet.keys.sign_spend(child.transaction, child.spent)
+        signed = self._wallet.keys.sign_coins(child.transaction, child.spent)
         script = place.output.output.script_pubkey
         sent = Sent(signed, child.spent, 0, script, None, facts.tip.height, True, stuck.transaction)
         try:

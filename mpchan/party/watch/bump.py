@@ -103,7 +103,7 @@ def _made(wallet: Wallet, chain: Chain, keys: Keys, place: Place, rate: FeeRate)
     rivals = [place.rivals] if place.own is None else [place.rivals, Rivals((place.own,))]
     step_rate = chain.incremental_fee_rate()
     child = build_child(rate, stuck.transaction, stuck.paying, own, more, script, rivals, step_rate)
-    signed = keys.sign_spend(child.transaction, child.spent)
+    signed = keys.sign_coins(child.transaction, child.spent)
     sent = Sent(signed, child.spent, 0, script, None, chain.tip().height, True, stuck.transaction)
     if place.rivals.paying:
         require_bump_within(rate_of(stuck.paying, paying(sent)), wallet.config.limits)
