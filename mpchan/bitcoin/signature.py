@@ -94,11 +94,6 @@ class PublicKey:
             raise ParseError("malformed-public-key", f"no point on the curve: {self.sec.hex()}")
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> PublicKey:
-        """Read 33 bytes; raises as the class does."""
-        return cls(data)
-
-    @classmethod
     def from_hex(cls, text: str) -> PublicKey:
         """Read 66 hex digits; raises as the class does."""
         try:
@@ -164,7 +159,11 @@ class PublicKey:
 
 
 class PrivateKey:
-    """A secret number from 1 to the order - 1; immutable, never shown, never pickled."""
+    """A secret number from 1 to the order - 1, of 32 bytes; immutable, never shown, never pickled.
+
+    Raises:
+        ParseError: ``malformed-private-key``, without the bytes.
+    """
 
     __slots__ = ("_handle", "_public_key", "_secret")
     _secret: bytes
@@ -177,15 +176,6 @@ class PrivateKey:
         object.__setattr__(self, "_secret", secret)
         object.__setattr__(self, "_handle", None)
         object.__setattr__(self, "_public_key", None)
-
-    @classmethod
-    def from_bytes(cls, secret: bytes) -> PrivateKey:
-        """Read 32 bytes, most significant first.
-
-        Raises:
-            ParseError: ``malformed-private-key``, without the bytes.
-        """
-        return cls(secret)
 
     @property
     def public_key(self) -> PublicKey:

@@ -87,7 +87,7 @@ def _payer_key_rules(keys: tuple[bytes, bytes], offer: Offer) -> Check[PublicKey
     yield Rule("witness-script", ours in keys, "witness_script lacks the offer's key", ours.hex())
     other = keys[1] if keys[0] == ours else keys[0]
     try:
-        payer_key = PublicKey.from_bytes(other)
+        payer_key = PublicKey(other)
     except ParseError as error:
         yield Rule("payer-key", False, f"payer key is not a compressed point of the curve: {error.message}")
         raise

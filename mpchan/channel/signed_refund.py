@@ -92,7 +92,7 @@ def signed_refund_rules(psbt: Psbt, most: FeeRate) -> Check[SignedRefund]:
         hint="give the file that `mpchan payee sign-refund` has written",
     )
     payee, payer = signers[0], keys[0] if keys[1] == signers[0] else keys[1]
-    payee_key, payer_key = (PublicKey.from_bytes(key) for key in (payee, payer))
+    payee_key, payer_key = (PublicKey(key) for key in (payee, payer))
     refund = SignedRefund(
         transaction.version,
         transaction.inputs[0].outpoint,

@@ -42,7 +42,7 @@ class Room:
         self._sources: dict[OutPoint, str | None] = {}  # whose note it is, as far as this process knows
         for session, name in channels:
             if not _has_paid(wallet, name):
-                self._unpaid[session] = wallet.channel_changed_at(name) / 1e9
+                self._unpaid[session] = wallet.channel_files.changed_at(name) / 1e9
 
     def admit(self, session: str, source: str | None, opening: Opening | None) -> None:
         """Give an opening room, or a channel where its wish is too large for a note.

@@ -12,7 +12,7 @@ from typing import Union
 from mpchan.errors import MpchanError, StorageError
 from mpchan.market.seller import Seller
 from mpchan.party.common import ENDED
-from mpchan.party.watch.watcher import Round, Sight, Watcher
+from mpchan.party.watch.watcher import Finding, Round, Watcher
 from mpchan.transport.base import Inbox, Request
 from mpchan.units import ChainTip
 from mpchan.values import replace
@@ -31,7 +31,7 @@ def serve(
     interval: float,
     wake: threading.Event,
     stop: Callable[[], bool],
-    tell_channel: Callable[[Sight], None],
+    tell_channel: Callable[[Finding], None],
     tell_round: Callable[[Round], None],
     renew: Callable[[], OwnOffer] | None = None,
 ) -> None:
@@ -73,7 +73,7 @@ class _Serving:
         self,
         seller: Seller,
         inboxes: Sequence[Inbox],
-        tell_channel: Callable[[Sight], None],
+        tell_channel: Callable[[Finding], None],
         tell_round: Callable[[Round], None],
     ) -> None:
         self._seller = seller
@@ -114,7 +114,7 @@ class _Serving:
     def hear(self, beside: WatcherBeside) -> None:
         """Take and tell what the watcher has seen."""
         for seen in beside.seen():
-            if isinstance(seen, Sight):
+            if isinstance(seen, Finding):
                 self._note(seen)
                 self._tell_channel(seen)
                 continue
@@ -123,13 +123,13 @@ class _Serving:
             self._tell_round(replace(seen, alarm=self._trouble) if told else seen)
             self._trouble = None
 
-    def _note(self, sight: Sight) -> None:
-        session = self._seller.session_of(sight.name)
+    def _note(self, finding: Finding) -> None:
+        session = self._seller.session_of(finding.name)
         if session is None:
             return
-        if sight.sent is not None:
+        if finding.sent is not None:
             self._seller.note_close()
-        if sight.status in ENDED:
+        if finding.status in ENDED:
             for inbox in self._inboxes:
                 inbox.forget(session)
 
@@ -159,7 +159,7 @@ class WatcherBeside:
         self._interval = interval
         self._wake = wake
         self._ending = threading.Event()
-        self._seen: queue.SimpleQueue[Union[Sight, Round, BaseException]] = queue.SimpleQueue()
+        self._seen: queue.SimpleQueue[Union[Finding, Round, BaseException]] = queue.SimpleQueue()
         # a daemon: whoever ends the program at once, by a second Ctrl-C, waits for no round
         self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
 
@@ -175,7 +175,7 @@ class WatcherBeside:
         self._ending.set()
         self._thread.join()
 
-    def seen(self) -> Iterator[Union[Sight, Round]]:
+    def seen(self) -> Iterator[Union[Finding, Round]]:
         """What was seen since the last call: each channel of a round, and then the round.
 
         Raises:
@@ -199,6 +199,6 @@ class WatcherBeside:
         except BaseException as error:  # noqa: BLE001  # the other thread raises it
             self._tell(error)
 
-    def _tell(self, found: Union[Sight, Round, BaseException]) -> None:
+    def _tell(self, found: Union[Finding, Round, BaseException]) -> None:
         self._seen.put(found)
         self._wake.set()

@@ -137,7 +137,7 @@ def list_channels(wallet: Wallet, chain: Chain, damaged: Callable[[str, MpchanEr
     warnings: list[str] = []
     for name in wallet.channels_oldest_first():
         try:
-            body = wallet.channel_body(name)
+            body = wallet.channel_files.body(name)
             view = briefs.view(name, body)
             if view is None:
                 record = wallet.load_channel(name)

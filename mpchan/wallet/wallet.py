@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mpchan.bitcoin.network import Network
 from mpchan.channel.signing import ChannelKey
@@ -266,22 +266,6 @@ class Wallet:
         """
         return self.channel_files.lock(name, self.patience, in_turn=in_turn, sure=sure)
 
-    def channel_changed_at(self, name: str) -> int:
-        """When the channel changed last: nanoseconds since 1970, by the file system.
-
-        Raises:
-            StorageError: ``file-missing``, ``read-failed``.
-        """
-        return self.channel_files.changed_at(name)
-
-    def channel_marks(self, name: str) -> object:
-        """Something that is another after every change of the channel's files.
-
-        Raises:
-            StorageError: ``file-missing``, ``read-failed``.
-        """
-        return self.channel_files.marks(name)
-
     def channel_names(self) -> list[str]:
         """The names of all channels, sorted."""
         return self.channel_files.names()
@@ -307,13 +291,6 @@ class Wallet:
             path = self.channel_files.state_path(name)
             raise StorageError("channel-damaged", f"{path}: holds a channel of another network")
         return record
-
-    def channel_body(self, name: str) -> dict[str, Any]:
-        """A channel's values as its files hold them, which are whole and fit each other; errors as ``load_channel``.
-
-        Whether they make a channel of this wallet is for ``load_channel`` to say.
-        """
-        return self.channel_files.body(name)
 
     def save_channel(
         self, record: Record, event: str, message: str | None = None, *, sent: bool = False

@@ -83,14 +83,14 @@ def read(result: Opened | RefundSigned | Payment) -> Psbt:
 @pytest.mark.benchmark(group="signatures")
 @pytest.mark.parametrize("signer", SIGNERS, indirect=True)
 def test_sign(benchmark: Any, signer: str) -> None:
-    key = signature.PrivateKey.from_bytes(bytes([7] * 32))
+    key = signature.PrivateKey(bytes([7] * 32))
     benchmark(key.sign, bytes(range(32)))
 
 
 @pytest.mark.benchmark(group="signatures")
 @pytest.mark.parametrize("signer", SIGNERS, indirect=True)
 def test_verify(benchmark: Any, signer: str) -> None:
-    key = signature.PrivateKey.from_bytes(bytes([7] * 32))
+    key = signature.PrivateKey(bytes([7] * 32))
     made = key.sign(bytes(range(32)))
     assert benchmark(key.public_key.verify, made, bytes(range(32)))
 

@@ -38,7 +38,7 @@ def wallet(request: pytest.FixtureRequest, node: Node, tmp_path_factory: pytest.
 
 
 def looked(watching: Watcher) -> Round:
-    return watching.round(lambda sight: None)
+    return watching.round(lambda finding: None)
 
 
 @pytest.mark.benchmark(group="one round of the watcher on bitcoind")
@@ -53,12 +53,12 @@ def test_round(benchmark: Any, node: Node, wallet: Wallet, monkeypatch: pytest.M
         )
         with calls(monkeypatch) as counted:
             looked(watching)
-    benchmark.extra_info.update(channels=len(done.sights), calls=sum(counted.values()))
+    benchmark.extra_info.update(channels=len(done.findings), calls=sum(counted.values()))
     if benchmark.stats is not None:
         stats = benchmark.stats.stats
         print(
-            f"\n{len(done.sights)} channels: {stats.min:.4f} s a round at the least, {stats.median:.4f} s the median, "
-            f"{sum(counted.values())} questions in {counted.messages} messages"
+            f"\n{len(done.findings)} channels: {stats.min:.4f} s a round at the least, {stats.median:.4f} s the "
+            f"median, {sum(counted.values())} questions in {counted.messages} messages"
         )
 
 
@@ -78,7 +78,7 @@ def test_once(
     benchmark.pedantic(once, setup=lambda: node.mine(1) and None, rounds=5, warmup_rounds=1)
     node.mine(1)
     with calls(monkeypatch) as counted:
-        assert len(once().sights) == COUNTS[-1]
+        assert len(once().findings) == COUNTS[-1]
     if benchmark.stats is not None:
         stats = benchmark.stats.stats
         print(

@@ -139,7 +139,7 @@ def test_the_vectors_hold_high_and_low_r() -> None:
 
 @pytest.mark.parametrize("vector", RFC6979["core"], ids=["secret1", "secret2"])
 def test_deterministic_signing_vectors_of_bitcoin_core(signer: str, vector: dict[str, str]) -> None:
-    key = PrivateKey.from_bytes(bytes.fromhex(vector["secret"]))
+    key = PrivateKey(bytes.fromhex(vector["secret"]))
     assert key.sign(bytes.fromhex(vector["digest"])).hex() == vector["signature"]
 
 
@@ -253,7 +253,7 @@ def test_signers_accept_the_same_public_keys(data: bytes) -> None:
     for name in SIGNERS:
         with using(name):
             try:
-                verdicts.add(PublicKey.from_bytes(data).sec)
+                verdicts.add(PublicKey(data).sec)
             except ParseError as error:
                 verdicts.add(error.slug)
     assert len(verdicts) == 1
@@ -385,10 +385,9 @@ GENERATOR_Y = "483ada7726a3c4655da4fbfc0e1108a8fd17b448a68554199c47d08ffb10d4b8"
     ],
 )
 def test_malformed_public_keys_cannot_be_made(signer: str, text: str) -> None:
-    for make in (PublicKey, PublicKey.from_bytes):
-        with pytest.raises(ParseError) as caught:
-            make(bytes.fromhex(text))
-        assert caught.value.slug == "malformed-public-key"
+    with pytest.raises(ParseError) as caught:
+        PublicKey(bytes.fromhex(text))
+    assert caught.value.slug == "malformed-public-key"
     with pytest.raises(ParseError):
         PublicKey.from_hex(text)
 
@@ -449,7 +448,7 @@ def test_public_keys_are_values(signer: str) -> None:
 )
 def test_malformed_private_keys_are_refused_in_silence(secret: object) -> None:
     with pytest.raises(ParseError) as caught:
-        PrivateKey.from_bytes(secret)  # type: ignore[arg-type]
+        PrivateKey(secret)  # type: ignore[arg-type]
     assert caught.value.slug == "malformed-private-key"
     shown = "".join(traceback.format_exception(caught.value))
     assert SECRET.hex()[:16] not in shown
@@ -475,7 +474,7 @@ def test_a_private_key_is_never_shown_pickled_or_changed(signer: str) -> None:
 
 
 def test_private_keys_compare_by_value() -> None:
-    assert PrivateKey(SECRET) == PrivateKey.from_bytes(SECRET)
+    assert PrivateKey(SECRET) == PrivateKey(SECRET)
     assert PrivateKey(SECRET) != PrivateKey(SECRET[::-1])
     assert PrivateKey(SECRET) != SECRET
 

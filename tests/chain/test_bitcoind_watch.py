@@ -115,10 +115,10 @@ def test_a_channel_in_seconds_goes_by_the_median_time(node: Node, tmp_path: Path
         refund = pair.terms(unpaid).refund_lock_time.value
         for due, wallet, deed in ((update, pair.payee, "update"), (refund, pair.payer, "refund")):
             pass_to(due)
-            assert not [sight for sight in look(wallet, chain).sights if sight.sent is not None]
+            assert not [finding for finding in look(wallet, chain).findings if finding.sent is not None]
             pass_to(due + 1)
-            sent = [sight for sight in look(wallet, chain).sights if sight.sent is not None]
-            assert [sight.deed.value for sight in sent] == [deed]
+            sent = [finding for finding in look(wallet, chain).findings if finding.sent is not None]
+            assert [finding.deed.value for finding in sent] == [deed]
             assert sent[0].sent in node.call("getrawmempool")
             node.mine(1)
 
@@ -286,17 +286,17 @@ def test_a_node_that_is_killed_between_two_rounds(pair: Pair) -> None:
     forget(pair)  # what a node holds at a clean end, it still has after being killed
     node = pair.chain.node
     watching = watcher(pair.payee, pair.chain)
-    assert seen(watching.round(lambda sight: None)) == ("open", "wait", False, None)
+    assert seen(watching.round(lambda finding: None)) == ("open", "wait", False, None)
     pair.mine_to(scheme_of(pair.terms(name)).deadline.value)
     node.kill()
-    done = watching.round(lambda sight: None)
+    done = watching.round(lambda finding: None)
     assert (done.tip, done.exit_code) == (None, 8)
     assert done.alarm is not None
     assert done.alarm.slug in ("unreachable", "rpc-credentials")
     node.start()
     # its last blocks may be lost: the next ones bring the deadline back
     pair.mine_to(scheme_of(pair.terms(name)).deadline.value)
-    assert seen(watching.round(lambda sight: None)) == ("settling", "update", True, None)
+    assert seen(watching.round(lambda finding: None)) == ("settling", "update", True, None)
 
 
 def test_the_program_survives_a_restart_of_the_node(pair: Pair) -> None:
@@ -348,14 +348,14 @@ def test_a_round_asks_once_for_each_channel(pair: Pair, monkeypatch: pytest.Monk
         pair.open()
     with pair.chain.node.chain(pair.directory / "seen") as fresh:
         watching = Watcher(Wallet.open(pair.payee.directory), fresh)
-        watching.round(lambda sight: None)
+        watching.round(lambda finding: None)
         for _ in range(3):
             with calls(monkeypatch) as counted:
-                assert len(watching.round(lambda sight: None).sights) == 4
+                assert len(watching.round(lambda finding: None).findings) == 4
             assert dict(counted) == {"getblockchaininfo": 1, "gettxout": 4}
         pair.chain.node.mine(1)
         with calls(monkeypatch) as counted:
-            watching.round(lambda sight: None)
+            watching.round(lambda finding: None)
         assert dict(counted) == {"getblockchaininfo": 1, "gettxout": 4}
 
 
@@ -370,7 +370,8 @@ def test_one_look_at_a_block_serves_all_channels(
         node.mine(blocks)
         with node.chain(directory / "seen") as fresh, calls(monkeypatch) as counted:
             assert (
-                len(Watcher(Wallet.open(directory), fresh, once=True).round(lambda sight: None).sights) == 60
+                len(Watcher(Wallet.open(directory), fresh, once=True).round(lambda finding: None).findings)
+                == 60
             )
         assert counted.messages <= 12 + 2 * counted["getblock"]
         return counted
@@ -380,11 +381,11 @@ def test_one_look_at_a_block_serves_all_channels(
         assert once(blocks)["getblock"] == (0 if funded else blocks)
     with node.chain(directory / "seen") as fresh:
         watching = Watcher(Wallet.open(directory), fresh)
-        watching.round(lambda sight: None)
+        watching.round(lambda finding: None)
         for blocks in (0, 1, 3):
             node.mine(blocks)
             with calls(monkeypatch) as counted:
-                watching.round(lambda sight: None)
+                watching.round(lambda finding: None)
             assert counted["getblock"] == (0 if funded else blocks)
             assert counted.messages <= 12 + 2 * blocks
 
@@ -409,7 +410,7 @@ def _held(watching: Watcher, node: Node, rounds: int) -> int:
     """Bytes that mpchan's own lines hold after so many rounds more, with a block before each."""
     for _ in range(rounds):
         node.mine(1)
-        assert watching.round(lambda sight: None).exit_code == 0
+        assert watching.round(lambda finding: None).exit_code == 0
     gc.collect()
     ours = tracemalloc.take_snapshot().filter_traces([tracemalloc.Filter(True, "*/mpchan/*")])
     return sum(trace.size for trace in ours.traces)

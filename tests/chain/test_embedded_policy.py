@@ -331,7 +331,7 @@ def signed(key: PrivateKey, outpoint: OutPoint, claimed: int, paid: int) -> Tran
 
 
 def test_signature_for_another_amount(chain: EmbeddedChain) -> None:
-    key = PrivateKey.from_bytes(bytes(31) + b"\x07")
+    key = PrivateKey(bytes(31) + b"\x07")
     [outpoint] = fund(chain, 100_000, script=key_to_p2wpkh_script(key.public_key.sec))
     for claimed in (99_999, 100_001):
         reason = ask_mempool(chain, signed(key, outpoint, claimed, 99_000))

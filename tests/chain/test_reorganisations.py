@@ -138,7 +138,7 @@ def watching(scene: Reorganised, who: str) -> Iterator[Watcher]:
 
 def alarms(watcher: Watcher) -> list[str]:
     """What a round of it calls a person for."""
-    done = watcher.round(lambda sight: None)
+    done = watcher.round(lambda finding: None)
     assert done.whole
     return [alarm.slug for alarm in done.alarms]
 

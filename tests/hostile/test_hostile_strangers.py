@@ -71,8 +71,8 @@ def honest_buyer_is_served(market: Market) -> None:
     market.buy()
     assert market.is_whole()
     assert len(market.pair.payee.channel_names()) == 2
-    done = Watcher(market.pair.payee, market.chain, once=True).round(lambda sight: None)
-    assert (len(done.sights), done.alarms) == (2, [])
+    done = Watcher(market.pair.payee, market.chain, once=True).round(lambda finding: None)
+    assert (len(done.findings), done.alarms) == (2, [])
 
 
 def test_73_wishes_that_are_never_funded(market: Market) -> None:

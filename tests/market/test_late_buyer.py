@@ -64,7 +64,7 @@ def test_a_buyer_that_vanishes(market: Market, ann: Forger) -> None:
         interval=0.0,
         wake=threading.Event(),
         stop=tick,
-        tell_channel=lambda sight: None,
+        tell_channel=lambda finding: None,
         tell_round=rounds.append,
     )
     assert [error.slug for done in rounds for error in done.alarms] == []
@@ -315,7 +315,7 @@ def test_a_mailbox_in_trouble_stops_neither_the_watcher_nor_the_sale(market: Mar
         interval=0.02,
         wake=wake,
         stop=stop,
-        tell_channel=lambda sight: None,
+        tell_channel=lambda finding: None,
         tell_round=rounds.append,
     )
     other_buyer.join()

@@ -196,7 +196,7 @@ def test_whatever_comes_first_makes_the_channel(market: Market, ann: Forger, how
     elif how == "settlement":
         assert isinstance(ann.ask("settlement", market.pair.settlement(ann.name, 0)), Message)
     else:
-        Watcher(market.pair.payee, market.chain, once=True).round(lambda sight: None)
+        Watcher(market.pair.payee, market.chain, once=True).round(lambda finding: None)
     assert market.pair.payee.channel_names() == [ann.name]
     assert market.pair.payee_record(ann.name).terms == record.terms
     [shown] = list_channels(market.pair.payee, market.chain, lambda *_: None).channels
@@ -257,10 +257,10 @@ def test_a_watcher_without_keys_leaves_it(
     opened(market, ann, tell=False)
     market.pair.payee.keys.encrypt("secret")
     sealed = Wallet.open(market.pair.payee.directory)
-    done = Watcher(sealed, market.chain, once=True).round(lambda sight: None)
+    done = Watcher(sealed, market.chain, once=True).round(lambda finding: None)
     assert (done.alarms, sealed.channel_names()) == ([], [])
     opener = Wallet.open(market.pair.payee.directory, lambda unlock: unlock("secret"))
-    Watcher(opener, market.chain, once=True).round(lambda sight: None)
+    Watcher(opener, market.chain, once=True).round(lambda finding: None)
     assert opener.channel_names() == [ann.name]
 
 
@@ -450,9 +450,9 @@ def test_whoever_has_a_channel_is_served_whatever_the_openings_are(market: Marke
         assert ann.piece(1) == 1
         assert market.seller.session_of(ann.name) == ANN
         market.restart()
-    done = Watcher(market.pair.payee, market.chain, once=True).round(lambda sight: None)
+    done = Watcher(market.pair.payee, market.chain, once=True).round(lambda finding: None)
     assert [alarm.slug for alarm in done.alarms] == ["openings-damaged"]
-    assert [sight.name for sight in done.sights] == [ann.name]
+    assert [finding.name for finding in done.findings] == [ann.name]
 
 
 def test_without_its_published_offer_a_line_is_no_terms(market: Market, ann: Forger) -> None:

@@ -142,7 +142,7 @@ def test_the_address_moves_on_once_a_close_has_paid_to_it(market: Market, settle
         ann.ask("settlement", ann.settlement(2 * PRICE))
     else:
         market.pair.mine_to(ann.terms.refund_lock_time.value - 6)
-        Watcher(market.pair.payee, market.chain).round(lambda sight: None)
+        Watcher(market.pair.payee, market.chain).round(lambda finding: None)
     moved = published_again(market)
     assert moved.payee_address != market.own.offer.payee_address
     assert published_again(market) == moved
@@ -186,7 +186,7 @@ def served(
         interval=0.0,
         wake=threading.Event(),
         stop=lambda: len(done) >= rounds and until(),
-        tell_channel=lambda sight: None,
+        tell_channel=lambda finding: None,
         tell_round=done.append,
         renew=renew,
     )

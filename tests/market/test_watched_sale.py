@@ -14,7 +14,7 @@ from support.market.market import Market
 
 from mpchan.errors import ChainError
 from mpchan.market.serving import serve
-from mpchan.party.watch.watcher import Round, Sight, Watcher
+from mpchan.party.watch.watcher import Finding, Round, Watcher
 from mpchan.transport.mailbox import MailboxInbox, MailboxLine
 
 LIMIT_SECONDS = 30.0
@@ -31,7 +31,7 @@ class Held:
         self.threads: list[int] = []
         self._rounds = rounds
 
-    def round(self, tell: Callable[[Sight], None]) -> Round:
+    def round(self, tell: Callable[[Finding], None]) -> Round:
         self.threads.append(threading.get_ident())
         self.began.set()
         assert self.may.wait(LIMIT_SECONDS)
@@ -74,7 +74,7 @@ def test_a_round_that_hangs_holds_up_no_buyer(market: Market, quick_path: Path) 
             interval=3600.0,
             wake=wake,
             stop=stop,
-            tell_channel=lambda sight: None,
+            tell_channel=lambda finding: None,
             tell_round=lambda done: told.append((threading.get_ident(), done)),
         )
     buyer.join()
@@ -89,7 +89,7 @@ def test_what_ends_the_watcher_ends_the_sale(market: Market, error: Exception, w
     """With the same error, and at once: nobody sells where nobody watches."""
 
     class Breaking:
-        def round(self, tell: Callable[[Sight], None]) -> Round:
+        def round(self, tell: Callable[[Finding], None]) -> Round:
             raise error
 
     @contextmanager
@@ -106,7 +106,7 @@ def test_what_ends_the_watcher_ends_the_sale(market: Market, error: Exception, w
             interval=0.01,
             wake=threading.Event(),
             stop=lambda: False,
-            tell_channel=lambda sight: None,
+            tell_channel=lambda finding: None,
             tell_round=lambda done: None,
         )
     assert caught.value is error
@@ -121,20 +121,20 @@ def test_an_end_in_the_middle_of_a_round(market: Market) -> None:
         def __init__(self, stop: Callable[[], bool]) -> None:
             self.stop = stop
 
-        def round(self, tell: Callable[[Sight], None]) -> Round:
+        def round(self, tell: Callable[[Finding], None]) -> Round:
             asked.set()
             limit = time.monotonic() + LIMIT_SECONDS
             while not self.stop():
                 assert time.monotonic() < limit
                 time.sleep(0.001)
-            tell(Sight(CHANNEL))
+            tell(Finding(CHANNEL))
             return EMPTY
 
     @contextmanager
     def make(stop: Callable[[], bool]) -> Iterator[Watcher]:
         yield Long(stop)  # type: ignore[misc]
 
-    sights: list[str] = []
+    findings: list[str] = []
 
     def run(stop: Callable[[], bool]) -> None:
         serve(
@@ -144,12 +144,12 @@ def test_an_end_in_the_middle_of_a_round(market: Market) -> None:
             interval=0.01,
             wake=threading.Event(),
             stop=stop,
-            tell_channel=lambda sight: sights.append(sight.name),
+            tell_channel=lambda finding: findings.append(finding.name),
             tell_round=lambda done: None,
         )
 
     run(asked.is_set)
-    assert sights == [CHANNEL], "what it did last is told"
+    assert findings == [CHANNEL], "what it did last is told"
 
     def breaks() -> bool:
         if asked.is_set():

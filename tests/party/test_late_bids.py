@@ -56,7 +56,7 @@ def test_a_late_refund_does_not_pay_for_the_blocks_before_it_was_sent(pair: Pair
     pair.mine_to(pair.terms(name).refund_lock_time.value + 200)
     watching = watcher(pair.payer, pair.chain)
     for _ in range(3):
-        watching.round(lambda sight: None)
+        watching.round(lambda finding: None)
     refund = pair.payer_record(name).state.funded.refund  # type: ignore[union-attr]
     assert children_fee(pair.payer, refund) < 1_000
 
@@ -67,7 +67,7 @@ def test_a_late_close_does_not_pay_before_a_block_comes(pair: Pair) -> None:
     pair.mine_to(scheme_of(pair.terms(name)).deadline.value + 30)
     watching = watcher(pair.payee, pair.chain)
     for _ in range(3):
-        watching.round(lambda sight: None)
+        watching.round(lambda finding: None)
     close = pair.payee_record(name).state.active.best.transaction  # type: ignore[union-attr]
     assert children_fee(pair.payee, close) < 1_000
 
@@ -96,8 +96,8 @@ def test_a_clock_that_is_ahead_makes_nobody_pay(pair: Pair) -> None:
     assert scheme_of(pair.terms(name)).deadline.value - pair.chain.tip().height > 100
     watching = watcher(pair.payee, Behind(pair.chain))  # type: ignore[arg-type]
     for _ in range(2):
-        [sight] = watching.round(lambda sight: None).sights
-    assert sight.status == "settling"
+        [finding] = watching.round(lambda finding: None).findings
+    assert finding.status == "settling"
     assert children_fee(pair.payee, best.transaction) < 1_000
 
 
@@ -136,16 +136,16 @@ def test_a_child_that_comes_late_is_answered_from_then_on(
     monkeypatch.setattr(mempool, "MIN_FEE_RATE", FeeRate(3_000))
     pair.accept(message)
     watching = watcher(pair.payee, pair.chain)
-    watching.round(lambda sight: None)
+    watching.round(lambda finding: None)
     close = pair.payee_record(name).state.settlement.transaction  # type: ignore[union-attr]
     assert 0 < children_fee(pair.payee, close) < 2_000
     for _ in range(10):
         assert pair.chain.submit_block_with([]) is None
-        watching.round(lambda sight: None)
+        watching.round(lambda finding: None)
     pair.chain.broadcast(child_of(pair.payer, close, 2_500))
     rounds = []
     for _ in range(3):
-        watching.round(lambda sight: None)
+        watching.round(lambda finding: None)
         rounds.append(children_fee(pair.payee, close))
         assert pair.chain.submit_block_with([]) is None
     assert rounds[0] < 8_000  # what it takes to outbid it, if it has to be

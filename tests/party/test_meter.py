@@ -26,7 +26,7 @@ from mpchan.party import payee, payer
 from mpchan.party.backup import backup, restore
 from mpchan.party.check.fsck import fsck
 from mpchan.party.history import history
-from mpchan.party.meter.base import AT_ONCE, LONGEST_SECONDS, MAX_AGE_SECONDS, ChainSight
+from mpchan.party.meter.base import AT_ONCE, LONGEST_SECONDS, MAX_AGE_SECONDS, RecentFacts
 from mpchan.party.meter.payee import QUEUED
 from mpchan.units import Amount, ChainTip, Lag
 from mpchan.wallet import channel_files
@@ -420,20 +420,20 @@ def test_what_the_chain_says_is_asked_again_in_time() -> None:
         now += cost
         return Facts(ChainTip(asked, 0))
 
-    sight = ChainSight(ask, lambda: now)
-    first = sight.facts()
-    assert sight.facts() is first
+    recent = RecentFacts(ask, lambda: now)
+    first = recent.latest()
+    assert recent.latest() is first
     now += 0.02
-    assert sight.facts() is not first
+    assert recent.latest() is not first
     cost = 2.0
     now += 0.02
-    sight.facts()
+    recent.latest()
     assert asked == 3
     now += MAX_AGE_SECONDS - cost - 0.01
-    sight.facts()
+    recent.latest()
     assert asked == 3
     now += 0.02
-    sight.facts()
+    recent.latest()
     assert asked == 4
     assert MAX_AGE_SECONDS <= 10
 
@@ -479,12 +479,12 @@ def test_a_chain_that_fails_is_asked_again_and_its_old_word_does_not_count() -> 
             raise answer
         return answer
 
-    sight = ChainSight(ask, lambda: now)
-    assert sight.facts() is old
+    recent = RecentFacts(ask, lambda: now)
+    assert recent.latest() is old
     now = 100.0
     with pytest.raises(ChainError):
-        sight.facts()
-    assert sight.facts() is new
+        recent.latest()
+    assert recent.latest() is new
 
 
 def test_a_chain_that_is_behind_is_asked_again_at_once() -> None:
@@ -492,10 +492,10 @@ def test_a_chain_that_is_behind_is_asked_again_at_once() -> None:
     late = Facts(ChainTip(100, 0, Lag("it is behind", 104, 0)))
     answers = [late, Facts(ChainTip(104, 0))]
     now = iter([0.0, 4.0, 4.0, 8.0, 8.0])
-    sight = ChainSight(lambda: answers.pop(0), lambda: next(now))
-    assert sight.facts() is late
-    assert sight.facts().tip.height == 104
-    assert sight.facts().tip.height == 104
+    recent = RecentFacts(lambda: answers.pop(0), lambda: next(now))
+    assert recent.latest() is late
+    assert recent.latest().tip.height == 104
+    assert recent.latest().tip.height == 104
     assert answers == []
 
 

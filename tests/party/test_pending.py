@@ -136,8 +136,8 @@ def test_it_is_told_by_hand_in_the_views_and_by_a_watcher(pair: Pair, moment: st
     restore((tmp_path / "backup").read_bytes(), tmp_path / "again")
     told(Wallet.open(tmp_path / "again"))
 
-    done = Watcher(wallet, chain, once=True).round(lambda sight: None)
-    [line] = [sight.result(0.0) for sight in done.sights]
+    done = Watcher(wallet, chain, once=True).round(lambda finding: None)
+    [line] = [finding.result(0.0) for finding in done.findings]
     assert (line.action, *numbers(line)) == ("settlement", 1000, late.pending)
     settled = payee.settle(wallet, chain, None, late.name)
     assert (settled.broadcast, *numbers(settled)) == (True, 1000, late.pending)
@@ -192,7 +192,7 @@ def test_the_refund_takes_it_back_and_nothing_was_said_to_be_paid(pair: Pair, be
     shown = views.show(pair.payee, pair.chain, late.name)
     assert (shown.status, *numbers(shown)) == ("refunded", best, 0)
     assert numbers(pair.accept(late.message)) == (best, 0)
-    over = Watcher(pair.payee, pair.chain, once=True).round(lambda sight: None)
+    over = Watcher(pair.payee, pair.chain, once=True).round(lambda finding: None)
     assert [alarm.slug for alarm in over.alarms] == (["refunded-unclaimed"] if best else [])
     if best:
         assert "and 1000 sat that were paid" in over.alarms[0].message

@@ -54,7 +54,7 @@ class Watched(Parties):
         }
 
     def look(self, who: str) -> Round:
-        done = self.watchers[who].round(lambda sight: None)
+        done = self.watchers[who].round(lambda finding: None)
         assert done.whole
         assert {alarm.slug for alarm in done.alarms} <= HARMLESS
         return done

@@ -250,10 +250,10 @@ def test_the_watcher_raises_what_no_block_takes_from_l0_on(pair: Pair) -> None:
     rates = []
     while not pair.terms(name).refund_lock_time.is_final(pair.chain.tip()):
         assert pair.chain.submit_block_with([]) is None
-        sight = one(look(pair.payee, pair.chain))
-        assert (sight.status, sight.deed.value) == ("settling", "bump")
-        assert sight.alarm is None or sight.alarm.slug == "close-unconfirmed"
-        rates.append(rate(pair, close, sight.sent))
+        finding = one(look(pair.payee, pair.chain))
+        assert (finding.status, finding.deed.value) == ("settling", "bump")
+        assert finding.alarm is None or finding.alarm.slug == "close-unconfirmed"
+        rates.append(rate(pair, close, finding.sent))
     assert [round(each / 1000) for each in rates] == [3, 4, 7, 10, 15, 23]
     pair.chain.mine(1)
     assert confirmations(pair, close) == 1
@@ -299,8 +299,8 @@ def test_before_l0_the_watcher_pays_the_estimate_and_no_more(
     message = pair.settlement(name, 60_000)
     pair.accept(message)
     monkeypatch.setattr(mempool, "MIN_FEE_RATE", FeeRate(5_000))
-    sight = one(look(pair.payee, pair.chain))
-    assert (sight.deed.value, sight.status, sight.alarm) == ("settlement", "settling", None)
+    finding = one(look(pair.payee, pair.chain))
+    assert (finding.deed.value, finding.status, finding.alarm) == ("settlement", "settling", None)
     close = pair.payee_record(name).state.settlement.transaction  # type: ignore[union-attr]
     assert len(pair.chain.mempool()) == 2  # together, at once: alone it is refused
     for _ in range(3):
@@ -351,9 +351,9 @@ def test_the_cap_is_half_of_the_stake_and_all_of_it_at_the_end(pair: Pair) -> No
     refund = pair.terms(name).refund_lock_time
     while not refund.is_final(pair.chain.tip()):
         assert pair.chain.submit_block_with([]) is None
-        sight = one(look(pair.payee, pair.chain))
-        if sight.sent is not None:
-            found = pair.chain.transaction(Txid.from_hex(sight.sent))
+        finding = one(look(pair.payee, pair.chain))
+        if finding.sent is not None:
+            found = pair.chain.transaction(Txid.from_hex(finding.sent))
             assert found is not None
             left = refund.value - pair.chain.tip().height
             fees.append((left, 2_000 - found[0].outputs[0].value.sat))

@@ -86,14 +86,14 @@ def test_the_latest_update_is_claimed_at_l0(pair: Pair, terms: dict[str, object]
     deadline = scheme_of(pair.terms(name)).deadline
     best = pair.payee_record(name).state.best.transaction
     while True:
-        sight = one(look(pair.payee, pair.chain))
+        finding = one(look(pair.payee, pair.chain))
         assert payer_sees(pair)[1:] == ("wait", False, None)
-        if sight.sent is not None:
+        if finding.sent is not None:
             break
-        assert sight.deed.value == "wait"
+        assert finding.deed.value == "wait"
         assert not deadline.is_final(pair.chain.tip())
         pair.chain.mine(1)
-    assert (sight.status, sight.sent) == ("settling", str(best.txid))
+    assert (finding.status, finding.sent) == ("settling", str(best.txid))
     pair.chain.mine(1)
     assert payee_sees(pair) == payer_sees(pair) == ("closed", "wait", False, None)
     assert balance_sat(pair.payee, pair.chain) == 3000
@@ -335,12 +335,12 @@ def test_an_update_and_a_refund_that_are_reorganised_away(pair: Pair, depth: int
     pair.coin()
     name = pair.open()
     pair.mine_to(pair.terms(name).refund_lock_time.value)
-    assert look(pair.payer, pair.chain).sights
+    assert look(pair.payer, pair.chain).findings
     pair.chain.mine(depth)
     assert pair.status(name) == ("refunded", "refunded")
     replaced(pair, depth)
-    sent = [sight for sight in look(pair.payer, pair.chain).sights if sight.sent is not None]
-    assert [sight.deed.value for sight in sent] == ["refund"]
+    sent = [finding for finding in look(pair.payer, pair.chain).findings if finding.sent is not None]
+    assert [finding.deed.value for finding in sent] == ["refund"]
     pair.chain.mine(1)
     assert pair.status(name) == ("refunded", "refunded")
 
@@ -401,7 +401,8 @@ def two_settled(pair: Pair) -> tuple[str, str]:
 def told(done: Round) -> list[tuple[str | None, bool]]:
     """Alarm, and whether something was sent, of each channel."""
     return [
-        (None if sight.alarm is None else sight.alarm.slug, sight.sent is not None) for sight in done.sights
+        (None if finding.alarm is None else finding.alarm.slug, finding.sent is not None)
+        for finding in done.findings
     ]
 
 
@@ -427,8 +428,8 @@ def test_a_bad_file_stops_no_other_channel(pair: Pair, harm: str) -> None:
     done = look(pair.payee, pair.chain)
     assert told(done) == [(slug, False), (None, True)]
     assert done.exit_code == 7
-    assert done.sights[0].result(0.0).channel == first[:16]
-    assert done.sights[0].result(0.0).role is None
+    assert done.findings[0].result(0.0).channel == first[:16]
+    assert done.findings[0].result(0.0).role is None
 
 
 class Harmed(EmbeddedChain):
@@ -489,7 +490,7 @@ def test_a_chain_out_of_reach_ends_the_round(harmed: Pair) -> None:
     two_settled(harmed)
     harmed.chain.dead = True
     done = look(harmed.payee, harmed.chain)
-    assert (done.sights, done.tip, done.exit_code) == ((), None, 8)
+    assert (done.findings, done.tip, done.exit_code) == ((), None, 8)
     assert done.result(0.0).alarm == "unreachable"
     harmed.chain.dead = False
 
@@ -500,7 +501,7 @@ def test_a_chain_out_of_reach_ends_the_round(harmed: Pair) -> None:
 
     with Dying(harmed.chain.directory) as dying:
         done = look(harmed.payee, dying)
-        assert (done.sights, done.exit_code, done.whole) == ((), 8, False)
+        assert (done.findings, done.exit_code, done.whole) == ((), 8, False)
         assert done.result(0.0).alarm == "unreachable"
     assert told(look(harmed.payee, harmed.chain)) == [(None, True), (None, True)]
 
@@ -527,14 +528,14 @@ def test_a_locked_channel_waits_for_the_next_round(pair: Pair) -> None:
     watching._wallet.patience = 0.01
     with pair.payee.channel_lock(first):
         for number in range(1, STUBBORN_ROUNDS + 1):
-            done = watching.round(lambda sight: None)
+            done = watching.round(lambda finding: None)
             stubborn = "locked" if number >= STUBBORN_ROUNDS else None
             assert told(done) == [(stubborn, False), (None, number == 1)]
-            assert done.sights[0].why.startswith("put off: ")
+            assert done.findings[0].why.startswith("put off: ")
         hasty = watcher(pair.payee, pair.chain, once=True)
         hasty._wallet.patience = 0.01
-        assert told(hasty.round(lambda sight: None))[0] == ("locked", False)
-    assert told(watching.round(lambda sight: None)) == [(None, True), (None, False)]
+        assert told(hasty.round(lambda finding: None))[0] == ("locked", False)
+    assert told(watching.round(lambda finding: None)) == [(None, True), (None, False)]
 
 
 def test_two_watchers_at_once_do_no_harm(pair: Pair) -> None:
@@ -557,7 +558,7 @@ def test_two_watchers_at_once_do_no_harm(pair: Pair) -> None:
     def run(watching: Watcher) -> None:
         watching._act = late(watching._act)  # type: ignore[method-assign]
         with EmbeddedChain(pair.chain.directory) as watching._chain:
-            results.append(watching.round(lambda sight: None))
+            results.append(watching.round(lambda finding: None))
 
     threads = [threading.Thread(target=run, args=(watching,)) for watching in (one_of_them, other)]
     for thread in threads:
@@ -609,10 +610,10 @@ def test_what_has_ended_is_not_asked_about(pair: Pair, monkeypatch: pytest.Monke
     monkeypatch.setattr(EmbeddedChain, "outputs", noting)
     watching = watcher(pair.payee, pair.chain)
     for _ in range(3):
-        assert seen(watching.round(lambda sight: None)) == ("closed", "wait", False, None)
+        assert seen(watching.round(lambda finding: None)) == ("closed", "wait", False, None)
     assert len(asked) == 1
     pair.payee.save_channel(pair.payee_record(name), "nothing")  # whoever writes the file wakes it up
-    watching.round(lambda sight: None)
+    watching.round(lambda finding: None)
     assert len(asked) == 2
     assert snapshot(pair.payee.directory)
 
@@ -631,12 +632,12 @@ def test_a_file_that_has_not_changed_is_not_read_again(pair: Pair, monkeypatch: 
     monkeypatch.setattr(EmbeddedChain, "output", None)
     watching = watcher(pair.payee, pair.chain)
     for _ in range(3):
-        watching.round(lambda sight: None)
+        watching.round(lambda finding: None)
     assert sorted(read) == sorted(names)
     assert questions == [3, 3, 3]
     pair.payee.save_channel(pair.payee_record(names[1]), "nothing")
     read.clear()
-    watching.round(lambda sight: None)
+    watching.round(lambda finding: None)
     assert read == [names[1]]
 
 
@@ -645,7 +646,7 @@ def test_a_payment_in_the_same_tick_of_the_clock_is_seen(pair: Pair) -> None:
     name = pair.open()
     pair.accept(pair.pay(name, 1000))
     watching = watcher(pair.payee, pair.chain)
-    watching.round(lambda sight: None)
+    watching.round(lambda finding: None)
     files = pair.payee.channel_files
     paths = [files.journal_path(name), files.state_path(name)]
     times = {path: path.stat().st_mtime_ns for path in paths if path.exists()}
@@ -653,14 +654,14 @@ def test_a_payment_in_the_same_tick_of_the_clock_is_seen(pair: Pair) -> None:
     for path in paths:
         if path.exists():
             os.utime(path, ns=(times[path], times[path]))
-    assert seen(watching.round(lambda sight: None))[1:3] == ("settlement", True)
+    assert seen(watching.round(lambda finding: None))[1:3] == ("settlement", True)
 
 
 def test_a_round_stops_between_two_channels(pair: Pair) -> None:
     first, second = two_settled(pair)
     looked: list[str] = []
     watching = watcher(pair.payee, pair.chain, stop=lambda: bool(looked))
-    done = watching.round(lambda sight: looked.append(sight.name))
+    done = watching.round(lambda finding: looked.append(finding.name))
     assert (looked, done.whole) == ([first], False)
     assert told(done) == [(None, True)]
     assert views.show(pair.payee, pair.chain, second).status == "settling"

@@ -202,9 +202,9 @@ def test_the_payees_money_is_saved(fresh: Case, trusting: Callable[[], None], ki
     with pytest.raises(StorageError) as caught:
         pair.settle(name=fresh.name)
     assert (caught.value.slug, "fsck --repair" in str(caught.value.hint)) == ("stored-witness", True)
-    [sight] = [s for s in _watched(pair.payee, pair.chain) if s.name == fresh.name]
-    assert sight.alarm is not None
-    assert sight.alarm.slug == "stored-witness"
+    [finding] = [s for s in _watched(pair.payee, pair.chain) if s.name == fresh.name]
+    assert finding.alarm is not None
+    assert finding.alarm.slug == "stored-witness"
     found = fsck(pair.payee, fresh.name)
     assert found.exit_code == 7
     assert pair.files() == before
@@ -228,7 +228,7 @@ SAID = "signed again what the keys of another wallet had signed"
 
 
 def _watched(wallet: Wallet, chain: EmbeddedChain) -> Any:
-    return Watcher(wallet, chain, once=True).round(lambda sight: None).sights
+    return Watcher(wallet, chain, once=True).round(lambda finding: None).findings
 
 
 def test_the_payers_way_back_is_saved(fresh: Case, trusting: Callable[[], None]) -> None:

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from mpchan.chain.base import Chain
-from mpchan.party.watch.watcher import Round, Sight, Watcher
+from mpchan.party.watch.watcher import Finding, Round, Watcher
 from mpchan.wallet.wallet import Wallet
 
 
@@ -17,20 +17,20 @@ def watcher(wallet: Wallet, chain: Chain, **options: Any) -> Watcher:
 
 def look(wallet: Wallet, chain: Chain, **options: Any) -> Round:
     """One round of a watcher that starts now."""
-    return watcher(wallet, chain, **options).round(lambda sight: None)
+    return watcher(wallet, chain, **options).round(lambda finding: None)
 
 
-def one(done: Round) -> Sight:
+def one(done: Round) -> Finding:
     """What a round saw of the only channel."""
-    [sight] = done.sights
-    return sight
+    [finding] = done.findings
+    return finding
 
 
 def seen(done: Round) -> tuple[str | None, str, bool, str | None]:
     """Of the only channel: status, deed, whether something was sent, and the alarm."""
-    sight = one(done)
-    alarm = None if sight.alarm is None else sight.alarm.slug
-    return sight.status, sight.deed.value, sight.sent is not None, alarm
+    finding = one(done)
+    alarm = None if finding.alarm is None else finding.alarm.slug
+    return finding.status, finding.deed.value, finding.sent is not None, alarm
 
 
 def hours_later(hours: float) -> Any:

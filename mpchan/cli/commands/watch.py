@@ -18,7 +18,7 @@ from mpchan.cli.files import print_output
 from mpchan.cli.input.numbers import Seconds
 from mpchan.cli.render.watch_lines import Lines
 from mpchan.errors import MpchanError, StorageError
-from mpchan.party.watch.watcher import Round, Sight, Watcher
+from mpchan.party.watch.watcher import Finding, Round, Watcher
 from mpchan.wallet.wallet import Wallet
 
 INTERVAL_SECONDS = 30.0
@@ -77,7 +77,7 @@ class Teller(Protocol):
 
     failure: StorageError | None
 
-    def channel(self, sight: Sight) -> None:
+    def channel(self, finding: Finding) -> None:
         """After each channel."""
 
     def round(self, done: Round) -> None:
@@ -155,7 +155,7 @@ def _once(app: App, watcher: Watcher, end: Ending) -> int:
     else:
         from mpchan.cli.render.watch import round_table
 
-        done = watcher.round(lambda sight: None)
+        done = watcher.round(lambda finding: None)
         print_output(round_table(done, watcher.clock()), "what was due is done")
     if end.signal is not None:  # the round was cut short: a 0 would say too much
         return INTERRUPTED if end.signal == signal.SIGINT else TERMINATED

@@ -17,7 +17,7 @@ from rich.text import Text
 from mpchan.cli.render.tables import console, status_text
 from mpchan.cli.render.watch_lines import WHAT, about, blocks_words, channel_line, round_line, sent_line
 from mpchan.errors import StorageError
-from mpchan.party.watch.watcher import Round, Sight
+from mpchan.party.watch.watcher import Finding, Round
 from mpchan.results.watching import DeadlineSeen
 
 _REFRESH_SECONDS = 0.25
@@ -29,17 +29,19 @@ def round_table(done: Round, now: float) -> str:
     """One round as text, as wide as it needs to be where it is piped."""
     buffer = io.StringIO()
     news = [
-        Text(sent_line(sight.result(now)), style="green") for sight in done.sights if sight.sent is not None
+        Text(sent_line(finding.result(now)), style="green")
+        for finding in done.findings
+        if finding.sent is not None
     ]
-    console(buffer).print(Group(*_parts(done.sights, done, now, None), *news))
+    console(buffer).print(Group(*_parts(done.findings, done, now, None), *news))
     return "\n".join(line.rstrip() for line in buffer.getvalue().rstrip("\n").split("\n"))
 
 
 def _parts(
-    sights: Sequence[Sight], done: Round | None, now: float, rows: int | None
+    findings: Sequence[Finding], done: Round | None, now: float, rows: int | None
 ) -> Iterator[RenderableType]:
     """The table, what it had no room for, and the alarms."""
-    ordered = sorted(sights, key=_urgency)
+    ordered = sorted(findings, key=_urgency)
     shown = ordered if rows is None else ordered[:rows]
     if shown:
         yield _table(shown, now)
@@ -50,26 +52,26 @@ def _parts(
     if done is not None:
         style = "bold red" if done.alarm is not None else "dim"
         yield Text(round_line(done.result(now)), style=style)
-    for sight in shown:
-        if sight.alarm is not None:
-            yield Text(channel_line(sight.result(now)), style="bold red")
+    for finding in shown:
+        if finding.alarm is not None:
+            yield Text(channel_line(finding.result(now)), style="bold red")
 
 
-def _urgency(sight: Sight) -> tuple[bool, bool, int, str]:
+def _urgency(finding: Finding) -> tuple[bool, bool, int, str]:
     """Alarms first, then by the time that is left; what has ended comes last."""
-    deadline, tip = sight.deadline, sight.tip
+    deadline, tip = finding.deadline, finding.tip
     left = 0 if deadline is None or tip is None else deadline.seconds_left(tip)
-    return sight.alarm is None, deadline is None, left, sight.name
+    return finding.alarm is None, deadline is None, left, finding.name
 
 
-def _table(sights: Sequence[Sight], now: float) -> Table:
+def _table(findings: Sequence[Finding], now: float) -> Table:
     table = Table(box=None, pad_edge=False)
     for name in ("channel", "role", "status", "next", "in", "about"):
         table.add_column(name, overflow="fold", justify="right" if name == "in" else "left")
-    for sight in sights:
-        view = sight.result(now)
+    for finding in findings:
+        view = finding.result(now)
         table.add_row(
-            Text(view.channel, style="" if sight.alarm is None else "bold red"),
+            Text(view.channel, style="" if finding.alarm is None else "bold red"),
             view.role or "?",
             status_text(view.status or "?"),
             *_until(view.deadline),
@@ -104,18 +106,18 @@ class LiveTable:
         self.failure: StorageError | None = None
         self._network = network
         self._started = time.time()
-        self._sights: dict[str, Sight] = {}
+        self._findings: dict[str, Finding] = {}
         self._news: deque[str] = deque(maxlen=_NEWS)
         self._done: Round | None = None
         self._drawn = 0.0
         self._console = console()
         self.shown = Live(self._picture(), console=self._console, auto_refresh=False, transient=False)
 
-    def channel(self, sight: Sight) -> None:
+    def channel(self, finding: Finding) -> None:
         """After each channel."""
-        self._sights[sight.name] = sight
-        if sight.sent is not None:
-            self._news.append(f"{_clock()}  {sent_line(sight.result(time.time()))}")
+        self._findings[finding.name] = finding
+        if finding.sent is not None:
+            self._news.append(f"{_clock()}  {sent_line(finding.result(time.time()))}")
         if time.monotonic() - self._drawn > _REFRESH_SECONDS:
             self._draw()
 
@@ -123,7 +125,7 @@ class LiveTable:
         """After each round."""
         self._done = done
         if done.whole:
-            self._sights = {sight.name: sight for sight in done.sights}
+            self._findings = {finding.name: finding for finding in done.findings}
         self._draw()
 
     def _draw(self) -> None:
@@ -133,11 +135,11 @@ class LiveTable:
     def _picture(self) -> Group:
         now = time.time()
         room = self._console.size.height - _LINES_APART_FROM_ROWS - 2 * len(self._news)
-        alarms = sum(1 for sight in self._sights.values() if sight.alarm is not None)
+        alarms = sum(1 for finding in self._findings.values() if finding.alarm is not None)
         rows = max(1, room - 3 * min(alarms, room // 4))
         title = Text(f"mpchan watch on {self._network}, {_clock()}, for {about(int(now - self._started))}")
         title.stylize("bold", 0, len("mpchan watch"))
-        parts = list(_parts(list(self._sights.values()), self._done, now, rows))
+        parts = list(_parts(list(self._findings.values()), self._done, now, rows))
         return Group(title, *parts, *(Text(line, style="green") for line in self._news))
 
 

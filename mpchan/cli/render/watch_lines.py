@@ -11,7 +11,7 @@ from mpchan.cli.app import App
 from mpchan.cli.files import not_emitted, print_output, silence
 from mpchan.cli.input.numbers import counted
 from mpchan.errors import StorageError
-from mpchan.party.watch.watcher import Round, Sight
+from mpchan.party.watch.watcher import Finding, Round
 from mpchan.results.watching import ChannelSeen, DeadlineSeen, RoundDone
 
 _AGAIN = "the watcher ends; start it again"
@@ -30,21 +30,21 @@ class Lines:
         self._round: tuple[object, ...] | None = None
         self.failure: StorageError | None = None
 
-    def channel(self, sight: Sight) -> None:
+    def channel(self, finding: Finding) -> None:
         """After each channel."""
-        key = _key(sight)
-        if sight.sent is None and self._told.get(sight.name) == key:
+        key = _key(finding)
+        if finding.sent is None and self._told.get(finding.name) == key:
             return
-        self._told[sight.name] = key
-        seen = sight.result(time.time())
+        self._told[finding.name] = key
+        seen = finding.result(time.time())
         if self._app.json:
             self._print(seen.to_json())
-        elif sight.alarm is not None or not self._app.quiet:
+        elif finding.alarm is not None or not self._app.quiet:
             self._print(f"{seen.time}  {channel_line(seen)}")
 
     def round(self, done: Round) -> None:
         """After each round."""
-        told = {sight.name for sight in done.sights}
+        told = {finding.name for finding in done.findings}
         if done.whole:
             self._told = {name: key for name, key in self._told.items() if name in told}
         if self.failure is None and reader_is_gone(sys.stdout):
@@ -82,13 +82,13 @@ def reader_is_gone(stream: TextIO | None) -> bool:
         return False
 
 
-def _key(sight: Sight) -> tuple[object, ...]:
+def _key(finding: Finding) -> tuple[object, ...]:
     """What makes a channel worth telling about again: no numbers that change with every block."""
     depth = None
-    if sight.facts is not None and sight.record is not None and sight.facts.funding is not None:
-        depth = min(sight.facts.confirmations, sight.record.terms.offer.min_confirmations)
-    counts = None if sight.record is None else sight.record.credit(sight.facts)
-    return sight.status, sight.deed, depth, counts, None if sight.alarm is None else sight.alarm.slug
+    if finding.facts is not None and finding.record is not None and finding.facts.funding is not None:
+        depth = min(finding.facts.confirmations, finding.record.terms.offer.min_confirmations)
+    counts = None if finding.record is None else finding.record.credit(finding.facts)
+    return finding.status, finding.deed, depth, counts, None if finding.alarm is None else finding.alarm.slug
 
 
 # words --------------------------------------------------------------------------------------------

@@ -106,9 +106,7 @@ def _own_input_rules(funding: Transaction, index: int, spent: TxOut) -> Check[No
         code = p2wpkh_script_code(spent.script_pubkey)
         digest = segwit_v0_sighash(funding, index, code, spent.value, SIGHASH_ALL)
         signature = witness[0]
-        good = signature[-1:] == bytes([SIGHASH_ALL]) and PublicKey.from_bytes(witness[1]).verify(
-            signature[:-1], digest
-        )
+        good = signature[-1:] == bytes([SIGHASH_ALL]) and PublicKey(witness[1]).verify(signature[:-1], digest)
     yield own_rule("funding-signature", good, f"the signature of input {index} of the stored funding is bad")
 
 

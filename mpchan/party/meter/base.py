@@ -51,7 +51,7 @@ def chain_of(wallet: Wallet) -> Chain:
     return open_chain(wallet.config.chain, wallet.network, wallet.directory)
 
 
-class ChainSight:
+class RecentFacts:
     """What the chain says of one channel, asked again batch by batch.
 
     An answer serves for twenty times as long as asking took, so that a quick backend is asked for every batch and a
@@ -69,7 +69,7 @@ class ChainSight:
         self._asked = 0.0
         self._serves = 0.0
 
-    def facts(self) -> Facts:
+    def latest(self) -> Facts:
         """The latest answer, or a new one where it is too old.
 
         Raises:

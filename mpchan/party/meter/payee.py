@@ -29,7 +29,7 @@ from mpchan.errors import MpchanError, StorageError, UsageError
 from mpchan.party import payee as commands
 from mpchan.party.check.payee_rules import own_channel_rules
 from mpchan.party.common import gather_facts, read_psbt
-from mpchan.party.meter.base import AT_ONCE, LONGEST_SECONDS, AnyWallet, ChainSight, Once, chain_of, opened
+from mpchan.party.meter.base import AT_ONCE, LONGEST_SECONDS, AnyWallet, Once, RecentFacts, chain_of, opened
 from mpchan.party.opening.notes import payee_channel_rules, require_channel
 from mpchan.results.payments import Accepted, Superseded
 from mpchan.units import Amount
@@ -80,7 +80,7 @@ class Payee:
         self._only = (
             None if channel is None else self.wallet.find_channel(channel, lambda record: True, "known")
         )
-        self._tills: dict[str, _Till] = {}
+        self._known: dict[str, _Known] = {}
         self._unpaid: list[str] = []
         self._latest: str | None = self._only
 
@@ -154,7 +154,7 @@ class Payee:
 
     def close(self) -> None:
         """Write the state files, so that whoever comes next has little to read. Nothing depends on it."""
-        for name in self._tills:
+        for name in self._known:
             with suppress(StorageError), self.wallet.channel_lock(name, in_turn=True):
                 self.wallet.channel_files.catch_up(name)
 
@@ -198,13 +198,13 @@ class Payee:
 
     def _run(self, name: str) -> _Run:
         record = enforce(own_channel_rules(self.wallet, name))
-        till = self._tills.get(name)
-        if till is None or till.record.terms != record.terms:
-            till = self._tills[name] = _Till(self._chain, record)
+        known = self._known.get(name)
+        if known is None or known.record.terms != record.terms:
+            known = self._known[name] = _Known(self._chain, record)
             if payee.best_of(record.state) is None:
                 self._unpaid.append(name)
-        till.record = record
-        return _Run(self, till)
+        known.record = record
+        return _Run(self, known)
 
 
 def read(message: Message) -> Psbt:
@@ -218,13 +218,13 @@ def read(message: Message) -> Psbt:
     return read_psbt(message.encode() if isinstance(message, str) else message)
 
 
-class _Till:
+class _Known:
     """What is known of one channel from batch to batch."""
 
     def __init__(self, chain: Chain, record: PayeeRecord) -> None:
         self.record = record
         self.form: UpdateForm | None = update_form(record.terms)
-        self.sight = ChainSight(lambda: gather_facts(chain, record.terms))
+        self.facts = RecentFacts(lambda: gather_facts(chain, record.terms))
 
 
 Found = tuple[int, int, bytes]
@@ -234,11 +234,11 @@ Found = tuple[int, int, bytes]
 class _Run:
     """One batch of messages to one channel, which is held."""
 
-    def __init__(self, meter: Payee, till: _Till) -> None:
+    def __init__(self, meter: Payee, known: _Known) -> None:
         self._meter = meter
-        self._till = till
-        self._form = till.form
-        self._record = record = till.record
+        self._known = known
+        self._form = known.form
+        self._record = record = known.record
         self._terms = terms = record.terms
         self._files = meter.wallet.channel_files
         self._key = meter.wallet.channel_key_of(record)
@@ -259,7 +259,7 @@ class _Run:
 
     def _look(self) -> None:
         """Ask the chain, and whether any good later update would be taken now."""
-        self._facts = self._till.sight.facts()
+        self._facts = self._known.facts.latest()
         if self._form is not None and isinstance(self._state, payee.Active):
             self._free = _takes(self._state, self._facts)
 

@@ -21,7 +21,7 @@ from mpchan.channel.scheme import scheme_of
 from mpchan.channel.update_form import UpdateForm, update_form
 from mpchan.errors import MpchanError, StorageError
 from mpchan.party import payer as commands
-from mpchan.party.meter.base import AT_ONCE, LONGEST_SECONDS, AnyWallet, ChainSight, Once, chain_of, opened
+from mpchan.party.meter.base import AT_ONCE, LONGEST_SECONDS, AnyWallet, Once, RecentFacts, chain_of, opened
 from mpchan.results.payments import Payment
 from mpchan.units import Amount
 from mpchan.values import replace
@@ -65,7 +65,7 @@ class Payer:
         self.name = commands.find_funded(self._wallet, self._chain, channel)
         self._form: UpdateForm | None = None
         self._record: PayerRecord | None = None
-        self._sight = ChainSight(self._ask)
+        self._recent = RecentFacts(self._ask)
 
     def pay(self, amount: int | Amount) -> Payment:
         """The next update, durable on return.
@@ -188,7 +188,7 @@ class _Run:
 
     def __init__(self, meter: Payer, record: PayerRecord) -> None:
         self._files = meter._wallet.channel_files
-        self._sight = meter._sight
+        self._recent = meter._recent
         self._form = meter._form
         self._key = meter._wallet.channel_key_of(record)
         self._record = record
@@ -207,7 +207,7 @@ class _Run:
     def _look(self) -> None:
         """Ask the chain, and whether any payment would pass now."""
         commands.require_synced(self._record)
-        self._facts = self._sight.facts()
+        self._facts = self._recent.latest()
         if self._form is not None and isinstance(self._state, payer.Funded):
             likely = Amount(min(self._capacity, max(self._least, self._form.dust)))
             self._free = _passes(self._state, likely, self._facts)

@@ -85,7 +85,7 @@ def terms_of(wallet: Wallet, opening: Opening) -> Terms:
             offer,
             opening.outpoint,
             opening.value,
-            PublicKey.from_bytes(opening.payer_key),
+            PublicKey(opening.payer_key),
             opening.payer_script,
             lock_time_from_int(opening.lock_time),
         )

@@ -55,7 +55,7 @@ class BugAlarm(MpchanError):
 
 
 @frozen
-class Sight:
+class Finding:
     """What a round saw of one channel, and did.
 
     Attributes:
@@ -139,20 +139,20 @@ class Round:
 
     Attributes:
         tip: None where the chain was out of reach.
-        sights: of all channels that were looked at.
+        findings: of all channels that were looked at.
         alarm: of the round as a whole: the chain is out of reach, or the backend is behind its network.
         whole: whether every channel was looked at.
     """
 
     tip: ChainTip | None
-    sights: tuple[Sight, ...]
+    findings: tuple[Finding, ...]
     alarm: MpchanError | None = None
     whole: bool = True
 
     @property
     def alarms(self) -> list[MpchanError]:
         """All reasons why a person is needed."""
-        found = [sight.alarm for sight in self.sights if sight.alarm is not None]
+        found = [finding.alarm for finding in self.findings if finding.alarm is not None]
         return found if self.alarm is None else [self.alarm, *found]
 
     @property
@@ -168,8 +168,8 @@ class Round:
             event="round",
             height=None if self.tip is None else self.tip.height,
             median_time=None if self.tip is None else self.tip.median_time,
-            channels=len(self.sights),
-            going=sum(1 for sight in self.sights if not _has_ended(sight)),
+            channels=len(self.findings),
+            going=sum(1 for finding in self.findings if not _has_ended(finding)),
             alarms=len(self.alarms),
             alarm=None if alarm is None else alarm.slug,
             message=None if alarm is None else alarm.message,
@@ -178,8 +178,8 @@ class Round:
         )
 
 
-def _has_ended(sight: Sight) -> bool:
-    return sight.record is not None and sight.record.status(sight.facts) in ENDED
+def _has_ended(finding: Finding) -> bool:
+    return finding.record is not None and finding.record.status(finding.facts) in ENDED
 
 
 @frozen
@@ -242,19 +242,19 @@ class Watcher:
         self._stop = stop
         self._trouble = trouble
         self.clock = clock
-        self._over: dict[str, tuple[object, Sight]] = {}  # by name: marks of its files, and what was seen
+        self._over: dict[str, tuple[object, Finding]] = {}  # by name: marks of its files, and what was seen
         self._read: dict[str, _Read] = {}  # by name, as it was read last
         self._bidder = Bidder(wallet, chain, once=once)
         self._openings = OpeningRound(wallet, chain, clock)
         self._held_up: dict[str, int] = {}  # by name: rounds in a row in which a deed was put off
 
-    def round(self, tell: Callable[[Sight], None]) -> Round:
+    def round(self, tell: Callable[[Finding], None]) -> Round:
         """Look at every channel once and do what is due.
 
         Args:
             tell: called after each channel.
         """
-        sights: list[Sight] = []
+        findings: list[Finding] = []
         tip: ChainTip | None = None
         trouble = self._trouble
         try:
@@ -273,16 +273,16 @@ class Watcher:
         for name, read in found.items():
             if self._stop():
                 break
-            sight = read if isinstance(read, Sight) else self._look_after(name, read, tip, seen)
-            sights.append(sight)
-            tell(sight)
-            if isinstance(sight.alarm, ChainError):
+            finding = read if isinstance(read, Finding) else self._look_after(name, read, tip, seen)
+            findings.append(finding)
+            tell(finding)
+            if isinstance(finding.alarm, ChainError):
                 blind = self._out_of_reach()
                 if blind is not None:
-                    return Round(tip, tuple(sights), blind, whole=False)
-        if len(sights) < len(names):
-            return Round(tip, tuple(sights), whole=False)
-        return Round(tip, tuple(sights), _behind(tip) or trouble)
+                    return Round(tip, tuple(findings), blind, whole=False)
+        if len(findings) < len(names):
+            return Round(tip, tuple(findings), whole=False)
+        return Round(tip, tuple(findings), _behind(tip) or trouble)
 
     def _look_at_openings(self, tip: ChainTip) -> MpchanError | None:
         """Strangers' openings, on which no channel depends: what goes wrong there is an alarm of the round."""
@@ -292,18 +292,18 @@ class Watcher:
             return error
         return None
 
-    def _load(self, name: str) -> _Read | Sight:
+    def _load(self, name: str) -> _Read | Finding:
         """One channel, read anew where its file has changed; what there is to say where it cannot be, or is over."""
         try:
-            marks = self._wallet.channel_marks(name)
+            marks = self._wallet.channel_files.marks(name)
             over, read = self._over.get(name), self._read.get(name)
             if over is not None and over[0] == marks:
                 return over[1]
             if read is not None and read.marks == marks:
                 return read
-            return _Read(marks, self._wallet.channel_changed_at(name), self._wallet.load_channel(name))
+            return _Read(marks, self._wallet.channel_files.changed_at(name), self._wallet.load_channel(name))
         except MpchanError as error:
-            return Sight(name, why="the channel's file cannot be read", alarm=error)
+            return Finding(name, why="the channel's file cannot be read", alarm=error)
 
     def _look(self) -> dict[OutPoint, OutputStatus] | None:
         """All that is to be asked, at once; None where that fails for some, so that each has to be asked for itself.
@@ -330,21 +330,21 @@ class Watcher:
 
     def _look_after(
         self, name: str, read: _Read, tip: ChainTip, seen: Mapping[OutPoint, OutputStatus] | None
-    ) -> Sight:
+    ) -> Finding:
         """One channel; whatever goes wrong here is this channel's alarm, and stops no other."""
         record = read.record
         try:
             facts = self._facts(record, tip, seen)
-            sight = self._decide_and_act(name, read, facts, tip)
+            finding = self._decide_and_act(name, read, facts, tip)
         except MpchanError as error:
             why = "the chain does not answer about it" if isinstance(error, ChainError) else error.message
-            return Sight(name, record, tip=tip, why=why, alarm=error)
+            return Finding(name, record, tip=tip, why=why, alarm=error)
         except Exception as error:  # noqa: BLE001  # a mistake of ours with one channel must not cost another its money
             alarm = BugAlarm("bug", f"unexpected {type(error).__name__}: {error!s:.200}")
-            return Sight(name, record, tip=tip, why="this is a bug in mpchan", alarm=alarm)
-        if sight.over:
-            self._over[name] = (read.marks, sight)
-        return sight
+            return Finding(name, record, tip=tip, why="this is a bug in mpchan", alarm=alarm)
+        if finding.over:
+            self._over[name] = (read.marks, finding)
+        return finding
 
     def _facts(
         self, record: Record, tip: ChainTip, seen: Mapping[OutPoint, OutputStatus] | None
@@ -355,7 +355,7 @@ class Watcher:
             return gather_facts(self._chain, record.terms, tip)
         return facts_of(record.terms, tip, seen.get(record.terms.outpoint))
 
-    def _decide_and_act(self, name: str, read: _Read, facts: Facts | None, tip: ChainTip) -> Sight:
+    def _decide_and_act(self, name: str, read: _Read, facts: Facts | None, tip: ChainTip) -> Finding:
         record = read.record
         decision = self._decide(record, facts, read.written)
         why = decision.why
@@ -363,19 +363,19 @@ class Watcher:
         going = record.status(facts) in (Status.FUNDING, Status.OPEN)
         if held_up_easily(record.terms) and going and not back_only:
             why = f"{why}; {SETTLE_SOON}"
-        sight = Sight(name, record, facts, tip, decision.deed, None, why, decision.alarm, decision.over)
+        finding = Finding(name, record, facts, tip, decision.deed, None, why, decision.alarm, decision.over)
         answer = None
         if decision.bids and facts is not None:
             answer = self._bidder.answer(record, facts, decision)
         if decision.deed is not Deed.NOTHING:
-            sight = self._act(sight, record, decision)
+            finding = self._act(finding, record, decision)
         else:
             self._held_up.pop(name, None)
         if answer is None:
-            return sight
-        if decision.deed is Deed.NOTHING or (sight.sent is not None and answer.child is not None):
-            sight = self._pay_for(sight, answer)
-        return replace(sight, alarm=sight.alarm or answer.alarm)
+            return finding
+        if decision.deed is Deed.NOTHING or (finding.sent is not None and answer.child is not None):
+            finding = self._pay_for(finding, answer)
+        return replace(finding, alarm=finding.alarm or answer.alarm)
 
     def _decide(self, record: Record, facts: Facts | None, written: int) -> Decision:
         if isinstance(record, PayeeRecord):
@@ -387,26 +387,26 @@ class Watcher:
 
     # deeds ----------------------------------------------------------------------------------------
 
-    def _act(self, sight: Sight, record: Record, decision: Decision) -> Sight:
+    def _act(self, finding: Finding, record: Record, decision: Decision) -> Finding:
         try:
-            sent = self._send(sight.name, record, decision)
+            sent = self._send(finding.name, record, decision)
         except SentUnnoted as error:  # it is on its way, and the disk needs a person
-            sight, sent = replace(sight, alarm=error), error.result.txid
+            finding, sent = replace(finding, alarm=error), error.result.txid
         except (TooEarly, NotPossible) as error:  # the chain, or another command, was quicker
-            return self._put_off(sight, error)
+            return self._put_off(finding, error)
         except StorageError as error:
             if error.slug == "locked":
-                return self._put_off(sight, error)
-            return replace(sight, alarm=error, why="what is due could not be sent")
+                return self._put_off(finding, error)
+            return replace(finding, alarm=error, why="what is due could not be sent")
         except ChainError as error:
-            return replace(sight, alarm=decision.alarm or error, why=error.message)
-        self._held_up.pop(sight.name, None)
-        sight = replace(sight, sent=sent)
+            return replace(finding, alarm=decision.alarm or error, why=error.message)
+        self._held_up.pop(finding.name, None)
+        finding = replace(finding, sent=sent)
         try:
-            record = self._wallet.load_channel(sight.name)
-            return replace(sight, record=record, facts=gather_facts(self._chain, record.terms))
+            record = self._wallet.load_channel(finding.name)
+            return replace(finding, record=record, facts=gather_facts(self._chain, record.terms))
         except MpchanError:  # what was sent is sent, and is told; the next round sees the rest
-            return sight
+            return finding
 
     def _send(self, name: str, record: Record, decision: Decision) -> str:
         wallet, chain = self._wallet, self._chain
@@ -418,30 +418,30 @@ class Watcher:
             return payer.send_funding_again(wallet, chain, name).txid
         return payee.send_funding_again(wallet, chain, name).txid
 
-    def _pay_for(self, sight: Sight, answer: Answer) -> Sight:
+    def _pay_for(self, finding: Finding, answer: Answer) -> Finding:
         """Submit what waits, with the child that pays for it."""
         try:
             self._bidder.submit(answer)
         except (TooEarly, ChainError) as error:
-            if sight.record is None:
-                return sight
+            if finding.record is None:
+                return finding
             facts = gather_facts(
-                self._chain, sight.record.terms
+                self._chain, finding.record.terms
             )  # where the chain does not answer, it says so here
             in_time = facts.spend_confirmations or answer.child is None
-            return replace(sight, facts=facts, alarm=sight.alarm or (None if in_time else error))
+            return replace(finding, facts=facts, alarm=finding.alarm or (None if in_time else error))
         if not answer.is_new or answer.child is None:
-            return sight
-        bump = {} if sight.sent else {"deed": Deed.BUMP, "sent": str(answer.child.txid)}
-        return replace(sight, why=f"{sight.why}; {answer.why}", **bump)
+            return finding
+        bump = {} if finding.sent else {"deed": Deed.BUMP, "sent": str(answer.child.txid)}
+        return replace(finding, why=f"{finding.why}; {answer.why}", **bump)
 
-    def _put_off(self, sight: Sight, error: MpchanError) -> Sight:
+    def _put_off(self, finding: Finding, error: MpchanError) -> Finding:
         """To the next round; it is an alarm only where there is none, or it comes to nothing again and again."""
-        rounds = self._held_up.get(sight.name, 0) + 1
-        self._held_up[sight.name] = rounds
+        rounds = self._held_up.get(finding.name, 0) + 1
+        self._held_up[finding.name] = rounds
         serious = self._once or rounds >= STUBBORN_ROUNDS
-        alarm = sight.alarm or (error if serious else None)
-        return replace(sight, why=f"put off: {error.message}", alarm=alarm)
+        alarm = finding.alarm or (error if serious else None)
+        return replace(finding, why=f"put off: {error.message}", alarm=alarm)
 
 
 def _behind(tip: ChainTip) -> ChainError | None:

@@ -30,7 +30,7 @@ class Stranger:
         digest = sha256(b"stranger" + number.to_bytes(4, "big")).digest()
         self.session = digest[:16].hex()
         self.source = source
-        self._key = PrivateKey.from_bytes(digest)
+        self._key = PrivateKey(digest)
         self._outpoint = OutPoint(Txid(sha256(digest).digest()), number % 4)
 
     def ask(self, market: Market, kind: str, body: bytes) -> Answer:
