@@ -43,7 +43,7 @@ OUT_TAP_BIP32_DERIVATION = 0x07
 
 # BIP-0370 moves the transaction into these fields of version 2; beside the transaction itself they must not stand
 _GLOBAL_VERSION_2 = range(0x02, 0x07)
-_IN_VERSION_2 = range(0x0E, 0x13)
+IN_VERSION_2 = range(0x0E, 0x13)
 _OUT_VERSION_2 = range(0x03, 0x05)
 
 _XPUB_SIZE = 78
@@ -195,7 +195,7 @@ INPUT_FIELDS: Fields = {
     IN_SHA256: ("sha256 preimage", _keyed(_sized(32), _anything)),
     IN_HASH160: ("hash160 preimage", _keyed(_sized(20), _anything)),
     IN_HASH256: ("hash256 preimage", _keyed(_sized(32), _anything)),
-    **dict.fromkeys(_IN_VERSION_2, ("field of version 2", _version_2_only)),
+    **dict.fromkeys(IN_VERSION_2, ("field of version 2", _version_2_only)),
     IN_TAP_KEY_SIG: ("taproot key signature", _plain(_of_size(64, 65))),
     IN_TAP_SCRIPT_SIG: ("taproot script signature", _keyed(_sized(32 + 32), _of_size(64, 65))),
     IN_TAP_LEAF_SCRIPT: ("taproot leaf script", _keyed(_control_block, _not_empty)),

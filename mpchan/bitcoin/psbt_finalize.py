@@ -18,25 +18,13 @@ from mpchan.bitcoin.tx import TxOut, witness_to_bytes
 from mpchan.errors import NotPossible, Refused
 
 # BIP-0174: once an input is final, its map keeps the spent output and what is unknown, and nothing else
-_CLEARED = frozenset(
-    (
-        psbt_fields.IN_PARTIAL_SIG,
-        psbt_fields.IN_SIGHASH_TYPE,
-        psbt_fields.IN_REDEEM_SCRIPT,
-        psbt_fields.IN_WITNESS_SCRIPT,
-        psbt_fields.IN_BIP32_DERIVATION,
-        psbt_fields.IN_RIPEMD160,
-        psbt_fields.IN_SHA256,
-        psbt_fields.IN_HASH160,
-        psbt_fields.IN_HASH256,
-        psbt_fields.IN_TAP_KEY_SIG,
-        psbt_fields.IN_TAP_SCRIPT_SIG,
-        psbt_fields.IN_TAP_LEAF_SCRIPT,
-        psbt_fields.IN_TAP_BIP32_DERIVATION,
-        psbt_fields.IN_TAP_INTERNAL_KEY,
-        psbt_fields.IN_TAP_MERKLE_ROOT,
-    )
-)
+_CLEARED = psbt_fields.INPUT_FIELDS.keys() - {
+    psbt_fields.IN_NON_WITNESS_UTXO,
+    psbt_fields.IN_WITNESS_UTXO,
+    psbt_fields.IN_FINAL_SCRIPT_SIG,
+    psbt_fields.IN_FINAL_SCRIPT_WITNESS,
+    *psbt_fields.IN_VERSION_2,
+}
 
 
 def finalize_input(index: int, fields: InputMap, output: TxOut) -> InputMap:

@@ -249,43 +249,29 @@ class Index:
     def appeared(self, outpoints: Collection[OutPoint]) -> set[OutPoint]:
         """Those of these outputs that there are."""
         by_key = {(outpoint.txid.wire, outpoint.vout): outpoint for outpoint in outpoints}
-        wanted = sorted({txid for txid, _ in by_key})
-        found: set[OutPoint] = set()
         with self._snapshot():
-            for start in range(0, len(wanted), _KEYS_AT_ONCE):
-                chunk = wanted[start : start + _KEYS_AT_ONCE]
-                marks = ", ".join("?" * len(chunk))
-                rows = self._run(f"SELECT txid, vout FROM outputs WHERE txid IN ({marks})", *chunk)
-                found.update(by_key[row] for row in rows if row in by_key)
-        return found
+            rows = self._rows(
+                "SELECT txid, vout FROM outputs WHERE txid IN ({keys})", [key[0] for key in by_key]
+            )
+        return {by_key[row] for row in rows if row in by_key}
 
     def coins(self, scripts: Collection[bytes]) -> list[Coin]:
         """The unspent outputs of these scripts, in outpoint order."""
-        wanted = sorted({script for script in scripts if not is_unspendable(script)})
-        rows: list[tuple[Any, ...]] = []
         with self._snapshot():
             tip_height = self.last_block().height
-            for start in range(0, len(wanted), _KEYS_AT_ONCE):
-                chunk = wanted[start : start + _KEYS_AT_ONCE]
-                rows += self._run(
-                    f"""SELECT o.txid, o.vout, o.value, o.script, t.height, t.position
-                    FROM outputs o JOIN transactions t ON t.txid = o.txid
-                    WHERE o.spender IS NULL AND o.script IN ({", ".join("?" * len(chunk))})""",
-                    *chunk,
-                )
+            rows = self._rows(
+                """SELECT o.txid, o.vout, o.value, o.script, t.height, t.position
+                FROM outputs o JOIN transactions t ON t.txid = o.txid
+                WHERE o.spender IS NULL AND o.script IN ({keys})""",
+                [script for script in scripts if not is_unspendable(script)],
+            )
         return [_coin(row, tip_height) for row in sorted(rows, key=lambda row: row[:2])]
 
     def used_scripts(self, scripts: Collection[bytes]) -> set[bytes]:
         """Those of these scripts that any output pays to, spent or not. It reads the whole table of outputs."""
-        wanted = sorted(set(scripts))
-        found: set[bytes] = set()
         with self._snapshot():
-            for start in range(0, len(wanted), _KEYS_AT_ONCE):
-                chunk = wanted[start : start + _KEYS_AT_ONCE]
-                marks = ", ".join("?" * len(chunk))
-                rows = self._run(f"SELECT DISTINCT script FROM outputs WHERE script IN ({marks})", *chunk)
-                found.update(script for (script,) in rows)
-        return found
+            rows = self._rows("SELECT DISTINCT script FROM outputs WHERE script IN ({keys})", scripts)
+        return {script for (script,) in rows}
 
     def transaction(self, txid: Txid) -> tuple[Transaction, int] | None:
         """The transaction and its confirmations, 0 in the mempool; None when it is in neither."""
@@ -430,6 +416,15 @@ class Index:
             self._connection.rollback()
 
     # --- the file ---------------------------------------------------------------------------------
+
+    def _rows(self, statement: str, keys: Collection[bytes]) -> list[tuple[Any, ...]]:
+        """The rows of all these keys, of which ``{keys}`` stands for some at a time."""
+        wanted = sorted(set(keys))
+        rows: list[tuple[Any, ...]] = []
+        for start in range(0, len(wanted), _KEYS_AT_ONCE):
+            chunk = wanted[start : start + _KEYS_AT_ONCE]
+            rows += self._run(statement.replace("{keys}", ", ".join("?" * len(chunk))), *chunk)
+        return rows
 
     def _run(self, statement: str, *parameters: object) -> Sequence[tuple[Any, ...]]:
         try:
