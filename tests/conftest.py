@@ -102,9 +102,9 @@ def _session_judge() -> Iterator[Judge]:
     judge = Judge()
     with pytest.MonkeyPatch.context() as patch:
         if ENGINE:
-            patch.setattr(payer, "complete", judge.judged_complete(payer.complete))
-            patch.setattr(payee, "complete", judge.judged_complete(payee.complete))
-            patch.setattr(resigning, "complete", judge.judged_complete(resigning.complete))
+            patch.setattr(payer, "complete", judge.judged_complete(payer.complete))  # type: ignore[attr-defined]
+            patch.setattr(payee, "complete", judge.judged_complete(payee.complete))  # type: ignore[attr-defined]
+            patch.setattr(resigning, "complete", judge.judged_complete(resigning.complete))  # type: ignore[attr-defined]
             patch.setattr(payee_meter, "complete", judge.judged_form(payee_meter.complete))
             patch.setattr(Keys, "sign_coins", judge.judged_funding(Keys.sign_coins))
         yield judge

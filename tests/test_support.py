@@ -26,7 +26,7 @@ COMMANDS = [
 ]
 
 
-def both(folder: Path, command: str | list[str], **options: bytes) -> list[Done]:
+def both(folder: Path, command: str, stdin: bytes) -> list[Done]:
     """The same command, each time in a new folder: forked and started."""
     found = []
     for forks in (True, False):
@@ -34,7 +34,7 @@ def both(folder: Path, command: str | list[str], **options: bytes) -> list[Done]
         place.parent.mkdir()
         shell = Shell(place)
         shell.forks = forks
-        done = shell.run(command, **options)
+        done = shell.run(command, stdin=stdin)
         files = sorted(re.sub(r"[0-9a-f]{8,}", "X", name) for name in shell.files())
         out, err = (re.sub(rf"{place}|[0-9a-f]{{8,}}", "X", text) for text in (done.out, done.err))
         found.append(Done(f"{done.command} leaves {files}", done.code, out, err))

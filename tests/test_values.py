@@ -31,7 +31,7 @@ ARGUMENTS = st.tuples(st.integers(-3, 3), st.sampled_from("ab"), st.tuples(st.in
 
 
 @given(ARGUMENTS, ARGUMENTS)
-def test_compares_and_hashes_as_a_dataclass(left: tuple, right: tuple) -> None:
+def test_compares_and_hashes_as_a_dataclass(left: tuple[Any, ...], right: tuple[Any, ...]) -> None:
     ours, theirs = (Ours(*left), Ours(*right)), (Theirs(*left), Theirs(*right))
     assert (ours[0] == ours[1]) == (theirs[0] == theirs[1])
     assert (ours[0] < ours[1]) == (theirs[0] < theirs[1])
@@ -46,7 +46,9 @@ def test_compares_and_hashes_as_a_dataclass(left: tuple, right: tuple) -> None:
 @pytest.mark.parametrize(
     ("args", "kwargs"), [((), {}), ((1, 2, 3, 4), {}), ((1,), {"number": 2}), ((1,), {"kind": "z"})]
 )
-def test_refuses_the_arguments_that_a_dataclass_refuses(args: tuple, kwargs: dict) -> None:
+def test_refuses_the_arguments_that_a_dataclass_refuses(
+    args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
     for kind in (Ours, Theirs):
         with pytest.raises(TypeError):
             kind(*args, **kwargs)

@@ -79,7 +79,7 @@ def floor(folder: Path) -> Result:
         from btclib_secp256k1 import ffi, lib
         from btclib_secp256k1.context import ctx as context
     elif FASTEST == "coincurve":
-        from coincurve._libsecp256k1 import ffi, lib
+        from coincurve._libsecp256k1 import ffi, lib  # type: ignore[no-redef]
         from coincurve.context import GLOBAL_CONTEXT
 
         context = GLOBAL_CONTEXT.ctx

@@ -267,7 +267,7 @@ def test_well_formed_fields_and_their_order_stay() -> None:
 @pytest.mark.parametrize("position", [0, 1, 2])
 def test_duplicate_key_of_any_map(position: int) -> None:
     name = ("global_pairs", "input_pairs", "output_pairs")[position]
-    error = refusal(raw(**{name: [(b"\x77\x01", b"a"), (b"\x77\x01", b"a")]}))
+    error = refusal(raw(**{name: [(b"\x77\x01", b"a"), (b"\x77\x01", b"a")]}))  # type: ignore[arg-type]
     assert error.slug == "malformed-psbt"
     assert "stands twice" in error.message
 

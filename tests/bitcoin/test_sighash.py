@@ -36,7 +36,7 @@ TX = Transaction(2, (TxIn(OutPoint(Txid(bytes(32)), 0), 5),), (TxOut(Amount(1), 
 @pytest.mark.parametrize("case", vectors("bip143.json")["cases"], ids=lambda case: case["name"])
 def test_bip143_examples(case: dict[str, Any]) -> None:
     program, script_code = case.get("program"), case.get("script_code")
-    code = bytes.fromhex(script_code) if script_code else p2wpkh_script_code(bytes.fromhex(program))
+    code = bytes.fromhex(script_code) if script_code else p2wpkh_script_code(bytes.fromhex(program))  # type: ignore[arg-type]
     tx = Transaction.from_hex(case["tx"])
     digest = segwit_v0_sighash(tx, case["index"], code, Amount(case["value_sat"]), case["sighash_type"])
     assert digest.hex() == case["sighash"]

@@ -176,7 +176,7 @@ def test_coins_of_scripts(shared_node: Node, chain: BitcoindChain) -> None:
     ]
     assert chain.coins(scripts) == sorted(expected, key=lambda coin: coin.outpoint)
     shared_node.mine(2)
-    found = chain.coins(reversed(scripts))
+    found = chain.coins(list(reversed(scripts)))
     assert [(coin.outpoint, coin.confirmations) for coin in found] == sorted(
         (coin.outpoint, 2) for coin in expected
     )

@@ -32,12 +32,12 @@ HIGHER = FeeRate(35_000)
 def pair(tmp_path: Path) -> Iterator[Pair]:
     """A payer with a coin, and a payee, on a node whose mempool can be filled."""
     with running(tmp_path / "node", FULL) as node, MinedChain(node, tmp_path / "seen") as chain:
-        yield Pair(tmp_path, chain)
+        yield Pair(tmp_path, chain)  # type: ignore[arg-type]
 
 
 def node_of(pair: Pair) -> Node:
-    assert isinstance(pair.chain, MinedChain)
-    return pair.chain.node
+    assert isinstance(pair.chain, MinedChain)  # type: ignore[unreachable]
+    return pair.chain.node  # type: ignore[unreachable]
 
 
 def refused(call: Callable[[], object]) -> MpchanError:

@@ -340,7 +340,7 @@ NO_ESTIMATE = {"errors": ["Insufficient data or no feerate found"], "blocks": 0}
         (NO_ESTIMATE, 0.0002, 0.0001, 20_000),
     ],
 )
-def test_fee_rates(play: Play, estimate: dict, least: float, relay: float, expected: int) -> None:
+def test_fee_rates(play: Play, estimate: dict[str, Any], least: float, relay: float, expected: int) -> None:
     play.lines["estimatesmartfee"] = estimate
     play.lines["getmempoolinfo"] = {"mempoolminfee": least, "minrelaytxfee": relay}
     with play.chain() as chain:

@@ -247,7 +247,7 @@ def with_leaf(value: Any, path: tuple[Any, ...], new: object) -> Any:
     return copy
 
 
-WRONG = (..., None, True, False, -1, 10**30, Decimal("0.5"), "", "zz", "00", "00" * 32, [], {}, [{}])
+WRONG = (..., None, True, False, -1, 10**30, Decimal("0.5"), "", "zz", "00", "00" * 32, [], {}, [{}])  # type: ignore[var-annotated]
 
 
 class Replay:
@@ -318,7 +318,7 @@ def _plausible(path: tuple[Any, ...], wrong: object) -> bool:
     if path[-1] in ("value", "amount", "mempoolminfee", "minrelaytxfee", "feerate"):
         return wrong == Decimal("0.5")
     if path[-1] == "hex":
-        return path[-2] == "scriptPubKey"
+        return path[-2] == "scriptPubKey"  # type: ignore[no-any-return]
     if path[-1] == "coinbase":
         return wrong is True
     if path[-1] == "txid":

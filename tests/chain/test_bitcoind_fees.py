@@ -23,7 +23,7 @@ pytestmark = needs_node
 @pytest.fixture
 def pair(shared_node: Node, tmp_path: Path) -> Iterator[Pair]:
     with MinedChain(shared_node, tmp_path / "seen") as chain:
-        yield Pair(tmp_path, chain)
+        yield Pair(tmp_path, chain)  # type: ignore[arg-type]
 
 
 def rate_of(pair: Pair, made: Offered) -> FeeRate:
@@ -56,7 +56,7 @@ def test_a_node_that_estimates_no_fees_is_no_reason_to_stop(tmp_path: Path) -> N
 
 def test_a_node_whose_mempool_is_full_raises_what_an_offer_needs(tmp_path: Path) -> None:
     with running(tmp_path / "node", FULL) as node, MinedChain(node, tmp_path / "seen") as chain:
-        pair = Pair(tmp_path, chain)
+        pair = Pair(tmp_path, chain)  # type: ignore[arg-type]
         least = fill(node)
         said = payee.offer(pair.payee, chain, {"fee_rate_sat_per_kvb": 1_000})
         assert "relays nothing below" in said.warnings[0]
@@ -75,7 +75,7 @@ def test_a_node_that_relays_nothing_within_the_limits(tmp_path: Path) -> None:
     """max_fee_rate is 200 sat/vB."""
     options = ("-minrelaytxfee=0.00300000",)
     with running(tmp_path / "node", *options) as node, MinedChain(node, tmp_path / "seen") as chain:
-        pair = Pair(tmp_path, chain, coins=0)
+        pair = Pair(tmp_path, chain, coins=0)  # type: ignore[arg-type]
         before = pair.files()
         with pytest.raises(NotPossible) as error:
             payee.offer(pair.payee, chain, {})

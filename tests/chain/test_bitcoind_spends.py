@@ -139,10 +139,10 @@ def test_a_search_that_was_broken_off_goes_on(
 
 
 def _write(text: str | bytes) -> Callable[[Path], None]:
-    return lambda path: path.write_bytes(text if isinstance(text, bytes) else text.encode()) and None
+    return lambda path: path.write_bytes(text if isinstance(text, bytes) else text.encode()) and None  # type: ignore[return-value]
 
 
-def _edit(change: Callable[[dict], object]) -> Callable[[Path], None]:
+def _edit(change: Callable[[dict], object]) -> Callable[[Path], None]:  # type: ignore[type-arg]
     def edited(path: Path) -> None:
         envelope = json.loads(path.read_text())
         change(envelope)
@@ -164,7 +164,7 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
     "null": _write("null"),
     "not UTF-8": _write(b"\xff\xfe\x00"),
     "too deep": _write("[" * 100_000),
-    "half": lambda path: path.write_text(path.read_text()[:-20]) and None,
+    "half": lambda path: path.write_text(path.read_text()[:-20]) and None,  # type: ignore[dict-item]
     "no checksum": _edit(lambda envelope: envelope.pop("checksum")),
     "other height": _edit(lambda envelope: envelope["note"]["clear"].__setitem__(0, 5)),
     "other spend": _edit(lambda envelope: envelope["note"].__setitem__("spend", None)),
@@ -212,7 +212,7 @@ def test_a_table_with_a_checksum_that_says_nonsense(shared_node: Node, seen: Pat
     """Whoever can write it can make a look slow, and no more."""
     funding, _ = closed(shared_node)
     expected = asked(shared_node, seen, first(funding))
-    for clear in (
+    for clear in (  # type: ignore[var-annotated]
         [[1, "00" * 32, [str(first(funding))]]],
         [["1", 2, "x"]],
         [[-1, "00" * 32, []]],

@@ -138,7 +138,7 @@ def test_a_refund_is_fought(pair: Pair, paid: int) -> None:
     wins = paid > 500
     assert seen(done) == ("settling" if wins else "refunding", "update", wins, "refund-seen")
     assert done.exit_code == 5
-    update = pair.payee_record(name).state.active.best.transaction  # type: ignore[union-attr]
+    update = pair.payee_record(name).state.active.best.transaction
     if wins:
         assert str(update.txid) in pair.chain.node.call("getrawmempool")
         pair.chain.mine(1)

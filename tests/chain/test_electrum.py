@@ -348,7 +348,7 @@ def test_a_chain_that_begins_at_a_checkpoint(
     monkeypatch.setattr(headers, "PERIOD", period)
     monkeypatch.setattr(following, "MAX_HEADERS", size)
     monkeypatch.setattr(pool, "RULES", {"regtest": replace(RULES["regtest"], checkpoint=known)})
-    monkeypatch.setattr(following, "RULES", pool.RULES)
+    monkeypatch.setattr(following, "RULES", pool.RULES)  # type: ignore[attr-defined]
     with electrum.chain(tmp_path) as chain, node.chain() as other:
         assert chain.tip() == other.tip()
         assert (tmp_path / "seen" / "headers").stat().st_size < 80 * 100, (
@@ -364,7 +364,7 @@ def test_a_chain_that_begins_at_a_checkpoint(
         assert chain.output(first(old)) == account(node)[first(old)]
     wrong = replace(RULES["regtest"], checkpoint=(checkpoint, "00" * 32))
     monkeypatch.setattr(pool, "RULES", {"regtest": wrong})
-    monkeypatch.setattr(following, "RULES", pool.RULES)
+    monkeypatch.setattr(following, "RULES", pool.RULES)  # type: ignore[attr-defined]
     with electrum.chain(tmp_path) as chain, pytest.raises(ChainError) as caught:
         chain.tip()
     assert caught.value.slug == "headers-refused"

@@ -248,6 +248,7 @@ def test_fee_rates_out_of_bounds(liar: Liar) -> None:
                 "minrelaytxfee": 0,
             }
             assert chain.min_fee_rate() == FeeRate(lowest)
+        wrong: Any
         for wrong in ("0.1", None, [], {}, True, 1e30):
             liar.lies["blockchain.estimatefee"] = lambda parameters, true, wrong=wrong: wrong  # type: ignore[misc]
             assert refusal(chain.fee_rate).slug == "malformed-answer", wrong

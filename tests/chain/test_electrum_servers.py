@@ -133,7 +133,7 @@ def test_the_first_named_of_equals_is_asked(electrum: ElectrumServer) -> None:
 def test_a_server_of_another_network_is_named(electrum: ElectrumServer) -> None:
     chain = ElectrumChain(REGTEST, [Server.parse(electrum.name)])
     chain._pool._network = type(REGTEST)(
-        **{name: getattr(REGTEST, name) for name in REGTEST.__value_init__ if name != "genesis_hash"},
+        **{name: getattr(REGTEST, name) for name in REGTEST.__value_init__ if name != "genesis_hash"},  # type: ignore[attr-defined]
         genesis_hash="00" * 32,
     )
     error = refusal(chain)

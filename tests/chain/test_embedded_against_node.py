@@ -155,7 +155,7 @@ def test_same_packages(chain: EmbeddedChain, node: Call) -> None:
     size = spend(plain, 99_000).vsize
 
     def package(outpoint: OutPoint, parent_fee: int, child_fee: int, **options: int) -> list[Transaction]:
-        parent = spend(outpoint, 100_000 - parent_fee, **options)
+        parent = spend(outpoint, 100_000 - parent_fee, **options)  # type: ignore[arg-type]
         return [parent, spend(OutPoint(parent.txid, 0), 100_000 - parent_fee - child_fee)]
 
     packages = [

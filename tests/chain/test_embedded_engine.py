@@ -181,7 +181,7 @@ def test_mining_is_all_or_nothing(chain: EmbeddedChain, monkeypatch: pytest.Monk
             raise KeyboardInterrupt
         return build_block(*arguments, **options)  # type: ignore[arg-type]
 
-    build_block = mining.build_block
+    build_block = mining.build_block  # type: ignore[attr-defined]
     monkeypatch.setattr(mining, "build_block", build_two)
     with chain.engine():
         with pytest.raises(KeyboardInterrupt):

@@ -39,8 +39,8 @@ SHOP = KINDS["p2wpkh"]
 @pytest.fixture
 def chain(shared_node: Node, tmp_path: Path) -> Iterator[MinedChain]:
     with MinedChain(shared_node, tmp_path / "seen") as opened:
-        yield opened
-        opened.mine(1)
+        yield opened  # type: ignore[misc]
+        opened.mine(1)  # type: ignore[attr-defined]
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_what_is_sent_is_what_the_node_sees(
         shared_node.pay(fresh(wallet), amount)
     shared_node.mine(1)
     script = KINDS[kind]
-    for amount in (dust_limit(script).sat, 700_000, 60_000, None):
+    for amount in (dust_limit(script).sat, 700_000, 60_000, None):  # type: ignore[assignment]
         given = None if amount is None else Amount(amount)
         held = coins.send(wallet, chain, script, given, fee_rate=FeeRate(rate), sends=False)
         [verdict] = shared_node.call("testmempoolaccept", [held.hex])

@@ -177,7 +177,7 @@ def test_a_watcher_gets_a_held_up_close_into_a_block(
         look(pair.payee, pair.chain)
     else:
         pair.settle(name=name)
-    close = pair.payee_record(name).state.active.best.transaction  # type: ignore[union-attr]
+    close = pair.payee_record(name).state.active.best.transaction
     pin(nodes, attacking, close)
     while not is_mined(pair, name, close):
         assert not terms.refund_lock_time.is_final(pair.chain.tip())
@@ -192,7 +192,7 @@ def test_a_watcher_gets_a_held_up_close_into_a_block(
 
 def watch_until_collected(pair: Pair, name: str) -> None:
     """The payee's watcher looks once after each block, and is done before the refund is final."""
-    close = pair.payee_record(name).state.best.transaction  # type: ignore[union-attr]
+    close = pair.payee_record(name).state.best.transaction
     while not is_mined(pair, name, close):
         assert not pair.terms(name).refund_lock_time.is_final(pair.chain.tip())
         look(pair.payee, pair.chain)

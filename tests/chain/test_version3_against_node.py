@@ -98,7 +98,7 @@ def both(embedded: EmbeddedChain, node: Call) -> Both:
 
 def _word(reason: str) -> str:
     word = reason.partition(",")[0].partition(":")[0].partition(" (")[0]
-    return SYNONYMS.get(word, word)
+    return SYNONYMS.get(word, word)  # type: ignore[no-any-return]
 
 
 def sized(transaction: Transaction, vsize: int) -> Transaction:

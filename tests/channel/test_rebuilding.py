@@ -324,6 +324,7 @@ DERIVATION = bytes(4) + (0x80000000).to_bytes(4, "little") + (7).to_bytes(4, "li
 
 def decorated(psbt: Psbt) -> Psbt:
     """With fields that other tools add: unknown ones and derivations, in every map."""
+    assert psbt.inputs[0].witness_script is not None
     derivation = (b"\x06" + psbt.inputs[0].witness_script[2:35], DERIVATION)
     out = (b"\x02" + private_key("payer payout").public_key.sec, DERIVATION)
     return Psbt(

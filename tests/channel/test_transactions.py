@@ -298,7 +298,7 @@ def test_signatures_stand_in_the_order_of_the_keys(label: str) -> None:
         PAYER_SCRIPT,
         Height(1306),
     )
-    payer_key = payer.ChannelKey(key)
+    payer_key = payer.ChannelKey(key)  # type: ignore[attr-defined]
     opening = payer.Opening(terms, make_funding(offer, CAPACITY)[0], ())
     refund = payer.secure(opening, payee.signed_refund(terms, PAYEE), payer_key).refund
     rebuilt = complete(terms, scheme(terms).refund(), payer_key.sign_refund(terms), PAYEE.sign_refund(terms))

@@ -19,7 +19,7 @@ def completed(shell: Shell, line: str, kind: str = "bash") -> list[str]:
     }
     if kind == "fish":
         environment["COMP_CWORD"] = words[-1]
-    done = shell.run(["mpchan"], **environment)
+    done = shell.run(["mpchan"], **environment)  # type: ignore[arg-type]
     assert (done.code, done.err) == (0, "")
     lines = done.out.strip().splitlines()
     if kind == "bash":

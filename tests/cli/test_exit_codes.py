@@ -468,7 +468,7 @@ def test_8_a_chain_that_is_gone_is_not_made_anew(paid: Shell) -> None:
         error = paid.fails(f"{SELLER} {command}", 8, "chain-missing", **gone)
         assert str(place) in error["message"]
         assert not place.exists()
-    watched = paid.run(f"{SELLER} watch --once --json", **gone)
+    watched = paid.run(f"{SELLER} watch --once --json", **gone)  # type: ignore[arg-type]
     assert (watched.code, json.loads(watched.out)["alarm"]) == (8, "chain-missing")
     assert not place.exists()
     paid.ok("mpchan --wallet third init", **gone)

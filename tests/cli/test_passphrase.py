@@ -428,7 +428,7 @@ def test_no_command_tells_a_secret(paid: Shell, encrypted: bool) -> None:
     ):
         for given, form in (("../secret", ""), ("../wrong", ""), (None, "--json")):
             env = {"MPCHAN_PASSPHRASE_FILE": given, "MPCHAN_NEW_PASSPHRASE_FILE": given}
-            done = paid.run(f"{command} {form}", MPCHAN_DEBUG="1", **env)
+            done = paid.run(f"{command} {form}", MPCHAN_DEBUG="1", **env)  # type: ignore[arg-type]
             told += done.out.encode() + done.err.encode()
     if encrypted:
         assert version_of(paid, "buyer") == version_of(paid, "seller") == 2

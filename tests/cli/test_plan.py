@@ -404,7 +404,7 @@ SECONDS = "--fee-rate 3 --lock-time-unit seconds --settle-window 18000 --step 60
 
 def fee(shell: Shell, name: str, spent: int) -> int:
     """Of a transaction in a file, by what it spends."""
-    return spent - sum(output["value_sat"] for output in shell.json(f"mpchan inspect {name}")["outputs"])
+    return spent - sum(output["value_sat"] for output in shell.json(f"mpchan inspect {name}")["outputs"])  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize(

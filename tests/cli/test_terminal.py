@@ -165,7 +165,7 @@ def test_colour_in_a_terminal_alone(paid: Shell, name: str) -> None:
     if name in ("show", "list"):
         assert ESCAPE in terminal(paid, COMMANDS[name], 80)
     for off in ({"NO_COLOR": "1"}, {"TERM": "dumb"}):
-        seen = terminal(paid, COMMANDS[name], 80, **off)
+        seen = terminal(paid, COMMANDS[name], 80, **off)  # type: ignore[arg-type]
         assert ESCAPE not in seen, off
         assert unfolded(seen) == unfolded(paid.ok(f"mpchan {COMMANDS[name]}").out)
     if name != "show":

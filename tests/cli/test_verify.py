@@ -150,8 +150,8 @@ def test_without_the_chain_the_rules_that_do_not_need_it_are_shown(paid: Shell) 
     paid.ok(f"{SELLER} payee sign-refund next.psbt -o reply.psbt")
     found = verdict(paid, f"{BUYER} verify reply.psbt", 8, **NO_CHAIN)
     assert found["rules"][-1]["rule"] == "channel-abandoned"
-    assert verdict(paid, f"{SELLER} verify next.psbt", **NO_CHAIN)["accepted"] is True  # signed before
-    assert verdict(paid, f"{SELLER} verify funding.hex", **NO_CHAIN)["accepted"] is True
+    assert verdict(paid, f"{SELLER} verify next.psbt", **NO_CHAIN)["accepted"] is True  # type: ignore[arg-type]  # signed before
+    assert verdict(paid, f"{SELLER} verify funding.hex", **NO_CHAIN)["accepted"] is True  # type: ignore[arg-type]
     # a rule that needs no chain decides without it
     assert verdict(paid, f"{SELLER} verify reply.psbt", 4, **NO_CHAIN)["error"] == "missing-signature"
 

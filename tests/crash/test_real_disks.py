@@ -100,7 +100,7 @@ def test_a_claim_from_a_read_only_disk(pair: Pair, disk: Path, line: str) -> Non
     name = pair.open()
     pair.accept(pair.pay(name, 1000))
     pair.mine_to(pair.terms(name).refund_lock_time.value - 6)
-    best = pair.payee_record(name).state.best  # type: ignore[union-attr]
+    best = pair.payee_record(name).state.best
     assert best is not None
     wallet = on_disk(disk, pair.payee.directory)
     with read_only(disk):
@@ -114,7 +114,7 @@ def test_a_claim_from_a_read_only_disk(pair: Pair, disk: Path, line: str) -> Non
 def test_a_refund_from_a_read_only_disk(pair: Pair, disk: Path, line: str) -> None:
     name = pair.open()
     pair.mine_to(pair.terms(name).refund_lock_time.value)
-    refund = pair.payer_record(name).state.refund  # type: ignore[union-attr]
+    refund = pair.payer_record(name).state.refund
     wallet = on_disk(disk, pair.payer.directory)
     with read_only(disk):
         code, out, err = run(pair, wallet, line)

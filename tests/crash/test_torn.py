@@ -79,7 +79,7 @@ def test_a_torn_state_file_costs_its_channel_at_most(torn: Torn) -> None:
         if failed is None:  # the last line feed
             assert opened.load_channel(torn.first) == whole, f"cut at {length}"
             continue
-        views.balance(opened, torn.pair.chain, lambda name, error, to=problems: to.append(f"{name} {error}"))
+        views.balance(opened, torn.pair.chain, lambda name, error, to=problems: to.append(f"{name} {error}"))  # type: ignore[misc]
         assert failed.exit_code == 7, failed
         assert str(path) in failed.message
         assert len(problems) == 1

@@ -414,6 +414,7 @@ def test_61_a_restored_opening_that_was_given_up_keeps_its_refund(desk: Desk) ->
     assert desk.done(wallet, "payer", "abandon")["status"] == "abandoned"
     state = pair.payer_record(name).state
     assert isinstance(state, payer.Funded)
+    assert state.funding is not None
     pair.chain.broadcast(state.funding)
     pair.chain.mine(1)
     assert desk.done(wallet, "show", name)["status"] == "open"

@@ -117,13 +117,13 @@ def _final_update(desk: Desk, paid: int = 1000) -> str:
     pair = desk.pair
     name = pair.open()
     pair.accept(pair.pay(name, paid))
-    pair.mine_to(pair.payee_record(name).state.best.transaction.lock_time)  # type: ignore[union-attr]
+    pair.mine_to(pair.payee_record(name).state.best.transaction.lock_time)
     return name
 
 
 def _held(desk: Desk, name: str) -> str:
     """The txid of the complete update that a payee holds."""
-    return str(desk.pair.payee_record(name).state.best.transaction.txid)  # type: ignore[union-attr]
+    return str(desk.pair.payee_record(name).state.best.transaction.txid)
 
 
 def claim(desk: Desk) -> Ready:
@@ -141,7 +141,7 @@ def settlement(desk: Desk) -> Ready:
     pair = desk.pair
     name = pair.open()
     pair.accept(pair.settlement(name, 3000))
-    txid = pair.payee_record(name).state.settlement.transaction.txid  # type: ignore[union-attr]
+    txid = pair.payee_record(name).state.settlement.transaction.txid
     return Ready(desk.payee, ("payee", "settle", "--channel", name), str(txid))
 
 
@@ -155,13 +155,13 @@ def _refundable(desk: Desk) -> tuple[str, str]:
     pair = desk.pair
     name = pair.open()
     pair.mine_to(pair.terms(name).refund_lock_time.value)
-    refund = pair.payer_record(name).state.refund  # type: ignore[union-attr]
+    refund = pair.payer_record(name).state.refund
     return name, refund.to_hex()
 
 
 def refund(desk: Desk) -> Ready:
     name, _ = _refundable(desk)
-    txid = desk.pair.payer_record(name).state.refund.txid  # type: ignore[union-attr]
+    txid = desk.pair.payer_record(name).state.refund.txid
     return Ready(desk.payer, ("payer", "refund", "--channel", name), str(txid))
 
 
@@ -171,7 +171,7 @@ def watched_refund(desk: Desk) -> Ready:
 
 def refund_file(desk: Desk) -> Ready:
     name, text = _refundable(desk)
-    ready = desk.pair.payer_record(name).state.refund.txid  # type: ignore[union-attr]
+    ready = desk.pair.payer_record(name).state.refund.txid
     return Ready(desk.payer, ("payer", "refund", str(desk.file(text + "\n"))), str(ready))
 
 

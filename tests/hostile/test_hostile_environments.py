@@ -61,7 +61,7 @@ class Place:
 
     def payer(self, line: str, **env: str) -> subprocess.CompletedProcess[bytes]:
         """A command on the payer's wallet; what follows it in the line belongs to the shell."""
-        return self.shell(f"{PROGRAM} --wallet {shlex.quote(str(self.pair.payer.directory))} {line}", **env)
+        return self.shell(f"{PROGRAM} --wallet {shlex.quote(str(self.pair.payer.directory))} {line}", **env)  # type: ignore[arg-type]
 
     def error(self, done: subprocess.CompletedProcess[bytes]) -> dict[str, Any]:
         """The object on stderr."""
@@ -209,7 +209,7 @@ def test_87_a_locale_without_unicode(place: Place) -> None:
     wallet = shlex.quote(str(place.pair.payee.directory))
     made = place.shell(
         f"{PROGRAM} --wallet {wallet} payee offer --memo 'ein Stück' -o offer.toml",
-        **{**ASCII, "LC_ALL": "C.UTF-8", "PYTHONUTF8": "1"},
+        **{**ASCII, "LC_ALL": "C.UTF-8", "PYTHONUTF8": "1"},  # type: ignore[arg-type]
     )
     assert made.returncode == 0, made.stderr
     assert "Stück" in (place.folder / "offer.toml").read_text(encoding="utf-8")
@@ -238,14 +238,14 @@ def test_87_file_names_that_are_no_text(place: Place) -> None:
             f"--wallet {quoted['again']} restore {quoted['backup']}",
             f"--wallet {quoted['again']} fsck",
         ):
-            done = place.shell(f"{PROGRAM} --json {line}", **env)
+            done = place.shell(f"{PROGRAM} --json {line}", **env)  # type: ignore[arg-type]
             assert done.returncode == 0, (line, done)
             if done.stdout:
                 json.loads(done.stdout)
         sold = place.shell(
             f"{PROGRAM} --json --wallet {payee} payee sell {quoted['film']} --price-per-piece 1000 "
             f"--mailbox {quoted['box']}",
-            **env,
+            **env,  # type: ignore[arg-type]
         )
         assert (sold.returncode, place.error(sold)["error"]) == (2, "usage")
         assert "UTF-8" in place.error(sold)["message"]

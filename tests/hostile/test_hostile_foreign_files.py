@@ -206,7 +206,7 @@ def test_81_a_backup_that_could_not_be_restored_is_none(
     target = tmp_path / "backup"
     scene.desk.done(scene.desk.payee, "backup", "-o", target)
     older = target.read_bytes()
-    real = party_backup.collect
+    real = party_backup.collect  # type: ignore[attr-defined]
 
     def collect(wallet: Wallet) -> Any:
         made, damaged = real(wallet)

@@ -304,7 +304,7 @@ def test_84_what_is_laid_there_after_the_look(tmp_path: Path) -> None:
         out.symlink_to(precious)
     assert (out.is_symlink(), out.read_text(), precious.read_text()) == (False, "text", "precious")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mpchan.cli.files._is_stream", lambda mode: not stat.S_ISREG(mode) or not swapped.pop())
+        patch.setattr("mpchan.cli.files._is_stream", lambda mode: not stat.S_ISREG(mode) or not swapped.pop())  # type: ignore[has-type]
         swapped = [True, False]
         with pytest.raises(StorageError, match="is a file now"), written(precious, "text"):
             raise AssertionError

@@ -61,7 +61,7 @@ def test_a_close_that_is_held_up_is_confirmed_in_the_settle_window(
     """Its price stays within half of what is at stake."""
     name = paid_to_l0(pair, 50_000)
     pair.settle(name=name)
-    close = pair.payee_record(name).state.active.best.transaction  # type: ignore[union-attr]
+    close = pair.payee_record(name).state.active.best.transaction
     theirs, ours = (pair.payer, pair.payee) if attacker == "payer" else (pair.payee, pair.payer)
     child = child_of(theirs, close, 1_500)
     if "largest" in attack:

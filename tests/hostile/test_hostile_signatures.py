@@ -176,7 +176,7 @@ def test_62_no_command_hands_out_a_complete_update(desk: Desk, role: str) -> Non
     name = pair.open()
     update = desk.file(pair.pay(name, 1000))
     desk.done(desk.payee, "payee", "accept", update)
-    best = pair.payee_record(name).state.best  # type: ignore[union-attr]
+    best = pair.payee_record(name).state.best
     assert best is not None
     ours = [item.hex() for item in best.transaction.inputs[0].witness[1:3]]
     sent = read_psbt(update.read_bytes()).inputs[0].partial_sigs.values()
@@ -211,7 +211,7 @@ def test_62_an_update_leaves_when_it_is_broadcast(desk: Desk) -> None:
     pair.accept(pair.pay(name, 1000))
     error = desk.refused_writing(desk.payee, "payee", "settle")
     assert (error.slug, error.exit_code) == ("update-locked", 6)
-    best = pair.payee_record(name).state.best  # type: ignore[union-attr]
+    best = pair.payee_record(name).state.best
     assert best is not None
     pair.mine_to(best.transaction.lock_time)
     closed = desk.done(desk.payee, "payee", "settle")

@@ -131,7 +131,7 @@ def test_82_each_piece_is_read_once_however_often_it_is_asked_for(
     ann.open()
     in_place(market.file)
     read: list[int] = []
-    real = sold_file.wrong_pieces
+    real = sold_file.wrong_pieces  # type: ignore[attr-defined]
 
     def counted(path: Path, hashes: Any, numbers: Any) -> list[int]:
         read.extend(numbers)

@@ -164,7 +164,7 @@ def test_77_expired_for_the_payer(desk: Desk, at: Callable[[float], None]) -> No
     late = desk.folder / "late.toml"
     late.write_text(offer.replace("expires = 0", f"expires = {expires}"))
     for words in (["open", late, "50000"], ["open", late, "50000", "--external"]):
-        refused = desk.refused(desk.payer, "payer", *words)
+        refused = desk.refused(desk.payer, "payer", *words)  # type: ignore[arg-type]
         assert (refused.slug, refused.exit_code) == ("offer-expired", 5), words
     at(expires - 6 * 3600)
     desk.done(desk.payer, "payer", "fund", path)

@@ -206,7 +206,7 @@ def test_cancelled_by_a_seller_that_lies(market: Market) -> None:
     """It answers with the close, but does not send it: the purchase is not done, and no other channel is opened."""
     stopped(market, "update", 2)
     sent = market.chain.broadcast
-    market.chain.broadcast = lambda transaction: None  # type: ignore[method-assign, assignment]
+    market.chain.broadcast = lambda transaction: None  # type: ignore[method-assign]
     market.cancel()
     market.chain.broadcast = sent  # type: ignore[method-assign]
     assert is_going(market)

@@ -37,7 +37,7 @@ def try_all(bare: Path, place: Path, found: list[Fault]) -> None:
 
 @pytest.fixture
 def kinds(bare: Path, quick_path: Path) -> Iterator[dict[str, list[str]]]:
-    return straight(bare, quick_path)
+    return straight(bare, quick_path)  # type: ignore[return-value]
 
 
 def test_killed(bare: Path, quick_path: Path, kinds: dict[str, list[str]]) -> None:

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -582,6 +583,7 @@ def bent_entries(good: bytes) -> Iterator[bytes]:
     body = envelope["file"]
     yield json.dumps({**envelope, "checksum": "0" * 64}).encode()
     yield json.dumps({**envelope, "schema": 1}).encode()
+    odd: Any
     for odd in (None, [], "text", 5, {}, {"hashes": body["hashes"]}):
         yield json.dumps(odd).encode()
         yield with_body(odd)

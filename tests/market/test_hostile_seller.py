@@ -15,7 +15,7 @@ from mpchan.channel.offer import Offer
 from mpchan.errors import NotPossible, TooEarly
 from mpchan.market.asking import MOST_BREAKS
 from mpchan.party import payee
-from mpchan.party.offers.selling import make_out
+from mpchan.party.offers.selling import make_out  # type: ignore[attr-defined]
 from mpchan.sale.manifest import tree_hash
 from mpchan.transport.base import Answer, Message, Refusal, Request
 

@@ -13,7 +13,7 @@ from mpchan.channel.terms import Terms
 from mpchan.errors import MpchanError
 from mpchan.party import payee, payer
 from mpchan.party.coins import send
-from mpchan.party.offers.selling import make_out
+from mpchan.party.offers.selling import make_out  # type: ignore[attr-defined]
 from mpchan.units import Height, OutPoint
 from mpchan.values import replace
 

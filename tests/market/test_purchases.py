@@ -126,6 +126,7 @@ def test_what_no_purchase_holds(purchases: Purchases) -> None:
     assert path_of(purchases).read_bytes() == enveloped(BODY)
     damaged(purchases, enveloped(BODY, schema=2))
     damaged(purchases, enveloped(BODY, schema="1"))
+    body: Any
     for body in ([], None, 7, "text", {}, {**BODY, "published": make_offer().to_dict()}):
         damaged(purchases, enveloped(body))
     for key in BODY:

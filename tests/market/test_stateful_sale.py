@@ -207,7 +207,7 @@ class Sale(RuleBasedStateMachine):
 
 def test_whatever_comes_between(quick_path: Path, chain: EmbeddedChain) -> None:
     run_state_machine_as_test(
-        lambda: Sale(lambda: Path(mkdtemp(dir=quick_path)), chain),
+        lambda: Sale(lambda: Path(mkdtemp(dir=quick_path)), chain),  # type: ignore[arg-type]
         settings=settings(
             max_examples=25, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck)
         ),

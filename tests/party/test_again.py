@@ -207,7 +207,7 @@ def forged_update(pair: External, name: str, paid: int) -> str | None:
         return None
     record = pair.payer_record(name)
     state = replace(payer_protocol.ever_funded(record.state), number=1, paid=Amount(paid))
-    return payer_protocol.update_message(state, pair.payer.channel_key_of(record)).to_hex()
+    return payer_protocol.update_message(state, pair.payer.channel_key_of(record)).to_hex()  # type: ignore[arg-type]
 
 
 def test_a_value_that_pays_for_no_refund(pair: External) -> None:
@@ -399,7 +399,7 @@ def test_an_update_that_comes_between(pair: External, monkeypatch: pytest.Monkey
     outpoint = paid_again(pair)
     message, other = pair.pay(name, 1_000), Wallet.open(pair.payee.directory)
     lock = Wallet.channel_lock
-    begun = []
+    begun = []  # type: ignore[var-annotated]
 
     def accepting(self: Wallet, channel: str, **options: bool) -> object:
         if self is pair.payee and not begun:
@@ -445,7 +445,7 @@ def test_what_the_payee_never_signs(pair: External, case: str) -> None:
         (pair.payee.directory / "generation").unlink()
         slug = "offer-void"
     before = pair.files()
-    assert refused(lambda: pair.sign_refund(own_request(pair, name, outpoint, value, **changes))) == (slug, 4)
+    assert refused(lambda: pair.sign_refund(own_request(pair, name, outpoint, value, **changes))) == (slug, 4)  # type: ignore[arg-type]
     assert pair.files() == before
 
 

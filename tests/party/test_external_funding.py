@@ -384,7 +384,7 @@ def test_a_coin_of_the_funding_is_spent_elsewhere(pair: External, phase: str) ->
     before = pair.files()
     assert pair.warnings(name) == ["funding-conflict"]
     again = pair.fund, (reply,), {"signed": signed(pair.chain, funding)}
-    call = lambda: again[0](*again[1], **again[2])  # noqa: E731
+    call = lambda: again[0](*again[1], **again[2])  # type: ignore[arg-type]  # noqa: E731
     assert refused(call) == (("coin-spent", 5) if phase == "opening" else ("funding-conflict", 6))
     if phase == "funded":
         for step in (lambda: pair.pay(name, 1_000), lambda: pair.settlement(name), lambda: pair.refund(name)):

@@ -68,11 +68,11 @@ def closed(pair: Pair) -> Transaction:
 def test_one_that_seems_to_pay_for_all_is_not_relied_on(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     close = closed(pair)
     monkeypatch.setattr(mempool, "MIN_FEE_RATE", FeeRate(20_000))
-    look(pair.payee, made_up(pair, close, 1_500_000_000, 0))  # type: ignore[arg-type]
+    look(pair.payee, made_up(pair, close, 1_500_000_000, 0))
     assert 5_000 < child_fee(pair.payee, close) < 20_000
 
 
 def test_one_that_no_node_relays_is_not_bid_against(pair: Pair) -> None:
     close = closed(pair)
-    look(pair.payee, made_up(pair, close, 99_000, 90_000))  # type: ignore[arg-type]
+    look(pair.payee, made_up(pair, close, 99_000, 90_000))
     assert child_fee(pair.payee, close) < 1_000

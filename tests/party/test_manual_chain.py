@@ -37,7 +37,7 @@ def slug_of(call: Callable[[], object]) -> tuple[str, int]:
 
 def test_a_channel_in_seconds_needs_the_median_time(pair: Pair) -> None:
     """A tip stated by its height alone would stand at the epoch: no deadline in seconds would ever come."""
-    name = pair.open(**SECONDS)
+    name = pair.open(**SECONDS)  # type: ignore[arg-type]
     message = pair.pay(name, 1000)
     deadline = scheme(pair.terms(name)).deadline.value
     height = ManualChain(ChainTip(500, 0), 1)
@@ -54,7 +54,7 @@ def test_a_channel_in_seconds_needs_the_median_time(pair: Pair) -> None:
 
 
 def test_opening_in_seconds_needs_the_median_time(pair: Pair) -> None:
-    request = pair.request(**SECONDS)
+    request = pair.request(**SECONDS)  # type: ignore[arg-type]
     height = ManualChain(ChainTip(500, 0))
     before = pair.files()
     assert slug_of(lambda: payee.sign_refund(pair.payee, height, psbt(request.hex))) == ("tip-needed", 2)

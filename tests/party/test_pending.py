@@ -303,7 +303,7 @@ def test_streams_stop_at_the_deadline(pair: Pair, unit: str, monkeypatch: pytest
                 refused()
             assert caught.value.slug == "past-deadline"
         for mode in ({}, {"skip_superseded": True}):
-            [answer] = takes.accept_many([held_back], stop=False, **mode)  # type: ignore[arg-type]
+            [answer] = takes.accept_many([held_back], stop=False, **mode)
             assert isinstance(answer, MpchanError)
             assert answer.slug == "past-deadline"
         assert pair.files() == before
@@ -324,7 +324,7 @@ def test_a_settlement_after_our_update_was_sent_is_pending(pair: Pair) -> None:
     name = pair.open(CAPACITY, step=10)
     for amount in (1_000, 100):
         pair.accept(pair.pay(name, amount))
-    update = pair.payee_record(name).state.best.transaction  # type: ignore[union-attr]
+    update = pair.payee_record(name).state.best.transaction
     pair.mine_to(update.lock_time)
     assert not scheme_of(pair.terms(name)).deadline.reached(pair.chain.tip())
     pair.settle(name=name)

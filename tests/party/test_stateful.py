@@ -470,7 +470,7 @@ def test_nobody_loses_what_it_did_not_give_away(
 ) -> None:
     with EmbeddedChain(chain_directory) as chain, chain.engine():
         run_state_machine_as_test(
-            lambda: Parties(lambda: tmp_path_factory.mktemp("parties"), chain),
+            lambda: Parties(lambda: tmp_path_factory.mktemp("parties"), chain),  # type: ignore[arg-type]
             settings=settings(
                 max_examples=15,
                 stateful_step_count=30,

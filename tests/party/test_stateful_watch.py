@@ -37,7 +37,7 @@ HARMLESS = {
 """Alarms that the accidents above explain; a bug, a foreign spend or a damaged file is no accident."""
 
 
-class Watched(Parties):
+class Watched(Parties):  # type: ignore[misc]
     """As ``Parties``; the ends are the watchers' work."""
 
     def __init__(self, directory: Callable[[], Path], chain: EmbeddedChain) -> None:
@@ -117,7 +117,7 @@ class Watched(Parties):
         """As before; but a mempool that forgets a funding that nobody has a use for any more has undone it."""
         funding = self.chain.transaction(channel.terms.outpoint.txid)
         if funding is not None:
-            return super().outcome(channel)
+            return super().outcome(channel)  # type: ignore[no-any-return]
         assert not (self.payee_is_here and channel.accepted)
         assert not (self.payer_is_here and channel.signed)
         return 0, 0, 0
@@ -128,7 +128,7 @@ def test_watchers_bring_everybody_what_it_is_owed(
 ) -> None:
     with EmbeddedChain(chain_directory) as chain, chain.engine():
         run_state_machine_as_test(
-            lambda: Watched(lambda: tmp_path_factory.mktemp("parties"), chain),
+            lambda: Watched(lambda: tmp_path_factory.mktemp("parties"), chain),  # type: ignore[arg-type]
             settings=settings(
                 max_examples=15,
                 stateful_step_count=30,

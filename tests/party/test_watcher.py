@@ -480,7 +480,7 @@ def test_a_question_or_a_broadcast_that_fails_stops_no_other_channel(harmed: Pai
 
 def test_a_mistake_of_ours_stops_no_other_channel(harmed: Pair) -> None:
     first, _ = two_settled(harmed)
-    harmed.chain.bad, harmed.chain.error = first, ZeroDivisionError("oh")  # type: ignore[assignment]
+    harmed.chain.bad, harmed.chain.error = first, ZeroDivisionError("oh")
     done = look(harmed.payee, harmed.chain)
     assert told(done) == [("bug", False), (None, True)]
     assert done.exit_code == 1

@@ -46,12 +46,12 @@ def pair(chain: EmbeddedChain, tmp_path: Path) -> Pair:
 
 @pytest.mark.parametrize("terms", [{}, SECONDS], ids=["blocks", "seconds"])
 def test_payee_disappears_and_the_payer_gets_everything_back(pair: Pair, terms: dict[str, object]) -> None:
-    name = pair.open(**terms)
+    name = pair.open(**terms)  # type: ignore[arg-type]
     agreed = pair.terms(name)
     pair.pay(name, 1000)  # never answered
     with pytest.raises(TooEarly):
         pair.refund(name)
-    refund = pair.payer_record(name).state.refund  # type: ignore[union-attr]
+    refund = pair.payer_record(name).state.refund
     while not agreed.refund_lock_time.is_final(pair.chain.tip()):
         # the engine and we agree at every block
         assert str(pair.chain.submit_block_with([refund])).startswith(NO_BLOCK)
@@ -74,7 +74,7 @@ def test_payee_disappears_and_the_payer_gets_everything_back(pair: Pair, terms: 
 def test_payer_disappears_and_the_payee_collects_the_latest_update(
     pair: Pair, terms: dict[str, object]
 ) -> None:
-    name = pair.open(**terms)
+    name = pair.open(**terms)  # type: ignore[arg-type]
     for _ in range(3):
         pair.accept(pair.pay(name, 1000))
     best = payee_protocol.best_of(pair.payee_record(name).state)
@@ -98,14 +98,14 @@ def test_payer_disappears_and_the_payee_collects_the_latest_update(
 @pytest.mark.parametrize("terms", [{}, SECONDS], ids=["blocks", "seconds"])
 def test_the_latest_update_is_final_first_and_the_refund_last(pair: Pair, terms: dict[str, object]) -> None:
     """By the engine's own judgement: each on a fork of the same chain."""
-    name = pair.open(**terms)
+    name = pair.open(**terms)  # type: ignore[arg-type]
     pair.accept(pair.pay(name, 1000))
     first = payee_protocol.best_of(pair.payee_record(name).state)
     pair.accept(pair.pay(name, 1000))
     second = payee_protocol.best_of(pair.payee_record(name).state)
     assert first is not None
     assert second is not None
-    refund = pair.payer_record(name).state.refund  # type: ignore[union-attr]
+    refund = pair.payer_record(name).state.refund
     while pair.chain.submit_block_with([second.transaction]) is not None:
         for later in (first.transaction, refund):
             assert str(pair.chain.submit_block_with([later])).startswith(NO_BLOCK)
@@ -411,7 +411,7 @@ def test_a_funding_that_was_given_up_as_void_comes_back(pair: Pair) -> None:
     request = pair.request()
     funding = Transaction.from_hex(pair.fund(pair.sign_refund(request.hex), send=False).hex)
     (name,) = pair.payer.channel_names()
-    spent = pair.payer_record(name).state.spent  # type: ignore[union-attr]
+    spent = pair.payer_record(name).state.spent
     elsewhere = replace(
         funding.without_witness(), outputs=(replace(spent[0], value=spent[0].value - Amount(1000)),)
     )

@@ -473,11 +473,11 @@ def test_the_offer_is_one_of_the_network(network: str) -> None:
 def test_terms_that_no_offer_has_make_no_plan() -> None:
     for terms in ({"settle_window": 1000}, {"min_confirmations": 300}, {"max_refund_delay": 300}):
         with pytest.raises(ParseError) as caught:
-            make_plan(**terms)
+            make_plan(**terms)  # type: ignore[arg-type]
         assert caught.value.slug == "offer-limits"
     for terms in ({"step": 0}, {"min_confirmations": 1001}, {"price": 0}):
         with pytest.raises(ParseError) as caught:
-            make_plan(**terms)
+            make_plan(**terms)  # type: ignore[arg-type]
         assert caught.value.slug == "malformed-number"
 
 

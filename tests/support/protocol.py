@@ -137,6 +137,7 @@ def make_secured(terms: Terms) -> payer.Secured:
 def make_funded(terms: Terms) -> payer.Funded:
     """The payer can pay."""
     state = make_secured(terms)
+    assert state.funding is not None
     return payer.fund(state, state.funding.with_witness(0, (b"signature", b"key")), sends=True)
 
 

@@ -281,7 +281,8 @@ class Shell:
 
     def _fits(self, wanted: str, line: str) -> bool:
         """Whether the line is the wanted one; binds the names in it that are new."""
-        pattern, groups = "", {}
+        pattern = ""
+        groups: dict[str, str] = {}
         for index, part in enumerate(_NAME.split(self.filled(wanted))):
             if index % 2 == 0:
                 pattern += re.escape(part)

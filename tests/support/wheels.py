@@ -117,10 +117,10 @@ def resolve(python: str, platform: Platform, extras: Iterable[str]) -> tuple[dic
         found, none = ask({name: wanted[name].versions for name in asked}, python, platform)
         missing |= none
         level = []
-        for name, (version, requires) in found.items():
-            versions[name] = version
-            wanted[name].seen = set(wanted[name].extras)
-            level += applying(requires, sorted(wanted[name].extras), environment)
+        for package, (version, requires) in found.items():
+            versions[package] = version
+            wanted[package].seen = set(wanted[package].extras)
+            level += applying(requires, sorted(wanted[package].extras), environment)
     return versions, missing
 
 
@@ -128,7 +128,8 @@ def ask(
     packages: dict[str, SpecifierSet], python: str, platform: Platform
 ) -> tuple[dict[str, tuple[str, list[str]]], set[str]]:
     """Of each package the newest version with a wheel, and what that requires; and those without."""
-    left, missing = dict(packages), set()
+    left = dict(packages)
+    missing: set[str] = set()
     while left:
         with tempfile.TemporaryDirectory() as folder:
             command = [sys.executable, "-m", "pip", "install", "--dry-run", "--no-deps", "--ignore-installed"]

@@ -13,7 +13,7 @@ from support.transport.ways import WAYS, MailboxWay, TcpWay, Way, awaited
 
 @pytest.fixture(params=WAYS)
 def way(request: pytest.FixtureRequest, tmp_path: Path) -> Way:
-    made: Way = WAYS[request.param](tmp_path)
+    made: Way = WAYS[request.param](tmp_path)  # type: ignore[assignment]
     return made
 
 

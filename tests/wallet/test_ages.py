@@ -24,7 +24,7 @@ def begun(wallet: Wallet, monkeypatch: pytest.MonkeyPatch, salt: int, time: floa
     """A channel whose first line was written at a time."""
     record = PayeeRecord(None, payee.Active(make_terms(salt=salt)))
     with monkeypatch.context() as patch:
-        patch.setattr(batch.time, "time", lambda: time)
+        patch.setattr(batch.time, "time", lambda: time)  # type: ignore[attr-defined]
         wallet.save_channel(record, "refund-signed")
     return record.terms.name
 

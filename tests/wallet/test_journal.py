@@ -117,7 +117,7 @@ def payee_lives(draw: st.DrawFn) -> list[Record]:
     """A payee's channel."""
     states: list[Any] = [payee.Active(TERMS)]
     if draw(st.booleans()):
-        states.append(payee.take_funding(states[-1], FUNDED.funding))
+        states.append(payee.take_funding(states[-1], FUNDED.funding))  # type: ignore[arg-type]
     number = paid = 0
     for amount in draw(st.lists(st.integers(330, 900), max_size=6)):
         number, paid = number + draw(st.integers(1, 3)), paid + amount
@@ -358,7 +358,7 @@ def test_every_changed_byte_is_noticed(data: st.DataObject) -> None:
 def test_nonsense_with_a_digest_that_fits_is_damage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr(journal.json, "dumps", lambda *_, **__: str(line).replace("'", '"'))
+    monkeypatch.setattr(journal.json, "dumps", lambda *_, **__: str(line).replace("'", '"'))  # type: ignore[attr-defined]
     data, _ = written(beginning("x"), Entry(1, 0, "x", {}))
     (tmp_path / "x").write_bytes(data)
     with pytest.raises(ParseError, match="line 1 of the journal"):
@@ -529,7 +529,7 @@ def test_a_line_that_cannot_be_made_durable_is_taken_back(files: ChannelFiles, d
     before = files.journal_path(NAME).read_bytes()
     for times, slug in ((1, "write-failed"), (2, "write-unsure")):
         failures = [OSError(errno.EIO, "Input/output error")] * times
-        disk.fail = lambda path, left=failures: left.pop() if left and path.endswith(".journal") else None
+        disk.fail = lambda path, left=failures: left.pop() if left and path.endswith(".journal") else None  # type: ignore[misc]
         disk.fsyncs.clear()
         with pytest.raises(StorageError) as caught:
             save(files, paying(2))
@@ -544,7 +544,7 @@ def test_a_line_that_cannot_be_made_durable_is_taken_back(files: ChannelFiles, d
 def test_the_first_line_that_fails_leaves_nothing(files: ChannelFiles, disk: Counter) -> None:
     for name in ("names", f"{NAME}.journal"):
         failures = [OSError(errno.ENOSPC, "No space left on device")]
-        disk.fail = lambda path, name=name, left=failures: (
+        disk.fail = lambda path, name=name, left=failures: (  # type: ignore[misc]
             left.pop() if left and path.endswith(name) else None
         )
         with pytest.raises(StorageError) as caught:

@@ -338,7 +338,7 @@ def test_an_init_that_was_cut_short(path: Path, plain: dict[str, Any]) -> None:
 def test_nothing_plain_is_ever_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """``init --encrypt`` writes the keys once, and encrypted."""
     written: list[bytes] = []
-    real = keys_module.write_durably
+    real = keys_module.write_durably  # type: ignore[attr-defined]
 
     def noted(path: Path, data: bytes, *, mode: int = 0o600) -> None:
         written.append(data)

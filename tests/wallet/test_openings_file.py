@@ -284,7 +284,7 @@ def test_a_file_that_is_replaced_while_it_is_asked(
     mine, others = Openings(tmp_path), Openings(tmp_path)
     for each in (first, second, third):
         mine.add(each)
-    reading, opened = openings_module.reading, []
+    reading, opened = openings_module.reading, []  # type: ignore[attr-defined]
 
     def replaced_at_the_second(path: Path) -> object:
         opened.append(path)

@@ -170,7 +170,11 @@ def test_a_disk_that_fails_at_any_step(
         done = number
         try:
             steps_of(
-                monkeypatch, lambda one=one: pay(one, range(number, number + 1)), at, when, OSError(5, "bad")
+                monkeypatch,
+                lambda one=one: pay(one, range(number, number + 1)),  # type: ignore[misc]
+                at,
+                when,
+                OSError(5, "bad"),
             )
         except StorageError:
             done = number - 1

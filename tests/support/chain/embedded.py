@@ -75,10 +75,12 @@ def assert_index_is_engine(directory: Path) -> None:
     assert {row[:2]: row[2:] for row in spendable if row[6] is not None} == spent
 
 
-def _engine_account(directory: Path) -> tuple[list, dict, dict]:
+def _engine_account(directory: Path) -> tuple[list[Any], dict[Any, Any], dict[Any, Any]]:
     manager = pbk.load_chainman(directory, pbk.ChainType.REGTEST)
     entries = manager.get_active_chain().block_tree_entries
-    blocks, coins, spent = [], {}, {}
+    blocks: list[Any] = []
+    coins: dict[Any, Any] = {}
+    spent: dict[Any, Any] = {}
     for entry in entries:
         block = manager.blocks[entry]
         blocks.append((entry.height, bytes(entry.block_hash), bytes(block)))

@@ -546,6 +546,7 @@ def check_payout(server: Forkserver, story: Story, folder: Path) -> None:
         assert seen is not None
         assert seen.spend is not None
         script = address_to_script(view["payee_address"], REGTEST)
+        assert seen.spend.transaction is not None
         outputs = seen.spend.transaction.outputs
         assert sum(output.value.sat for output in outputs if output.script_pubkey == script) == total
 

@@ -114,7 +114,7 @@ def run(folder: Path, line: str, stdin: str | None = None, injection: Injection 
         done = subprocess.run(
             [
                 *(STRACE, "-f", "-y", "-s", "0", "-o", str(trace), "-e", "trace=" + ",".join(TRACED), *extra),
-                *(program(), "--json", *filled(folder, line).split()),
+                *(str(program()), "--json", *filled(folder, line).split()),
             ],
             cwd=folder,
             stdin=reading,

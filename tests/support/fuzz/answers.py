@@ -170,7 +170,7 @@ class ScriptedRpc(Rpc):
 
 def bitcoind(data: bytes) -> None:
     """Every question of the backend."""
-    node_coins.SCAN_SECONDS = 0  # type: ignore[assignment]  # a node that is always busy is not waited for
+    node_coins.SCAN_SECONDS = 0  # a node that is always busy is not waited for
     chain = BitcoindChain(REGTEST, Endpoint("127.0.0.1", 1), Credentials(world().folder / "cookie"))
     chain._rpc.__class__ = ScriptedRpc
     chain._rpc.script = Script(data)  # type: ignore[attr-defined]
@@ -296,7 +296,7 @@ def electrum(data: bytes) -> None:
         view = View(chain, server, Seen())
         ask(
             lambda view=view: _true(view.outputs([outpoint]).get(outpoint)),  # type: ignore[misc]
-            lambda view=view: [_deep(coin.confirmations) for coin in view.coins([script])],  # type: ignore[misc]
+            lambda view=view: [_deep(coin.confirmations) for coin in view.coins([script])],  # type: ignore[misc, func-returns-value]
             lambda view=view: view.used_scripts([script]),  # type: ignore[misc]
             lambda view=view: _deep(view.confirmations(payment)),  # type: ignore[misc]
             server.first_header,

@@ -6,8 +6,10 @@ Where a checksum guards a file, most inputs have one that fits: what it guards m
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import os
+import sys
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -74,11 +76,9 @@ def story(wallet: str, part: str, suffix: str) -> list[bytes]:
 
 def _plainly(text: str) -> dict[str, Any]:
     """Python's own reader, where there is one."""
-    try:
-        import tomllib
-    except ModuleNotFoundError:  # pragma: no cover
-        import tomli as tomllib  # type: ignore[no-redef]
-    return tomllib.loads(text)
+    name = "tomllib" if sys.version_info >= (3, 11) else "tomli"
+    read: dict[str, Any] = importlib.import_module(name).loads(text)
+    return read
 
 
 def offer(data: bytes) -> None:

@@ -70,8 +70,10 @@ def resigned(market: Market, answer: Offer, **changes: Any) -> Offer:
             sale[key] = value
     sale.pop("voucher", None)
     offer = Offer.from_dict(table)
-    key = market.pair.payee.offer_key_of(market.own)
-    return replace(offer, sale={**sale, "voucher": key.sign_tagged(VOUCHER_TAG, voucher_text(offer)).hex()})
+    signer = market.pair.payee.offer_key_of(market.own)
+    return replace(
+        offer, sale={**sale, "voucher": signer.sign_tagged(VOUCHER_TAG, voucher_text(offer)).hex()}
+    )
 
 
 def cheated(

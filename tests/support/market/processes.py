@@ -111,9 +111,16 @@ class Program:
 
     def until(self, look: Callable[[], T | None], what: str) -> T:
         """What ``look`` finds, while this process goes on."""
-        return awaited(lambda: look() or self._gone(), f"{what} of {self._out.name}")
 
-    def _gone(self) -> None:
+        def found() -> T | None:
+            seen = look()
+            if not seen:
+                self._goes_on()
+            return seen
+
+        return awaited(found, f"{what} of {self._out.name}")
+
+    def _goes_on(self) -> None:
         assert self._process.poll() is None, (self._process.returncode, self.out[-2000:], self.err[-2000:])
 
     @property
