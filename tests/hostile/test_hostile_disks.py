@@ -187,7 +187,7 @@ def funding_of_the_payer(desk: Desk) -> Ready:
     """The payee broadcasts what the payer handed over by file."""
     pair = desk.pair
     result = pair.fund(pair.sign_refund(pair.request().hex), send=False)
-    file = str(desk.file(result.hex + "\n"))
+    file = str(desk.file(result.hex + "\n"))  # type: ignore[operator]
     return Ready(desk.payee, ("payee", "funding", file, "--broadcast"), result.funding_txid)
 
 

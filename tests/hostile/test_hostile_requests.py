@@ -502,7 +502,7 @@ def test_20_an_output_that_somebody_else_claimed(chain_directory: Path, tmp_path
                 payer_key=STRANGER_SECRET.public_key,
             )
             payee.sign_refund(pair.payee, chain, message(false, scheme(false).refund()))
-        funding = Transaction.from_hex(pair.fund(reply, send=False).hex)
+        funding = Transaction.from_hex(pair.fund(reply, send=False).hex)  # type: ignore[arg-type]
         taken = payee.funding(pair.payee, chain, funding)
         assert taken.to_dict() == {"channel": terms.channel_id, "funding_txid": str(funding.txid)}
         assert pair.payee_record(terms.name).state == payee_protocol.Active(terms, funding)

@@ -156,7 +156,7 @@ def opened(market: Market, ann: Forger, blocks: int = 1, *, tell: bool = True) -
     """The buyer funds its channel, and perhaps tells the seller of it."""
     funded = market.pair.fund(reply_of(market, ann))
     if tell:
-        assert isinstance(ann.ask("funding", funded.hex), Message)
+        assert isinstance(ann.ask("funding", funded.hex), Message)  # type: ignore[arg-type]
     market.chain.mine(blocks)
 
 
@@ -212,7 +212,7 @@ def test_the_seller_sends_the_funding_too(market: Market, ann: Forger) -> None:
     wrong = replace(other, outputs=tuple(reversed(other.outputs)))
     ann.refused("funding", wrong.to_hex(), "other-session")
     assert not market.chain.mempool()
-    assert isinstance(ann.ask("funding", funded.hex), Message)
+    assert isinstance(ann.ask("funding", funded.hex), Message)  # type: ignore[arg-type]
     assert [str(txid) for txid in market.chain.mempool()] == [ann.name[:64]]
     assert market.pair.payee.channel_names() == [ann.name]
 
@@ -227,9 +227,9 @@ def test_a_funding_that_the_chain_does_not_take_makes_no_channel(
 
     with monkeypatch.context() as patch:
         patch.setattr(market.chain, "broadcast", reject)
-        assert isinstance(ann.ask("funding", funded.hex), Message)
+        assert isinstance(ann.ask("funding", funded.hex), Message)  # type: ignore[arg-type]
     assert market.pair.payee.channel_names() == []
-    assert isinstance(ann.ask("funding", funded.hex), Message)
+    assert isinstance(ann.ask("funding", funded.hex), Message)  # type: ignore[arg-type]
     assert market.pair.payee.channel_names() == [ann.name]
 
 
@@ -411,7 +411,7 @@ def test_a_restored_seller_signs_the_same_and_nothing_new(market: Market, ann: F
     assert caught.value.slug == "offer-void"
     assert payee.sign_refund(market.pair.payee, market.chain, read_psbt(bytes.fromhex(request))).hex == reply
     funded = market.pair.fund(reply)
-    assert isinstance(ann.ask("funding", funded.hex), Message)
+    assert isinstance(ann.ask("funding", funded.hex), Message)  # type: ignore[arg-type]
     market.chain.mine(1)
     assert ann.pay(1) == 1
 

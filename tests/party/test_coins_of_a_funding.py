@@ -48,7 +48,7 @@ def test_every_input_is_native_segwit_and_signed_outside_the_txid(pair: Pair) ->
     unsigned = pair.payer_record(pair.payer.channel_names()[0]).state
     assert isinstance(unsigned, payer_protocol.Opening)
     assert all(output.script_pubkey[:2] == b"\x00\x14" for output in unsigned.spent)
-    signed = Transaction.from_hex(pair.fund(reply).hex)
+    signed = Transaction.from_hex(pair.fund(reply).hex)  # type: ignore[arg-type]
     assert all(source.script_sig == b"" and len(source.witness) == 2 for source in signed.inputs)
     assert signed.without_witness() == unsigned.funding
     assert signed.txid == unsigned.funding.txid

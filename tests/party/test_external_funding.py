@@ -183,7 +183,7 @@ def test_every_form_that_wallets_export(pair: External, taken: str, given: str) 
     request = pair.take(forms[taken])
     assert slugs_of(request) == (["signed-already"] if taken in ("finalized", "raw-signed") else [])
     result = pair.fund(pair.sign_refund(request.hex), signed=forms[given])
-    assert (result.broadcast, Transaction.from_hex(result.hex).txid) == (True, funding.txid)
+    assert (result.broadcast, Transaction.from_hex(result.hex).txid) == (True, funding.txid)  # type: ignore[arg-type]
     pair.chain.mine(1)
     assert pair.status(name_of(request)) == ("open", "open")
 

@@ -66,9 +66,9 @@ def funding_rate(pair: Pair, **options: object) -> tuple[float, list[str]]:
     """What the funding of a new channel pays, by its signed size, and the warnings."""
     offer = pair.offer()
     made = payer.open_channel(pair.payer, pair.chain, offer, Amount(100_000), **options)  # type: ignore[arg-type]
-    signed = Transaction.from_hex(pair.fund(pair.sign_refund(made.hex), send=False).hex)
+    signed = Transaction.from_hex(pair.fund(pair.sign_refund(made.hex), send=False).hex)  # type: ignore[arg-type]
     state = pair.payer_record(f"{made.funding_txid}-0").state
-    fee = sum(output.value.sat for output in state.spent) - sum(out.value.sat for out in signed.outputs)  # type: ignore[union-attr]
+    fee = sum(output.value.sat for output in state.spent) - sum(out.value.sat for out in signed.outputs)  # type: ignore[misc]
     return fee * 1000 / signed.vsize, list(made.warnings)
 
 

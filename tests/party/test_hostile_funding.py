@@ -361,7 +361,7 @@ def test_without_a_chain_to_the_signed_funding(pair: External) -> None:
     reply = read_psbt(pair.sign_refund(request.hex).encode())
     result = payer.fund(pair.payer, chain, reply, signed=signed(pair.chain, funding, 0))
     assert result.broadcast is False
-    pair.chain.broadcast(Transaction.from_hex(result.hex))
+    pair.chain.broadcast(Transaction.from_hex(result.hex))  # type: ignore[arg-type]
     pair.chain.mine(1)
     assert pair.status(name_of(request)) == ("open", "open")
 

@@ -186,8 +186,8 @@ def test_the_usual_payment_takes_the_short_way(
     for amount in (1000, 5, 7):
         taken = taking.accept(paying.pay(amount).hex)
         assert taken.received_sat == amount
-    answers = taking.accept_many([each.hex for each in paying.pay_many([10] * 20)])  # type: ignore[union-attr]
-    assert [each.update for each in answers] == list(range(4, 24))  # type: ignore[union-attr]
+    answers = taking.accept_many([each.hex for each in paying.pay_many([10] * 20)])
+    assert [each.update for each in answers] == list(range(4, 24))
 
 
 def test_without_a_form_everything_goes_the_plain_way(
@@ -247,8 +247,8 @@ def test_several_channels_and_one_alone(chain_directory: Path, tmp_path: Path) -
         assert isinstance(answers[1], MpchanError)
         assert answers[1].slug == "wrong-channel"
         found = mpchan.Payee(pair.payee, chain=chain).accept_many(messages)
-        assert [each.channel for each in found] == [names[at][:16] for at in (0, 1, 1, 0, 0, 1)]  # type: ignore[union-attr]
-        assert [each.duplicate for each in found] == [True] + [False] * 5  # type: ignore[union-attr]
+        assert [each.channel for each in found] == [names[at][:16] for at in (0, 1, 1, 0, 0, 1)]
+        assert [each.duplicate for each in found] == [True] + [False] * 5
         assert [pair.payee_record(name).paid.sat for name in names] == [3000, 3003]
 
 
@@ -370,7 +370,7 @@ def test_a_batch_is_one_append_and_one_fsync(
     monkeypatch.setattr(os, "fsync", lambda descriptor: (synced.append(descriptor), real(descriptor))[1])
     payments = paying.pay_many([10] * 50)
     assert len(synced) == 1
-    taking.accept_many([each.hex for each in payments])  # type: ignore[union-attr]
+    taking.accept_many([each.hex for each in payments])
     assert len(synced) == 2
 
 
@@ -461,8 +461,8 @@ def test_a_slow_machine_makes_shorter_batches(
     assert sum(commits) == 20
     assert max(commits) <= 6
     commits.clear()
-    answers = taking.accept_many([each.hex for each in payments])  # type: ignore[union-attr]
-    assert [each.update for each in answers] == list(range(1, 21))  # type: ignore[union-attr]
+    answers = taking.accept_many([each.hex for each in payments])
+    assert [each.update for each in answers] == list(range(1, 21))
     assert sum(commits) == 20
     assert max(commits) <= 6
     assert LONGEST_SECONDS + MAX_AGE_SECONDS < 10
@@ -521,7 +521,7 @@ def test_the_form_is_made_once_for_a_meter(
     from mpchan.party.meter import payer as payer_meter
 
     made: list[UpdateForm | None] = []
-    real = payer_meter.update_form
+    real = payer_meter.update_form  # type: ignore[attr-defined]
     monkeypatch.setattr(payer_meter, "update_form", lambda terms: made.append(real(terms)) or made[-1])
     twins = Twins(pair, tmp_path)
     paying = mpchan.Payer(twins.metered_payer, chain=twins.chain)
@@ -542,7 +542,7 @@ def test_a_long_journal_is_closed_and_everything_goes_on(
     paying = mpchan.Payer(twins.metered_payer, chain=twins.chain)
     taking = mpchan.Payee(twins.metered_payee, chain=twins.chain)
     for _ in range(10):
-        taking.accept_many([each.hex for each in paying.pay_many([500] * 15)])  # type: ignore[union-attr]
+        taking.accept_many([each.hex for each in paying.pay_many([500] * 15)])
     for directory, event in ((twins.metered_payer, "paid"), (twins.metered_payee, "accepted")):
         wallet = Wallet.open(directory)
         journal = wallet.channel_files.journal_path(twins.name)
@@ -553,7 +553,7 @@ def test_a_long_journal_is_closed_and_everything_goes_on(
         assert fsck(wallet).wrong == 0
         told = backup(wallet, tmp_path / f"{directory.name}.backup")
         assert list(told.warnings) == [
-            f"the history of channel {twins.name[:16]} before line {continues(journal).sequence + 1} is not in it"  # type: ignore[union-attr]
+            f"the history of channel {twins.name[:16]} before line {continues(journal).sequence + 1} is not in it"
         ]
         restore((tmp_path / f"{directory.name}.backup").read_bytes(), tmp_path / "restored" / directory.name)
         again = Wallet.open(tmp_path / "restored" / directory.name)

@@ -71,7 +71,7 @@ def test_every_step_twice_is_every_step_once(pair: Pair) -> None:
     twice(lambda: pair.settle(name=name))
     # even the opening steps still answer the same
     assert pair.request(offer=offer) == request
-    assert pair.sign_refund(request.hex) == reply  # type: ignore[attr-defined]
+    assert pair.sign_refund(request.hex) == reply
     assert pair.fund(str(reply)).hex == pair.fund(str(reply)).hex
     assert pair.status(name) == ("closed", "closed")
 
@@ -181,7 +181,7 @@ def test_fund_sends_again_what_the_chain_has_not(pair: Pair) -> None:
 def test_20_the_funding_by_file(pair: Pair) -> None:
     request = pair.request()
     reply = pair.sign_refund(request.hex)
-    funding = Transaction.from_hex(pair.fund(reply, send=False).hex)
+    funding = Transaction.from_hex(pair.fund(reply, send=False).hex)  # type: ignore[arg-type]
     name = pair.payee.channel_names()[0]
     taken = payee.funding(pair.payee, pair.chain, funding)
     assert taken.to_dict() == {"channel": name[:16], "funding_txid": str(funding.txid)}

@@ -113,7 +113,7 @@ def test_an_amount_below_dust(purse: Purse, kind: str) -> None:
     purse.coin(100_000)
     least = dust_limit(KINDS[kind]).sat
     for amount in (0, 1, least - 1):
-        error = purse.refused(lambda amount=amount: purse.send(amount, KINDS[kind]))
+        error = purse.refused(lambda amount=amount: purse.send(amount, KINDS[kind]))  # type: ignore[misc]
         assert (error.slug, error.exit_code) == ("below-dust", 5)
     assert purse.send(least, KINDS[kind]).amount_sat == least
 
@@ -157,7 +157,7 @@ def test_what_others_send_is_not_spent_before_it_is_confirmed(purse: Purse) -> N
 def test_fee_rates_keep_the_limits(purse: Purse) -> None:
     purse.coin(100_000)
     for rate, slug in ((999, "fee-rate-low"), (200_001, "fee-rate-high")):
-        error = purse.refused(lambda rate=rate: purse.send(1000, fee_rate=FeeRate(rate)))
+        error = purse.refused(lambda rate=rate: purse.send(1000, fee_rate=FeeRate(rate)))  # type: ignore[misc]
         assert (error.slug, error.exit_code) == (slug, 5)
     estimated = purse.send(10_000, fee_rate=None)
     assert estimated.fee_sat == purse.chain.fee_rate().fee(141).sat
@@ -313,7 +313,7 @@ def test_forgetting_frees_the_coins(purse: Purse) -> None:
     error = purse.refused(lambda: coins.forget(purse.wallet, purse.chain, other.txid))
     assert error.slug == "already-sent"
     for name in ("", "zz", held.txid):
-        error = purse.refused(lambda name=name: coins.forget(purse.wallet, purse.chain, name))
+        error = purse.refused(lambda name=name: coins.forget(purse.wallet, purse.chain, name))  # type: ignore[misc]
         assert (error.slug, error.exit_code) == ("unknown-send", 5)
 
 

@@ -409,7 +409,7 @@ def test_what_the_payer_sends_is_never_complete(pair: Pair) -> None:
 def test_a_funding_that_was_given_up_as_void_comes_back(pair: Pair) -> None:
     """Another spend of its coin was in a block, and is not any more: the money is in the channel after all."""
     request = pair.request()
-    funding = Transaction.from_hex(pair.fund(pair.sign_refund(request.hex), send=False).hex)
+    funding = Transaction.from_hex(pair.fund(pair.sign_refund(request.hex), send=False).hex)  # type: ignore[arg-type]
     (name,) = pair.payer.channel_names()
     spent = pair.payer_record(name).state.spent
     elsewhere = replace(

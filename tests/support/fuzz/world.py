@@ -157,7 +157,7 @@ def _story(folder: Path, chain: EmbeddedChain) -> World:
         "settlement": settlement(terms["open"], secrets["payer"], 9000).to_bytes(),
         "request": bytes.fromhex(asked.hex),
         "reply": bytes.fromhex(reply),
-        "funding": bytes.fromhex(funding),
+        "funding": bytes.fromhex(funding),  # type: ignore[arg-type]
         "offer": pair.offer().encode(),
     }
     wallets = {"payer": pair.payer.directory, "payee": pair.payee.directory}

@@ -224,7 +224,7 @@ class Forger:
         reply = self.ask("refund", self.opening(pieces).hex)
         assert isinstance(reply, Message), reply
         funded = self.market.pair.fund(reply.body.hex())
-        assert isinstance(self.ask("funding", funded.hex), Message)
+        assert isinstance(self.ask("funding", funded.hex), Message)  # type: ignore[arg-type]
         self.market.chain.mine(blocks)
 
     @property
