@@ -3,12 +3,19 @@
 ``tests`` is on pytest's path, so that every test says ``from support.party import Pair``. Where a helper is used by the
 tests of one layer only, it stands here all the same: who looks for one has one place to look through.
 
+The test of a refusal has two halves, and neither repeats the other. The rule itself, at its function, with every value
+at both sides of its limit and every field bent, is tested in its layer, without a wallet where the rule knows
+none. What the other party, a stranger, a file, a server, a disk or an environment does wrong is played against whole
+wallets or commands in ``tests/hostile``: one numbered case for each line of ``support.hostile.LINES``, which sees the
+slug, the exit code and that nothing has changed.
+
 All layers:
     warm            commands that are forked from a process in which everything is loaded
     judge           Bitcoin Core's script engine judges every transaction that a test completes
     party           two real wallets on one private chain: a channel, step by step, in this process
     protocol        both parties' keys, terms and states without wallets, and messages bent at will
     transcript      the installed ``mpchan`` in a folder of its own, with all that can be seen of it
+    documented      holds a command's JSON to its documented keys
     slugs           every slug that the code can raise, with its exit code, from the source
     strategies      Hypothesis strategies and vector files of Bitcoin's formats
     psbts           PSBTs with fields that the package reads and never writes
