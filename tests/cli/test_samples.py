@@ -18,7 +18,7 @@ from mpchan.chain.bitcoind.endpoint import Endpoint, usual_cookie
 from mpchan.channel.offer import Offer
 from mpchan.channel.offer_rules import is_current
 from mpchan.values import replace
-from mpchan.wallet.config import BACKENDS, Config, offer_defaults
+from mpchan.wallet.config import BACKENDS, Config, offer_defaults  # type: ignore[attr-defined]
 
 SAMPLES = Path(__file__).parents[2] / "sample-configs"
 BIN = Path(sys.executable).parent

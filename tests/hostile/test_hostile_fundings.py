@@ -63,7 +63,7 @@ def other_outputs(
     transaction = replace(planned, outputs=arrange(planned.outputs))
     terms = replace(record.terms, outpoint=OutPoint(transaction.txid, vout))
     payee.sign_refund(pair.payee, pair.chain, message(terms, scheme(terms).refund()))
-    spent = record.state.spent  # type: ignore[union-attr]
+    spent = record.state.spent
     pair.chain.broadcast(pair.payer.keys.sign_coins(transaction, spent))
     pair.chain.mine(1)
     return refused_update(desk, update_of(pair, terms, name))
@@ -183,7 +183,7 @@ def _rival(pair: Pair, name: str) -> Transaction:
     assert funding is not None
     back = TxOut(Amount(500_000), payout("p2wpkh", "payer"))
     rival = replace(funding.without_witness(), outputs=(back,))
-    return pair.payer.keys.sign_coins(rival, record.state.spent)  # type: ignore[union-attr]
+    return pair.payer.keys.sign_coins(rival, record.state.spent)
 
 
 # 20: by file --------------------------------------------------------------------------------------

@@ -151,7 +151,7 @@ def test_75_free_pieces_are_copied_one_after_the_other(
     mailbox: MailboxWay, answering: Callable[[Request], Answer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else several that are larger than the room would be there at once."""
-    real, at_once, most = transport_answers.copy_part, [0], [0]  # type: ignore[attr-defined]
+    real, at_once, most = transport_answers.copy_part, [0], [0]
 
     def copied(*arguments: Any) -> int:
         at_once[0] += 1

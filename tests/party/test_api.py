@@ -34,7 +34,7 @@ def test_the_package_shows_what_it_has_and_loads_nothing() -> None:
     for name in ("Wallet", "Payer", "Payee", "open(self, offer", "pay_up_to(self", "accept_many(self"):
         assert name in text
     with pytest.raises(AttributeError, match="has no attribute 'units2'"):
-        _ = mpchan.units2  # type: ignore[attr-defined]
+        _ = mpchan.units2
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_a_channel_from_the_offer_to_the_close(
     with alice.payer() as paying, bob.payee() as paid:
         assert paid.accept(paying.pay(1000).hex).paid_sat == 1000
         assert alice.balance().in_channels_sat == 99_000
-        seen = []
+        seen = []  # type: ignore[var-annotated]
         assert bob.watch(seen.append).going == 1
         assert [line.paid_sat for line in seen] == [1000]
         closed = paid.settle(paying.settle(2000).hex)

@@ -190,7 +190,7 @@ def test_a_child_whose_parent_has_lost_frees_its_coins(pair: Pair) -> None:
     coin = give(pair, pair.payee, 50_000)
     name = closed(pair, 1_000)
     bump(pair.payee, pair.chain, name, RATE, sends=False)
-    refund = pair.payer_record(name).state.funded.refund  # type: ignore[union-attr]
+    refund = pair.payer_record(name).state.funded.refund
     height = pair.terms(name).refund_lock_time.value
     with pair.chain.engine():
         while pair.chain.tip().height < height:
@@ -230,7 +230,7 @@ def test_a_child_that_cannot_be_does_not_hold_up_its_parent(pair: Pair) -> None:
     done = bump(pair.payee, pair.chain, name, RATE, sends=False)
     forget_mempool(pair)
     child = Transaction.from_hex(done.hex)
-    spent = pair.chain.output(coin).output  # type: ignore[union-attr]
+    spent = pair.chain.output(coin).output
     other = replace(child, inputs=(replace(child.inputs[1], witness=()),))
     other = replace(other, outputs=(replace(other.outputs[0], value=Amount(40_000)),))
     assert child.inputs[1].outpoint == coin
@@ -272,7 +272,7 @@ def unchanged(pair: Pair, call: Callable[[], object]) -> tuple[str, int]:
 def test_limits_of_the_rate(pair: Pair) -> None:
     name = closed(pair)
     for rate, slug in ((999, "fee-rate-low"), (1_000_001, "fee-rate-high")):
-        assert unchanged(pair, lambda rate=rate: bump(pair.payee, pair.chain, name, FeeRate(rate))) == (
+        assert unchanged(pair, lambda rate=rate: bump(pair.payee, pair.chain, name, FeeRate(rate))) == (  # type: ignore[misc]
             slug,
             5,
         )
@@ -309,7 +309,7 @@ def test_a_refund_that_a_reorganisation_made_too_early_again(pair: Pair) -> None
     state = pair.payer_record(name).state
     later = Height(pair.chain.tip().height + 500)  # the chain is one that other tests mine on too
     terms = replace(pair.terms(name), refund_lock_time=later)
-    funded = replace(state.funded, terms=terms)  # type: ignore[union-attr]
+    funded = replace(state.funded, terms=terms)
     pair.payer.save_channel(replace(pair.payer_record(name), state=replace(state, funded=funded)), "changed")
     assert unchanged(pair, lambda: bump(pair.payer, pair.chain, name, RATE)) == ("refund-locked", 6)
 
@@ -329,7 +329,7 @@ def test_a_funding_that_the_user_keeps_back_is_not_sent_by_a_bump(pair: Pair) ->
     funding = pair.fund(reply, send=False).hex
     name = f"{request.funding_txid}-0"
     assert unchanged(pair, lambda: bump(pair.payer, pair.chain, name, RATE)) == ("not-sent", 5)
-    pair.chain.broadcast(Transaction.from_hex(funding))
+    pair.chain.broadcast(Transaction.from_hex(funding))  # type: ignore[arg-type]
     assert bump(pair.payer, pair.chain, name, RATE).kind == "funding"
 
 
@@ -339,8 +339,8 @@ def test_a_funding_whose_coin_is_spent_elsewhere_is_beyond_help(pair: Pair) -> N
     name = f"{request.funding_txid}-0"
     forget_mempool(pair)
     funded = pair.payer_record(name).state
-    double = replace(funded.funding, outputs=funded.funding.outputs[1:])  # type: ignore[union-attr]
-    double = pair.payer.keys.sign_coins(double.without_witness(), funded.spent)  # type: ignore[union-attr]
+    double = replace(funded.funding, outputs=funded.funding.outputs[1:])
+    double = pair.payer.keys.sign_coins(double.without_witness(), funded.spent)
     pair.chain.broadcast(double)
     assert unchanged(pair, lambda: bump(pair.payer, pair.chain, name, RATE)) == ("funding-conflict", 6)
     pair.chain.mine(1)
@@ -427,7 +427,7 @@ def test_a_payout_elsewhere_cannot_be_bumped(pair: Pair) -> None:
 def test_an_output_that_something_else_spends(pair: Pair) -> None:
     """Another copy of the wallet was there."""
     name = closed(pair)
-    close = pair.payee_record(name).state.settlement.transaction  # type: ignore[union-attr]
+    close = pair.payee_record(name).state.settlement.transaction
     copy = new_wallet(pair.directory / "copy")
     (copy.directory / "keys.toml").write_bytes((pair.payee.directory / "keys.toml").read_bytes())
     copy = Wallet.open(copy.directory)

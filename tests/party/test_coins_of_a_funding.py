@@ -133,7 +133,7 @@ def test_a_coin_that_another_program_spent_meanwhile(pair: Pair) -> None:
     elsewhere = replace(
         opening.funding, outputs=(replace(opening.funding.outputs[0], script_pubkey=b"\x00\x14" + bytes(20)),)
     )
-    pair.chain.broadcast(pair.payer.keys.sign_coins(elsewhere, opening.spent))
+    pair.chain.broadcast(pair.payer.keys.sign_coins(elsewhere, opening.spent))  # type: ignore[arg-type]
     before = pair.files()
     with pytest.raises(NotPossible) as caught:
         pair.fund(reply)

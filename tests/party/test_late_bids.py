@@ -57,7 +57,7 @@ def test_a_late_refund_does_not_pay_for_the_blocks_before_it_was_sent(pair: Pair
     watching = watcher(pair.payer, pair.chain)
     for _ in range(3):
         watching.round(lambda finding: None)
-    refund = pair.payer_record(name).state.funded.refund  # type: ignore[union-attr]
+    refund = pair.payer_record(name).state.funded.refund
     assert children_fee(pair.payer, refund) < 1_000
 
 
@@ -68,7 +68,7 @@ def test_a_late_close_does_not_pay_before_a_block_comes(pair: Pair) -> None:
     watching = watcher(pair.payee, pair.chain)
     for _ in range(3):
         watching.round(lambda finding: None)
-    close = pair.payee_record(name).state.active.best.transaction  # type: ignore[union-attr]
+    close = pair.payee_record(name).state.active.best.transaction
     assert children_fee(pair.payee, close) < 1_000
 
 
@@ -91,10 +91,10 @@ def test_a_clock_that_is_ahead_makes_nobody_pay(pair: Pair) -> None:
     name = pair.open(900_000, settle_window=144, min_refund_delay=320, max_refund_delay=400, step=40)
     for amount in (700_000, 1_000, 1_000):
         pair.accept(pair.pay(name, amount))
-    best = pair.payee_record(name).state.best  # type: ignore[union-attr]
+    best = pair.payee_record(name).state.best
     pair.mine_to(best.transaction.lock_time)
     assert scheme_of(pair.terms(name)).deadline.value - pair.chain.tip().height > 100
-    watching = watcher(pair.payee, Behind(pair.chain))  # type: ignore[arg-type]
+    watching = watcher(pair.payee, Behind(pair.chain))
     for _ in range(2):
         [finding] = watching.round(lambda finding: None).findings
     assert finding.status == "settling"
@@ -123,7 +123,7 @@ def test_an_estimate_above_the_limit_is_not_believed_at_once(pair: Pair, role: s
     else:
         pair.mine_to(pair.terms(name).refund_lock_time.value)
         look(pair.payer, chain)
-        fee = children_fee(pair.payer, pair.payer_record(name).state.funded.refund)  # type: ignore[union-attr]
+        fee = children_fee(pair.payer, pair.payer_record(name).state.funded.refund)
     assert 40_000 < fee < 56_000
 
 
@@ -137,7 +137,7 @@ def test_a_child_that_comes_late_is_answered_from_then_on(
     pair.accept(message)
     watching = watcher(pair.payee, pair.chain)
     watching.round(lambda finding: None)
-    close = pair.payee_record(name).state.settlement.transaction  # type: ignore[union-attr]
+    close = pair.payee_record(name).state.settlement.transaction
     assert 0 < children_fee(pair.payee, close) < 2_000
     for _ in range(10):
         assert pair.chain.submit_block_with([]) is None

@@ -60,7 +60,7 @@ def claimed(pair: Pair, paid: int = 40_000) -> tuple[str, Transaction]:
     pair.accept(pair.pay(name, paid))
     pair.mine_to(scheme_of(pair.terms(name)).deadline.value)
     assert seen(look(pair.payee, pair.chain))[1:] == ("update", True, None)
-    return name, pair.payee_record(name).state.active.best.transaction  # type: ignore[union-attr]
+    return name, pair.payee_record(name).state.active.best.transaction
 
 
 def confirmations(pair: Pair, transaction: Transaction) -> int:
@@ -172,9 +172,9 @@ def test_a_refund_waits_for_the_funding_that_a_reorganisation_took_out(pair: Pai
     name = pair.open()
     pair.mine_to(pair.terms(name).refund_lock_time.value)
     with pair.chain.engine():
-        depth = pair.chain.output(pair.terms(name).outpoint).confirmations  # type: ignore[union-attr]
+        depth = pair.chain.output(pair.terms(name).outpoint).confirmations
         pair.chain.reorganise(depth, [])
-    assert pair.chain.output(pair.terms(name).outpoint).confirmations == 0  # type: ignore[union-attr]
+    assert pair.chain.output(pair.terms(name).outpoint).confirmations == 0
     before = pair.files()
     with pytest.raises(MpchanError) as caught:
         pair.refund(name)
@@ -265,7 +265,7 @@ def rate(pair: Pair, close: Transaction, txid: str | None) -> int:
     found = pair.chain.transaction(Txid.from_hex(txid))
     assert found is not None
     [output] = found[0].outputs
-    fee = pair.chain.output(OutPoint(close.txid, 1)).output.value.sat - output.value.sat  # type: ignore[union-attr]
+    fee = pair.chain.output(OutPoint(close.txid, 1)).output.value.sat - output.value.sat
     return (fee + 338) * 1000 // (169 + CHILD)
 
 
@@ -279,7 +279,7 @@ def test_a_watcher_that_wakes_up_late_does_not_pay_for_the_blocks_that_it_slept_
     deadline = scheme_of(pair.terms(name)).deadline.value
     pair.mine_to(deadline + 60)
     assert seen(look(pair.payee, pair.chain)) == ("settling", "update", True, None)
-    close = pair.payee_record(name).state.active.best.transaction  # type: ignore[union-attr]
+    close = pair.payee_record(name).state.active.best.transaction
     assert pair.chain.mempool() == [close.txid]
     assert pair.chain.submit_block_with([]) is None
     half = rate(pair, close, one(look(pair.payee, pair.chain)).sent)
@@ -301,7 +301,7 @@ def test_before_l0_the_watcher_pays_the_estimate_and_no_more(
     monkeypatch.setattr(mempool, "MIN_FEE_RATE", FeeRate(5_000))
     finding = one(look(pair.payee, pair.chain))
     assert (finding.deed.value, finding.status, finding.alarm) == ("settlement", "settling", None)
-    close = pair.payee_record(name).state.settlement.transaction  # type: ignore[union-attr]
+    close = pair.payee_record(name).state.settlement.transaction
     assert len(pair.chain.mempool()) == 2  # together, at once: alone it is refused
     for _ in range(3):
         assert pair.chain.submit_block_with([]) is None
