@@ -36,6 +36,16 @@ class PayeeRecord:
         return self.terms.offer.payee_key
 
     @property
+    def funding(self) -> Transaction | None:
+        """What this wallet's own coins pay in: nothing, the payer's do."""
+        return None
+
+    @property
+    def has_external_funding(self) -> bool:
+        """Whether another wallet makes it for this one."""
+        return False
+
+    @property
     def is_going(self) -> bool:
         """Whether payments or a settlement may still flow."""
         return isinstance(self.state, (payee.Active, payee.Closing))

@@ -375,9 +375,8 @@ class Wallet:
         """
         reserved: set[OutPoint] = set()
         for record in self.channels():
-            funding = getattr(record, "funding", None)  # only a payer's record has one
-            if funding is not None:
-                reserved.update(source.outpoint for source in funding.inputs)
+            if record.funding is not None:
+                reserved.update(source.outpoint for source in record.funding.inputs)
         return reserved
 
 

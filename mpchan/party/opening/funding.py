@@ -108,7 +108,7 @@ def require_possible(chain: Chain, record: Record, facts: Facts) -> None:
         NotPossible: ``funding-void``.
         TooEarly: ``funding-conflict``.
     """
-    funding = _funding_of(record)
+    funding = record.funding
     if facts.funding is not None or funding is None or record.status(None) is Status.OPENING:
         return
     conflict = find_conflict(chain, record.terms, funding)
@@ -127,13 +127,13 @@ def sent_transaction(chain: Chain, terms: Terms, funding: Transaction) -> Transa
 
 def warnings_about(chain: Chain, record: Record, facts: Facts | None) -> list[str]:
     """What is wrong with a channel's funding, each sentence after its stable name."""
-    funding, seen = _funding_of(record), facts is not None and facts.funding is not None
+    funding, seen = record.funding, facts is not None and facts.funding is not None
     if seen and record.role == "payer" and record.status(None) is Status.OPENING:
         return ["funding-early: " + early_text(record.terms)]
     if funding is None:
         return []
     if facts is not None and seen:
-        if not facts.confirmations and getattr(record, "has_external_funding", False):
+        if not facts.confirmations and record.has_external_funding:
             return replaceable_warnings(funding)
         return []
     conflict = find_conflict(chain, record.terms, funding)
@@ -170,9 +170,3 @@ def signed_already_warning(funding: Transaction) -> str:
         f"signed-already: the funding {funding.txid} is signed: keep the file to yourself, and broadcast it nowhere "
         "before `mpchan payer fund` has stored the refund"
     )
-
-
-def _funding_of(record: Record) -> Transaction | None:
-    """Only a payer's record has one; None also where the opening was given up."""
-    funding: Transaction | None = getattr(record, "funding", None)
-    return funding
