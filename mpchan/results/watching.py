@@ -40,7 +40,7 @@ class ChannelSeen(Result):
         paid_sat: the total that counts now, in satoshi; null where the channel's file cannot be read
         pending_sat: what a late settlement adds once it is confirmed, in satoshi; null where the channel's file cannot
             be read
-        action: what was done: nothing, or the kind of what was sent
+        action: wait, or what was sent: funding, settlement, update, refund or bump
         txid: of what was sent; null where nothing was
         deadline: the next one; null where there is none
         reason: why this was done or not, in words

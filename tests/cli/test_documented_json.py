@@ -3,9 +3,11 @@ and what ``Shell`` runs with ``--json`` anywhere in the tests is held to them.""
 
 from __future__ import annotations
 
+import json
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
+from typing import Any
 
 import click
 import pytest
@@ -113,3 +115,83 @@ def test_what_is_printed_is_held_to_it(bare: Shell) -> None:
         require_documented(["sing"], "{}")
     bare.json(f"{BUYER} init --chain none")
     bare.json(f"{BUYER} list")
+
+
+def test_every_command_prints_what_is_documented(wallets: Shell) -> None:
+    """Each is run once here, and held to its classes by ``Shell``; those of a sale by the tests of sales."""
+    shell, ran = wallets, set()
+
+    def says(wallet: str, words: str, **options: Any) -> Any:
+        ran.add(command_in(words.split()))
+        name = f"--wallet {wallet} " if wallet else ""
+        out = shell.ok(f"mpchan {name}{words} --json", **options).out
+        return json.loads(out.splitlines()[-1])
+
+    secret = shell.folder.parent / "passphrase"
+    secret.write_text("a long passphrase\n")
+    secret.chmod(0o600)
+    asked = {"MPCHAN_PASSPHRASE_FILE": str(secret), "MPCHAN_NEW_PASSPHRASE_FILE": str(secret)}
+
+    def opened() -> Any:
+        says("seller", "payee offer -o offer.toml")
+        request = says("buyer", "payer open offer.toml 100000 -o request.psbt")
+        says("seller", "payee sign-refund request.psbt -o signed.psbt")
+        return request
+
+    words = says("", "init --show-words", MPCHAN_WALLET=str(shell.folder / "third"))["words"]
+    says("fourth", "init --restore", stdin=words.encode())
+    for step in ("set", "change", "remove"):
+        says("seller", f"passphrase {step}", **asked)
+    given_up = opened()
+    says("buyer", f"payer abandon -c {given_up['channel']}")
+    says("seller", f"payee abandon -c {given_up['channel']}")
+    says("seller", "payee offer -o offer.toml")
+    says("buyer", "payer open offer.toml 100000 --external")
+    name = opened()["channel"]
+    says("buyer", "payer fund signed.psbt -o funding.hex")
+    says("seller", "payee funding funding.hex")
+    says("", "regtest mine 1")
+    says("", "regtest status")
+    says("buyer", "wait --for confirmed --timeout 5")
+    says("buyer", "payer pay 1000 -o update.psbt")
+    says("buyer", "pay --last")
+    says("seller", "verify update.psbt")
+    says("seller", "inspect update.psbt")
+    says("seller", "payee accept update.psbt")
+    says("seller", f"payee export-latest {name} -o latest.psbt")
+    says("buyer", "payer sync latest.psbt")
+    for question in (
+        f"show {name}",
+        f"show {name} --descriptor",
+        "list",
+        f"history {name}",
+        "fsck",
+        "balance",
+        "address",
+        "scan",
+    ):
+        says("buyer", question)
+    says("seller", "watch --once")
+    says("buyer", "plan 1000000 --price 0.01btc")
+    says("buyer", "backup -o wallet.backup")
+    says("fifth", "restore wallet.backup")
+    says("buyer", "payer settle -o settlement.psbt")
+    says("buyer", "settle")
+    says("seller", "payee settle settlement.psbt")
+    says("", "regtest mine 1")
+    to = says("seller", "address")["address"]
+    says("", f"regtest faucet {to} 50000")
+    sent = says("buyer", f"send {to} 20000 --no-broadcast")
+    says("buyer", f"send --forget {sent['txid']}")
+    name = opened()["channel"]
+    funded = says("buyer", "payer fund signed.psbt --refund-out refund.hex")
+    assert funded["broadcast"]
+    says("buyer", f"bump {name} --fee-rate 9")
+    says("", "regtest mine 310")
+    says("buyer", "open offer.toml 100000")
+    says("buyer", f"payer refund -c {name}")
+    says("buyer", f"refund -c {name}")
+    says("", "engine")
+    says("", "engine install")
+    says("", "guide")
+    assert {*documented.ANSWERS, *documented.SHORT_FORMS} - ran == {"payee sell", "payer buy"}

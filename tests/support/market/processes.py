@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from support.documented import require_documented
 from support.party import new_wallet
 from support.transcript import copy_folder, program
 
@@ -88,6 +89,7 @@ class Program:
                 start_new_session=True,
             )
         self.pid = self._process.pid
+        self._words = words
 
     @property
     def out(self) -> str:
@@ -135,6 +137,8 @@ class Program:
         code = self._process.wait(LIMIT_SECONDS)
         assert "Traceback" not in self.err, self.err
         assert "Exception ignored" not in self.err, self.err
+        if "--json" in self._words:
+            require_documented(self._words, self.out)
         return code
 
     def ends_well(self) -> None:
