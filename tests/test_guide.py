@@ -111,6 +111,17 @@ def test_files_that_are_named_exist(name: str) -> None:
             assert (ROOT / path).exists(), path
 
 
+def test_no_document_is_cited_that_readers_lack() -> None:
+    """Neither in a page nor in a docstring."""
+    for path in [
+        *PACKAGE.rglob("*.py"),
+        *(ROOT / "tests").rglob("*.py"),
+        *(ROOT / name for name in DOCUMENTS),
+    ]:
+        for name in re.findall(r"\b[A-Z][A-Z-]+\.md\b", path.read_text()):
+            assert any((folder / name).is_file() for folder in (ROOT, ROOT / ".github")), (path, name)
+
+
 # commands -----------------------------------------------------------------------------------------
 
 
