@@ -239,7 +239,7 @@ def test_the_commands_on_a_node(shared_node: Node, tmp_path: Path) -> None:
     program.coin("buyer", 500_000)
     shop = program.json("--wallet buyer address")["address"]
     sent = program.json(f"--wallet buyer send {shop} 100000 --fee-rate 3")
-    judged(shared_node, sent, FeeRate(3000))
+    judged(shared_node, Sent(**sent), FeeRate(3000))
     assert program.json(f"--wallet buyer send --resend {sent['txid'][:12]}") == sent
     shared_node.mine(1)
     restored = program.json(f"--wallet again init --restore {where}", stdin=words)
