@@ -269,7 +269,19 @@ STORIES = (
 )
 
 WRITE_NOTHING = {
-    *("balance", "demo", "history", "inspect", "list", "plan", "regtest status", "show", "verify", "wait"),
+    *(
+        "balance",
+        "demo",
+        "guide",
+        "history",
+        "inspect",
+        "list",
+        "plan",
+        "regtest status",
+        "show",
+        "verify",
+        "wait",
+    ),
 }
 """Commands that only look; the demo's play money goes with its process."""
 
