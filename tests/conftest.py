@@ -12,7 +12,7 @@ import pytest
 from hypothesis import settings
 from support.judge import ENGINE, Judge
 
-from mpchan.channel import payee, payer, resigning
+from mpchan.channel.construction.two_of_two import TwoOfTwo
 from mpchan.party.meter import payee as payee_meter
 from mpchan.wallet.keys import Keys
 
@@ -102,9 +102,7 @@ def _session_judge() -> Iterator[Judge]:
     judge = Judge()
     with pytest.MonkeyPatch.context() as patch:
         if ENGINE:
-            patch.setattr(payer, "complete", judge.judged_complete(payer.complete))  # type: ignore[attr-defined]
-            patch.setattr(payee, "complete", judge.judged_complete(payee.complete))  # type: ignore[attr-defined]
-            patch.setattr(resigning, "complete", judge.judged_complete(resigning.complete))  # type: ignore[attr-defined]
+            patch.setattr(TwoOfTwo, "complete", judge.judged_complete(TwoOfTwo.complete))
             patch.setattr(payee_meter, "complete", judge.judged_form(payee_meter.complete))
             patch.setattr(Keys, "sign_coins", judge.judged_funding(Keys.sign_coins))
         yield judge

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 import mpchan
+from mpchan.channel.construction import registry
 
 ROOT = Path(mpchan.__file__).parent
 
@@ -173,15 +174,104 @@ def test_every_part_is_known() -> None:
     assert len(MODULES) > 50
 
 
-def test_one_module_knows_a_construction() -> None:
-    """Guide: protocol, "Other constructions": a new construction is one module, and a line where it is chosen."""
-    users = [
-        path
-        for path in MODULES
-        for name, _ in imported(ast.parse((ROOT / path).read_text()), "mpchan")
-        if name.startswith("mpchan.channel.decrementing")
+CONSTRUCTIONS = "channel/construction/"
+IN_THE_SEAM = ("base", "registry", "refund_first", "signed_refund", "form")
+"""What others may import of the constructions: the seam, and, by name, the opening that signs a refund first."""
+
+OF_A_LOCK = {
+    "witness_script",
+    "parse_two_of_two",
+    "parse_multisig",
+    "two_of_two_script",
+    "two_of_two_descriptor",
+}
+OF_A_SCHEDULE = {"last_update", "update_number", "update_lock_time"}
+
+KNOWS_A_SHAPE = {
+    "results/checks.py": "names those fields",
+    "party/check/inspection.py": "shows whatever fields a PSBT has",
+    "party/briefs.py": "in every construction the refund alone has L_refund as its lock time",
+    "channel/foreign_funding.py": "the lock time of a funding that another wallet made",
+    "channel/messages.py": "names the first difference between two transactions",
+    "chain/": "whether a block may hold a transaction, whatever it is",
+    "bitcoin/": "the formats themselves",
+}
+"""Who reads a lock time or a script's shape outside of the constructions, and why that tells no construction."""
+
+
+def shapes(path: str, source: str) -> list[str]:
+    """Where one module knows a construction by itself: its name, a message's lock time, the shape of its script."""
+    if path.startswith((CONSTRUCTIONS, *KNOWS_A_SHAPE)):
+        return []
+    tree = ast.parse(source)
+    found = [
+        f"{path}:{line} imports {name}"
+        for name, line in imported(tree, "mpchan." + path[:-3].replace("/", "."))
+        if name.startswith("mpchan.channel.construction.") and name.split(".")[3] not in IN_THE_SEAM
     ]
-    assert set(users) == {"channel/scheme.py"}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and node.value in registry.CONSTRUCTIONS:
+            found.append(f"{path}:{node.lineno} names {node.value}")
+        name = node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+        if name in OF_A_LOCK | OF_A_SCHEDULE:
+            found.append(f"{path}:{node.lineno} knows {name}")  # type: ignore[attr-defined]
+        for asked in _asked(node):
+            if isinstance(asked, ast.Attribute) and asked.attr == "lock_time":
+                found.append(f"{path}:{asked.lineno} decides by {ast.unparse(asked)}")
+    return found
+
+
+def _asked(node: ast.AST) -> list[ast.expr]:
+    """What a node decides by."""
+    if isinstance(node, ast.Compare):
+        is_there = all(isinstance(operator, (ast.Is, ast.IsNot)) for operator in node.ops)
+        return [] if is_there else [node.left, *node.comparators]
+    if isinstance(node, ast.BoolOp):
+        return node.values
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+        return [node.operand]
+    return [node.test] if isinstance(node, (ast.If, ast.IfExp, ast.While)) else []
+
+
+@pytest.mark.parametrize("path", MODULES)
+def test_no_module_outside_knows_a_construction(path: str) -> None:
+    """A new construction is one module, and a line of the registry."""
+    assert shapes(path, (ROOT / path).read_text()) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from mpchan.channel.construction.decrementing import Decrementing",
+        "from mpchan.channel.construction import two_of_two",
+        "table = {'scheme': 'decrementing'}",
+        "kind = 'settlement' if transaction.lock_time == 0 else 'update'",
+        "kind = 'update' if psbt.tx.lock_time else 'settlement'",
+        "if not message.tx.lock_time:\n    raise ValueError",
+        "script = terms.lock.witness_script",
+        "keys = parse_two_of_two(script)",
+        "left = terms.schedule.last_update - number",
+    ],
+)
+def test_a_construction_known_elsewhere_is_seen(source: str) -> None:
+    assert len(shapes("party/payer.py", source)) == 1
+    assert shapes("channel/construction/decrementing.py", source) == []
+
+
+def test_every_exception_of_the_constructions_is_needed() -> None:
+    """An exception that nothing needs any more would hide the next module that looks for itself."""
+    for place in list(KNOWS_A_SHAPE):
+        reason = KNOWS_A_SHAPE.pop(place)
+        try:
+            found = [
+                fault
+                for path in MODULES
+                if path.startswith(place)
+                for fault in shapes(path, (ROOT / path).read_text())
+            ]
+        finally:
+            KNOWS_A_SHAPE[place] = reason
+        assert found, place
 
 
 def test_one_command_fetches_anything() -> None:

@@ -12,20 +12,20 @@ from support.protocol import (
     PAYER,
     STRANGER_SECRET,
     bent,
+    complete,
     facts_of,
     make_funded,
     make_funding,
     make_secured,
     make_terms,
     replace,
-    scheme,
+    scheme_of,
     sign,
     update_psbt,
 )
 
 from mpchan.bitcoin.tx import Transaction
-from mpchan.channel import payee, payer
-from mpchan.channel.messages import complete
+from mpchan.channel import payee
 from mpchan.units import Amount
 from mpchan.wallet.channel_files import ChannelFiles
 from mpchan.wallet.payee_record import PayeeRecord
@@ -90,12 +90,11 @@ def test_whatever_a_party_completes_is_judged(judge: Judge) -> None:
     assert judge.passed == before + 3  # update_psbt secures a refund of its own
 
 
-@pytest.mark.parametrize("party", [payer, payee])
-def test_a_bad_completion_fails_the_test_that_makes_it(judge: Judge, party: object) -> None:
-    refund = scheme(TERMS).refund()
+def test_a_bad_completion_fails_the_test_that_makes_it(judge: Judge) -> None:
+    refund = scheme_of(TERMS).refund()
     wrong = PAYER.sign_update(TERMS, 1, Amount(1000))
     with pytest.raises(Unjust):
-        party.complete(TERMS, refund, wrong, PAYEE.sign_refund(TERMS))  # type: ignore[attr-defined]
+        TERMS.lock.complete(refund, wrong, PAYEE.sign_refund(TERMS))
     assert judge.refused
     judge.refused.clear()  # else the fixture fails this test, as it should
 
@@ -123,14 +122,13 @@ def test_a_bad_transaction_in_a_wallet_is_found(tmp_path: Path) -> None:
     keep(tmp_path, PayerRecord(0, replace(funded, funding=make_funding(TERMS.offer, Amount(5000))[0])))
     with pytest.raises(Unjust, match="does not make"):
         judge_wallet(tmp_path)
-    other = scheme(make_terms(salt=1)).refund().with_witness(0, funded.refund.inputs[0].witness)
+    other = scheme_of(make_terms(salt=1)).refund().with_witness(0, funded.refund.inputs[0].witness)
     keep(tmp_path, PayerRecord(0, replace(funded, refund=other)))
     with pytest.raises(Unjust, match="spends something else"):
         judge_wallet(tmp_path)
 
 
 def test_judged_complete_is_the_real_one_behind() -> None:
-    refund = scheme(TERMS).refund()
+    refund = scheme_of(TERMS).refund()
     signatures = (PAYER.sign_refund(TERMS), PAYEE.sign_refund(TERMS))
-    judged = payer.complete  # type: ignore[attr-defined]  # as that module knows it
-    assert judged(TERMS, refund, *signatures) == complete(TERMS, refund, *signatures)
+    assert TERMS.lock.complete(refund, *signatures) == complete(TERMS, refund, *signatures)

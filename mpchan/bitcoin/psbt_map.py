@@ -192,6 +192,11 @@ class InputMap(PsbtMap):
         return None if value is None else parse_witness(value)
 
     @property
+    def has_signature(self) -> bool:
+        """Whether it holds a signature that is no part of a final script yet, good or not."""
+        return bool(self.partial_sigs or self.tap_key_sig or self.tap_script_sigs)
+
+    @property
     def is_final(self) -> bool:
         """Whether the input has a final scriptSig or witness."""
         return (

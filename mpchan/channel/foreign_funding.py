@@ -208,7 +208,7 @@ def _completed(psbt: Psbt, spent: Sequence[TxOut]) -> Transaction:
         fields = psbt.inputs[index]
         if fields.is_final:
             continue
-        if not (fields.partial_sigs or fields.tap_key_sig or fields.tap_script_sigs):
+        if not fields.has_signature:
             raise NotPossible(
                 "missing-signature",
                 f"input {index} is not signed",

@@ -13,6 +13,7 @@ from mpchan.bitcoin.address import address_to_script
 from mpchan.bitcoin.network import Network
 from mpchan.bitcoin.signature import PublicKey
 from mpchan.channel.canonical import canonical_form, from_canonical_form
+from mpchan.channel.construction.registry import CONSTRUCTIONS, own_terms_of
 from mpchan.errors import ParseError
 from mpchan.units import (
     MAX_LOCK_TIME,
@@ -35,7 +36,6 @@ _MARGIN_BLOCKS = 18
 _MAX_DELAY_BLOCKS = 500_000
 _ID_DIGITS = {1: 16, 2: 32}
 _GENERATION_DIGITS, _TOKEN_DIGITS = 16, 64
-SCHEMES = ("decrementing",)
 
 
 def blocks_in_unit(blocks: int, unit: str) -> int:
@@ -65,7 +65,7 @@ class Offer:
         lock_time_unit: ``blocks`` or ``seconds``; the delays below are in this unit.
         min_refund_delay, max_refund_delay: of L_refund from the tip (or median time) at opening.
         settle_window: between L_0 and L_refund.
-        step: between the lock times of two updates.
+        own_terms: what offers of this scheme alone have.
         min_confirmations: of the funding before the first update counts.
         sale: the table ``[sale]`` as it came, for what is sold.
         version: of the offer, 1 or 2; what follows stands in version 2 alone.
@@ -91,7 +91,7 @@ class Offer:
     min_refund_delay: int
     max_refund_delay: int
     settle_window: int
-    step: int
+    own_terms: Mapping[str, int]
     min_increment: Amount
     min_confirmations: int
     memo: str = ""
@@ -108,8 +108,7 @@ class Offer:
         if type(self.version) is not int or self.version not in OFFER_VERSIONS:
             raise unknown_version(self.version)
         self._check_own()
-        if self.scheme not in SCHEMES:
-            raise ParseError("unknown-scheme", f"offer of an unknown scheme: {self.scheme!r:.80}")
+        require_scheme(self.scheme)
         if self.lock_time_unit not in ("blocks", "seconds"):
             raise ParseError(
                 "malformed-offer",
@@ -120,8 +119,11 @@ class Offer:
                 "malformed-offer", f"memo is not a line of at most {MAX_MEMO_LENGTH} printable characters"
             )
         longest = blocks_in_unit(_MAX_DELAY_BLOCKS, self.lock_time_unit)
-        for name in ("min_refund_delay", "max_refund_delay", "settle_window", "step"):
+        for name in ("min_refund_delay", "max_refund_delay", "settle_window"):
             checked_int(getattr(self, name), 1, min(longest, MAX_LOCK_TIME), name)
+        for term in own_terms_of(self.scheme):
+            most = min(longest, MAX_LOCK_TIME) if term.is_delay else MAX_MONEY_SAT
+            checked_int(self.own_terms[term.name], 1, most, term.name)
         checked_int(self.min_confirmations, 1, 1000, "min_confirmations")
         checked_int(self.fee_rate.sat_per_kvb, 1, 100_000_000, "fee_rate_sat_per_kvb")
         checked_int(self.min_increment.sat, 1, MAX_MONEY_SAT, "min_increment_sat")
@@ -297,6 +299,16 @@ class Offer:
 
     def _compared(self) -> dict[str, Any]:
         return self.to_dict() if self.version == 1 else self._table_without("pieces")
+
+
+def require_scheme(name: object) -> None:
+    """Refuse a construction that this program does not know.
+
+    Raises:
+        ParseError: ``unknown-scheme``.
+    """
+    if name not in CONSTRUCTIONS:
+        raise ParseError("unknown-scheme", f"offer of an unknown scheme: {name!r:.80}")
 
 
 def unknown_version(version: object) -> ParseError:

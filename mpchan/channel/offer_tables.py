@@ -20,7 +20,8 @@ from typing import Any
 from mpchan.bitcoin.network import Network, network_from_name
 from mpchan.bitcoin.signature import PublicKey
 from mpchan.channel.canonical import check_canonical
-from mpchan.channel.offer import OFFER_VERSIONS, SCHEMES, Offer, unknown_version
+from mpchan.channel.construction.registry import own_terms_of
+from mpchan.channel.offer import OFFER_VERSIONS, Offer, require_scheme, unknown_version
 from mpchan.errors import ParseError
 from mpchan.units import MAX_MONEY_SAT, Amount, FeeRate, checked_int
 
@@ -48,21 +49,26 @@ _TERMS: dict[str, tuple[str, Any]] = {
     "min_refund_delay": ("min_refund_delay", int),
     "max_refund_delay": ("max_refund_delay", int),
     "settle_window": ("settle_window", int),
-    "step": ("step", int),
     "min_increment_sat": ("min_increment", Amount),
     "min_confirmations": ("min_confirmations", int),
     "memo": ("memo", str),
 }
-_SCHEME_TERMS = {"decrementing": ("step",)}
-"""Those terms that stand, from version 2 on, in the table of the scheme."""
-
 _KEYS: dict[int, dict[str, tuple[str, Any]]] = {1: {**_OWN, **_TERMS}, 2: {**_OWN_2, **_TERMS}}
-"""Keys by the offer's version: attribute and type, in the order of the text."""
+"""Keys by the offer's version: attribute and type, in the order of the text. Behind ``settle_window`` stand, in version
+1, the scheme's own terms; from version 2 on they have a table of the scheme's name."""
+
+
+def _own_names(scheme: str) -> tuple[str, ...]:
+    return tuple(term.name for term in own_terms_of(scheme))
 
 
 def offer_to_table(offer: Offer) -> dict[str, Any]:
     """The offer as the plain table that its TOML text holds."""
-    flat = {"version": offer.version, **{key: _plain(offer, key) for key in _KEYS[offer.version]}}
+    flat: dict[str, Any] = {"version": offer.version}
+    for key in _KEYS[offer.version]:
+        flat[key] = _plain(offer, key)
+        if key == "settle_window":
+            flat.update(offer.own_terms)
     if offer.ways:
         flat["ways"] = [dict(way) for way in offer.ways]
     if offer.sale is not None:
@@ -84,9 +90,10 @@ def _plain(offer: Offer, key: str) -> Any:
 def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
     """A flat table of terms with those of the scheme in a table of its name, as version 2 has them."""
     scheme = flat["scheme"]
-    own = _SCHEME_TERMS.get(scheme, ())
+    own = _own_names(scheme)
     table: dict[str, Any] = {key: value for key, value in flat.items() if key not in (*own, "ways", "sale")}
-    table[scheme] = {key: flat[key] for key in own if key in flat}
+    if own:
+        table[scheme] = {key: flat[key] for key in own if key in flat}
     table.update((key, flat[key]) for key in ("ways", "sale") if key in flat)
     return table
 
@@ -110,19 +117,19 @@ def offer_from_table(table: Mapping[str, Any]) -> Offer:
     version = table["version"]
     if type(version) is not int or version not in OFFER_VERSIONS:
         raise unknown_version(version)
+    scheme = table.get("scheme")
+    if type(scheme) is str:  # whatever its own terms would be
+        require_scheme(scheme)
+    name = scheme if type(scheme) is str else ""
+    own = _own_names(name) if name else ()
     if version == 1:
-        _check_known(table, ("version", *_KEYS[1], "sale"))
+        _check_known(table, ("version", *_KEYS[1], *own, "sale"))
         sale = _table(table, "sale")
         _check_plain(sale, _MAX_SALE_DEPTH)
         return Offer(**_values(table, 1), sale=sale)
-    scheme = table.get("scheme")
-    if type(scheme) is str and scheme not in SCHEMES:  # whatever its own table would be
-        raise ParseError("unknown-scheme", f"offer of an unknown scheme: {scheme!r:.80}")
-    own = _SCHEME_TERMS["decrementing"]
-    names = ("version", *(key for key in _KEYS[2] if key not in own), "decrementing", "ways", "sale")
-    _check_known(table, names)
-    scheme_terms = _table(table, "decrementing") or {}
-    _check_known(scheme_terms, own, "decrementing.")
+    _check_known(table, ("version", *_KEYS[2], *([name] if own else []), "ways", "sale"))
+    scheme_terms = (_table(table, name) if own else None) or {}
+    _check_known(scheme_terms, own, f"{name}.")
     sale = _table(table, "sale")
     ways = _ways(table.get("ways", []))
     check_canonical([*ways, *([] if sale is None else [sale])])
@@ -164,6 +171,11 @@ def _values(flat: Mapping[str, Any], version: int) -> dict[str, Any]:
             values[attribute] = value
         else:
             values[attribute] = kind(checked_int(value, 0, MAX_MONEY_SAT, key))
+    values["own_terms"] = {}
+    for term in own_terms_of(flat["scheme"]):
+        if term.name not in flat:
+            raise ParseError("malformed-offer", f"offer lacks the key {term.name}")
+        values["own_terms"][term.name] = checked_int(flat[term.name], 0, MAX_MONEY_SAT, term.name)
     values["network"] = network_from_name(values["network"])
     values["payee_key"] = PublicKey.from_hex(values["payee_key"])
     return values

@@ -13,26 +13,25 @@ from typing import Union
 
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.bitcoin.tx import Transaction
+from mpchan.channel.construction.base import REFUND, Kind, Meant, settlement
 from mpchan.channel.facts import Credit, Facts, Status, current_rules, funding_status, spend_status, time_left
-from mpchan.channel.messages import (
-    complete,
-    one_signature,
-    require_complete,
-    signed_message,
-)
+from mpchan.channel.messages import require_complete
 from mpchan.channel.rules import Check, Rule, enforce
-from mpchan.channel.scheme import scheme_of
 from mpchan.channel.signing import ChannelKey
 from mpchan.channel.taking import Incoming, funding_output_rules, funding_rules, incoming_rules
 from mpchan.channel.terms import Terms
 from mpchan.errors import NotPossible, TooEarly
-from mpchan.units import Amount, ChainTip, lock_time_from_int
+from mpchan.units import Amount, ChainTip, LockTime
 from mpchan.values import frozen, replace
 
 
 @frozen
 class Update:
-    """The best update held: complete, ready for the chain at its lock time."""
+    """The best update held: complete, ready for the chain once it is final.
+
+    Attributes:
+        number: its own, or how many were taken where the construction numbers none.
+    """
 
     number: int
     paid: Amount
@@ -163,7 +162,7 @@ def status(state: PayeeState, facts: Facts | None) -> Status:
     if isinstance(state, Abandoned):
         return Status.ABANDONED
     terms = terms_of(state)
-    spent = None if facts is None else spend_status(facts, scheme_of(terms).refund().txid)
+    spent = None if facts is None else spend_status(facts, terms.schedule.build(REFUND).txid)
     if spent is not None:
         return spent
     if isinstance(state, Closing):
@@ -179,8 +178,8 @@ def status(state: PayeeState, facts: Facts | None) -> Status:
 
 def signed_refund(terms: Terms, key: ChannelKey) -> Psbt:
     """The answer to a refund request: the refund with the payee's signature, the same bytes every time."""
-    refund = scheme_of(terms).refund()
-    return signed_message(terms, refund, terms.offer.payee_key, key.sign_refund(terms))
+    refund = terms.schedule.build(REFUND)
+    return terms.lock.message(refund, terms.offer.payee_key, key.sign_refund(terms))
 
 
 # the funding --------------------------------------------------------------------------------------
@@ -219,10 +218,10 @@ class Receipt:
     """What a message brought.
 
     Attributes:
-        number: of the update; for a settlement that of the best update before it.
+        number: of the update, or how many were taken; for a settlement that of the best update before it.
         received: what is new; 0 for a duplicate, and for what is pending.
         paid: the total that counts now.
-        lock_time: nLockTime of what was taken, 0 for a settlement.
+        lock_time: nLockTime of what was taken; 0 for what is final at any time, such as a settlement.
         pending: what a settlement pays on top, once it is confirmed.
     """
 
@@ -231,21 +230,23 @@ class Receipt:
     paid: Amount
     lock_time: int
     duplicate: bool
+    kind: Kind
     pending: Amount = Amount(0)
 
 
 def _duplicate(state: PayeeState, incoming: Incoming, facts: Facts) -> Receipt | None:
     """The receipt of what is held already, or None."""
     best, settlement = best_of(state), settlement_of(state)
-    if incoming.number:
-        if best is None or (best.number, best.paid) != (incoming.number, incoming.paid):
+    if incoming.is_update:
+        if best is None or best.paid != incoming.paid or incoming.number not in (None, best.number):
             return None
-        return Receipt(best.number, Amount(0), best.paid, incoming.transaction.lock_time, duplicate=True)
+        lock_time = incoming.transaction.lock_time
+        return Receipt(best.number, Amount(0), best.paid, lock_time, duplicate=True, kind=Kind.UPDATE)
     if settlement is None or settlement.paid != incoming.paid:
         return None
     counts = credit(state, facts)
     number = 0 if best is None else best.number
-    return Receipt(number, Amount(0), counts.paid, 0, duplicate=True, pending=counts.pending)
+    return Receipt(number, Amount(0), counts.paid, 0, True, Kind.SETTLEMENT, counts.pending)
 
 
 def _phase_rules(state: PayeeState, facts: Facts, incoming: Incoming) -> Check[Active]:
@@ -259,7 +260,7 @@ def _phase_rules(state: PayeeState, facts: Facts, incoming: Incoming) -> Check[A
         yield Rule(f"channel-{now.value}", not refunded, f"the channel is {now.value}", error=NotPossible)
         return state  # any other spend before the first update: `funding_rules` refuses it
     takes = isinstance(state, Active) or (
-        isinstance(state, Closing) and state.settlement is None and incoming.number == 0
+        isinstance(state, Closing) and state.settlement is None and not incoming.is_update
     )
     unspent = facts.spent_by is None
     yield Rule(f"channel-{now.value}", takes and unspent, f"the channel is {now.value}", error=NotPossible)
@@ -278,20 +279,26 @@ def _supersede_rules(best: Update | None, incoming: Incoming, least: Amount) -> 
     """A later update pays more; a settlement pays no less."""
     number, held = (0, Amount(0)) if best is None else (best.number, best.paid)
     paid = incoming.paid
-    if incoming.number:
+    if incoming.number is not None:
         later = incoming.number > number
         yield Rule(
             "update-number", later, "update number", f"above {number}", incoming.number, hint=_OLDER_COPY
         )
     yield Rule("paid-lower", paid >= held, "paid total", f"at least {held}", paid, hint=_OLDER_COPY)
     increment = paid - held
-    enough = increment >= least or (incoming.number == 0 and not increment)
+    enough = increment >= least or (not incoming.is_update and not increment)
     yield Rule("below-increment", enough, "payment", f"at least {least}", increment)
 
 
-def accept_rules(state: PayeeState, psbt: Psbt, facts: Facts) -> Check[tuple[Incoming, Receipt]]:
-    """Everything that a message must fulfil to be taken. Establishes it and its receipt."""
-    incoming = yield from incoming_rules(psbt, terms_of(state))
+def accept_rules(
+    state: PayeeState, psbt: Psbt, facts: Facts, *, closing: bool = False
+) -> Check[tuple[Incoming, Receipt]]:
+    """Everything that a message must fulfil to be taken. Establishes it and its receipt.
+
+    Args:
+        closing: as in ``taking.incoming_rules``.
+    """
+    incoming = yield from incoming_rules(psbt, terms_of(state), closing=closing)
     receipt = yield from standing_rules(state, incoming, facts)
     return incoming, receipt
 
@@ -306,11 +313,11 @@ def standing_rules(state: PayeeState, incoming: Incoming, facts: Facts) -> Check
     yield from _supersede_rules(active.best, incoming, terms.offer.min_increment)
     yield from current_rules(facts.tip)
     # a settlement that pays nothing more only sends the payer its money back, however deep that is
-    pays = bool(incoming.number) or incoming.paid > _best_total(active)
+    pays = incoming.is_update or incoming.paid > _best_total(active)
     yield from funding_rules(terms, facts, first=active.best is None, pays=pays)
-    deadline = scheme_of(terms).deadline
+    deadline = terms.schedule.deadline
     late = _is_late(state, facts)
-    if incoming.number:
+    if incoming.is_update:
         yield Rule(
             "past-deadline",
             not late,
@@ -319,33 +326,46 @@ def standing_rules(state: PayeeState, incoming: Incoming, facts: Facts) -> Check
             hint="close the channel with `mpchan payee settle`",
         )
     held = _best_total(active)
-    number = incoming.number or (active.best.number if active.best else 0)
+    number = _number_of(incoming, active.best)
     more = incoming.paid - held
     if late:
-        return Receipt(number, Amount(0), held, 0, duplicate=False, pending=more)
-    return Receipt(number, more, incoming.paid, incoming.transaction.lock_time, duplicate=False)
+        return Receipt(number, Amount(0), held, 0, duplicate=False, kind=incoming.meant.kind, pending=more)
+    lock_time = incoming.transaction.lock_time
+    return Receipt(number, more, incoming.paid, lock_time, duplicate=False, kind=incoming.meant.kind)
 
 
-def accept(state: PayeeState, psbt: Psbt, facts: Facts, key: ChannelKey) -> tuple[PayeeState, Receipt]:
+def _number_of(incoming: Incoming, best: Update | None) -> int:
+    """Its own; the next one where the construction numbers none; for a settlement that of the best update."""
+    held = 0 if best is None else best.number
+    if not incoming.is_update:
+        return held
+    return held + 1 if incoming.number is None else incoming.number
+
+
+def accept(
+    state: PayeeState, psbt: Psbt, facts: Facts, key: ChannelKey, *, closing: bool = False
+) -> tuple[PayeeState, Receipt]:
     """Verify an update or a settlement, countersign it, and keep it.
+
+    Args:
+        closing: as in ``taking.incoming_rules``.
 
     Raises:
         Refused: the payer broke a rule.
         NotPossible: ``channel-…``, ``past-deadline``.
         TooEarly: ``funding-unseen``, ``funding-immature``, ``unconfirmed``.
     """
-    incoming, receipt = enforce(accept_rules(state, psbt, facts))
+    incoming, receipt = enforce(accept_rules(state, psbt, facts, closing=closing))
     if receipt.duplicate or isinstance(state, Abandoned):
         return state, receipt
     terms, active = terms_of(state), active_of(state)
-    if incoming.number:
-        ours = key.sign_update(terms, incoming.number, incoming.paid)
-        transaction = complete(terms, incoming.transaction, incoming.signature, ours)
-        return replace(active, best=Update(incoming.number, incoming.paid, transaction)), receipt
+    if incoming.is_update:
+        ours = key.sign_update(terms, receipt.number, incoming.paid)
+        transaction = terms.lock.complete(incoming.transaction, incoming.signature, ours)
+        return replace(active, best=Update(receipt.number, incoming.paid, transaction)), receipt
     ours = key.sign_settlement(terms, incoming.paid)
-    transaction = complete(terms, incoming.transaction, incoming.signature, ours)
-    settlement = Settlement(incoming.paid, transaction, _is_late(state, facts))
-    return Closing(active, settlement), receipt
+    transaction = terms.lock.complete(incoming.transaction, incoming.signature, ours)
+    return Closing(active, Settlement(incoming.paid, transaction, _is_late(state, facts))), receipt
 
 
 def _is_late(state: PayeeState, facts: Facts) -> bool:
@@ -353,19 +373,30 @@ def _is_late(state: PayeeState, facts: Facts) -> bool:
 
     What was closing when it came was closed by our own update alone.
     """
-    return isinstance(state, Closing) or scheme_of(terms_of(state)).deadline.reached(facts.tip)
+    return isinstance(state, Closing) or terms_of(state).schedule.deadline.reached(facts.tip)
 
 
 def payers_message(terms: Terms, held: Update | Settlement) -> Psbt:
     """The payer's message as it was taken: without our own signature, and without the fields that were ignored."""
-    signature = one_signature(terms, held.transaction, terms.payer_key)
-    return signed_message(terms, unsigned_close(terms, held), terms.payer_key, signature)
+    signature = terms.lock.signature_in(held.transaction, terms.payer_key)
+    return terms.lock.message(unsigned_close(terms, held), terms.payer_key, signature)
+
+
+def meant_by(terms: Terms, held: Update | Settlement) -> Meant:
+    """What an update or a settlement is."""
+    if isinstance(held, Settlement):
+        return settlement(held.paid)
+    return terms.schedule.update(held.number, held.paid)
+
+
+def final_at(terms: Terms, held: Update | Settlement) -> LockTime | None:
+    """From when on a block may hold an update or a settlement; None for at any time."""
+    return terms.schedule.final_at(meant_by(terms, held))
 
 
 def unsigned_close(terms: Terms, held: Update | Settlement) -> Transaction:
     """The transaction that an update or a settlement is, without its signatures."""
-    scheme = scheme_of(terms)
-    return scheme.update(held.number, held.paid) if isinstance(held, Update) else scheme.settlement(held.paid)
+    return terms.schedule.build(meant_by(terms, held))
 
 
 # closing ------------------------------------------------------------------------------------------
@@ -385,15 +416,15 @@ def close(state: PayeeState, facts: Facts, *, contest: bool = False) -> tuple[Cl
     if isinstance(state, Abandoned):
         raise NotPossible("channel-abandoned", "the channel was abandoned")
     active = active_of(state)
-    settlement = state.settlement if isinstance(state, Closing) else None
-    closing: Settlement | Update | None = settlement or active.best
+    held = settlement_of(state)
+    closing: Settlement | Update | None = held or active.best
     if closing is None:
         raise NotPossible(
             "nothing-to-collect",
             "no update and no settlement is held",
             hint="ask the payer for a settlement, and pass it as FILE",
         )
-    ours = {held.transaction.txid for held in (settlement, active.best) if held is not None}
+    ours = {close.transaction.txid for close in (held, active.best) if close is not None}
     now = status(state, facts)
     foreign = facts.spent_by is not None and facts.spent_by not in ours
     contests = contest and foreign and not facts.spend_confirmations
@@ -402,16 +433,16 @@ def close(state: PayeeState, facts: Facts, *, contest: bool = False) -> tuple[Cl
             f"channel-{now.value}", f"the funding is spent by {facts.spent_by}, the channel is {now.value}"
         )
     if isinstance(closing, Update) and (facts.spent_by is None or contests):
-        _require_final(closing, facts.tip)
+        _require_final(active.terms, closing, facts.tip)
     if active.best is not None and facts.spent_by == active.best.transaction.txid:
         closing = active.best  # it is out already: a settlement would only conflict
     require_complete(active.terms, unsigned_close(active.terms, closing), closing.transaction)
-    return Closing(active, settlement), closing
+    return Closing(active, held), closing
 
 
-def _require_final(update: Update, tip: ChainTip) -> None:
-    lock_time = lock_time_from_int(update.transaction.lock_time)
-    if not lock_time.is_final(tip):
+def _require_final(terms: Terms, update: Update, tip: ChainTip) -> None:
+    lock_time = final_at(terms, update)
+    if lock_time is not None and not lock_time.is_final(tip):
         raise TooEarly(
             "update-locked",
             f"update {update.number} is locked until {lock_time}, the chain stands at {lock_time.now(tip)}",
@@ -428,7 +459,7 @@ def abandon(state: PayeeState, facts: Facts | None) -> Abandoned:
     if isinstance(state, Abandoned):
         return state
     if isinstance(state, Active) and state.best is None and (facts is None or facts.funding is None):
-        deadline = scheme_of(state.terms).deadline
+        deadline = state.terms.schedule.deadline
         if state.funding is None or (facts is not None and deadline.reached(facts.tip)):
             return Abandoned(state.terms)
     raise NotPossible("funding-seen", "the channel's funding was seen, so it cannot be abandoned")

@@ -16,22 +16,13 @@ from typing import Union
 
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.bitcoin.tx import Transaction, TxOut
+from mpchan.channel.construction.base import REFUND, settlement
+from mpchan.channel.construction.refund_first import with_offer, with_proof
 from mpchan.channel.facts import Facts, Status, current_rules, funding_status, spend_status, time_left
-from mpchan.channel.messages import (
-    complete,
-    envelope_rules,
-    one_signature,
-    require_complete,
-    same_transaction_rules,
-    signature_rules,
-    signed_message,
-    unsigned_message,
-)
-from mpchan.channel.refund_request import is_within_limits, with_offer, with_proof
+from mpchan.channel.messages import message_rules, require_complete, same_transaction_rules
 from mpchan.channel.rules import Check, Rule, enforce
-from mpchan.channel.scheme import scheme_of
 from mpchan.channel.signing import ChannelKey
-from mpchan.channel.terms import Terms
+from mpchan.channel.terms import Terms, is_within_limits
 from mpchan.errors import NotPossible, TooEarly
 from mpchan.units import Amount, ChainTip, Txid
 from mpchan.values import frozen, replace
@@ -72,7 +63,7 @@ class Funded:
         funding: None where a block held it before its refund was complete.
         spent: the outputs that the funding's inputs spend, in the same order.
         sends: whether this wallet broadcasts the funding, and again should it get lost; False where the user does.
-        number: of the latest update; 0 before the first.
+        number: of the latest update, or how many were made where the construction numbers none; 0 before the first.
         paid: its total for the payee.
         external: whether another wallet made and signed the funding.
     """
@@ -198,8 +189,7 @@ def refund_request(state: PayerState, key: ChannelKey | None = None) -> Psbt:
         key: our own, which proves that we ask; None where nobody else can pay to the outpoint.
     """
     terms = terms_of(state)
-    refund = scheme_of(terms).refund()
-    request = with_offer(unsigned_message(terms, refund), terms.offer)
+    request = with_offer(terms.lock.message(terms.schedule.build(REFUND)), terms.offer)
     return request if key is None else with_proof(request, key)
 
 
@@ -208,11 +198,11 @@ def refund_request(state: PayerState, key: ChannelKey | None = None) -> Psbt:
 
 def refund_reply_rules(terms: Terms, psbt: Psbt) -> Check[bytes]:
     """The payee's answer: our own refund, signed by the payee. Establishes that signature."""
-    yield from envelope_rules(psbt, terms, terms.offer.payee_key)
-    refund = scheme_of(terms).refund()
+    payee_key = terms.offer.payee_key
+    signature = yield from message_rules(psbt, terms, payee_key)
+    refund = terms.schedule.build(REFUND)
     yield from same_transaction_rules(refund, psbt.tx)
-    signature = psbt.inputs[0].partial_sigs[terms.offer.payee_key.sec]
-    yield from signature_rules(terms, refund, terms.offer.payee_key, signature)
+    yield from terms.lock.signature_rules(refund, payee_key, signature)
     return signature
 
 
@@ -222,23 +212,22 @@ def secure(state: Opening, psbt: Psbt, key: ChannelKey) -> Secured:
     Raises:
         Refused, ParseError: the payee's answer breaks a rule.
     """
-    payee_signature = enforce(refund_reply_rules(state.terms, psbt))
-    refund = complete(
-        state.terms, scheme_of(state.terms).refund(), key.sign_refund(state.terms), payee_signature
-    )
-    return Secured(state.terms, state.funding, state.spent, refund, state.external)
+    terms = state.terms
+    payee_signature = enforce(refund_reply_rules(terms, psbt))
+    refund = terms.lock.complete(terms.schedule.build(REFUND), key.sign_refund(terms), payee_signature)
+    return Secured(terms, state.funding, state.spent, refund, state.external)
 
 
 def refund_reply(state: Secured) -> Psbt:
     """The payee's answer as it was taken: the refund with the payee's signature alone."""
     terms, payee_key = state.terms, state.terms.offer.payee_key
-    signature = one_signature(terms, state.refund, payee_key)
-    return signed_message(terms, scheme_of(terms).refund(), payee_key, signature)
+    signature = terms.lock.signature_in(state.refund, payee_key)
+    return terms.lock.message(terms.schedule.build(REFUND), payee_key, signature)
 
 
 def time_left_rules(terms: Terms, tip: ChainTip) -> Check[None]:
     """Enough time must be left to confirm the funding and to make a payment before L_0."""
-    deadline = scheme_of(terms).deadline
+    deadline = terms.schedule.deadline
     left = deadline.value - deadline.now(tip)
     needed = terms.offer.confirmation_delay
     yield Rule(
@@ -263,7 +252,7 @@ def fund(state: Secured, signed_funding: Transaction | None, *, sends: bool) -> 
         NotPossible: ``funding-changed``.
         StorageError: ``stored-witness``, the stored refund is no way back.
     """
-    require_complete(state.terms, scheme_of(state.terms).refund(), state.refund)
+    require_complete(state.terms, state.terms.schedule.build(REFUND), state.refund)
     if signed_funding is None or state.funding is None:
         if signed_funding is not state.funding:
             raise TypeError("a funding is signed if and only if there is one to sign")
@@ -375,16 +364,16 @@ def pay(state: PayerState, amount: Amount, facts: Facts) -> Funded:
         TooEarly: ``unconfirmed``.
     """
     funded = enforce(_payment_rules(state, amount, facts))
-    scheme = scheme_of(funded.terms)
-    if scheme.deadline.reached(facts.tip):
+    schedule = funded.terms.schedule
+    if schedule.deadline.reached(facts.tip):
         raise NotPossible(
             "past-deadline",
-            f"the chain has reached {scheme.deadline}: the payee takes no more updates",
+            f"the chain has reached {schedule.deadline}: the payee takes no more updates",
             hint="close the channel with `mpchan payer settle`; its --total can carry a last payment",
         )
-    number = funded.number + 1
-    scheme.update_lock_time(number)  # raises when none is left
-    return replace(funded, number=number, paid=funded.paid + amount)
+    number, paid = funded.number + 1, funded.paid + amount
+    schedule.update(number, paid)  # raises when none is left
+    return replace(funded, number=number, paid=paid)
 
 
 def pay_up_to(state: PayerState, total: Amount, facts: Facts) -> Funded:
@@ -417,11 +406,18 @@ def latest_update(state: PayerState) -> Funded:
     raise NotPossible("no-update", "no payment was made in this channel yet")
 
 
+def latest_lock_time(funded: Funded) -> int:
+    """nLockTime of the latest update; 0 where it is final at any time."""
+    schedule = funded.terms.schedule
+    final_at = schedule.final_at(schedule.update(funded.number, funded.paid))
+    return 0 if final_at is None else final_at.value
+
+
 def update_message(funded: Funded, key: ChannelKey) -> Psbt:
     """The latest update with the payer's signature: the same bytes every time."""
     terms, number, paid = funded.terms, funded.number, funded.paid
-    signature = key.sign_update(terms, number, paid)
-    return signed_message(terms, scheme_of(terms).update(number, paid), terms.payer_key, signature)
+    schedule, signature = terms.schedule, key.sign_update(terms, number, paid)
+    return terms.lock.message(schedule.build(schedule.update(number, paid)), terms.payer_key, signature)
 
 
 # closing ------------------------------------------------------------------------------------------
@@ -459,7 +455,7 @@ def settlement_message(state: Settling, key: ChannelKey) -> Psbt:
     """The settlement with the payer's signature: the same bytes every time."""
     terms = state.funded.terms
     signature = key.sign_settlement(terms, state.total)
-    return signed_message(terms, scheme_of(terms).settlement(state.total), terms.payer_key, signature)
+    return terms.lock.message(terms.schedule.build(settlement(state.total)), terms.payer_key, signature)
 
 
 def take_refund(state: PayerState, facts: Facts) -> Refunding:
@@ -487,7 +483,7 @@ def take_refund(state: PayerState, facts: Facts) -> Refunding:
             f"the refund is locked until {refund_time}, the chain stands at {refund_time.now(facts.tip)}",
             hint=f"{time_left(refund_time, facts.tip)} to go",
         )
-    require_complete(terms_of(state), scheme_of(terms_of(state)).refund(), funded_of(state).refund)
+    require_complete(terms_of(state), terms_of(state).schedule.build(REFUND), funded_of(state).refund)
     if isinstance(state, Refunding):
         return state
     return Refunding(funded_of(state), state.total if isinstance(state, Settling) else None)

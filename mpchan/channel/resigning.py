@@ -12,9 +12,9 @@ from mpchan.bitcoin.psbt import Psbt
 from mpchan.bitcoin.signature import PublicKey
 from mpchan.bitcoin.tx import Transaction
 from mpchan.channel import payee, payer
-from mpchan.channel.messages import complete, complete_rules, signature_rules
+from mpchan.channel.construction.base import REFUND
+from mpchan.channel.messages import complete_rules
 from mpchan.channel.rules import Check, enforce
-from mpchan.channel.scheme import scheme_of
 from mpchan.channel.signing import ChannelKey
 from mpchan.channel.terms import Terms
 from mpchan.errors import MpchanError
@@ -59,7 +59,7 @@ def resigned_payer(state: payer.PayerState, key: ChannelKey, messages: Messages)
     """The payer's channel with a refund that is good; as it was where the payee's signature cannot be had."""
     if isinstance(state, (payer.Secured, payer.Funded)):
         terms = state.terms
-        unsigned, payee_key = scheme_of(terms).refund(), terms.offer.payee_key
+        unsigned, payee_key = terms.schedule.build(REFUND), terms.offer.payee_key
         refund = _resigned(terms, unsigned, state.refund, payee_key, messages, lambda: key.sign_refund(terms))
         return replace(state, refund=refund)
     funded = payer.ever_funded(state)
@@ -78,20 +78,20 @@ def _resigned(
 ) -> Transaction:
     if stored.without_witness() != unsigned or _holds(complete_rules(terms, unsigned, stored)):
         return stored
-    for theirs in _signatures(stored, other, messages):
-        if _holds(signature_rules(terms, unsigned, other, theirs)):
+    for theirs in _signatures(terms, stored, other, messages):
+        if _holds(terms.lock.signature_rules(unsigned, other, theirs)):
             payers_turn = other == terms.payer_key
             pair = (theirs, sign()) if payers_turn else (sign(), theirs)
-            return complete(terms, unsigned, *pair)
+            return terms.lock.complete(unsigned, *pair)
     return stored
 
 
-def _signatures(stored: Transaction, other: PublicKey, messages: Messages) -> Iterator[bytes]:
+def _signatures(terms: Terms, stored: Transaction, other: PublicKey, messages: Messages) -> Iterator[bytes]:
     """Whatever may be the other party's signature: out of the witness, and as it was sent."""
     yield from stored.inputs[0].witness
     message = messages.get(stored.txid)
     if message is not None:
-        yield from (fields.partial_sigs.get(other.sec, b"") for fields in message.inputs)
+        yield terms.lock.signature_from(message, other)
 
 
 def _holds(check: Check[None]) -> bool:

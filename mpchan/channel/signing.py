@@ -5,25 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mpchan.bitcoin.schnorr import tagged_hash
-from mpchan.bitcoin.sighash import SIGHASH_ALL, segwit_v0_sighash
+from mpchan.bitcoin.sighash import SIGHASH_ALL
 from mpchan.bitcoin.signature import PrivateKey, PublicKey
-from mpchan.bitcoin.tx import Transaction
-from mpchan.channel.scheme import scheme_of
+from mpchan.channel.construction.base import REFUND, Meant, settlement
 from mpchan.channel.terms import Terms
 from mpchan.units import Amount
 
 if TYPE_CHECKING:
-    from mpchan.channel.signed_refund import SignedRefund
-    from mpchan.channel.update_form import UpdateForm
-
-
-def channel_sighash(terms: Terms, transaction: Transaction) -> bytes:
-    """The BIP-0143 digest, SIGHASH_ALL, of a spend of the funding output; amounts are from our own terms."""
-    return segwit_v0_sighash(transaction, 0, terms.witness_script, terms.funding_value, SIGHASH_ALL)
+    from mpchan.channel.construction.form import UpdateForm
+    from mpchan.channel.construction.signed_refund import SignedRefund
 
 
 class ChannelKey:
-    """One party's key in one channel. Signatures are strict DER with the sighash byte 0x01 behind."""
+    """One party's key in one channel. Signatures are as the channel's messages carry them."""
 
     __slots__ = ("_private_key",)
 
@@ -32,15 +26,15 @@ class ChannelKey:
 
     @property
     def public_key(self) -> PublicKey:
-        """The key that stands in the witness script."""
+        """The key that the funding output's script names."""
         return self._private_key.public_key
 
-    def _sign(self, terms: Terms, transaction: Transaction) -> bytes:
-        return self._private_key.sign_checked(channel_sighash(terms, transaction)) + bytes([SIGHASH_ALL])
+    def _sign(self, terms: Terms, meant: Meant) -> bytes:
+        return terms.lock.sign_checked(self._private_key, terms.schedule.build(meant))
 
     def sign_refund(self, terms: Terms) -> bytes:
         """Sign the one refund that the terms allow."""
-        return self._sign(terms, scheme_of(terms).refund())
+        return self._sign(terms, REFUND)
 
     def sign_tagged(self, tag: str, data: bytes) -> bytes:
         """Sign something that is no transaction, such as an offer; strict DER, without a sighash byte.
@@ -59,8 +53,8 @@ class ChannelKey:
         return self._private_key.sign_checked(refund.sighash) + bytes([SIGHASH_ALL])
 
     def sign_update(self, terms: Terms, number: int, paid: Amount) -> bytes:
-        """Sign update ``number`` with ``paid`` in all for the payee."""
-        return self._sign(terms, scheme_of(terms).update(number, paid))
+        """Sign the ``number``-th update, with ``paid`` in all for the payee."""
+        return self._sign(terms, terms.schedule.update(number, paid))
 
     def sign_update_in(self, form: UpdateForm, number: int, paid_sat: int) -> bytes:
         """The same signature as ``sign_update``, of the update that a channel's form builds.
@@ -79,4 +73,4 @@ class ChannelKey:
 
     def sign_settlement(self, terms: Terms, paid: Amount) -> bytes:
         """Sign the settlement with ``paid`` in all for the payee."""
-        return self._sign(terms, scheme_of(terms).settlement(paid))
+        return self._sign(terms, settlement(paid))

@@ -23,7 +23,6 @@ from mpchan.channel.payee import (
 from mpchan.channel.payee import terms_of as payee_terms_of
 from mpchan.channel.payer import Funded, PayerState, Refunding, Settling, ever_funded, terms_of
 from mpchan.channel.rules import BROKEN, Check, Rule, enforce
-from mpchan.channel.scheme import scheme_of
 from mpchan.channel.taking import Incoming, incoming_rules
 from mpchan.errors import NotPossible
 from mpchan.units import Amount
@@ -80,7 +79,7 @@ def sync_rules(state: PayerState, psbt: Psbt) -> Check[Synced]:
     )
     if funded is None:
         raise TypeError(BROKEN)
-    if incoming.number == 0:
+    if not incoming.is_update:
         return _with_settlement(state, funded, incoming)
     if _holds(funded, incoming):
         return Synced(state, incoming, conflict=False)
@@ -90,6 +89,8 @@ def sync_rules(state: PayerState, psbt: Psbt) -> Check[Synced]:
 
 def _holds(funded: Funded, incoming: Incoming) -> bool:
     """Whether the update is the own latest one, or an earlier one."""
+    if incoming.number is None:
+        return incoming.paid <= funded.paid
     if incoming.number == funded.number:
         return incoming.paid == funded.paid
     return incoming.number < funded.number and incoming.paid <= funded.paid
@@ -97,11 +98,13 @@ def _holds(funded: Funded, incoming: Incoming) -> bool:
 
 def _with_update(funded: Funded, incoming: Incoming) -> tuple[Funded, bool]:
     """The channel with an update that it does not know, and whether that contradicts its own."""
+    if incoming.number is None:  # totals alone cannot contradict each other
+        return replace(funded, number=funded.number + 1, paid=incoming.paid), False
     if incoming.number > funded.number and incoming.paid > funded.paid:
         return replace(funded, number=incoming.number, paid=incoming.paid), False
-    number = max(funded.number, incoming.number) + 1
-    scheme_of(funded.terms).update_lock_time(number)  # raises when none is left
-    return replace(funded, number=number, paid=max(funded.paid, incoming.paid)), True
+    number, paid = max(funded.number, incoming.number) + 1, max(funded.paid, incoming.paid)
+    funded.terms.schedule.update(number, paid)  # raises when none is left
+    return replace(funded, number=number, paid=paid), True
 
 
 def _in_phase(state: PayerState, funded: Funded) -> PayerState:

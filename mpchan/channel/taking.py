@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.bitcoin.tx import Transaction
+from mpchan.channel.construction.base import Kind, Meant, settlement
 from mpchan.channel.facts import Facts
-from mpchan.channel.messages import envelope_rules, paid_in, same_transaction_rules, signature_rules
+from mpchan.channel.messages import message_rules, same_transaction_rules
+from mpchan.channel.outputs import paid_in
 from mpchan.channel.rules import BROKEN, Check, Rule
-from mpchan.channel.scheme import scheme_of
 from mpchan.channel.terms import Terms
 from mpchan.errors import TooEarly
 from mpchan.units import Amount
@@ -19,42 +20,69 @@ from mpchan.values import frozen
 
 @frozen
 class Incoming:
-    """An update or a settlement (number 0) that the terms allow and the payer signed."""
+    """An update or a settlement that the terms allow and the payer signed.
 
-    number: int
-    paid: Amount
+    Attributes:
+        meant: which of the two, and its total.
+        transaction: unsigned, built from our own terms.
+        signature: the payer's, as the message carries it; verified.
+    """
+
+    meant: Meant
     transaction: Transaction
     signature: bytes
 
+    @property
+    def is_update(self) -> bool:
+        """Whether it is an update; else it is a settlement."""
+        return self.meant.kind is Kind.UPDATE
 
-def incoming_rules(psbt: Psbt, terms: Terms) -> Check[Incoming]:
-    """The message is an update or a settlement of this channel, signed by the payer."""
-    yield from envelope_rules(psbt, terms, terms.payer_key)
-    transaction = psbt.tx
-    scheme = scheme_of(terms)
-    number = 0
-    if transaction.lock_time:
-        found = scheme.update_number(transaction.lock_time)
-        yield Rule(
-            "lock-time",
-            found is not None,
-            "nLockTime belongs to no update of this channel",
-            found=transaction.lock_time,
-        )
-        number = found or 0
-    paid = paid_in(transaction, terms)
-    yield Rule("payee-script", paid is not None or number == 0, "no output pays to the payee's script")
-    paid = Amount(0) if paid is None else paid
+    @property
+    def number(self) -> int | None:
+        """Of an update, where the construction numbers them."""
+        return self.meant.number
+
+    @property
+    def paid(self) -> Amount:
+        """To the payee, in all."""
+        return self.meant.paid
+
+
+def closes(terms: Terms, meant: Meant | None) -> bool:
+    """Whether a message can close the channel at once: a settlement, or an update that is final at any time."""
+    if meant is None or meant.kind is Kind.REFUND:
+        return False
+    return meant.kind is Kind.SETTLEMENT or terms.schedule.final_at(meant) is None
+
+
+def incoming_rules(psbt: Psbt, terms: Terms, *, closing: bool = False) -> Check[Incoming]:
+    """The message is an update or a settlement of this channel, signed by the payer.
+
+    Args:
+        closing: it came to close the channel: what is final at any time is taken for a settlement.
+    """
+    signature = yield from message_rules(psbt, terms, terms.payer_key)
+    transaction, schedule = psbt.tx, terms.schedule
+    meant = schedule.read(psbt)
+    known = meant is not None and meant.kind is not Kind.REFUND
+    if meant is None or meant.kind is not Kind.SETTLEMENT:
+        text = "nLockTime belongs to no update of this channel"
+        yield Rule("lock-time", known, text, found=transaction.lock_time)
+    if meant is None:
+        raise TypeError(BROKEN)
+    if closing and closes(terms, meant):
+        meant = settlement(meant.paid)
+    is_update, paid = meant.kind is Kind.UPDATE, meant.paid
+    is_paid = paid_in(transaction, terms) is not None
+    yield Rule("payee-script", is_paid or not is_update, "no output pays to the payee's script")
     dust = terms.payee_dust
-    yield Rule(
-        "below-dust", paid >= dust or (number == 0 and not paid), "paid total", f"at least {dust}", paid
-    )
+    worth = paid >= dust or (not is_update and not paid)
+    yield Rule("below-dust", worth, "paid total", f"at least {dust}", paid)
     yield Rule("over-capacity", paid <= terms.capacity, "paid total", f"at most {terms.capacity}", paid)
-    rebuilt = scheme.update(number, paid) if number else scheme.settlement(paid)
+    rebuilt = schedule.build(meant)
     yield from same_transaction_rules(rebuilt, transaction)
-    signature = psbt.inputs[0].partial_sigs[terms.payer_key.sec]
-    yield from signature_rules(terms, rebuilt, terms.payer_key, signature)
-    return Incoming(number, paid, rebuilt, signature)
+    yield from terms.lock.signature_rules(rebuilt, terms.payer_key, signature)
+    return Incoming(meant, rebuilt, signature)
 
 
 def funding_output_rules(terms: Terms, script: bytes, value: Amount) -> Check[None]:

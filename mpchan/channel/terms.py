@@ -1,28 +1,30 @@
-"""What both parties agreed on, and all that follows from it by arithmetic.
+"""What both parties agreed on: the offer, and the five free variables that the payer fills in.
 
-Terms are the offer and the five free variables that the payer fills in: funding outpoint and value,
-payer key, payer script, and the lock time of the refund.
+Those are funding outpoint and value, payer key, payer script, and the lock time of the refund. How the funding output
+is spent and which transactions there are follows from them by the offer's construction.
 """
 
 from __future__ import annotations
 
-from mpchan.bitcoin.script import dust_limit, script_to_p2wsh_script, two_of_two_script
+from mpchan.bitcoin.script import dust_limit
 from mpchan.bitcoin.signature import PublicKey
 from mpchan.bitcoin.tx import TxOut
-from mpchan.channel.fees import channel_spend_vsize
+from mpchan.channel.construction.base import Lock, Schedule
+from mpchan.channel.construction.registry import construction_of
 from mpchan.channel.offer import Offer
+from mpchan.channel.rules import Check, Rule
 from mpchan.units import Amount, LockTime, OutPoint
 from mpchan.values import field, frozen
 
 
 def close_reserve(offer: Offer, payer_script: bytes) -> Amount:
     """What the payer adds to the capacity: the fee of the close with both outputs."""
-    return offer.fee_rate.fee(channel_spend_vsize(payer_script, offer.payee_script))
+    return offer.fee_rate.fee(construction_of(offer).spend_vsize(payer_script, offer.payee_script))
 
 
 def refund_fee(offer: Offer, payer_script: bytes) -> Amount:
     """The fee of the refund, which has one output."""
-    return offer.fee_rate.fee(channel_spend_vsize(payer_script))
+    return offer.fee_rate.fee(construction_of(offer).spend_vsize(payer_script))
 
 
 def smallest_capacity(offer: Offer, payer_script: bytes) -> Amount:
@@ -32,9 +34,9 @@ def smallest_capacity(offer: Offer, payer_script: bytes) -> Amount:
 
 
 def funding_output(offer: Offer, capacity: Amount, payer_key: PublicKey, payer_script: bytes) -> TxOut:
-    """The output that opens the channel: ``capacity`` plus the reserve, to the 2-of-2 of both keys."""
-    witness_script = two_of_two_script(payer_key.sec, offer.payee_key.sec)
-    return TxOut(capacity + close_reserve(offer, payer_script), script_to_p2wsh_script(witness_script))
+    """The output that opens the channel: ``capacity`` plus the reserve, to the script of both keys."""
+    value = capacity + close_reserve(offer, payer_script)
+    return TxOut(value, construction_of(offer).funding_script(offer, payer_key))
 
 
 @frozen
@@ -46,10 +48,8 @@ class Terms:
         funding_value: F, its value.
         payer_script: scriptPubKey that gets the payer's share.
         refund_lock_time: L_refund.
-        witness_script: ``2 <k1> <k2> 2 OP_CHECKMULTISIG``, keys in BIP-0067 order.
-        funding_txout: the funding output as it must stand on the chain.
+        lock: how the funding output is spent.
         capacity: C, what the payer can spend in this channel: F less the reserve; 0 where F does not even cover that.
-        payee_dust: the least total that the payee can collect.
     """
 
     offer: Offer
@@ -58,27 +58,38 @@ class Terms:
     payer_key: PublicKey
     payer_script: bytes
     refund_lock_time: LockTime
-    witness_script: bytes = field(init=False, repr=False)
-    funding_txout: TxOut = field(init=False, repr=False)
+    lock: Lock = field(init=False, repr=False)
     capacity: Amount = field(init=False, repr=False)
-    payee_dust: Amount = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        script = two_of_two_script(self.payer_key.sec, self.offer.payee_key.sec)
         reserve = close_reserve(self.offer, self.payer_script)
-        derived = {
-            "witness_script": script,
-            "funding_txout": TxOut(self.funding_value, script_to_p2wsh_script(script)),
-            "capacity": Amount(max(0, self.funding_value.sat - reserve.sat)),
-            "payee_dust": dust_limit(self.offer.payee_script),
-        }
-        for name, value in derived.items():
-            object.__setattr__(self, name, value)
+        object.__setattr__(self, "lock", construction_of(self.offer).lock(self))
+        object.__setattr__(self, "capacity", Amount(max(0, self.funding_value.sat - reserve.sat)))
+
+    @property
+    def schedule(self) -> Schedule:
+        """The transactions that the channel has."""
+        return construction_of(self.offer).schedule(self)
+
+    @property
+    def funding_txout(self) -> TxOut:
+        """The funding output as it must stand on the chain."""
+        return TxOut(self.funding_value, self.lock.script_pubkey)
 
     @property
     def reserve(self) -> Amount:
         """What stands on top of the capacity: the fee of the close with both outputs."""
         return self.funding_value - self.capacity
+
+    @property
+    def refund_fee(self) -> Amount:
+        """The fee of the refund, which has one output."""
+        return refund_fee(self.offer, self.payer_script)
+
+    @property
+    def payee_dust(self) -> Amount:
+        """The least total that the payee can collect."""
+        return dust_limit(self.offer.payee_script)
 
     @property
     def channel_id(self) -> str:
@@ -89,3 +100,19 @@ class Terms:
     def name(self) -> str:
         """The unique name: full funding txid and output index."""
         return f"{self.outpoint.txid}-{self.outpoint.vout}"
+
+
+def value_rules(terms: Terms) -> Check[None]:
+    """The funding's value makes a channel that the offer allows."""
+    offer, value = terms.offer, terms.funding_value
+    reserve = close_reserve(offer, terms.payer_script)
+    yield Rule("capacity", value >= reserve, "funding value", f"at least {reserve}", value)
+    least, capacity = smallest_capacity(offer, terms.payer_script), terms.capacity
+    yield Rule("capacity", capacity >= least, "capacity", f"at least {least}", capacity)
+    most = offer.max_capacity
+    yield Rule("capacity", capacity <= most, "capacity", f"at most {most}", capacity)
+
+
+def is_within_limits(terms: Terms) -> bool:
+    """Whether the funding's value makes a channel that the offer allows."""
+    return all(rule.ok for rule in value_rules(terms))

@@ -19,7 +19,6 @@ from mpchan.channel.facts import Status
 from mpchan.channel.messages import single_input_rules
 from mpchan.channel.offer import Offer
 from mpchan.channel.rules import enforce
-from mpchan.channel.scheme import scheme_of
 from mpchan.errors import (
     MpchanError,
     NotPossible,
@@ -330,7 +329,7 @@ class Buyer:
 
     def _require_time(self, record: PayerRecord) -> None:
         """Near L_0 a seller closes the channel: what is paid then may never be delivered."""
-        deadline = scheme_of(record.terms).deadline
+        deadline = record.terms.schedule.deadline
         tip = self._chain.tip()
         if deadline.now(tip) >= deadline.value - self._wallet.config.watch.near(deadline.unit):
             raise NotPossible("near-deadline", f"no piece is paid for so near to {deadline}")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mpchan.chain.base import Chain
+from mpchan.channel.construction.base import settlement
 from mpchan.channel.facts import Status
-from mpchan.channel.scheme import scheme_of
 from mpchan.errors import MpchanError, Refused
 from mpchan.market.asking import Asking, Step
 from mpchan.market.standing import back_text, is_begun, live_channel
@@ -33,7 +33,7 @@ def settled(wallet: Wallet, chain: Chain, asking: Asking, name: str, tell: Calla
         return str(facts.spent_by)
     result = party.settle(wallet, chain, name)
     closing = read_transaction(asking.message("settlement", bytes.fromhex(result.hex)))
-    expected = scheme_of(record.terms).settlement(Amount(result.paid_sat)).txid
+    expected = record.terms.schedule.build(settlement(Amount(result.paid_sat))).txid
     if closing.txid != expected:
         raise Refused(
             "other-settlement", f"the seller answers with transaction {closing.txid}, not with {expected}"

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 from mpchan.bitcoin.script import script_to_p2wsh_script
 from mpchan.chain.base import Chain
 from mpchan.channel import payer
+from mpchan.channel.construction.refund_first import refund_delay_rules
+from mpchan.channel.construction.registry import construction_of
 from mpchan.channel.facts import Status
 from mpchan.channel.offer import Offer
 from mpchan.channel.offer_rules import lasting_rules, version_rules
 from mpchan.channel.opening import default_delay_rules, offer_rules, refund_lock_time
-from mpchan.channel.refund_request import refund_delay_rules
 from mpchan.channel.rules import enforce
 from mpchan.channel.terms import close_reserve
 from mpchan.errors import MpchanError, NotPossible, UsageError
@@ -23,7 +24,7 @@ from mpchan.party.common import ENDED, current_tip, facts_if_any, now_of, tip_fo
 from mpchan.party.fees import estimated_rate
 from mpchan.results.sales import Bought
 from mpchan.sale.manifest import Sale, pieces_from_text, pieces_text, published_sale
-from mpchan.sale.plan import ANYBODYS_SCRIPT, updates_before
+from mpchan.sale.plan import ANYBODYS_SCRIPT
 from mpchan.transport.base import new_session
 from mpchan.units import Amount, LockTime
 from mpchan.values import frozen, replace
@@ -136,8 +137,8 @@ def _require_updates(offer: Offer, refund_at: LockTime, needed: int) -> None:
     Raises:
         NotPossible: ``out-of-updates``.
     """
-    possible = updates_before(offer, refund_at)
-    if needed > possible:
+    possible = construction_of(offer).most_updates(offer, refund_at)
+    if possible is not None and needed > possible:
         raise NotPossible(
             "out-of-updates",
             f"the lock times of this offer leave room for {possible} payments, {needed} are needed",

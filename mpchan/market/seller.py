@@ -18,11 +18,11 @@ from pathlib import Path
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.chain.base import Chain
 from mpchan.channel import payee
-from mpchan.channel.messages import paid_in, single_input_rules
+from mpchan.channel.construction.refund_first import carried_offer
+from mpchan.channel.messages import single_input_rules
 from mpchan.channel.offer import Offer
-from mpchan.channel.refund_request import carried_offer
+from mpchan.channel.outputs import paid_in
 from mpchan.channel.rules import enforce
-from mpchan.channel.scheme import scheme_of
 from mpchan.errors import ChainError, MpchanError, NotPossible, ParseError, Refused, StorageError, TooEarly
 from mpchan.market.hashing import FileHashes
 from mpchan.market.room import Room
@@ -292,7 +292,7 @@ class Seller:
 
     def _require_time(self, record: PayeeRecord) -> None:
         """The channel is not near L_0, from where on a watcher closes it."""
-        deadline = scheme_of(record.terms).deadline
+        deadline = record.terms.schedule.deadline
         near = self.wallet.config.watch.near(deadline.unit)
         now = deadline.now(self.chain.tip())
         if now >= deadline.value - near:

@@ -10,8 +10,8 @@ from typing import Any, Union
 
 from mpchan.bitcoin.network import NETWORKS
 from mpchan.chain.base import Chain, OutputStatus
+from mpchan.channel.construction.registry import construction
 from mpchan.channel.facts import Status
-from mpchan.channel.fees import channel_spend_vsize
 from mpchan.errors import ParseError, UsageError
 from mpchan.party.common import earliest, tip_for
 from mpchan.results.channels import ChannelLine
@@ -89,10 +89,11 @@ class Briefs:
         address, rate = offer["payee_address"], offer["fee_rate_sat_per_kvb"]
         if not address.startswith(f"{hrp}1"):
             return None
-        key = (rate, len(address), len(body["payer_script"]))
+        key = (offer["scheme"], rate, len(address), len(body["payer_script"]))
         if key not in self._reserves:
             program = (len(address) - len(hrp) - 1 - 1 - 6) * 5 // 8  # less separator, version and checksum
-            vsize = channel_spend_vsize(bytes.fromhex(body["payer_script"]), bytes(2 + program))
+            spend_vsize = construction(offer["scheme"]).spend_vsize
+            vsize = spend_vsize(bytes.fromhex(body["payer_script"]), bytes(2 + program))
             self._reserves[key] = FeeRate(rate).fee(vsize)
         return (Amount(body["funding_value_sat"]) - self._reserves[key]).sat
 

@@ -11,8 +11,10 @@ from mpchan.bitcoin.psbt import Psbt
 from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.base import Chain
 from mpchan.channel import payee
+from mpchan.channel.construction.base import Kind
 from mpchan.channel.facts import Credit
 from mpchan.channel.rules import enforce
+from mpchan.channel.taking import closes
 from mpchan.channel.terms import Terms
 from mpchan.durability import step
 from mpchan.errors import ChainError, MpchanError, NotPossible, Refused, TooEarly, UsageError
@@ -276,6 +278,7 @@ def accept(wallet: Wallet, chain: Chain, psbt: Psbt) -> Accepted:
             remaining_sat=(terms.capacity - receipt.paid).sat,
             lock_time=receipt.lock_time,
             duplicate=receipt.duplicate,
+            kind=receipt.kind.value,
             warnings=tuple(warnings),
         )
 
@@ -318,19 +321,15 @@ def settle(
             raise UsageError(
                 "wrong-channel", f"the file belongs to channel {name[:16]}, not to {prefix!r:.80}"
             )
-        if psbt.tx.lock_time:
-            raise NotPossible(
-                "not-a-settlement",
-                f"this is an update (nLockTime {psbt.tx.lock_time}), not a settlement",
-                hint="take it with `mpchan payee accept`",
-            )
         require_channel(wallet, chain, name, psbt)
     with sending(wallet, name) as out:
         record = _load(wallet, name) if psbt is None else enforce(own_channel_rules(wallet, name))
+        if psbt is not None:
+            _require_closing(record.terms, psbt)
         facts = gather_facts(chain, record.terms)
         state = record.state
         if psbt is not None:
-            state, _ = payee.accept(state, psbt, facts, wallet.channel_key_of(record))
+            state, _ = payee.accept(state, psbt, facts, wallet.channel_key_of(record), closing=True)
         if psbt is not None and state != record.state:
             out.require_disk()  # what is countersigned only now leaves after it is on the disk
             state, closing = payee.close(state, facts, contest=contest)
@@ -356,6 +355,18 @@ def settle(
         warnings=tuple(_pending_warnings(chain, record.terms, counts.pending)),
     )
     return out.told(f"the {kind} {closing.transaction.txid}", result)
+
+
+def _require_closing(terms: Terms, psbt: Psbt) -> None:
+    """The message can close the channel now; whether it is good is for the channel's rules to say."""
+    meant = terms.schedule.read(psbt)
+    if meant is not None and not closes(terms, meant):
+        raise NotPossible(
+            "not-a-settlement",
+            f"this is {'the refund' if meant.kind is Kind.REFUND else 'an update'} (nLockTime "
+            f"{psbt.tx.lock_time}), not a settlement",
+            hint="take it with `mpchan payee accept`",
+        )
 
 
 def _pending_warnings(chain: Chain, terms: Terms, pending: Amount) -> list[str]:

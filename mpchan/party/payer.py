@@ -13,7 +13,6 @@ from mpchan.channel import payer
 from mpchan.channel.facts import Facts
 from mpchan.channel.offer import Offer
 from mpchan.channel.rules import enforce
-from mpchan.channel.scheme import scheme_of
 from mpchan.channel.terms import Terms
 from mpchan.errors import NotPossible, UsageError
 from mpchan.party.common import (
@@ -349,7 +348,7 @@ def _paid(wallet: Wallet, record: PayerRecord, state: payer.Funded, amount: Amou
         amount_sat=amount.sat,
         paid_sat=state.paid.sat,
         remaining_sat=(terms.capacity - state.paid).sat,
-        lock_time=scheme_of(terms).update_lock_time(state.number).value,
+        lock_time=payer.latest_lock_time(state),
         hex=payer.update_message(state, key).to_hex(),
     )
 
@@ -370,7 +369,7 @@ def settle(wallet: Wallet, chain: Chain, prefix: str | None, total: Amount | Non
         message = payer.settlement_message(state, wallet.channel_key_of(record)).to_hex()
         if state != record.state:
             wallet.save_channel(replace(record, state=state), "settlement", message)
-        late = state.total > state.funded.paid and scheme_of(record.terms).deadline.reached(facts.tip)
+        late = state.total > state.funded.paid and record.terms.schedule.deadline.reached(facts.tip)
         warnings = (_LATE,) if late else ()
         return SettlementSigned(record.terms.channel_id, state.total.sat, 0, message, warnings)
 

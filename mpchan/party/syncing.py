@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.channel import payer, syncing
-from mpchan.channel.messages import signed_message
 from mpchan.channel.rules import enforce
 from mpchan.channel.syncing import latest_message, sync_rules
 from mpchan.errors import Refused, StorageError, UsageError
@@ -53,7 +52,7 @@ def export_latest(
         raise StorageError("channel-damaged", f"channel {name[:16]}: {error.message}") from None
     return Exported(
         channel=record.terms.channel_id,
-        kind="update" if incoming.number else "settlement",
+        kind=incoming.meant.kind.value,
         update=record.updates,
         paid_sat=incoming.paid.sat,
         lock_time=incoming.transaction.lock_time,
@@ -75,7 +74,7 @@ def sync(wallet: Wallet, psbt: Psbt) -> Synced:
         after = replace(record, state=synced.state, restored=False)
         if after != record:
             found = synced.incoming
-            message = signed_message(after.terms, found.transaction, after.terms.payer_key, found.signature)
+            message = after.terms.lock.message(found.transaction, after.terms.payer_key, found.signature)
             wallet.save_channel(after, "synced", message.to_hex())
         warnings = (_contradiction(after, synced),) if synced.conflict else ()
         return _view(after, warnings, changed=synced.state != record.state)
@@ -115,7 +114,7 @@ def _view(record: PayerRecord, warnings: tuple[str, ...] = (), *, changed: bool)
 
 def _contradiction(record: PayerRecord, synced: syncing.Synced) -> str:
     found = synced.incoming
-    what = f"update {found.number}" if found.number else "a settlement"
+    what = f"update {found.number}" if found.is_update else "a settlement"
     return (
         f"sync-conflict: {what} of {found.paid} and what this wallet knew of were both signed by you, as two copies "
         f"of a wallet do; the payee can use either, so {record.paid} count as paid; never use two copies"

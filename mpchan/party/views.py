@@ -94,15 +94,13 @@ def _behind(facts: Facts | None) -> list[str]:
 
 def descriptors(wallet: Wallet, chain: Chain, prefix: str | None) -> Descriptors:
     """``show --descriptor``: what Bitcoin Core's ``importdescriptors`` takes to watch a channel's output."""
-    from mpchan.bitcoin.descriptor import two_of_two_descriptor
-
     record = wallet.load_channel(
         wallet.find_channel(prefix, lambda record: True, "known", still_going(chain))
     )
     terms = record.terms
     facts = facts_if_any(chain, terms)
     request = Descriptor(
-        desc=two_of_two_descriptor(terms.payer_key.sec, terms.offer.payee_key.sec),
+        desc=terms.lock.descriptor,
         timestamp=0 if facts is None else _time_before(terms, facts.tip),
         label=f"mpchan {terms.channel_id}",
         active=False,

@@ -167,6 +167,7 @@ _LEFT_OUT = {
     "false": "left out where it is false",
     "null": "left out otherwise",
     "[]": "left out where there are none",
+    '"update"': "left out for an update",
 }
 """What is said of a key whose field has such a default."""
 

@@ -41,9 +41,10 @@ class Accepted(Result):
     Attributes:
         update: number of the update; for a settlement that of the best update before it
         received_sat: what is new in it, in satoshi; 0 for a duplicate, and for what is pending
-        lock_time: nLockTime of what was taken; 0 for a settlement
+        lock_time: nLockTime of what was taken; 0 for what is final at any time, such as a settlement
         duplicate: whether it was held already
         superseded: how many earlier messages it stands for that were not looked at
+        kind: settlement where the message closes the channel
     """
 
     channel: str
@@ -55,6 +56,7 @@ class Accepted(Result):
     lock_time: int
     duplicate: bool
     superseded: int = 0
+    kind: str = "update"
     warnings: tuple[str, ...] = ()
 
     def to_json(self) -> str:
@@ -62,6 +64,7 @@ class Accepted(Result):
         if self.warnings:
             return Result.to_json(self)
         more = f', "superseded": {self.superseded}' if self.superseded else ""
+        more += "" if self.kind == "update" else f', "kind": "{self.kind}"'
         return (
             f'{{"channel": "{self.channel}", "update": {self.update}, "received_sat": {self.received_sat}, '
             f'"paid_sat": {self.paid_sat}, "pending_sat": {self.pending_sat}, "remaining_sat": {self.remaining_sat}, '

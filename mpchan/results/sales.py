@@ -24,7 +24,7 @@ class SalePlanned(Result):
         refund_fee_sat: what the refund pays, in satoshi
         locked_sat: what stands in the funding output: the capacity and the fee of the close, in satoshi
         lock_time_unit: blocks or seconds
-        step: between the lock times of two updates
+        step: between the lock times of two updates; null where they have none
         settle_window: the payee's time to close before the refund
         refund_delay: what a payer asks for by default, from the opening on
         refund_lock_time: of a channel that is opened now; null where the tip is not known
@@ -54,7 +54,7 @@ class SalePlanned(Result):
     refund_fee_sat: int
     locked_sat: int
     lock_time_unit: str
-    step: int
+    step: int | None
     settle_window: int
     refund_delay: int
     refund_lock_time: int | None

@@ -12,6 +12,7 @@ from typing import Any
 from mpchan.bitcoin.address import script_to_address
 from mpchan.bitcoin.network import Network
 from mpchan.bitcoin.script import dust_limit, key_to_p2wpkh_script
+from mpchan.channel.construction.registry import construction_of, default
 from mpchan.channel.limits import PayerLimits
 from mpchan.channel.offer import Offer
 from mpchan.channel.terms import close_reserve, refund_fee
@@ -102,7 +103,7 @@ def planned_offer(terms: Mapping[str, Any], network: Network, cut: Cut, price: A
             "version": 1,
             "offer_id": "0" * 16,
             "network": network.name,
-            "scheme": "decrementing",
+            "scheme": default(),
             "payee_pubkey": ANYBODYS_KEY,
             "payee_address": script_to_address(ANYBODYS_SCRIPT, network),
             "min_capacity_sat": price.sat,
@@ -110,20 +111,6 @@ def planned_offer(terms: Mapping[str, Any], network: Network, cut: Cut, price: A
             "min_increment_sat": price.sat,
         }
     )
-
-
-def updates_before(offer: Offer, refund_at: LockTime) -> int:
-    """How many updates a channel has room for under an offer: the highest k whose L_k is a lock time still.
-
-    Args:
-        refund_at: L_refund.
-    """
-    room = (
-        refund_at.value
-        - offer.settle_window  # back to L_0
-        - refund_at.lowest
-    )
-    return room // offer.step
 
 
 @frozen
@@ -259,13 +246,16 @@ class SalePlan:
 
     @property
     def payee_waits_at_most(self) -> int:
-        """How long a payee waits for its money where the payer is gone: from the first payment until L_1, in the unit.
+        """How long a payee waits for its money where the payer is gone: from the first payment until that is final.
 
-        Every further payment can be claimed one step earlier.
+        In the unit; 0 where every payment is final at once. No further payment is final later.
         """
+        first = construction_of(self.offer).first_final(self.offer)
+        if first is None:
+            return 0
         wait = (
             self.time_for_payments  # from the earliest first payment to L_0
-            - self.offer.step  # from L_1 to L_0
+            - first  # from the first update's lock time to L_0
         )
         return max(0, wait)
 
@@ -276,22 +266,14 @@ class SalePlan:
 
     @property
     def updates_possible(self) -> int | None:
-        """How many the lock times leave room for: the highest k whose L_k is a lock time still.
+        """How many the lock times leave room for; None where that is not known, or there is no limit.
 
         Without a tip it is not known in blocks; in seconds it is at least what it was when Bitcoin began.
         """
-        if self.refund_lock_time is not None:
-            return updates_before(self.offer, self.refund_lock_time)
-        if self.unit == MedianTime.unit:
-            room = (
-                EARLIEST_TIME  # opening
-                + self.refund_delay  # to L_refund
-                - self.offer.settle_window  # back to L_0
-                - MedianTime.lowest
-            )
-        else:
-            return None
-        return room // self.offer.step
+        refund_at = self.refund_lock_time
+        if refund_at is None and self.unit == MedianTime.unit:
+            refund_at = MedianTime(EARLIEST_TIME + self.refund_delay)
+        return None if refund_at is None else construction_of(self.offer).most_updates(self.offer, refund_at)
 
     # answers --------------------------------------------------------------------------------------
 
@@ -366,7 +348,7 @@ class SalePlan:
             refund_fee_sat=self.refund_fee.sat,
             locked_sat=self.locked.sat,
             lock_time_unit=self.unit,
-            step=self.offer.step,
+            step=self.offer.own_terms.get("step"),
             settle_window=self.offer.settle_window,
             refund_delay=self.refund_delay,
             refund_lock_time=None if refund_lock_time is None else refund_lock_time.value,

@@ -9,6 +9,7 @@ from typing import Any
 from mpchan.bitcoin.network import Network, network_from_name
 from mpchan.chain.base import BACKENDS
 from mpchan.chain.base import ChainConfig as ChainConfig  # read here, so had from here
+from mpchan.channel.construction.registry import all_own_terms, default, own_terms_of
 from mpchan.channel.limits import PayerLimits, WatchPolicy
 from mpchan.channel.offer import blocks_in_unit
 from mpchan.errors import ParseError
@@ -29,7 +30,6 @@ _OFFER_NUMBERS = (
     "min_refund_delay",
     "max_refund_delay",
     "settle_window",
-    "step",
     "min_increment_sat",
     "min_confirmations",
 )
@@ -90,6 +90,7 @@ def offer_defaults(config: Config, unit: str | None) -> dict[str, Any]:
     """
     own_unit = config.offer.get("lock_time_unit", "blocks")
     unit = own_unit if unit is None else unit
+    own = own_terms_of(default())
     terms: dict[str, Any] = {
         "min_capacity_sat": 1000,
         "max_capacity_sat": 100_000_000,
@@ -97,14 +98,21 @@ def offer_defaults(config: Config, unit: str | None) -> dict[str, Any]:
         "min_refund_delay": blocks_in_unit(288, unit),
         "max_refund_delay": blocks_in_unit(4320, unit),
         "settle_window": blocks_in_unit(144, unit),
-        "step": 1,
+        **{term.name: term.default for term in own},
         "min_increment_sat": 1,
         "min_confirmations": 6 if config.network.name == "mainnet" else 1,
         "memo": "",
     }
-    delays = ("min_refund_delay", "max_refund_delay", "settle_window", "step")
-    own = {key: value for key, value in config.offer.items() if key != "expires_in"}
-    terms.update({key: value for key, value in own.items() if unit == own_unit or key not in delays})
+    delays = {
+        "min_refund_delay",
+        "max_refund_delay",
+        "settle_window",
+        *(term.name for term in own if term.is_delay),
+    }
+    others = {"expires_in", *(term.name for term in all_own_terms())} - {term.name for term in own}
+    for key, value in config.offer.items():
+        if key not in others and (unit == own_unit or key not in delays):
+            terms[key] = value
     terms["lock_time_unit"] = unit
     return terms
 
@@ -217,10 +225,11 @@ def _limits(table: dict[str, Any]) -> PayerLimits:
 
 
 def _offer_defaults(table: dict[str, Any]) -> dict[str, Any]:
-    _known(table, (*_OFFER_NUMBERS, "lock_time_unit", "memo", "expires_in"), "offer.")
+    numbers = (*_OFFER_NUMBERS, *(term.name for term in all_own_terms()))
+    _known(table, (*numbers, "lock_time_unit", "memo", "expires_in"), "offer.")
     terms = dict(table)
     for key in table:
-        if key in _OFFER_NUMBERS:
+        if key in numbers:
             checked_int(table[key], 0, MAX_MONEY_SAT, key)
         elif key == "expires_in":
             terms[key] = checked_int(_seconds(table[key], key), 0, MAX_LOCK_TIME, key)

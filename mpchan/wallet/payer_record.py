@@ -9,7 +9,6 @@ from mpchan.bitcoin.signature import PublicKey
 from mpchan.bitcoin.tx import Transaction, TxOut
 from mpchan.channel import payer
 from mpchan.channel.facts import Credit, Facts, Status
-from mpchan.channel.scheme import scheme_of
 from mpchan.channel.terms import Terms
 from mpchan.units import MAX_LOCK_TIME, Amount, FeeRate, checked_int, key_index_or_none
 from mpchan.values import frozen
@@ -91,7 +90,8 @@ class PayerRecord:
         """nLockTime of the latest update, 0 once the settlement was handed over, None before both."""
         if isinstance(self.state, payer.Settling):
             return 0
-        return scheme_of(self.terms).update_lock_time(self.updates).value if self.updates else None
+        funded = payer.ever_funded(self.state)
+        return None if funded is None or not funded.number else payer.latest_lock_time(funded)
 
     @property
     def own_way_out(self) -> int | None:

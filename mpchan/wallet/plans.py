@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mpchan.bitcoin.script import is_p2wsh
 from mpchan.bitcoin.signature import PublicKey
 from mpchan.bitcoin.tx import TxOut
 from mpchan.channel.offer import Offer
@@ -26,6 +25,7 @@ PLAN_SCHEMA = 2
 """Of a plan without a key index; it is 1 of one that has an index, as older plans have."""
 
 _COUNTED_SCHEMA = 1
+_SCRIPT_SIZE = 2 + 32  # version, length and a witness program of 32 bytes
 
 
 @frozen
@@ -87,8 +87,10 @@ class Plans:
         Raises:
             StorageError: ``plan-damaged``; the file stays as it is.
         """
+        if len(script_pubkey) != _SCRIPT_SIZE:
+            return None
         path = self._store.path(_name(script_pubkey))
-        return self.load(path) if is_p2wsh(script_pubkey) and path.exists() else None
+        return self.load(path) if path.exists() else None
 
     def __iter__(self) -> Iterator[Plan]:
         """All readable plans, in no order that means anything; a damaged one is found by its address only."""

@@ -10,10 +10,9 @@ import pytest
 from support.chain.bitcoind import calls
 from support.chain.node import MinedChain, Node, Refusal, needs_node
 from support.party import Pair, balance_sat, psbt
+from support.protocol import scheme_of, signed_message
 
 from mpchan.bitcoin.tx import Transaction, TxOut
-from mpchan.channel.messages import signed_message
-from mpchan.channel.scheme import scheme_of
 from mpchan.errors import ChainError, MpchanError, TooEarly
 from mpchan.party import payer
 from mpchan.party.common import earliest_spend

@@ -16,10 +16,10 @@ from support.chain.bitcoind import Calls, calls
 from support.chain.node import MinedChain, Node, needs_node, running
 from support.chain.watch_load import payee_with_channels
 from support.party import SHORT, Pair, balance_sat
+from support.protocol import scheme_of
 from support.watch import look, one, seen, watcher
 
 from mpchan.chain.base import FALLBACK_RATE
-from mpchan.channel.scheme import scheme_of
 from mpchan.errors import MpchanError
 from mpchan.party import payee
 from mpchan.party.watch.watcher import Watcher

@@ -12,6 +12,7 @@ import pytest
 from support.chain.node import MinedChain, Node, needs_node, running
 from support.external import CAPACITY, External, name_of, refused, slugs_of
 from support.party import balance_sat
+from support.protocol import witness_script
 
 from mpchan.bitcoin.address import address_to_script
 from mpchan.bitcoin.message import decode_message
@@ -341,4 +342,4 @@ def test_core_imports_what_show_prints_and_finds_the_funding(pair: External) -> 
             CAPACITY + 338,
             f"mpchan {terms.channel_id}",
         )
-        assert coin["witnessScript"] == terms.witness_script.hex()
+        assert coin["witnessScript"] == witness_script(terms).hex()

@@ -15,10 +15,10 @@ import pytest
 from support.chain.node import MinedChain, Node, Refusal, free_port, needs_node
 from support.party import Pair
 from support.pins import child_of, heir_of, version3
+from support.protocol import scheme_of
 from support.watch import look
 
 from mpchan.bitcoin.tx import Transaction
-from mpchan.channel.scheme import scheme_of
 from mpchan.party import payer
 from mpchan.party.watch.bump import bump
 from mpchan.units import Amount, FeeRate

@@ -15,14 +15,13 @@ from support.chain.grounds import COIN, ElectrumGround, NodeGround, Traders
 from support.chain.lying import Liar, Refuse, lying
 from support.chain.node import Node, needs_node
 from support.chain.story import BUYER, CLAIMING, FUNDING, OFFER, OPENING, PAYING, REFUNDING, SELLER, ripen
+from support.protocol import complete, scheme_of
 
 from mpchan.bitcoin.network import REGTEST
 from mpchan.bitcoin.script import sha256
 from mpchan.bitcoin.tx import Transaction, TxOut
 from mpchan.chain import lag
 from mpchan.channel import payee, payer
-from mpchan.channel.messages import complete
-from mpchan.channel.scheme import scheme_of
 from mpchan.units import Amount
 from mpchan.values import replace
 from mpchan.wallet.wallet import Wallet

@@ -12,18 +12,17 @@ from support.protocol import (
     make_offer,
     make_terms,
     replace,
-    scheme,
+    scheme_of,
     settlement_psbt,
     update_psbt,
 )
 
 from mpchan.channel import payee, payer
+from mpchan.channel.construction.refund_first import refund_delay_rules, refund_request_rules
 from mpchan.channel.limits import PayerLimits
 from mpchan.channel.offer import Offer
 from mpchan.channel.opening import refund_lock_time
-from mpchan.channel.refund_request import refund_delay_rules, refund_request_rules
 from mpchan.channel.rules import enforce
-from mpchan.channel.scheme import scheme_of
 from mpchan.channel.terms import Terms
 from mpchan.errors import MpchanError, NotPossible, ParseError, Refused, TooEarly
 from mpchan.units import Amount, ChainTip, Height, LockTime, MedianTime
@@ -85,7 +84,7 @@ def test_only_exact_lock_times_have_a_number() -> None:
 
 def test_refund_is_the_last_to_become_final() -> None:
     for terms in (make_terms(), make_terms(seconds_offer())):
-        built = scheme(terms)
+        built = scheme_of(terms)
         falling = [built.refund().lock_time, *(built.update_lock_time(k).value for k in range(1, 6))]
         assert falling == sorted(falling, reverse=True)
         assert len(set(falling)) == len(falling)
@@ -150,7 +149,7 @@ def test_a_time_is_final_only_when_the_median_time_is_greater(late: int) -> None
 )
 def test_no_lock_time_falls_below_the_lowest_of_its_kind(lock_time: LockTime, step: int, last: int) -> None:
     terms = terms_at(lock_time, step=step)
-    built = scheme(terms)
+    built = scheme_of(terms)
     assert built.last_update == last
     if last:
         assert built.update_number(built.update_lock_time(last).value) == last
@@ -176,7 +175,7 @@ def test_payer_out_of_updates_is_told_to_settle() -> None:
 
 def test_a_lock_time_that_is_past_makes_the_update_final_at_once() -> None:
     terms = make_terms()
-    number = scheme(terms).deadline.value - (TIP.height - 3)
+    number = scheme_of(terms).deadline.value - (TIP.height - 3)
     state = replace(make_funded(terms), number=number - 1, paid=Amount(1000))
     state = payer.pay(state, Amount(1000), facts_of(terms))
     message = payer.update_message(state, PAYER)
@@ -191,7 +190,7 @@ def test_a_lock_time_that_is_past_makes_the_update_final_at_once() -> None:
 
 def tips_around(terms: Terms) -> dict[int, ChainTip]:
     """Tips that stand one before L_0, at it, and one behind it."""
-    deadline = scheme(terms).deadline.value
+    deadline = scheme_of(terms).deadline.value
     if isinstance(terms.refund_lock_time, Height):
         return {late: ChainTip(deadline + late, NOON) for late in (-1, 0, 1)}
     return {late: ChainTip(900_000, deadline + late) for late in (-1, 0, 1)}
@@ -251,7 +250,7 @@ def test_a_settlement_is_taken_while_only_our_own_update_closes_the_channel() ->
 def test_an_update_goes_to_the_chain_when_it_is_final(unit: str) -> None:
     terms = make_terms(make_offer(lock_time_unit=unit))
     state, _ = payee.accept(payee.Active(terms), update_psbt(terms, 1, 1000), facts_of(terms), PAYEE)
-    lock_time = scheme(terms).update_lock_time(1)
+    lock_time = scheme_of(terms).update_lock_time(1)
     wait = 0 if unit == "blocks" else 1
     height, time = (lock_time.value, NOON) if unit == "blocks" else (900_000, lock_time.value)
     early = ChainTip(height - 1, NOON) if unit == "blocks" else ChainTip(height, time + wait - 1)
@@ -355,7 +354,7 @@ def test_a_chosen_delay_stays_within_the_offers_limits(delay: int) -> None:
 def test_fund_is_refused_when_too_little_time_is_left(unit: str) -> None:
     terms = make_terms(make_offer(lock_time_unit=unit, min_confirmations=3))
     needed = 3 if unit == "blocks" else 1800
-    deadline = scheme(terms).deadline.value
+    deadline = scheme_of(terms).deadline.value
 
     def tip(left: int) -> ChainTip:
         return ChainTip(deadline - left, NOON) if unit == "blocks" else ChainTip(1000, deadline - left)

@@ -16,13 +16,14 @@ from support.protocol import (
     make_secured,
     make_terms,
     replace,
-    scheme,
+    scheme_of,
     settlement_psbt,
     update_psbt,
 )
 
 from mpchan.bitcoin.tx import Transaction, TxOut
 from mpchan.channel import payee, payer
+from mpchan.channel.construction.base import Kind
 from mpchan.channel.facts import Facts, Status
 from mpchan.channel.limits import PayerLimits
 from mpchan.channel.opening import capacity_rules, offer_rules
@@ -247,10 +248,10 @@ def test_22_a_duplicate_counts_nothing() -> None:
     message = update_psbt(TERMS, 1, 1000)
     state, receipt = payee.accept(HOLDING, message, FACTS, PAYEE)
     assert state is HOLDING
-    assert receipt == payee.Receipt(1, Amount(0), Amount(1000), message.tx.lock_time, duplicate=True)
+    assert receipt == payee.Receipt(1, Amount(0), Amount(1000), message.tx.lock_time, True, Kind.UPDATE)
     state, receipt = payee.accept(SETTLED, settlement_psbt(TERMS, 1000), FACTS, PAYEE)
     assert state is SETTLED
-    assert receipt == payee.Receipt(1, Amount(0), Amount(1000), 0, duplicate=True)
+    assert receipt == payee.Receipt(1, Amount(0), Amount(1000), 0, True, Kind.SETTLEMENT)
 
 
 def test_a_settlement_is_handed_over_once() -> None:
@@ -278,7 +279,7 @@ def test_paid_total_counts_the_settlement() -> None:
 
 
 def final(terms_update: int) -> Facts:
-    lock_time = scheme(TERMS).update_lock_time(terms_update).value
+    lock_time = scheme_of(TERMS).update_lock_time(terms_update).value
     return replace(FACTS, tip=ChainTip(lock_time, TIP.median_time))
 
 
@@ -389,7 +390,7 @@ def test_payee_abandons_only_what_nobody_has_seen() -> None:
 def test_payee_abandons_a_funding_by_file_that_never_came() -> None:
     """Whoever asks for a refund can hand over a transaction that spends nothing there is."""
     handed_over = payee.take_funding(payee.Active(TERMS), make_opening(TERMS).funding)
-    deadline = scheme(TERMS).deadline.value
+    deadline = scheme_of(TERMS).deadline.value
     for facts in (None, Facts(ChainTip(deadline - 1, 0))):
         assert slug(NotPossible, payee.abandon, handed_over, facts) == "funding-seen"
     assert payee.abandon(handed_over, Facts(ChainTip(deadline, 0))) == payee.Abandoned(TERMS)

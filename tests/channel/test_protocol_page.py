@@ -197,7 +197,7 @@ Other constructions
     the construction is a value in the offer
         test_47_offers_that_make_no_sense
     one module per construction
-        test_one_module_knows_a_construction
+        test_no_module_outside_knows_a_construction
 """
 
 from __future__ import annotations

@@ -27,11 +27,12 @@ from support.protocol import (
     payout,
     private_key,
     replace,
-    scheme,
+    scheme_of,
     settlement_psbt,
     sign,
     signed,
     update_psbt,
+    witness_script,
 )
 
 from mpchan.bitcoin.message import decode_message
@@ -39,8 +40,12 @@ from mpchan.bitcoin.psbt import InputMap, OutputMap, Psbt
 from mpchan.bitcoin.psbt_map import GlobalMap
 from mpchan.bitcoin.tx import Transaction, TxIn, TxOut
 from mpchan.channel import payee, payer
+from mpchan.channel.construction.refund_first import (
+    refund_delay_rules,
+    refund_request_rules,
+    requested_keys_rules,
+)
 from mpchan.channel.messages import same_transaction_rules
-from mpchan.channel.refund_request import refund_delay_rules, refund_request_rules, requested_keys_rules
 from mpchan.channel.rules import enforce
 from mpchan.channel.terms import Terms
 from mpchan.errors import MpchanError, ParseError, Refused
@@ -139,13 +144,13 @@ def allowed(transaction: Transaction) -> tuple[int, int] | None:
 
 @settings(max_examples=300)
 @given(near_transactions(), st.sampled_from([1] * 10 + [2, 3, 0x81, 0]))
-@example(scheme(TERMS).update(4, Amount(6000)), 1)
-@example(scheme(TERMS).settlement(Amount(5000)), 1)
+@example(scheme_of(TERMS).update(4, Amount(6000)), 1)
+@example(scheme_of(TERMS).settlement(Amount(5000)), 1)
 def test_exactly_the_allowed_transactions_pass(transaction: Transaction, sighash: int) -> None:
     expected = allowed(transaction) if sighash == 1 else None
     signable = bool(transaction.inputs)
     hostile = signed(TERMS, transaction, sighash=sighash) if signable else message(TERMS, transaction)
-    duplicate = transaction == scheme(TERMS).update(*_held()) and sighash == 1
+    duplicate = transaction == scheme_of(TERMS).update(*_held()) and sighash == 1
     try:
         state, receipt = payee.accept(STATE, hostile, FACTS, PAYEE)
     except MpchanError:
@@ -169,10 +174,10 @@ def _held() -> tuple[int, Amount]:
 
 def test_the_predicate_knows_good_ones() -> None:
     """Else the property above could hold with nothing accepted."""
-    assert allowed(scheme(TERMS).update(4, Amount(6000))) == (4, 6000)
-    assert allowed(scheme(TERMS).update(4, Amount(99_800))) == (4, 99_800)
-    assert allowed(scheme(TERMS).settlement(Amount(5000))) == (0, 5000)
-    assert allowed(scheme(TERMS).update(4, Amount(5000))) is None
+    assert allowed(scheme_of(TERMS).update(4, Amount(6000))) == (4, 6000)
+    assert allowed(scheme_of(TERMS).update(4, Amount(99_800))) == (4, 99_800)
+    assert allowed(scheme_of(TERMS).settlement(Amount(5000))) == (0, 5000)
+    assert allowed(scheme_of(TERMS).update(4, Amount(5000))) is None
 
 
 # damaged bytes ------------------------------------------------------------------------------------
@@ -279,7 +284,7 @@ def assert_free_variables_only(psbt: Psbt, terms: object) -> None:
     assert isinstance(terms, Terms)
     assert terms.offer == TERMS.offer
     assert terms.payer_key == PAYER.public_key
-    assert needed_fields(psbt) == needed_fields(message(terms, scheme(terms).refund()))
+    assert needed_fields(psbt) == needed_fields(message(terms, scheme_of(terms).refund()))
 
 
 @pytest.mark.parametrize("kind", RECEIVERS)
@@ -361,7 +366,7 @@ def test_a_message_has_the_fields_that_the_design_names() -> None:
     for psbt, signer in ((REQUEST, None), (REPLY, PAYEE), (UPDATE, PAYER), (SETTLEMENT, PAYER)):
         fields = psbt.inputs[0]
         assert fields.witness_utxo == TERMS.funding_txout
-        assert fields.witness_script == TERMS.witness_script
+        assert fields.witness_script == witness_script(TERMS)
         assert fields.sighash_type == 1
         assert list(fields.partial_sigs) == ([] if signer is None else [signer.public_key.sec])
         assert len(fields.pairs) == (3 if signer is None else 4)
@@ -376,7 +381,7 @@ def test_the_payers_key_is_the_one_that_is_not_the_offers() -> None:
     for label in ("low", "high", "left", "right"):
         key = private_key(label).public_key
         terms = replace(TERMS, payer_key=key)
-        request = message(terms, scheme(terms).refund())
+        request = message(terms, scheme_of(terms).refund())
         assert enforce(refund_request_rules(request, TERMS.offer)).payer_key == key
 
 
@@ -392,7 +397,7 @@ def test_a_request_establishes_exactly_the_payers_terms(
 ) -> None:
     terms = make_terms(TERMS.offer, Amount(capacity), payout(kind, "payer"), Height(TIP.height + delay))
     terms = replace(terms, outpoint=OutPoint(terms.outpoint.txid, vout))
-    request = message(terms, scheme(terms).refund())
+    request = message(terms, scheme_of(terms).refund())
     assert enforce(refund_request_rules(request, TERMS.offer)) == terms
 
 
@@ -404,7 +409,7 @@ def test_an_update_establishes_exactly_number_and_total(number: int, paid: int) 
     best = payee.best_of(state)
     assert best is not None
     assert (best.number, best.paid) == (number, Amount(paid))
-    assert best.transaction.without_witness() == scheme(TERMS).update(number, Amount(paid))
+    assert best.transaction.without_witness() == scheme_of(TERMS).update(number, Amount(paid))
 
 
 def test_numbers_may_be_skipped() -> None:
@@ -428,7 +433,7 @@ def test_the_peers_claim_of_the_amount_is_never_used() -> None:
     """A signature over another amount than ours fails, even where witness_utxo tells the same story."""
     more = TERMS.funding_value + Amount(1)
     lie = TxOut(more, TERMS.funding_txout.script_pubkey)
-    transaction = scheme(TERMS).update(4, Amount(6000))
+    transaction = scheme_of(TERMS).update(4, Amount(6000))
     key = PAYER.public_key.sec
     claims = {key: sign(PAYER_SECRET, TERMS, transaction, value=more.sat)}
     for fields in ({}, {b"\x01": lie.to_bytes()}):
@@ -465,7 +470,7 @@ def test_terms_decide_not_the_message() -> None:
 def test_equality_decides_whatever_the_named_differences_say(
     differs: Callable[[Transaction], Transaction],
 ) -> None:
-    good = scheme(TERMS).update(4, Amount(6000))
+    good = scheme_of(TERMS).update(4, Amount(6000))
     enforce(same_transaction_rules(good, good))
     with pytest.raises(Refused):
         enforce(same_transaction_rules(good, differs(good)))

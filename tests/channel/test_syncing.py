@@ -18,16 +18,16 @@ from support.protocol import (
     make_terms,
     private_key,
     replace,
-    scheme,
+    scheme_of,
     settlement_psbt,
     signed,
+    signed_message,
     update_psbt,
     with_output,
 )
 
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.channel import payee, payer
-from mpchan.channel.messages import signed_message
 from mpchan.channel.payer import Abandoned, Funded, PayerState, Refunding, Settling
 from mpchan.channel.rules import enforce
 from mpchan.channel.signing import ChannelKey
@@ -37,7 +37,7 @@ from mpchan.errors import MpchanError, NotPossible, Refused
 from mpchan.units import Amount
 
 TERMS = make_terms()
-LAST = scheme(TERMS).last_update
+LAST = scheme_of(TERMS).last_update
 
 
 def at(number: int, paid: int, terms: Terms = TERMS) -> Funded:
@@ -72,10 +72,10 @@ def sent(terms: Terms, number: int, paid: Amount) -> Psbt:
     """The payer's message, with any payee; number 0 is the settlement."""
     if number == 0:
         return signed_message(
-            terms, scheme(terms).settlement(paid), PAYER.public_key, PAYER.sign_settlement(terms, paid)
+            terms, scheme_of(terms).settlement(paid), PAYER.public_key, PAYER.sign_settlement(terms, paid)
         )
     signature = PAYER.sign_update(terms, number, paid)
-    return signed_message(terms, scheme(terms).update(number, paid), PAYER.public_key, signature)
+    return signed_message(terms, scheme_of(terms).update(number, paid), PAYER.public_key, signature)
 
 
 @pytest.mark.parametrize("place", ["before", "behind"])
@@ -204,7 +204,7 @@ def test_the_refund_comes_first(state: PayerState) -> None:
 
 def forged() -> dict[str, tuple[Psbt, str]]:
     """What this payer has never signed, and the rule that says so."""
-    update = scheme(TERMS).update(9, Amount(900))
+    update = scheme_of(TERMS).update(9, Amount(900))
     sibling = make_terms(salt=1)
     both: Any = signed(TERMS, update).with_input_fields(
         0,
@@ -226,9 +226,9 @@ def forged() -> dict[str, tuple[Psbt, str]]:
             ),
             "signature",
         ),
-        "of another channel": (signed(sibling, scheme(sibling).update(9, Amount(900))), "outpoint"),
+        "of another channel": (signed(sibling, scheme_of(sibling).update(9, Amount(900))), "outpoint"),
         "a transaction that the terms do not allow": (moved, "output-value"),
-        "the refund": (signed(TERMS, scheme(TERMS).refund()), "lock-time"),
+        "the refund": (signed(TERMS, scheme_of(TERMS).refund()), "lock-time"),
     }
 
 

@@ -11,6 +11,7 @@ from support.protocol import (
     PAYER,
     PAYER_SCRIPT,
     PAYOUT_KINDS,
+    complete,
     facts_of,
     make_funded,
     make_funding,
@@ -22,18 +23,18 @@ from support.protocol import (
     payout,
     private_key,
     replace,
-    scheme,
+    scheme_of,
     settlement_psbt,
     unsigned,
     update_psbt,
+    witness_script,
     witness_signatures,
 )
 
 from mpchan.bitcoin.script import dust_limit
 from mpchan.bitcoin.tx import Transaction
 from mpchan.channel import payee, payer
-from mpchan.channel.fees import channel_spend_vsize
-from mpchan.channel.messages import complete
+from mpchan.channel.construction.two_of_two import spend_vsize as channel_spend_vsize
 from mpchan.channel.terms import Terms, funding_output
 from mpchan.errors import NotPossible
 from mpchan.units import Amount, FeeRate, Height, OutPoint
@@ -71,7 +72,7 @@ def test_funding_output_is_the_sorted_two_of_two() -> None:
     offer = make_offer()
     output = funding_output(offer, CAPACITY, PAYER.public_key, PAYER_SCRIPT)
     assert output.script_pubkey == bytes.fromhex("0020") + hashlib.sha256(script).digest()
-    assert make_terms(offer).witness_script == script
+    assert witness_script(make_terms(offer)) == script
 
 
 def test_funding_script_is_the_same_whichever_key_is_the_payers() -> None:
@@ -79,9 +80,9 @@ def test_funding_script_is_the_same_whichever_key_is_the_payers() -> None:
     for label in ("one key", "another key", "a third key", "a fourth key"):
         key = private_key(label).public_key
         terms = replace(make_terms(), payer_key=key)
-        witness_script = terms.witness_script
-        assert witness_script[2:35] < witness_script[36:69]
-        assert {witness_script[2:35], witness_script[36:69]} == {key.sec, terms.offer.payee_key.sec}
+        code = witness_script(terms)
+        assert code[2:35] < code[36:69]
+        assert {code[2:35], code[36:69]} == {key.sec, terms.offer.payee_key.sec}
 
 
 def test_funding_is_made_of_one_channel_output_worth_capacity_and_reserve() -> None:
@@ -118,7 +119,7 @@ def test_a_signed_funding_with_another_txid_is_not_taken() -> None:
 def test_refund_pays_everything_but_its_fee_back_to_the_payer(kind: str) -> None:
     script = payout(kind, "payer")
     terms = make_terms(make_offer(fee_rate=FeeRate(1500)), payer_script=script)
-    refund = scheme(terms).refund()
+    refund = scheme_of(terms).refund()
     fee = -(-1500 * REFUND_VSIZE[kind] // 1000)
     assert outputs_of(refund) == [(terms.funding_value.sat - fee, script)]
     assert [source.outpoint for source in refund.inputs] == [terms.outpoint]
@@ -135,7 +136,7 @@ def test_payee_signs_the_refund_first_and_alone() -> None:
     terms = make_terms()
     reply = payee.signed_refund(terms, PAYEE)
     assert set(reply.inputs[0].partial_sigs) == {PAYEE.public_key.sec}
-    assert reply.tx == scheme(terms).refund()
+    assert reply.tx == scheme_of(terms).refund()
 
 
 # updates and settlement ---------------------------------------------------------------------------
@@ -143,10 +144,10 @@ def test_payee_signs_the_refund_first_and_alone() -> None:
 
 def test_update_is_the_refund_with_other_outputs_and_a_lower_lock_time() -> None:
     terms = make_terms()
-    refund = scheme(terms).refund()
+    refund = scheme_of(terms).refund()
     previous = refund.lock_time
     for number in (1, 2, 3):
-        update = scheme(terms).update(number, Amount(1000 * number))
+        update = scheme_of(terms).update(number, Amount(1000 * number))
         assert replace(update, outputs=refund.outputs, lock_time=refund.lock_time) == refund
         assert outputs_of(update) == [
             (100_000 - 1000 * number, PAYER_SCRIPT),
@@ -158,9 +159,9 @@ def test_update_is_the_refund_with_other_outputs_and_a_lower_lock_time() -> None
 
 def test_settlement_is_the_final_balance_with_lock_time_0() -> None:
     terms = make_terms()
-    settlement = scheme(terms).settlement(Amount(40_000))
+    settlement = scheme_of(terms).settlement(Amount(40_000))
     assert settlement.lock_time == 0
-    assert replace(settlement, lock_time=scheme(terms).update(5, Amount(40_000)).lock_time) == scheme(
+    assert replace(settlement, lock_time=scheme_of(terms).update(5, Amount(40_000)).lock_time) == scheme_of(
         terms
     ).update(5, Amount(40_000))
 
@@ -186,7 +187,7 @@ def test_sequence_and_version_are_the_same_everywhere(offer_version: int, versio
     """0xfffffffd: the lock time binds (BIP-0065), and bit 31 keeps BIP-0068 away. The offer says the version."""
     offer = make_offer(version=offer_version)
     assert offer.transaction_version == version
-    built = scheme(make_terms(offer))
+    built = scheme_of(make_terms(offer))
     for transaction in (built.refund(), built.update(1, Amount(1000)), built.settlement(Amount(1000))):
         assert [source.sequence for source in transaction.inputs] == [0xFFFFFFFD]
         assert transaction.version == version
@@ -235,7 +236,7 @@ def test_sizes_that_the_design_names() -> None:
 def test_fees_are_rounded_up(rate: int, reserve: int, refund_fee: int) -> None:
     terms = make_terms(make_offer(fee_rate=FeeRate(rate)))
     assert terms.reserve == Amount(reserve)
-    assert terms.funding_value.sat - scheme(terms).refund().outputs[0].value.sat == refund_fee
+    assert terms.funding_value.sat - scheme_of(terms).refund().outputs[0].value.sat == refund_fee
 
 
 def test_reserve_counts_both_outputs_also_where_one_is_left_out() -> None:
@@ -260,28 +261,28 @@ def test_dust_limits_are_bitcoin_cores(kind: str) -> None:
 def test_payers_change_below_dust_goes_to_the_fee(kind: str) -> None:
     terms = make_terms(payer_script=payout(kind, "payer"))
     limit = DUST[kind]
-    at_limit = scheme(terms).update(1, Amount(100_000 - limit))
+    at_limit = scheme_of(terms).update(1, Amount(100_000 - limit))
     assert outputs_of(at_limit) == [
         (limit, terms.payer_script),
         (100_000 - limit, terms.offer.payee_script),
     ]
-    below = scheme(terms).update(1, Amount(100_000 - limit + 1))
+    below = scheme_of(terms).update(1, Amount(100_000 - limit + 1))
     assert outputs_of(below) == [(100_000 - limit + 1, terms.offer.payee_script)]
-    assert outputs_of(scheme(terms).settlement(Amount(100_000 - limit + 1))) == outputs_of(below)
+    assert outputs_of(scheme_of(terms).settlement(Amount(100_000 - limit + 1))) == outputs_of(below)
     assert outputs_of(completed_update(terms, 1, 100_000 - limit + 1)) == outputs_of(below)
 
 
 def test_an_output_of_0_is_left_out() -> None:
     terms = make_terms()
-    assert outputs_of(scheme(terms).update(1, Amount(100_000))) == [(100_000, terms.offer.payee_script)]
-    assert outputs_of(scheme(terms).settlement(Amount(0))) == [(100_000, PAYER_SCRIPT)]
+    assert outputs_of(scheme_of(terms).update(1, Amount(100_000))) == [(100_000, terms.offer.payee_script)]
+    assert outputs_of(scheme_of(terms).settlement(Amount(0))) == [(100_000, PAYER_SCRIPT)]
 
 
 def test_completed_transactions_are_the_unsigned_ones_with_a_witness() -> None:
     terms = make_terms()
-    assert unsigned(completed_update(terms, 2, 7000)) == scheme(terms).update(2, Amount(7000))
-    assert unsigned(completed_settlement(terms, 7000)) == scheme(terms).settlement(Amount(7000))
-    assert unsigned(make_secured(terms).refund) == scheme(terms).refund()
+    assert unsigned(completed_update(terms, 2, 7000)) == scheme_of(terms).update(2, Amount(7000))
+    assert unsigned(completed_settlement(terms, 7000)) == scheme_of(terms).settlement(Amount(7000))
+    assert unsigned(make_secured(terms).refund) == scheme_of(terms).refund()
 
 
 @pytest.mark.parametrize("label", [f"payer key {number}" for number in range(6)])
@@ -301,5 +302,7 @@ def test_signatures_stand_in_the_order_of_the_keys(label: str) -> None:
     payer_key = payer.ChannelKey(key)  # type: ignore[attr-defined]
     opening = payer.Opening(terms, make_funding(offer, CAPACITY)[0], ())
     refund = payer.secure(opening, payee.signed_refund(terms, PAYEE), payer_key).refund
-    rebuilt = complete(terms, scheme(terms).refund(), payer_key.sign_refund(terms), PAYEE.sign_refund(terms))
+    rebuilt = complete(
+        terms, scheme_of(terms).refund(), payer_key.sign_refund(terms), PAYEE.sign_refund(terms)
+    )
     assert refund == rebuilt

@@ -11,22 +11,23 @@ from support.protocol import (
     PAYEE,
     PAYER,
     PAYOUT_KINDS,
+    channel_sighash,
+    complete,
     make_offer,
     make_terms,
     payout,
+    scheme_of,
     settlement_psbt,
     signed,
+    signed_message,
     update_psbt,
 )
 
 from mpchan.bitcoin.psbt import Psbt
-from mpchan.channel.messages import complete, signed_message
+from mpchan.channel.construction.form import UpdateForm, update_form
 from mpchan.channel.rules import explain
-from mpchan.channel.scheme import scheme_of
-from mpchan.channel.signing import channel_sighash
 from mpchan.channel.taking import incoming_rules
 from mpchan.channel.terms import Terms
-from mpchan.channel.update_form import UpdateForm, update_form
 from mpchan.units import Amount, Height, MedianTime
 
 

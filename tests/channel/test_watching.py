@@ -15,7 +15,7 @@ from support.protocol import (
     make_secured,
     make_terms,
     replace,
-    scheme,
+    scheme_of,
     settlement_psbt,
     update_psbt,
 )
@@ -91,7 +91,7 @@ def test_a_settlement_goes_at_once(unit: str) -> None:
 def test_an_update_goes_when_it_is_final_and_l0_is_near_or_the_payer_silent(unit: str, silent: int) -> None:
     terms, state = TERMS[unit], HELD[unit]
     final = final_at(unit, state.best.transaction.lock_time)
-    near = scheme(terms).deadline.value - POLICY.near(unit)
+    near = scheme_of(terms).deadline.value - POLICY.near(unit)
     assert final < near
     for value in (final - 1, final, near - 1, near, near + 1, terms.refund_lock_time.value - 1):
         due = value >= final and (value >= near or silent >= POLICY.claim_after)
@@ -106,7 +106,7 @@ def test_near_l0_an_update_waits_until_it_is_final(unit: str) -> None:
     terms = make_terms(make_offer(lock_time_unit=unit, min_confirmations=3))
     state = held(terms)
     final = final_at(unit, state.best.transaction.lock_time)
-    assert final > scheme(terms).deadline.value - POLICY.near(unit)
+    assert final > scheme_of(terms).deadline.value - POLICY.near(unit)
     for value, deed in ((final - 1, Deed.NOTHING), (final, Deed.UPDATE)):
         assert payee_decision(state, facts_of(terms, 3, at(unit, value)), POLICY, 10**9).deed is deed
 
@@ -130,7 +130,7 @@ def payee_spent(state: payee.PayeeState, by: Txid, deep: int, tip: ChainTip = TI
 @UNITS
 def test_what_is_pending_is_sent_and_its_loss_calls_nobody(unit: str) -> None:
     """A settlement without an update before it, that came when the refund was final: nothing was delivered for it."""
-    terms, refund = TERMS[unit], scheme(TERMS[unit]).refund().txid
+    terms, refund = TERMS[unit], scheme_of(TERMS[unit]).refund().txid
     late = at(unit, final_at(unit, terms.refund_lock_time.value))
     state, receipt = payee.accept(
         payee.Active(terms), settlement_psbt(terms, 5000), facts_of(terms, 3, late), PAYEE
@@ -147,7 +147,7 @@ def test_what_is_pending_is_sent_and_its_loss_calls_nobody(unit: str) -> None:
 
 @UNITS
 def test_the_payee_sees_what_spends_the_funding(unit: str) -> None:
-    terms, refund = TERMS[unit], scheme(TERMS[unit]).refund().txid
+    terms, refund = TERMS[unit], scheme_of(TERMS[unit]).refund().txid
     late = at(unit, final_at(unit, terms.refund_lock_time.value))
     for state, deed in ((HELD[unit], Deed.UPDATE), (SETTLED[unit], Deed.SETTLEMENT)):
         seen = payee_spent(state, refund, 0, late)
@@ -198,7 +198,7 @@ def test_money_at_risk_is_said(unit: str) -> None:
 def test_where_nothing_was_paid_the_payer_may_do_as_it_likes(unit: str) -> None:
     """Nothing that a payer who never paid can do calls the payee to its watcher."""
     terms = TERMS[unit]
-    refund = scheme(terms).refund().txid
+    refund = scheme_of(terms).refund().txid
     nothing_bought = settled(payee.Active(terms), paid=0)
     late = at(unit, final_at(unit, terms.refund_lock_time.value))
     for state in (payee.Active(terms), nothing_bought):
@@ -231,7 +231,7 @@ def test_a_watcher_that_looks_once_in_the_settle_window_has_sent_what_it_holds(
         *data.draw(st.tuples(st.integers(0, 10**9), st.integers(0, 500), st.integers(0, 10**6)))
     )
     window = terms.offer.settle_window
-    value = scheme(terms).deadline.value + data.draw(st.integers(0, window - 1))
+    value = scheme_of(terms).deadline.value + data.draw(st.integers(0, window - 1))
     facts = facts_of(terms, data.draw(st.integers(0, 200)), at(unit, value))
     decision = payee_decision(state, facts, policy, data.draw(st.integers(0, 10**9)))
     assert decision.deed is Deed.UPDATE
@@ -253,11 +253,11 @@ def drawn_facts(data: st.DataObject, unit: str, close: Txid) -> Facts:
     """The chain in any state, at any height around this channel's lock times."""
     terms = TERMS[unit]
     seen, deep, spender, spend_deep = data.draw(ANY_FACTS)
-    edges = [terms.refund_lock_time.value, scheme(terms).deadline.value, terms.refund_lock_time.now(TIP)]
+    edges = [terms.refund_lock_time.value, scheme_of(terms).deadline.value, terms.refund_lock_time.now(TIP)]
     tip = at(unit, data.draw(st.sampled_from(edges)) + data.draw(st.integers(-30, 30)))
     if not seen:
         return Facts(tip)
-    by = {"none": None, "refund": scheme(terms).refund().txid, "close": close, "strange": STRANGE}[spender]
+    by = {"none": None, "refund": scheme_of(terms).refund().txid, "close": close, "strange": STRANGE}[spender]
     return facts_of(
         terms,
         max(deep, spend_deep if by else 0),
@@ -272,7 +272,7 @@ def test_a_lower_close_of_another_copy_is_contested_until_a_block_holds_it(unit:
     """An older copy of the wallet sent less than what is held here; what pays no less is left alone."""
     terms, state = TERMS[unit], settled(HELD[unit], 5000)
     for paid, deep, contested in ((4999, 0, True), (5000, 0, False), (5001, 0, False), (4999, 1, False)):
-        theirs = scheme(terms).settlement(Amount(paid)).with_witness(0, (b"theirs",))
+        theirs = scheme_of(terms).settlement(Amount(paid)).with_witness(0, (b"theirs",))
         facts = facts_of(terms, 3 + deep, spent_by=STRANGE, spend_confirmations=deep, spending=theirs)
         decision = payee_decision(state, facts, POLICY, 0)
         assert alarm_of(decision) == "foreign-spend"
@@ -357,7 +357,7 @@ def test_the_payers_deeds_are_possible_and_never_too_early(unit: str, data: st.D
 def test_the_payer_follows_its_funding(unit: str) -> None:
     terms = TERMS[unit]
     state = make_funded(terms)
-    l0 = scheme(terms).deadline.value
+    l0 = scheme_of(terms).deadline.value
     lost = payer_decision(state, Facts(at(unit, l0 - 1)))
     assert (lost.deed, lost.alarm) == (Deed.FUNDING, None)
     late = payer_decision(state, Facts(at(unit, l0)))
@@ -378,7 +378,7 @@ def test_the_payer_follows_its_funding(unit: str) -> None:
 @UNITS
 def test_an_opening_asks_for_a_person_when_it_can_come_to_nothing(unit: str) -> None:
     terms = TERMS[unit]
-    last = scheme(terms).deadline.value - terms.offer.confirmation_delay
+    last = scheme_of(terms).deadline.value - terms.offer.confirmation_delay
     for state in (make_opening(terms), make_secured(terms)):
         assert payer_decision(state, Facts(at(unit, last - 1))) == payer_decision(state, Facts(TIP))
         assert payer_decision(state, Facts(TIP)).alarm is None

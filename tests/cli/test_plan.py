@@ -543,7 +543,7 @@ def test_what_comes_next_sells_so(wallets: Shell) -> None:
         "capacity_sat": offer.max_capacity.sat,
         "fee_rate_sat_per_kvb": offer.fee_rate.sat_per_kvb,
         "lock_time_unit": offer.lock_time_unit,
-        "step": offer.step,
+        "step": offer.own_terms["step"],
         "settle_window": offer.settle_window,
         "refund_delay": offer.default_refund_delay,
     }

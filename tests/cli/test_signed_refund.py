@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 from support.other_libraries import LIBRARIES, derived_path, payee_key_of
+from support.protocol import witness_script
 from support.transcript import Shell
 
 from mpchan.bitcoin.address import address_to_script
@@ -54,12 +55,12 @@ def forged(
     wallet = Wallet.open(shell.folder / "seller")
     [record] = wallet.channels()
     key, terms = wallet.channel_key_of(record), record.terms
-    digest = segwit_v0_sighash(refund, 0, terms.witness_script, terms.funding_value, kind)
+    digest = segwit_v0_sighash(refund, 0, witness_script(terms), terms.funding_value, kind)
     signature = key._private_key.sign(digest) + bytes([kind])
     made = Psbt.create(refund).with_input_fields(
         0,
         witness_utxo=terms.funding_txout,
-        witness_script=terms.witness_script,
+        witness_script=witness_script(terms),
         sighash_type=kind,
         partial_sigs={key.public_key.sec: signature},
     )

@@ -12,7 +12,7 @@ from support.external import External
 from support.foreign_wallet import P2WPKH, coin, payment, signed
 from support.hostile import Desk, refusal
 from support.party import Pair
-from support.protocol import message, scheme, sign
+from support.protocol import message, scheme_of, sign
 
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.chain.embedded import EmbeddedChain
@@ -259,7 +259,7 @@ def test_61_a_restored_payee_signs_no_second_refund(desk: Desk) -> None:
     assert desk.done(wallet, "payee", "sign-refund", desk.file(before.hex)) == signed
     terms = pair.terms(f"{since.funding_txid}-0")
     earlier = replace(terms, refund_lock_time=Height(terms.refund_lock_time.value - 1))
-    for request in (read_psbt(since.hex.encode()), message(earlier, scheme(earlier).refund())):
+    for request in (read_psbt(since.hex.encode()), message(earlier, scheme_of(earlier).refund())):
         refused = refusal(
             [wallet, *desk.wallets], wallet, desk.chain, "payee", "sign-refund", desk.file(request)
         )
@@ -282,7 +282,7 @@ def test_85_a_copied_payee_signs_no_second_refund(desk: Desk) -> None:
     (copy / "generation").unlink()
     terms = pair.terms(f"{request.funding_txid}-0")
     earlier = replace(terms, refund_lock_time=Height(terms.refund_lock_time.value - 1))
-    other = message(earlier, scheme(earlier).refund())
+    other = message(earlier, scheme_of(earlier).refund())
     refused = refusal([copy, *desk.wallets], copy, desk.chain, "payee", "sign-refund", desk.file(other))
     assert (refused.slug, refused.exit_code) == ("offer-void", 4)
 

@@ -20,7 +20,7 @@ import pytest
 from support import foreign_wallet
 from support.hostile import Desk, environment, mpchan, refusal
 from support.party import Pair, snapshot
-from support.protocol import FINAL_SCRIPT_SIG, FINAL_WITNESS, scheme, signed
+from support.protocol import FINAL_SCRIPT_SIG, FINAL_WITNESS, scheme_of, signed
 from support.transcript import program
 
 from mpchan.bitcoin.address import address_to_script
@@ -45,7 +45,7 @@ class Scene:
         pair.accept(pair.pay(self.name, 1000))
         self.terms = pair.terms(self.name)
         self.secret = pair.payer_secret(self.name)
-        self.good = signed(self.terms, scheme(self.terms).update(2, Amount(2000)), self.secret)
+        self.good = signed(self.terms, scheme_of(self.terms).update(2, Amount(2000)), self.secret)
         self.hex = self.good.to_hex()
         self.offer = pair.offer()
 
@@ -439,7 +439,7 @@ def test_a_spoilt_channel_is_named_and_left_alone(scene: Scene, copied: Path, na
     listed = mpchan(copied, scene.desk.chain, "list")
     assert [view["channel"] for view in listed.json["channels"]] == [scene.other[:16]]
     other = scene.pair.terms(scene.other)
-    update = signed(other, scheme(other).update(1, Amount(1000)), scene.pair.payer_secret(scene.other))
+    update = signed(other, scheme_of(other).update(1, Amount(1000)), scene.pair.payer_secret(scene.other))
     taken = mpchan(copied, scene.desk.chain, "payee", "accept", scene.desk.file(update))
     assert taken.json["paid_sat"] == 1000
     assert path.read_bytes() == after

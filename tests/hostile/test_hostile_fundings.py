@@ -13,14 +13,13 @@ from pathlib import Path
 import pytest
 from support.hostile import Desk, Refusal, environment, same_verdict
 from support.party import Pair
-from support.protocol import bent, message, payout, private_key, replace, scheme, sign, signed
+from support.protocol import bent, complete, message, payout, private_key, replace, scheme_of, sign, signed
 from support.transcript import program
 
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.bitcoin.script import dust_limit
 from mpchan.bitcoin.tx import Transaction, TxOut
 from mpchan.chain.embedded import EmbeddedChain
-from mpchan.channel.messages import complete
 from mpchan.channel.terms import Terms
 from mpchan.party import payee
 from mpchan.units import Amount, OutPoint
@@ -44,7 +43,7 @@ def refused_update(desk: Desk, update: Psbt) -> Refusal:
 
 def update_of(pair: Pair, terms: Terms, name: str, number: int = 1, paid: int = 1000) -> Psbt:
     """A flawless update under ``terms``, signed with the payer's key of channel ``name``."""
-    return signed(terms, scheme(terms).update(number, Amount(paid)), pair.payer_secret(name))
+    return signed(terms, scheme_of(terms).update(number, Amount(paid)), pair.payer_secret(name))
 
 
 # 16 and 17: what stands at the outpoint -----------------------------------------------------------
@@ -62,7 +61,7 @@ def other_outputs(
     assert planned is not None
     transaction = replace(planned, outputs=arrange(planned.outputs))
     terms = replace(record.terms, outpoint=OutPoint(transaction.txid, vout))
-    payee.sign_refund(pair.payee, pair.chain, message(terms, scheme(terms).refund()))
+    payee.sign_refund(pair.payee, pair.chain, message(terms, scheme_of(terms).refund()))
     spent = record.state.spent
     pair.chain.broadcast(pair.payer.keys.sign_coins(transaction, spent))
     pair.chain.mine(1)
@@ -137,7 +136,7 @@ def test_19_spent_already(desk: Desk) -> None:
     pair = desk.pair
     name = pair.open()
     terms = pair.terms(name)
-    closing = scheme(terms).settlement(Amount(5000))
+    closing = scheme_of(terms).settlement(Amount(5000))
     signatures = [
         sign(secret, terms, closing) for secret in (pair.payer_secret(name), pair.payee_secret(name))
     ]
@@ -197,7 +196,7 @@ def test_20_a_funding_by_file_that_is_not_the_refunds(desk: Desk) -> None:
     planned = record.funding
     assert planned is not None
     terms = replace(record.terms, outpoint=OutPoint(planned.txid, len(planned.outputs)))
-    payee.sign_refund(pair.payee, pair.chain, message(terms, scheme(terms).refund()))
+    payee.sign_refund(pair.payee, pair.chain, message(terms, scheme_of(terms).refund()))
     cases = {
         "an output that it has not": (planned, "funding-output"),
         "another lock time": (bent(planned, lock_time=7), "unknown-channel"),
@@ -227,7 +226,7 @@ def test_20_the_refund_names_an_output_that_is_no_channel(desk: Desk, change: st
     bend = {"script_pubkey": payout("p2wsh", "x")} if change == "script" else {"value": Amount(99_999)}
     transaction = replace(planned, outputs=first(**bend)(planned.outputs))
     terms = replace(record.terms, outpoint=OutPoint(transaction.txid, 0))
-    payee.sign_refund(pair.payee, pair.chain, message(terms, scheme(terms).refund()))
+    payee.sign_refund(pair.payee, pair.chain, message(terms, scheme_of(terms).refund()))
     path = desk.file(transaction)
     error = desk.refused(desk.payee, "payee", "funding", path)
     assert (error.slug, error.exit_code) == (f"funding-{change}", 4)
@@ -264,7 +263,7 @@ def test_26_an_update_at_the_deadline(desk: Desk, held: bool) -> None:
     pair = desk.pair
     name = pair.open()
     terms = pair.terms(name)
-    deadline = scheme(terms).deadline.value
+    deadline = scheme_of(terms).deadline.value
     pair.mine_to(deadline - 1)
     if held:  # one block earlier it is taken
         taken = desk.done(desk.payee, "payee", "accept", desk.file(update_of(pair, terms, name)))
@@ -274,7 +273,7 @@ def test_26_an_update_at_the_deadline(desk: Desk, held: bool) -> None:
     error = refused_update(desk, late)
     assert (error.slug, error.exit_code) == ("past-deadline", 5)
     # a settlement still serves the payee, and is taken; what is new in it counts once it is confirmed
-    settlement = signed(terms, scheme(terms).settlement(Amount(2000)), pair.payer_secret(name))
+    settlement = signed(terms, scheme_of(terms).settlement(Amount(2000)), pair.payer_secret(name))
     closed = desk.done(desk.payee, "payee", "settle", desk.file(settlement))
     sure = 1000 if held else 0
     assert (closed["kind"], closed["broadcast"]) == ("settlement", True)
@@ -291,9 +290,9 @@ def test_39_a_message_for_a_channel_that_has_ended(desk: Desk, kind: str) -> Non
     name = pair.open()
     terms = pair.terms(name)
     pair.settle(pair.settlement(name, 1000))
-    generous = scheme(terms).update(5, Amount(90_000))
+    generous = scheme_of(terms).update(5, Amount(90_000))
     if kind == "settlement":
-        generous = scheme(terms).settlement(Amount(90_000))
+        generous = scheme_of(terms).settlement(Amount(90_000))
     hostile = signed(terms, generous, pair.payer_secret(name))
     for status in ("settling", "closed"):
         error = refused_update(desk, hostile)
@@ -311,9 +310,9 @@ def test_39_a_message_for_a_channel_that_was_refunded(desk: Desk, kind: str) -> 
     pair.refund(name)
     pair.chain.mine(1)
     late = (
-        scheme(terms).update(5, Amount(90_000))
+        scheme_of(terms).update(5, Amount(90_000))
         if kind == "update"
-        else scheme(terms).settlement(Amount(90_000))
+        else scheme_of(terms).settlement(Amount(90_000))
     )
     error = refused_update(desk, signed(terms, late, pair.payer_secret(name)))
     assert (error.slug, error.exit_code) == ("channel-refunded", 5)
@@ -358,6 +357,6 @@ def test_35_another_payers_update_is_none_of_this_channel(desk: Desk) -> None:
     pair = desk.pair
     name = pair.open()
     terms = pair.terms(name)
-    foreign = signed(terms, scheme(terms).update(1, Amount(1000)), private_key("another payer"))
+    foreign = signed(terms, scheme_of(terms).update(1, Amount(1000)), private_key("another payer"))
     error = refused_update(desk, foreign)
     assert (error.slug, error.exit_code) == ("missing-signature", 4)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from support.hostile import Desk, environment, mpchan
 from support.party import Pair
-from support.protocol import message, scheme, signed
+from support.protocol import message, scheme_of, signed
 from support.transcript import program
 
 from mpchan.bitcoin.tx import Transaction
@@ -65,8 +65,8 @@ def test_45_nothing_signs_the_funding_before_the_refund_is_held(
     terms = pair.payer_record(channel).terms
     files = {
         "REQUEST": request.hex,
-        "OWN": signed(terms, scheme(terms).refund(), pair.payer_secret(channel)).to_hex(),
-        "CLOSE": message(terms, scheme(terms).settlement(Amount(0))).to_hex(),
+        "OWN": signed(terms, scheme_of(terms).refund(), pair.payer_secret(channel)).to_hex(),
+        "CLOSE": message(terms, scheme_of(terms).settlement(Amount(0))).to_hex(),
     }
     for stem, content in files.items():
         (desk.folder / stem).write_text(content)
@@ -187,7 +187,7 @@ def test_50_no_payment_after_the_end_has_begun(desk: Desk, after: str, words: tu
 def test_51_no_payment_at_the_deadline(desk: Desk) -> None:
     pair = desk.pair
     channel = pair.open()
-    deadline = scheme(pair.terms(channel)).deadline.value
+    deadline = scheme_of(pair.terms(channel)).deadline.value
     pair.mine_to(deadline - 1)
     update = desk.done(desk.payer, "payer", "pay", "1000")
     assert desk.done(desk.payee, "payee", "accept", desk.file(update["hex"]))["paid_sat"] == 1000

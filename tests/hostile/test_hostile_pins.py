@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from support.party import Pair, balance_sat
 from support.pins import child_of, heir_of, version3
+from support.protocol import scheme_of
 from support.watch import look
 
 from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.embedded import EmbeddedChain, mempool
-from mpchan.channel.scheme import scheme_of
 from mpchan.errors import ChainError
 from mpchan.party.watch.bump import bump
 from mpchan.units import FeeRate

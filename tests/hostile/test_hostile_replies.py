@@ -22,7 +22,7 @@ from support.protocol import (
     message,
     payout,
     replace,
-    scheme,
+    scheme_of,
     sign,
     signed,
     with_high_s,
@@ -32,8 +32,8 @@ from support.protocol import (
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.bitcoin.tx import Transaction, TxIn, TxOut
 from mpchan.chain.embedded import EmbeddedChain
+from mpchan.channel.construction.refund_first import with_offer
 from mpchan.channel.payer import Opening
-from mpchan.channel.refund_request import with_offer
 from mpchan.units import Amount, OutPoint, Txid
 from mpchan.wallet.keys import Keys
 
@@ -52,7 +52,7 @@ class Scene:
         self.terms = pair.terms(self.name)
         self.secret = pair.payee_secret(self.name)
         self.payer_secret = pair.payer_secret(self.name)
-        self.refund = scheme(self.terms).refund()
+        self.refund = scheme_of(self.terms).refund()
 
     def signed(self, transaction: Transaction, **how: object) -> Psbt:
         """Another transaction, signed flawlessly by the payee."""
@@ -256,9 +256,11 @@ def test_the_reply_of_another_channel(scene: Scene, monkeypatch: pytest.MonkeyPa
     """Its own channel is open: it is recognised there, and moves nothing here."""
     before = scene.pair.files()
     record = scene.pair.payer_record(scene.other)
-    signature = sign(scene.pair.payee_secret(scene.other), record.terms, scheme(record.terms).refund())
+    signature = sign(scene.pair.payee_secret(scene.other), record.terms, scheme_of(record.terms).refund())
     key = record.terms.offer.payee_key.sec
-    result = scene.pair.fund(message(record.terms, scheme(record.terms).refund(), {key: signature}).to_hex())
+    result = scene.pair.fund(
+        message(record.terms, scheme_of(record.terms).refund(), {key: signature}).to_hex()
+    )
     assert result.channel == record.terms.channel_id
     assert scene.pair.files() == before
 

@@ -25,9 +25,10 @@ from support.protocol import (
     payout,
     private_key,
     replace,
-    scheme,
+    scheme_of,
     sign,
     with_output,
+    witness_script,
 )
 
 from mpchan.bitcoin.address import address_to_script, script_to_address
@@ -59,13 +60,13 @@ class Scene:
         name = f"{self.request.funding_txid}-{self.request.funding_vout}"
         self.terms = pair.payer_record(name).terms
         self.secret = pair.payer_secret(name)
-        self.refund = scheme(self.terms).refund()
+        self.refund = scheme_of(self.terms).refund()
         self.spare_offer = Offer.from_toml(pair.offer(min_capacity_sat=50_000, max_capacity_sat=200_000))
 
     def altered_terms(self, **changes: object) -> Psbt:
         """A flawless request, but under other terms."""
         terms = replace(self.terms, **changes)
-        return message(terms, scheme(terms).refund())
+        return message(terms, scheme_of(terms).refund())
 
     def altered(self, transaction: Transaction) -> Psbt:
         """The same fields around another transaction."""
@@ -123,12 +124,12 @@ def swapped_keys(scene: Scene) -> Psbt:
 
 
 def one_of_two(scene: Scene) -> Psbt:
-    return scene.script(b"\x51" + scene.terms.witness_script[1:])
+    return scene.script(b"\x51" + witness_script(scene.terms)[1:])
 
 
 def extra_branch(scene: Scene) -> Psbt:
     stranger = STRANGER_SECRET.public_key.sec
-    return scene.script(b"\x63" + scene.terms.witness_script + b"\x67\x21" + stranger + b"\xac\x68")
+    return scene.script(b"\x63" + witness_script(scene.terms) + b"\x67\x21" + stranger + b"\xac\x68")
 
 
 def third_key(scene: Scene) -> Psbt:
@@ -279,7 +280,7 @@ CASES: dict[str, tuple[Callable[[Scene], Psbt], str]] = {
     "14 one of two": (one_of_two, "witness-script"),
     "14 an extra branch": (extra_branch, "witness-script"),
     "14 a third key": (third_key, "witness-script"),
-    "14 bytes behind": (lambda scene: scene.script(scene.terms.witness_script + b"\x61"), "witness-script"),
+    "14 bytes behind": (lambda scene: scene.script(witness_script(scene.terms) + b"\x61"), "witness-script"),
     "14 no script": (field(WITNESS_SCRIPT, None), "witness-script"),
     "14 another payee's key": (another_payees_key, "unknown-offer"),
     "15 an offer that is used": (
@@ -360,13 +361,13 @@ def timed(scene: Scene) -> Terms:
 def test_hostile_request_in_seconds_is_refused(
     scene: Scene, timed: Terms, name: str, lock_time: Callable[[int], int], slug: str
 ) -> None:
-    refund = bent(scheme(timed).refund(), lock_time=lock_time(scene.pair.chain.tip().median_time))
+    refund = bent(scheme_of(timed).refund(), lock_time=lock_time(scene.pair.chain.tip().median_time))
     error = refused(scene, message(timed, refund))
     assert (error.slug, error.exit_code) == (slug, 4), name
 
 
 def test_a_good_request_in_seconds_would_be_signed(scene: Scene, timed: Terms) -> None:
-    path = scene.desk.file(message(timed, scheme(timed).refund()))
+    path = scene.desk.file(message(timed, scheme_of(timed).refund()))
     assert scene.desk.judged(scene.desk.payee, path)["accepted"] is True
 
 
@@ -400,7 +401,7 @@ def test_15_a_request_names_no_scheme(scene: Scene) -> None:
     asked = replace(
         scene.terms, offer=scene.spare_offer, outpoint=OutPoint(Txid(b"\5" * 32), 0), payer_key=STRANGER
     )
-    request = scene.desk.file(message(asked, scheme(asked).refund()))
+    request = scene.desk.file(message(asked, scheme_of(asked).refund()))
     assert scene.desk.judged(scene.desk.payee, request)["accepted"] is True
     try:
         path.write_text(good.replace("decrementing", "spilman"))
@@ -475,7 +476,7 @@ def test_9_a_colliding_shown_id_is_no_reason_to_refuse(chain_directory: Path, tm
         )
         assert other.channel_id == terms.channel_id
         before = pair.files()
-        payee.sign_refund(pair.payee, chain, message(other, scheme(other).refund()))
+        payee.sign_refund(pair.payee, chain, message(other, scheme_of(other).refund()))
         after = pair.files()
         others = [path for path in before if "/offers/" not in path and not path.endswith("/channels/names")]
         assert {path: after[path] for path in others} == {path: before[path] for path in others}
@@ -501,7 +502,7 @@ def test_20_an_output_that_somebody_else_claimed(chain_directory: Path, tmp_path
                 outpoint=OutPoint(terms.outpoint.txid, claimed),
                 payer_key=STRANGER_SECRET.public_key,
             )
-            payee.sign_refund(pair.payee, chain, message(false, scheme(false).refund()))
+            payee.sign_refund(pair.payee, chain, message(false, scheme_of(false).refund()))
         funding = Transaction.from_hex(pair.fund(reply, send=False).hex)  # type: ignore[arg-type]
         taken = payee.funding(pair.payee, chain, funding)
         assert taken.to_dict() == {"channel": terms.channel_id, "funding_txid": str(funding.txid)}

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from support.hostile import Desk
 from support.party import Pair
+from support.protocol import scheme_of
 
 from mpchan.chain.embedded import EmbeddedChain
-from mpchan.channel.scheme import scheme_of
 
 TOTAL = 499_000
 

@@ -15,12 +15,12 @@ import pytest
 import tomli
 from support.hostile import Desk, mpchan, refusal
 from support.party import Pair
-from support.protocol import message, replace, scheme
+from support.protocol import message, replace, scheme_of
 
 from mpchan.bitcoin.psbt import GlobalMap, Psbt
 from mpchan.chain.embedded import EmbeddedChain
+from mpchan.channel.construction.refund_first import with_offer
 from mpchan.channel.offer import Offer
-from mpchan.channel.refund_request import with_offer
 from mpchan.channel.terms import Terms
 from mpchan.cli.main import cli
 from mpchan.party.common import read_psbt
@@ -42,7 +42,7 @@ def desk(chain_directory: Path, tmp_path: Path) -> Iterator[Desk]:
 def later(terms: Terms) -> Psbt:
     """Another refund for the same outpoint: one block later."""
     other = replace(terms, refund_lock_time=Height(terms.refund_lock_time.value + 1))
-    return message(other, scheme(other).refund())
+    return message(other, scheme_of(other).refund())
 
 
 def test_10_a_second_refund_for_an_outpoint(desk: Desk) -> None:
@@ -110,7 +110,7 @@ def test_61_a_wallet_restored_from_its_words(
         "the request that was signed": read_psbt(request.hex.encode()),
         "another refund for its outpoint": later(terms),
         "a request under an offer that was never used": message(
-            replace(terms, offer=unused), scheme(replace(terms, offer=unused)).refund()
+            replace(terms, offer=unused), scheme_of(replace(terms, offer=unused)).refund()
         ),
     }
     for drawn in (False, True):  # before and after the restored wallet's first offer

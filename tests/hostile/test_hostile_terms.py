@@ -16,8 +16,8 @@ from support.protocol import replace
 
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.chain.embedded import EmbeddedChain
+from mpchan.channel.construction.refund_first import carried_offer, with_offer
 from mpchan.channel.offer import Offer
-from mpchan.channel.refund_request import carried_offer, with_offer
 from mpchan.party import common
 from mpchan.party.common import read_psbt
 

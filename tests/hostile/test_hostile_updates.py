@@ -24,7 +24,7 @@ from support.protocol import (
     message,
     payout,
     replace,
-    scheme,
+    scheme_of,
     sign,
     signed,
     with_high_s,
@@ -53,7 +53,7 @@ class Scene:
         self.terms = pair.terms(self.name)
         self.secret = pair.payer_secret(self.name)
         self.payee_secret = pair.payee_secret(self.name)
-        built = scheme(self.terms)
+        built = scheme_of(self.terms)
         held = built.update(HELD_NUMBER, Amount(HELD_PAID))
         pair.accept(self.signed(held).to_hex())
         self.update = built.update(NUMBER, Amount(PAID))
@@ -73,11 +73,11 @@ class Scene:
 
     def numbered(self, number: int, paid: int) -> Psbt:
         """A flawless update."""
-        return self.signed(scheme(self.terms).update(number, Amount(paid)))
+        return self.signed(scheme_of(self.terms).update(number, Amount(paid)))
 
     def settled(self, paid: int) -> Psbt:
         """A flawless settlement."""
-        return self.signed(scheme(self.terms).settlement(Amount(paid)))
+        return self.signed(scheme_of(self.terms).settlement(Amount(paid)))
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +140,7 @@ def as_payer(signature: Callable[[Scene, Transaction], bytes]) -> Build:
 
 
 def earlier_state(scene: Scene, good: Transaction) -> bytes:
-    return scene.good(scheme(scene.terms).update(HELD_NUMBER, Amount(HELD_PAID)))
+    return scene.good(scheme_of(scene.terms).update(HELD_NUMBER, Amount(HELD_PAID)))
 
 
 def of_sibling(scene: Scene, good: Transaction) -> bytes:
@@ -260,7 +260,7 @@ BOTH: dict[str, tuple[Build, str]] = {
     ),
     "36 of an earlier state": (as_payer(earlier_state), "signature"),
     "36 of the refund": (
-        as_payer(lambda scene, good: scene.good(scheme(scene.terms).refund())),
+        as_payer(lambda scene, good: scene.good(scheme_of(scene.terms).refund())),
         "signature",
     ),
     "36 of a sibling channel": (as_payer(of_sibling), "signature"),
@@ -313,7 +313,7 @@ def at(lock_time: Callable[[Scene], int]) -> Make:
 
 
 def deadline(scene: Scene) -> int:
-    return scheme(scene.terms).deadline.value
+    return scheme_of(scene.terms).deadline.value
 
 
 UPDATES: dict[str, tuple[Make, str]] = {
@@ -434,10 +434,10 @@ def test_31_the_first_update_must_reach_the_dust_limit(scene: Scene) -> None:
     pair = scene.pair
     terms = pair.terms(name)
     secret = pair.payer_secret(name)
-    for hostile in (scheme(terms).update(1, Amount(293)), scheme(terms).settlement(Amount(293))):
+    for hostile in (scheme_of(terms).update(1, Amount(293)), scheme_of(terms).settlement(Amount(293))):
         error = refused(scene, signed(terms, hostile, secret))
         assert (error.slug, error.exit_code) == ("below-dust", 4)
-    receipt = pair.accept(signed(terms, scheme(terms).update(1, Amount(294)), secret).to_hex())
+    receipt = pair.accept(signed(terms, scheme_of(terms).update(1, Amount(294)), secret).to_hex())
     assert receipt.received_sat == 294
 
 

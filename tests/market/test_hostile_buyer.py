@@ -12,14 +12,12 @@ from typing import Any
 import pytest
 from support.market.cheats import Forger, body_of
 from support.market.market import PRICE, Market
-from support.protocol import STRANGER_SECRET, bent, message, signed
+from support.protocol import STRANGER_SECRET, bent, message, scheme_of, signed, unsigned_message
 
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.chain.embedded import EmbeddedChain
-from mpchan.channel.messages import unsigned_message
+from mpchan.channel.construction.refund_first import with_offer
 from mpchan.channel.payer import refund_request
-from mpchan.channel.refund_request import with_offer
-from mpchan.channel.scheme import scheme_of
 from mpchan.channel.terms import Terms
 from mpchan.errors import NotPossible
 from mpchan.party.common import read_psbt

@@ -12,9 +12,9 @@ import pytest
 from support.market.cheats import Forger, body_of, fair
 from support.market.market import PIECE, PRICE, Market
 from support.party import balance_sat
+from support.protocol import scheme_of
 
 from mpchan.chain.embedded import EmbeddedChain
-from mpchan.channel.scheme import scheme_of
 from mpchan.errors import NotPossible, TooEarly
 from mpchan.market.asking import Step
 from mpchan.market.seller import Seller

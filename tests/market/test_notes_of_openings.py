@@ -10,13 +10,11 @@ import time
 import pytest
 from support.market.cheats import Forger
 from support.market.market import PRICE, Market
-from support.protocol import bent, message
+from support.protocol import bent, message, scheme_of, signed_message, unsigned_message
 
 from mpchan.bitcoin.tx import Transaction
-from mpchan.channel.messages import unsigned_message
+from mpchan.channel.construction.refund_first import with_offer
 from mpchan.channel.payer import refund_request
-from mpchan.channel.refund_request import with_offer
-from mpchan.channel.scheme import scheme_of
 from mpchan.channel.terms import Terms
 from mpchan.errors import ChainError, NotPossible, Refused, StorageError
 from mpchan.market import room
@@ -133,7 +131,6 @@ def test_messages_before_the_funding_is_seen(market: Market, ann: Forger) -> Non
     record = market.pair.payer_record(ann.name)
     terms = record.terms
     key = market.pair.payer.channel_key_of(record)
-    from mpchan.channel.messages import signed_message
 
     update = scheme_of(terms).update(1, Amount(PRICE))
     good = signed_message(terms, update, terms.payer_key, key.sign_update(terms, 1, Amount(PRICE)))

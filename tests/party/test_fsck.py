@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from support.party import Pair, snapshot
-from support.protocol import replace
+from support.protocol import replace, scheme_of, signed_message, unsigned_message
 
 from mpchan.bitcoin.address import address_to_script
 from mpchan.bitcoin.network import REGTEST
@@ -19,8 +19,6 @@ from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.channel import payee as payee_protocol
 from mpchan.channel import payer as payer_protocol
-from mpchan.channel.messages import signed_message, unsigned_message
-from mpchan.channel.scheme import scheme_of
 from mpchan.errors import MpchanError, StorageError
 from mpchan.party import payee, payer, syncing, views
 from mpchan.party.check.fsck import fsck

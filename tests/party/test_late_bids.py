@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from support.party import Pair
 from support.pins import child_of
+from support.protocol import scheme_of
 from support.watch import look, watcher
 
 from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.embedded import EmbeddedChain, mempool
-from mpchan.channel.scheme import scheme_of
 from mpchan.units import ChainTip, FeeRate, Lag
 from mpchan.values import replace
 from mpchan.wallet.wallet import Wallet

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from support.party import Pair, psbt
-from support.protocol import scheme
+from support.protocol import scheme_of
 
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.chain.manual import ManualChain
@@ -39,7 +39,7 @@ def test_a_channel_in_seconds_needs_the_median_time(pair: Pair) -> None:
     """A tip stated by its height alone would stand at the epoch: no deadline in seconds would ever come."""
     name = pair.open(**SECONDS)  # type: ignore[arg-type]
     message = pair.pay(name, 1000)
-    deadline = scheme(pair.terms(name)).deadline.value
+    deadline = scheme_of(pair.terms(name)).deadline.value
     height = ManualChain(ChainTip(500, 0), 1)
     before = pair.files()
     assert slug_of(lambda: payee.accept(pair.payee, height, psbt(message))) == ("tip-needed", 2)

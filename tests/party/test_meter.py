@@ -14,13 +14,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.party import Pair, psbt
+from support.protocol import scheme_of, signed_message
 
 import mpchan
 from mpchan.chain.embedded import EmbeddedChain
+from mpchan.channel.construction import form
+from mpchan.channel.construction.form import UpdateForm
 from mpchan.channel.facts import Facts
-from mpchan.channel.messages import signed_message
-from mpchan.channel.scheme import scheme_of
-from mpchan.channel.update_form import UpdateForm
 from mpchan.errors import ChainError, MpchanError, StorageError
 from mpchan.party import payee, payer
 from mpchan.party.backup import backup, restore
@@ -193,8 +193,7 @@ def test_the_usual_payment_takes_the_short_way(
 def test_without_a_form_everything_goes_the_plain_way(
     pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("payer", "payee"):
-        monkeypatch.setattr(f"mpchan.party.meter.{module}.update_form", lambda terms: None)
+    monkeypatch.setattr(form, "update_form", lambda terms: None)
     twins = Twins(pair, tmp_path)
     plain = twins.pay([1000, 5, 4, 70], False)
     paying = mpchan.Payer(twins.metered_payer, chain=twins.chain)
@@ -518,11 +517,9 @@ def test_the_chain_closes_a_meter(pair: Pair, tmp_path: Path, chain_directory: P
 def test_the_form_is_made_once_for_a_meter(
     pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mpchan.party.meter import payer as payer_meter
-
     made: list[UpdateForm | None] = []
-    real = payer_meter.update_form  # type: ignore[attr-defined]
-    monkeypatch.setattr(payer_meter, "update_form", lambda terms: made.append(real(terms)) or made[-1])
+    real = form.update_form
+    monkeypatch.setattr(form, "update_form", lambda terms: made.append(real(terms)) or made[-1])
     twins = Twins(pair, tmp_path)
     paying = mpchan.Payer(twins.metered_payer, chain=twins.chain)
     for _ in range(3):

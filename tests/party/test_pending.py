@@ -12,11 +12,11 @@ from typing import Any, Union
 
 import pytest
 from support.party import Pair, balance_sat, psbt
+from support.protocol import scheme_of
 
 import mpchan
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.chain.manual import ManualChain
-from mpchan.channel.scheme import scheme_of
 from mpchan.errors import MpchanError, NotPossible
 from mpchan.party import payee, payer, views
 from mpchan.party.backup import backup, restore
@@ -101,6 +101,7 @@ def test_nothing_above_the_best_update_counts(pair: Pair, unit: str, best: int, 
         "pending_sat": late.pending,
         "remaining_sat": CAPACITY - best,
         "lock_time": 0,
+        "kind": "settlement",
         "duplicate": False,
     }
     before = pair.files()

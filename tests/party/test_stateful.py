@@ -24,10 +24,10 @@ from hypothesis.stateful import (
 )
 from support.judge import judge_wallet
 from support.party import COIN, Pair, psbt
+from support.protocol import scheme_of
 
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.channel import payee as payee_protocol
-from mpchan.channel.scheme import scheme_of
 from mpchan.channel.terms import Terms
 from mpchan.errors import MpchanError
 from mpchan.party import payee, payer, views

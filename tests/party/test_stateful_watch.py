@@ -14,10 +14,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule, run_state_machine_as_test
+from support.protocol import scheme_of
 from test_stateful import CHANNELS, OFFERS, RARELY, Channel, Parties
 
 from mpchan.chain.embedded import EmbeddedChain
-from mpchan.channel.scheme import scheme_of
 from mpchan.party import payee
 from mpchan.party.watch.watcher import Round, Watcher
 from mpchan.wallet.wallet import Wallet

@@ -26,7 +26,7 @@ from support.protocol import (
     payout,
     private_key,
     replace,
-    scheme,
+    scheme_of,
     sign,
     with_high_s,
 )
@@ -67,7 +67,7 @@ class Scene:
 
     def update(self, number: int, paid: int) -> Psbt:
         secret = self.pair.payer_secret(self.open)
-        transaction = scheme(self.terms).update(number, Amount(paid))
+        transaction = scheme_of(self.terms).update(number, Amount(paid))
         return message(
             self.terms, transaction, {secret.public_key.sec: sign(secret, self.terms, transaction)}
         )
@@ -218,7 +218,7 @@ FIELDS: list[dict[bytes, bytes | None]] = [
 def source(scene: Scene, name: str, number: int, total: int) -> tuple[Terms, Transaction, str]:
     """Terms, a good transaction under them, and who has to sign it."""
     terms = {"request": scene.asked, "reply": scene.secured}.get(name, scene.terms)
-    built = scheme(terms)
+    built = scheme_of(terms)
     good = {
         "update": lambda: built.update(number, Amount(total)),
         "settlement": lambda: built.settlement(Amount(total)),
@@ -346,7 +346,7 @@ def test_a_funding_whose_first_output_somebody_else_claimed(scene: Scene) -> Non
     for vout in (0, 1):
         outpoint = OutPoint(transaction.txid, vout)
         asked = replace(scene.asked, offer=offers[vout], payer_key=keys[vout], outpoint=outpoint)
-        payee.sign_refund(pair.payee, pair.chain, message(asked, scheme(asked).refund()))
+        payee.sign_refund(pair.payee, pair.chain, message(asked, scheme_of(asked).refund()))
     compare(scene, pair.payee, transaction)
     verdict = verify.verify(pair.payee, pair.chain, transaction)
     assert (verdict.accepted, verdict.channel) == (True, channel_id(transaction))

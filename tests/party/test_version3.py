@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from support.party import Pair
 from support.pins import child_of, heir_of, version3
+from support.protocol import scheme_of
 from support.watch import look, one, seen
 
 from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.embedded import EmbeddedChain, mempool
 from mpchan.channel import offer
-from mpchan.channel.scheme import scheme_of
 from mpchan.errors import ChainError, MpchanError
 from mpchan.party.coins import send
 from mpchan.party.watch.bump import bump

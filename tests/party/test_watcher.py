@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.party import Pair, balance_sat, snapshot
+from support.protocol import scheme_of
 from support.watch import hours_later, look, one, seen, watcher
 
 from mpchan.bitcoin.tx import Transaction
@@ -17,7 +18,6 @@ from mpchan.chain.base import OutputStatus
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.chain.embedded.mempool import reject
 from mpchan.chain.manual import ManualChain
-from mpchan.channel.scheme import scheme_of
 from mpchan.channel.watch.base import BURIED, REMEMBERED
 from mpchan.errors import ChainError, MpchanError
 from mpchan.party import payer, views

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pytest
 from support.party import COIN, Pair, balance_sat, is_complete, psbt
-from support.protocol import outputs_of, payout, replace, scheme
+from support.protocol import outputs_of, payout, replace, scheme_of, unsigned_message
 
 from mpchan.bitcoin.address import script_to_address
 from mpchan.bitcoin.network import REGTEST
 from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.channel import payee as payee_protocol
-from mpchan.channel.messages import unsigned_message
 from mpchan.errors import MpchanError, NotPossible, TooEarly
 from mpchan.party import payee, payer, views
 from mpchan.party.common import gather_facts
@@ -79,7 +78,7 @@ def test_payer_disappears_and_the_payee_collects_the_latest_update(
         pair.accept(pair.pay(name, 1000))
     best = payee_protocol.best_of(pair.payee_record(name).state)
     assert best is not None
-    lock_time = scheme(pair.terms(name)).update_lock_time(3)
+    lock_time = scheme_of(pair.terms(name)).update_lock_time(3)
     while not lock_time.is_final(pair.chain.tip()):
         assert str(pair.chain.submit_block_with([best.transaction])).startswith(NO_BLOCK)
         with pytest.raises(TooEarly) as caught:
@@ -216,7 +215,7 @@ def test_26_after_l_0_a_settlement_still_serves(pair: Pair) -> None:
     name = pair.open()
     pair.accept(pair.pay(name, 1000))
     late = pair.pay(name, 1000)
-    deadline = scheme(pair.terms(name)).deadline
+    deadline = scheme_of(pair.terms(name)).deadline
     assert isinstance(deadline, Height)
     pair.mine_to(deadline.value)
     for call in (lambda: pair.accept(late), lambda: pair.pay(name, 1000)):
@@ -334,7 +333,7 @@ def test_a_funding_that_was_replaced_on_another_branch(pair: Pair) -> None:
 
 def payer_request(pair: Pair, name: str) -> str:
     terms = pair.terms(name)
-    return unsigned_message(terms, scheme(terms).refund()).to_hex()
+    return unsigned_message(terms, scheme_of(terms).refund()).to_hex()
 
 
 def test_a_settlement_that_is_reorganised_away_is_sent_again(pair: Pair) -> None:

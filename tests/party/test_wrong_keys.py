@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 from support.party import Pair, balance_sat, new_wallet, psbt, snapshot
+from support.protocol import UNJUDGED
 
 import mpchan
 from mpchan.bitcoin.signature import PrivateKey
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.channel import payee as payee_protocol
 from mpchan.channel import payer as payer_protocol
-from mpchan.channel.messages import complete
+from mpchan.channel.construction.two_of_two import TwoOfTwo
 from mpchan.channel.signing import ChannelKey
 from mpchan.errors import StorageError
 from mpchan.party import payee, payer
@@ -180,8 +181,7 @@ def trusting() -> Iterator[Callable[[], None]]:
     """A program that compares no key, as there was one, and that no judge looks upon; ``trusting()`` ends that."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Wallet, "channel_key_of", _any_key)
-        for module in (payee_protocol, payer_protocol):
-            patch.setattr(module, "complete", complete)
+        patch.setattr(TwoOfTwo, "complete", UNJUDGED)
         yield patch.undo
 
 

@@ -16,7 +16,7 @@ from support.protocol import (
     make_funded,
     make_terms,
     replace,
-    scheme,
+    scheme_of,
     settlement_psbt,
 )
 
@@ -173,7 +173,7 @@ def test_samples_cost_nothing() -> None:
 def test_the_fees_are_those_of_the_transactions(plan: SalePlan) -> None:
     """What goes into each, less what comes out of it."""
     terms = terms_of(plan)
-    built = scheme(terms)
+    built = scheme_of(terms)
     funding = terms.funding_txout
     assert plan.locked == funding.value
     [refund] = built.refund().outputs
@@ -201,10 +201,10 @@ def test_the_fees_are_those_of_the_transactions(plan: SalePlan) -> None:
 def test_what_the_payer_loses_at_worst(plan: SalePlan) -> None:
     """It has a coin, pays for one piece that never comes, and gets back what the payee's close leaves it."""
     terms = terms_of(plan)
-    update = scheme(terms).update(1, plan.price)
+    update = scheme_of(terms).update(1, plan.price)
     back = sum(output.value.sat for output in update.outputs if output.script_pubkey == PAYER_SCRIPT)
     assert plan.payer_risk.sat == plan.funding_fee.sat + terms.funding_value.sat - back
-    [refund] = scheme(terms).refund().outputs
+    [refund] = scheme_of(terms).refund().outputs
     assert plan.payer_risk.sat >= plan.funding_fee.sat + terms.funding_value.sat - refund.value.sat
 
 
@@ -228,7 +228,7 @@ def test_sums_that_leave_the_range_are_no_plan() -> None:
 @given(plan=plans())
 def test_the_lock_times_are_those_of_the_channel(plan: SalePlan) -> None:
     terms = terms_of(plan)
-    built = scheme(terms)
+    built = scheme_of(terms)
     assert plan.refund_lock_time == terms.refund_lock_time
     assert plan.refund_lock_time.value == built.refund().lock_time
     assert plan.deadline == built.deadline
@@ -301,7 +301,7 @@ def test_how_long_either_waits(unit: str, step: int) -> None:
     assert refund is not None
     assert refund.reached(later(plan, plan.payer_locked_at_most))
     assert not refund.reached(later(plan, plan.payer_locked_at_most - 1))
-    first = scheme(terms_of(plan)).update_lock_time(1)
+    first = scheme_of(terms_of(plan)).update_lock_time(1)
     paid = plan.offer.confirmation_delay
     assert first.reached(later(plan, paid + plan.payee_waits_at_most))
     assert plan.payee_waits_at_most >= 0
@@ -485,4 +485,4 @@ def test_the_last_payment_can_come_with_the_settlement() -> None:
     """All that the plan says is paid fits into the channel."""
     plan = make_plan(pieces=3)
     terms = terms_of(plan)
-    assert settlement_psbt(terms, plan.capacity.sat).tx == scheme(terms).settlement(plan.capacity)
+    assert settlement_psbt(terms, plan.capacity.sat).tx == scheme_of(terms).settlement(plan.capacity)

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from mpchan.bitcoin.tx import Transaction, TxOut
-from mpchan.channel.terms import Terms
+from mpchan.channel.construction.form import SAMPLES
+from mpchan.channel.construction.two_of_two import TwoOfTwo
 from mpchan.units import Amount, OutPoint
 from mpchan.wallet.channel_files import ChannelFiles
 
@@ -61,12 +62,13 @@ class Judge:
         raise Unjust(reason)
 
     def judged_complete(self, complete: Callable[..., Transaction]) -> Callable[..., Transaction]:
-        """``messages.complete``, each result of which is judged."""
+        """``TwoOfTwo.complete``, each result of which is judged; apart from that of which a form is cut."""
 
-        def judged(terms: Terms, *arguments: Any) -> Transaction:
-            transaction = complete(terms, *arguments)
-            keys = (terms.payer_key.sec, terms.offer.payee_key.sec)
-            self.check(transaction, [channel_output(terms.funding_value.sat, *keys)])
+        def judged(lock: TwoOfTwo, unsigned: Transaction, *signatures: bytes) -> Transaction:
+            transaction = complete(lock, unsigned, *signatures)
+            if signatures != SAMPLES:
+                keys = (lock.payer_key.sec, lock.payee_key.sec)
+                self.check(transaction, [channel_output(lock.value.sat, *keys)])
             return transaction
 
         return judged

@@ -17,15 +17,14 @@ from mpchan.bitcoin.network import REGTEST
 from mpchan.bitcoin.tx import Transaction, TxIn, TxOut
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.channel import payee, payer
-from mpchan.channel.messages import complete
 from mpchan.channel.offer import Offer
-from mpchan.channel.scheme import scheme_of
 from mpchan.channel.terms import Terms, funding_output
 from mpchan.units import Amount, FeeRate, MedianTime, OutPoint, Txid
 from mpchan.wallet.config import ChainConfig
 from mpchan.wallet.payee_record import PayeeRecord
 from mpchan.wallet.payer_record import PayerRecord
 from mpchan.wallet.wallet import Wallet
+from support.protocol import complete, scheme_of
 
 CAPACITY = Amount(40_000_000)
 LEFT = 1_200_000
@@ -111,7 +110,7 @@ class Many:
             min_refund_delay=288 * 600,
             max_refund_delay=4_320 * 600,
             settle_window=144 * 600,
-            step=1,
+            own_terms={"step": 1},
             min_increment=Amount(1),
             min_confirmations=1,
         )

@@ -12,18 +12,21 @@ from mpchan.bitcoin.network import REGTEST
 from mpchan.bitcoin.psbt import GlobalMap, InputMap, OutputMap, Psbt
 from mpchan.bitcoin.script import hash160, key_to_p2wpkh_script, p2pkh_script, sha256
 from mpchan.bitcoin.sighash import segwit_v0_sighash
-from mpchan.bitcoin.signature import ORDER, PrivateKey, parse_der
+from mpchan.bitcoin.signature import ORDER, PrivateKey, PublicKey, parse_der
 from mpchan.bitcoin.tx import Transaction, TxIn, TxOut
 from mpchan.channel import opening, payee, payer
+from mpchan.channel.construction.base import REFUND, settlement
+from mpchan.channel.construction.decrementing import Decrementing
+from mpchan.channel.construction.two_of_two import TwoOfTwo
 from mpchan.channel.facts import Facts
 from mpchan.channel.limits import PayerLimits
 from mpchan.channel.offer import Offer
-from mpchan.channel.scheme import Scheme, scheme_of
 from mpchan.channel.signing import ChannelKey
 from mpchan.channel.terms import Terms, funding_output
 from mpchan.units import Amount, ChainTip, FeeRate, Height, LockTime, OutPoint, Txid
 
 T = TypeVar("T")
+UNJUDGED = TwoOfTwo.complete  # as it is before any test begins
 
 
 def replace(value: T, /, **changes: Any) -> T:
@@ -66,7 +69,8 @@ PAYER_SCRIPT = payout("p2wpkh", "payer")
 
 
 def make_offer(payout_kind: str = "p2wpkh", **changes: Any) -> Offer:
-    """An offer like the guide's example, with changes by the names of ``Offer``."""
+    """An offer like the guide's example, with changes by the names of ``Offer``; ``step`` is its own term."""
+    changes["own_terms"] = {"step": changes.pop("step", 1)}
     fields: dict[str, Any] = {
         "offer_id": "0123456789abcdef" * changes.get("version", 1),
         "network": REGTEST,
@@ -80,7 +84,6 @@ def make_offer(payout_kind: str = "p2wpkh", **changes: Any) -> Offer:
         "min_refund_delay": 288,
         "max_refund_delay": 4320,
         "settle_window": 144,
-        "step": 1,
         "min_increment": Amount(1),
         "min_confirmations": 1,
     }
@@ -155,9 +158,62 @@ def settlement_psbt(terms: Terms, paid: int) -> Psbt:
     return payer.settlement_message(payer.Settling(make_funded(terms), Amount(paid)), PAYER)
 
 
-def scheme(terms: Terms) -> Scheme:
-    """The construction of the channel."""
-    return scheme_of(terms)
+class Transactions:
+    """The unsigned transactions of a channel in the default construction, by their names."""
+
+    def __init__(self, terms: Terms) -> None:
+        self._schedule = Decrementing(terms)
+        self.deadline = self._schedule.deadline
+        self.last_update = self._schedule.last_update
+        self.update_lock_time = self._schedule.update_lock_time
+        self.update_number = self._schedule.update_number
+
+    def refund(self) -> Transaction:
+        """All of it back to the payer."""
+        return self._schedule.build(REFUND)
+
+    def update(self, number: int, paid: Amount) -> Transaction:
+        """Update ``number`` with ``paid`` in all for the payee."""
+        return self._schedule.build(self._schedule.update(number, paid))
+
+    def settlement(self, paid: Amount) -> Transaction:
+        """The final balance."""
+        return self._schedule.build(settlement(paid))
+
+
+def scheme_of(terms: Terms) -> Transactions:
+    """The transactions of a channel."""
+    return Transactions(terms)
+
+
+def complete(terms: Terms, transaction: Transaction, payer: bytes, payee: bytes) -> Transaction:
+    """The transaction with both signatures, be they good or not: no judge looks upon it."""
+    return UNJUDGED(_lock(terms), transaction, payer, payee)
+
+
+def unsigned_message(terms: Terms, transaction: Transaction) -> Psbt:
+    """The message with a transaction that nobody has signed."""
+    return terms.lock.message(transaction)
+
+
+def signed_message(terms: Terms, transaction: Transaction, signer: PublicKey, signature: bytes) -> Psbt:
+    """The same with one party's signature."""
+    return terms.lock.message(transaction, signer, signature)
+
+
+def _lock(terms: Terms) -> TwoOfTwo:
+    assert isinstance(terms.lock, TwoOfTwo)
+    return terms.lock
+
+
+def witness_script(terms: Terms) -> bytes:
+    """The 2-of-2."""
+    return _lock(terms).witness_script
+
+
+def channel_sighash(terms: Terms, transaction: Transaction) -> bytes:
+    """What both parties sign."""
+    return _lock(terms).sighash(transaction)
 
 
 def sign(
@@ -178,7 +234,7 @@ def sign(
         value, script: what the digest says is spent; the channel's where None.
     """
     amount = terms.funding_value if value is None else Amount(value)
-    code = terms.witness_script if script is None else script
+    code = witness_script(terms) if script is None else script
     digest = segwit_v0_sighash(transaction, 0, code, amount, sighash)
     return secret.sign(digest) + bytes([sighash if byte is None else byte])
 
@@ -217,7 +273,7 @@ def message(
     pairs: dict[bytes, bytes | None] = {
         UTXO: terms.funding_txout.to_bytes(),
         SIGHASH_TYPE: b"\x01\x00\x00\x00",
-        WITNESS_SCRIPT: terms.witness_script,
+        WITNESS_SCRIPT: witness_script(terms),
     }
     pairs.update({PARTIAL_SIG + key: signature for key, signature in (signatures or {}).items()})
     pairs.update(fields or {})

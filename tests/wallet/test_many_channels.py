@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.many_channels import Many
-from support.protocol import facts_of, make_terms, update_psbt
+from support.protocol import facts_of, make_terms, scheme_of, update_psbt
 from test_journal import NAME, lives, paying
 
 import mpchan
@@ -223,7 +223,6 @@ TERMS = make_terms()
 @st.composite
 def chain_facts(draw: st.DrawFn) -> Facts:
     """Unseen, shallow, deep; spent by an update, a settlement, the refund, with or without the spender itself."""
-    from mpchan.channel.scheme import scheme_of
 
     if draw(st.booleans()):
         return draw(

@@ -18,10 +18,10 @@ from mpchan.channel.payee import (
     Update,
     active_of,
     credit,
+    final_at,
     status,
     terms_of,
 )
-from mpchan.channel.scheme import scheme_of
 from mpchan.channel.terms import Terms
 from mpchan.channel.watch.base import (
     Deadline,
@@ -34,7 +34,7 @@ from mpchan.channel.watch.base import (
     is_forgotten,
 )
 from mpchan.errors import MpchanError, NotPossible, TooEarly
-from mpchan.units import Amount, ChainTip, LockTime, lock_time_from_int
+from mpchan.units import Amount, ChainTip
 
 
 def payee_deadlines(state: PayeeState) -> tuple[Deadline, ...]:
@@ -42,11 +42,11 @@ def payee_deadlines(state: PayeeState) -> tuple[Deadline, ...]:
     if isinstance(state, Abandoned):
         return ()
     terms = terms_of(state)
-    last = (Deadline("last-update", scheme_of(terms).deadline), Deadline("refund", terms.refund_lock_time))
+    last = (Deadline("last-update", terms.schedule.deadline), Deadline("refund", terms.refund_lock_time))
     if isinstance(state, Closing):
         return last[1:]
-    best = state.best
-    return last if best is None else (Deadline("update", _lock_time(best)), *last)
+    final = None if state.best is None else final_at(terms, state.best)
+    return last if final is None else (Deadline("update", final), *last)
 
 
 def payee_decision(
@@ -72,10 +72,6 @@ def payee_decision(
     return _unspent(state, held, facts, policy, silent_seconds)
 
 
-def _lock_time(update: Update) -> LockTime:
-    return lock_time_from_int(update.transaction.lock_time)
-
-
 # nothing to lose ----------------------------------------------------------------------------------
 
 
@@ -91,7 +87,7 @@ def _nothing_held(active: Active, facts: Facts) -> Decision:
         return Decision(Deed.NOTHING, "the chain holds another output than the channel's; nothing was paid")
     if facts.spent_by is not None:
         return _foreign([], terms, facts)
-    late = scheme_of(terms).deadline.reached(facts.tip)
+    late = terms.schedule.deadline.reached(facts.tip)
     if facts.funding is None:
         why = "the funding was not seen"
         if late:
@@ -119,7 +115,7 @@ def _spent(state: Active | Closing, held: list[Settlement | Update], facts: Fact
         return _nothing_held(active_of(state), facts)
     paid = credit(state, facts).paid
     if now is Status.REFUNDING:
-        return _refund_seen(held, paid, facts)
+        return _refund_seen(terms, held, paid, facts)
     if now is Status.REFUNDED and not paid:
         return Decision(Deed.NOTHING, "refunded; what was pending is void", over=is_buried(facts))
     if now is Status.REFUNDED:
@@ -145,7 +141,7 @@ def _overdue(terms: Terms, facts: Facts) -> NotPossible | None:
     )
 
 
-def _refund_seen(held: list[Settlement | Update], paid: Amount, facts: Facts) -> Decision:
+def _refund_seen(terms: Terms, held: list[Settlement | Update], paid: Amount, facts: Facts) -> Decision:
     """The refund waits in the mempool. Another node, or a miner, may not have it yet: so what is held goes out too.
 
     Args:
@@ -156,18 +152,21 @@ def _refund_seen(held: list[Settlement | Update], paid: Amount, facts: Facts) ->
         f"the refund {facts.spent_by} is in the mempool, and {paid} that were paid are not collected",
         hint="what you hold is sent against it in every round; take it to a miner if you can",
     )
-    return _contest(held[0], "the payer takes its refund", alarm if paid else None, facts)
+    return _contest(terms, held[0], "the payer takes its refund", alarm if paid else None, facts)
 
 
-def _contest(close: Settlement | Update, why: str, alarm: NotPossible | None, facts: Facts) -> Decision:
-    deed = _deed(close, facts.tip)
+def _contest(
+    terms: Terms, close: Settlement | Update, why: str, alarm: NotPossible | None, facts: Facts
+) -> Decision:
+    deed = _deed(terms, close, facts.tip)
     return Decision(deed, why, alarm, contest=True, bids=deed is not Deed.NOTHING)
 
 
-def _deed(close: Settlement | Update, tip: ChainTip) -> Deed:
+def _deed(terms: Terms, close: Settlement | Update, tip: ChainTip) -> Deed:
     if isinstance(close, Settlement):
         return Deed.SETTLEMENT
-    return Deed.UPDATE if _lock_time(close).is_final(tip) else Deed.NOTHING
+    lock_time = final_at(terms, close)
+    return Deed.UPDATE if lock_time is None or lock_time.is_final(tip) else Deed.NOTHING
 
 
 def _foreign(held: list[Settlement | Update], terms: Terms, facts: Facts) -> Decision:
@@ -183,7 +182,7 @@ def _foreign(held: list[Settlement | Update], terms: Terms, facts: Facts) -> Dec
     over, why = is_forgotten(facts), "spent by an unknown transaction"
     received = facts.paid_to(terms.offer.payee_script)
     if held and received is not None and received < held[0].paid and not facts.spend_confirmations:
-        return _contest(held[0], why, alarm, facts)
+        return _contest(terms, held[0], why, alarm, facts)
     return Decision(Deed.NOTHING, why, None if over else alarm, over=over)
 
 
@@ -212,9 +211,9 @@ def _unspent(
         return Decision(Deed.NOTHING, "the close waits until the funding is in a block", alarm)
     if isinstance(close, Settlement):
         return Decision(Deed.SETTLEMENT, "a settlement goes at once", alarm, bids=True)
-    lock_time = _lock_time(close)
+    lock_time = final_at(terms, close)
     why = _why_claim(state, facts.tip, policy, silent_seconds)
-    if lock_time.is_final(facts.tip):
+    if lock_time is None or lock_time.is_final(facts.tip):
         if why is not None:
             return Decision(Deed.UPDATE, why, alarm, bids=True)
         return Decision(Deed.NOTHING, f"{close.paid} can be claimed; payments may go on", alarm)
@@ -229,7 +228,7 @@ def _why_claim(
     """Why an update that is final is sent now; None where payments may go on."""
     if isinstance(state, Closing):
         return "the close was sent before, and is gone from chain and mempool"
-    deadline = scheme_of(terms_of(state)).deadline
+    deadline = terms_of(state).schedule.deadline
     tip = tip.of_network  # a backend that is behind does not know how late it is
     if deadline.now(tip) >= deadline.value - policy.near(deadline.unit):
         return (

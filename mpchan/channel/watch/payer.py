@@ -20,7 +20,6 @@ from mpchan.channel.payer import (
     time_left_rules,
 )
 from mpchan.channel.rules import enforce
-from mpchan.channel.scheme import scheme_of
 from mpchan.channel.watch.base import (
     Deadline,
     Decision,
@@ -40,7 +39,7 @@ def payer_deadlines(state: PayerState) -> tuple[Deadline, ...]:
         return ()
     terms = terms_of(state)
     if isinstance(state, (Opening, Secured)):
-        return (Deadline("last-update", scheme_of(terms).deadline),)
+        return (Deadline("last-update", terms.schedule.deadline),)
     return (Deadline("refund", terms.refund_lock_time),)
 
 
@@ -143,7 +142,7 @@ def _funding_unseen(state: Funded | Settling | Refunding, facts: Facts, conflict
         )
         return Decision(Deed.NOTHING, "the funding was replaced", alarm)
     # a channel that was paid in has been on the chain: it is brought back however late it is
-    if scheme_of(funded.terms).deadline.reached(facts.tip) and not paid_total(state):
+    if funded.terms.schedule.deadline.reached(facts.tip) and not paid_total(state):
         alarm = NotPossible(
             "funding-late",
             "the funding never came, and the time for payments is over",

@@ -206,14 +206,15 @@ def _streamed(view: Accepted | Superseded) -> str:
 
 
 def _accepted(view: Accepted) -> str:
-    what = f"update {view.update}" if view.lock_time else "the settlement"
+    is_update = view.kind == "update"
+    what = f"update {view.update}" if is_update else "the settlement"
     if view.duplicate:
         return f"{what} of channel {view.channel} is held already: {view.paid_sat} sat in all{_pending(view)}"
     text = (
         f"{what} of channel {view.channel}: {view.received_sat} sat received, "
         f"{view.paid_sat} in all, {view.remaining_sat} left{_pending(view)}"
     )
-    return text if view.lock_time else text + "\nnext: `mpchan payee settle` broadcasts it"
+    return text if is_update else text + "\nnext: `mpchan payee settle` broadcasts it"
 
 
 def _pending(view: Accepted | Closed) -> str:

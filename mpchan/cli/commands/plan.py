@@ -18,6 +18,7 @@ from mpchan.channel.limits import PayerLimits
 from mpchan.channel.offer import Offer, blocks_in_unit, margin
 from mpchan.cli.app import AMOUNT, FEE_RATE, App, TipType, command, common_options, example, pass_app
 from mpchan.cli.input.numbers import SIZE, WholeNumber
+from mpchan.cli.input.terms import own_terms_options
 from mpchan.errors import ChainError, ParseError, UsageError
 from mpchan.party.common import tip_for
 from mpchan.party.fees import estimated_rate, relay_warnings, require_within
@@ -74,7 +75,7 @@ _DELAY = WholeNumber(min=1)
 @click.option(
     "--settle-window", type=_DELAY, metavar="N", help="Time that you have to close before the refund."
 )
-@click.option("--step", type=_DELAY, metavar="N", help="Between the lock times of two updates.")
+@own_terms_options
 @click.option("--min-confirmations", type=WholeNumber(1, 1000), metavar="N", help="Of the funding.")
 @click.option(
     "--tip",

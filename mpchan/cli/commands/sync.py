@@ -39,7 +39,7 @@ def export_latest(app: App, name: str | None, channel: str | None, output: Path 
     app.check_output(output)
     wallet = app.wallet()
     result = syncing.export_latest(wallet, one_channel(name, channel), still_going(app.chain(wallet)))
-    what = f"update {result.update}" if result.lock_time else "the settlement"
+    what = f"update {result.update}" if result.kind == "update" else "the settlement"
     app.emit(
         result,
         result.hex,

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpchan.bitcoin.tx import Transaction
 from mpchan.channel import payee, payer
-from mpchan.channel.messages import complete
-from mpchan.channel.scheme import scheme_of
+from mpchan.channel.construction.base import settlement
 from mpchan.channel.terms import Terms, refund_fee
 from mpchan.cli.demo.stage import PAYEE, PAYER, Stage
 from mpchan.cli.demo.story import CAPACITY_SAT, UNIT_SAT, channel_id
@@ -201,18 +200,18 @@ def _altered_settlement(stage: Stage, number: int) -> Case:
     )
     case = _open(stage, number, "altered-settlement")
     case.pay(30, 1)
-    settlement = case.folder / "settlement.psbt"
-    stage.payer("settle", *case.selector, "-o", settlement)
-    stage.payee("payee", "accept", settlement)
+    message = case.folder / "settlement.psbt"
+    stage.payer("settle", *case.selector, "-o", message)
+    stage.payee("payee", "accept", message)
     honest = _held(case)
-    wanted = scheme_of(case.terms).settlement(Amount(CAPACITY_SAT)).outputs
+    wanted = case.terms.schedule.build(settlement(Amount(CAPACITY_SAT))).outputs
     altered = Transaction(honest.version, honest.inputs, wanted, honest.lock_time)
     case.engine_refuses("the altered settlement", altered, _BAD_SCRIPT)
     case.engine_refuses("the altered settlement, signed anew by the payee", _signed_anew(case), _BAD_SCRIPT)
     stage.show.say("Only the settlement that both signed is good.")
     before = stage.coins(PAYEE)
     closing = case.folder / "settlement.hex"
-    stage.payee("settle", settlement, "-o", closing)
+    stage.payee("settle", message, "-o", closing)
     stage.mine(1)
     case.confirmed("the settlement that both signed", closing)
     gained = stage.coins(PAYEE) - before
@@ -241,9 +240,9 @@ def _signed_anew(case: Case) -> Transaction:
     honest = case.stage.message(case.folder / "settlement.psbt")
     if isinstance(honest, Transaction):
         raise TypeError("a settlement travels as a PSBT")
-    payers = honest.inputs[0].partial_sigs[terms.payer_key.sec]
+    payers = terms.lock.signature_from(honest, terms.payer_key)
     ours = key.sign_settlement(terms, everything)
-    return complete(terms, scheme_of(terms).settlement(everything), payers, ours)
+    return terms.lock.complete(terms.schedule.build(settlement(everything)), payers, ours)
 
 
 def _payer_gone(stage: Stage, number: int) -> Case:

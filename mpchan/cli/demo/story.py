@@ -182,7 +182,8 @@ def _on_chain(stage: Stage, opened_at: int) -> Iterator[OnChain]:
             if utxo in transaction.outputs:
                 kind = "funding"
             elif transaction.inputs[0].outpoint.txid == stage.transaction(_FUNDING).txid:
-                kind = "settlement" if transaction.lock_time == 0 else "update or refund"
+                closes = transaction.txid == stage.transaction(_SETTLEMENT).txid
+                kind = "settlement" if closes else "update or refund"
             yield OnChain(height, transaction.txid, kind, _fee(stage, transaction))
 
 

@@ -7,11 +7,18 @@ from typing import Any
 
 import click
 
+from mpchan.channel.construction.registry import all_own_terms
 from mpchan.cli.app import FEE_RATE, F
 from mpchan.cli.input.numbers import WholeNumber
 from mpchan.units import Amount, FeeRate
 
 _DELAY = WholeNumber(min=1)
+_OWN = tuple(
+    click.option("--" + term.name.replace("_", "-"), type=_DELAY, metavar="N", help=term.help)
+    for term in all_own_terms()
+)
+"""The terms that the constructions have of their own."""
+
 _OPTIONS = (
     click.option(
         "--fee-rate",
@@ -29,7 +36,7 @@ _OPTIONS = (
     click.option(
         "--settle-window", type=_DELAY, metavar="N", help="Time that you have to close before the refund."
     ),
-    click.option("--step", type=_DELAY, metavar="N", help="Between the lock times of two updates."),
+    *_OWN,
     click.option("--min-confirmations", type=WholeNumber(1, 1000), metavar="N", help="Of the funding."),
     click.option("--memo", metavar="TEXT", help="A line for the payer."),
     click.option("--force", is_flag=True, help="Allow a settle window below 36 blocks or 6 h."),
@@ -39,6 +46,13 @@ _OPTIONS = (
 def terms_options(command: F) -> F:
     """The terms that every offer has; they arrive under the keys of its TOML text, ``force`` apart."""
     for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def own_terms_options(command: F) -> F:
+    """The constructions' own terms alone."""
+    for option in reversed(_OWN):
         command = option(command)
     return command
 

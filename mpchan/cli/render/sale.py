@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from rich.table import Table
 
+from mpchan.channel.construction.registry import all_own_terms
 from mpchan.cli.input.numbers import counted
 from mpchan.cli.render.tables import console, lock, sat
 from mpchan.cli.render.watch_lines import about
@@ -63,7 +64,8 @@ def _times(view: SalePlanned) -> Iterator[tuple[str, str]]:
     yield "pay until", f"{text}; `mpchan payee sell` stops a little earlier (near_{view.lock_time_unit})"
     possible = view.updates_possible
     room = "" if possible is None else f", room for {possible:,}"
-    yield "updates", f"{view.updates:,}, the step is {_unit(view, view.step)}{room}"
+    own = "".join(f", the {name} is {_unit(view, value)}" for name, value in _own_delays(view))
+    yield "updates", f"{view.updates:,}{own}{room}"
     speed = f"at least {_bytes(view.least_bytes_per_second)} a second"
     yield "to sell in", f"{_span(view, view.time_for_payments)}: {speed}"
 
@@ -78,11 +80,15 @@ def _risks(view: SalePlanned) -> Iterator[tuple[str, str]]:
         "sleeps through the settle window, which `mpchan watch` does not, or where a reorganisation takes the funding"
     )
     yield "payee loses", text
-    text = (
-        f"{_span(view, view.payee_waits_at_most)} after the first payment, where the payer is gone; "
-        f"{_unit(view, view.step)} less after each further one"
-    )
+    text = f"{_span(view, view.payee_waits_at_most)} after the first payment, where the payer is gone"
+    text += "".join(f"; {_unit(view, value)} less after each further one" for _, value in _own_delays(view))
     yield "payee waits", text
+
+
+def _own_delays(view: SalePlanned) -> list[tuple[str, int]]:
+    """The delays that the plan's construction has of its own."""
+    found = [(term.name, getattr(view, term.name, None)) for term in all_own_terms() if term.is_delay]
+    return [(name, value) for name, value in found if value is not None]
 
 
 def _fee(view: SalePlanned, fee: int) -> str:

@@ -12,9 +12,9 @@ from mpchan.bitcoin.sighash import SIGHASH_ALL, segwit_v0_sighash
 from mpchan.bitcoin.signature import PublicKey
 from mpchan.bitcoin.tx import Transaction, TxOut
 from mpchan.channel import payee, payer
-from mpchan.channel.messages import complete_rules, envelope_rules, same_transaction_rules
+from mpchan.channel.construction.base import REFUND
+from mpchan.channel.messages import complete_rules, message_rules, same_transaction_rules
 from mpchan.channel.rules import Check, Rule, enforce
-from mpchan.channel.scheme import scheme_of
 from mpchan.channel.taking import incoming_rules
 from mpchan.channel.terms import Terms
 from mpchan.errors import AsStorageError, MpchanError, StorageError
@@ -69,7 +69,7 @@ def _payer_rules(record: PayerRecord, keys: Keys) -> Check[None]:
         yield from _funding_rules(terms, funding)
     refund = state.refund if isinstance(state, payer.Secured) else None if funded is None else funded.refund
     if refund is not None:
-        yield from complete_rules(terms, scheme_of(terms).refund(), refund)
+        yield from complete_rules(terms, terms.schedule.build(REFUND), refund)
     if funded is not None and funded.funding is not None and not funded.external:
         for index, output in enumerate(funded.spent):
             if output.script_pubkey in keys.scripts():
@@ -84,11 +84,10 @@ def _payee_rules(state: payee.PayeeState) -> Check[None]:
     if active.funding is not None:
         yield from _funding_rules(terms, active.funding)
     if active.best is not None:
-        number, paid = active.best.number, active.best.paid
-        yield from complete_rules(terms, scheme_of(terms).update(number, paid), active.best.transaction)
-    if isinstance(state, payee.Closing) and state.settlement is not None:
-        paid = state.settlement.paid
-        yield from complete_rules(terms, scheme_of(terms).settlement(paid), state.settlement.transaction)
+        yield from complete_rules(terms, payee.unsigned_close(terms, active.best), active.best.transaction)
+    held = payee.settlement_of(state)
+    if held is not None:
+        yield from complete_rules(terms, payee.unsigned_close(terms, held), held.transaction)
 
 
 def _funding_rules(terms: Terms, funding: Transaction) -> Check[None]:
@@ -199,15 +198,15 @@ def _message_rules(terms: Terms, entry: Entry, body: Body) -> list[Rule]:
         text = f"line {entry.sequence} holds a complete transaction where a message of the channel belongs"
         return [own_rule("journal-message", False, text)]
     if entry.event == "opened":
-        enforce(envelope_rules(psbt, terms, None))
-        enforce(same_transaction_rules(scheme_of(terms).refund(), psbt.tx))
+        enforce(message_rules(psbt, terms, None))
+        enforce(same_transaction_rules(terms.schedule.build(REFUND), psbt.tx))
         return []
     if entry.event in ("refund-signed", "secured"):
         enforce(payer.refund_reply_rules(terms, psbt))
         return []
     incoming = enforce(incoming_rules(psbt, terms))
     update = body["update"]
-    same = (incoming.number, incoming.paid.sat) == (update["number"], update["paid_sat"])
+    same = incoming.paid.sat == update["paid_sat"] and incoming.number in (None, update["number"])
     return [own_rule("journal-message", same, f"the message in line {entry.sequence} is another update")]
 
 

@@ -12,22 +12,20 @@ from mpchan.bitcoin.psbt import Psbt
 from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.base import Chain
 from mpchan.channel import payee
-from mpchan.channel.facts import current_rules
-from mpchan.channel.messages import envelope_rules
-from mpchan.channel.offer import Offer
-from mpchan.channel.offer_rules import expired_rules, has_expired, is_current, version_rules
-from mpchan.channel.refund_request import (
+from mpchan.channel.construction.base import REFUND
+from mpchan.channel.construction.refund_first import (
     carried_offer,
-    is_within_limits,
     proof_rules,
     refund_delay_rules,
     refund_request_rules,
     requested_keys_rules,
-    value_rules,
 )
+from mpchan.channel.facts import current_rules
+from mpchan.channel.messages import message_rules
+from mpchan.channel.offer import Offer
+from mpchan.channel.offer_rules import expired_rules, has_expired, is_current, version_rules
 from mpchan.channel.rules import BROKEN, Check, Rule
-from mpchan.channel.scheme import scheme_of
-from mpchan.channel.terms import Terms
+from mpchan.channel.terms import Terms, is_within_limits, value_rules
 from mpchan.party.common import ENDED, from_now_on, gather_facts, now_by, tip_for
 from mpchan.party.opening.notes import names_funded_by, opening_at, record_of
 from mpchan.units import ChainTip, OutPoint
@@ -179,10 +177,10 @@ def _signed_before_rules(
     outpoint = psbt.tx.inputs[0].outpoint
     record = wallet.load_channel(channel_name(outpoint)) if opening is None else record_of(wallet, opening)
     terms = record.terms
-    same = isinstance(record, PayeeRecord) and scheme_of(terms).refund() == psbt.tx
+    same = isinstance(record, PayeeRecord) and terms.schedule.build(REFUND) == psbt.tx
     text = "another refund was signed, or another channel stands, on the outpoint"
     yield Rule("outpoint-signed", same and carried in (None, terms.offer), text, found=outpoint)
-    yield from envelope_rules(psbt, terms, None)
+    yield from message_rules(psbt, terms, None)
     if not isinstance(record, PayeeRecord):
         raise TypeError(BROKEN)
     return record

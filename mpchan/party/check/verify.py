@@ -13,6 +13,8 @@ from mpchan.bitcoin.psbt import Psbt
 from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.base import Chain
 from mpchan.channel import payee, payer
+from mpchan.channel.construction.base import Kind
+from mpchan.channel.construction.registry import all_constructions
 from mpchan.channel.offer import Offer
 from mpchan.channel.opening import default_delay_rules
 from mpchan.channel.rules import Check, Rule, explain
@@ -20,7 +22,7 @@ from mpchan.channel.taking import incoming_rules
 from mpchan.errors import ChainError, MpchanError, NotPossible, ParseError, StorageError, TooEarly, UsageError
 from mpchan.party.check import payee_rules, payer_rules
 from mpchan.party.common import channel_rules, gather_facts
-from mpchan.party.opening.notes import payee_channel_rules
+from mpchan.party.opening.notes import opening_at, payee_channel_rules, record_of
 from mpchan.results.checks import Verdict, VerifiedRule
 from mpchan.units import MAX_MESSAGE_BYTES
 from mpchan.values import field, frozen
@@ -135,7 +137,8 @@ def _question(wallet: Wallet, chain: Chain, message: Message) -> _Question:
     if isinstance(message, Transaction):
         names = tuple(_fitting_first(wallet, message))
         return _Question("funding", names, _funding_rules(wallet, message))
-    names = (channel_name(message.tx.inputs[0].outpoint),) if _names_a_channel(message) else ()
+    of_a_channel = any(each.is_message(message) for each in all_constructions())
+    names = (channel_name(message.tx.inputs[0].outpoint),) if of_a_channel else ()
     kind = _kind(wallet, message)
     if kind in ("update", "settlement"):
         notes: list[str] = []
@@ -145,29 +148,26 @@ def _question(wallet: Wallet, chain: Chain, message: Message) -> _Question:
     return _Question(kind, names, check)
 
 
-def _names_a_channel(psbt: Psbt) -> bool:
-    """Whether what it spends is the outpoint of some channel, by its own word; no wallet's coin has a 2-of-2 script."""
-    return bool(psbt.tx.inputs) and psbt.inputs[0].witness_script is not None
-
-
 def _kind(wallet: Wallet, psbt: Psbt) -> str:
-    """The kind follows from the content: a lock time of 0 is a settlement, no signature is a request.
+    """The kind follows from the content: what the channel's schedule reads in it, and no signature is a request.
 
-    A request for a channel that is known already has the one output and the lock time of a refund, too.
+    Of a channel that is not known nothing can be read but whether anybody has signed.
     """
-    transaction = psbt.tx
-    outpoint = transaction.inputs[0].outpoint if transaction.inputs else None
-    known = False
+    outpoint = psbt.tx.inputs[0].outpoint if psbt.tx.inputs else None
+    record = None
     if outpoint is not None and wallet.has_channel(outpoint):
-        known = True
-        if isinstance(wallet.load_channel(channel_name(outpoint)), PayerRecord):
-            return "signed-refund"
-    elif outpoint is not None:
-        known = wallet.openings.find(outpoint) is not None
-    unsigned = not any(fields.partial_sigs for fields in psbt.inputs)
-    if unsigned and (not known or (len(transaction.outputs) == 1 and transaction.lock_time)):
+        record = wallet.load_channel(channel_name(outpoint))
+    elif outpoint is not None and (opening := opening_at(wallet, outpoint)) is not None:
+        record = record_of(wallet, opening)
+    if isinstance(record, PayerRecord):
+        return "signed-refund"
+    unsigned = not any(fields.has_signature for fields in psbt.inputs)
+    if record is None:
+        return "refund-request" if unsigned else Kind.UPDATE.value
+    meant = record.terms.schedule.read(psbt)
+    if unsigned and (meant is None or meant.kind is Kind.REFUND):
         return "refund-request"
-    return "update" if transaction.lock_time else "settlement"
+    return Kind.SETTLEMENT.value if meant is not None and meant.kind is Kind.SETTLEMENT else Kind.UPDATE.value
 
 
 def _of_channel(question: _Question, wanted: str) -> Check[Any]:

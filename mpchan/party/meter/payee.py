@@ -20,11 +20,12 @@ from mpchan.bitcoin.sighash import SIGHASH_ALL
 from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.base import Chain
 from mpchan.channel import payee
+from mpchan.channel.construction.base import REFUND, Kind, Meant
+from mpchan.channel.construction.form import UpdateForm
+from mpchan.channel.construction.registry import construction_of
 from mpchan.channel.facts import Facts
 from mpchan.channel.rules import enforce
-from mpchan.channel.scheme import scheme_of
 from mpchan.channel.taking import Incoming
-from mpchan.channel.update_form import UpdateForm, update_form
 from mpchan.errors import MpchanError, StorageError, UsageError
 from mpchan.party import payee as commands
 from mpchan.party.check.payee_rules import own_channel_rules
@@ -223,7 +224,7 @@ class _Known:
 
     def __init__(self, chain: Chain, record: PayeeRecord) -> None:
         self.record = record
-        self.form: UpdateForm | None = update_form(record.terms)
+        self.form: UpdateForm | None = construction_of(record.terms.offer).form(record.terms)
         self.facts = RecentFacts(lambda: gather_facts(chain, record.terms))
 
 
@@ -397,6 +398,7 @@ class _Run:
             receipt.lock_time,
             receipt.duplicate,
             superseded,
+            receipt.kind.value,
         )
 
     def _now(self) -> payee.PayeeState:
@@ -429,8 +431,8 @@ def _takes(state: payee.Active, facts: Facts) -> bool:
     """Whether an update that goes on from what is held passes all rules: then every such update does."""
     terms = state.terms
     number, paid = (0, Amount(0)) if state.best is None else (state.best.number, state.best.paid)
-    refund = scheme_of(terms).refund()
-    likely = Incoming(number + 1, paid + terms.offer.min_increment, refund, b"")
+    more = paid + terms.offer.min_increment
+    likely = Incoming(Meant(Kind.UPDATE, number + 1, more), terms.schedule.build(REFUND), b"")
     try:
         enforce(payee.standing_rules(state, likely, facts))
     except MpchanError:

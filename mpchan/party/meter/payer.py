@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Union
 
 from mpchan.chain.base import Chain
 from mpchan.channel import payer
+from mpchan.channel.construction.form import UpdateForm
+from mpchan.channel.construction.registry import construction_of
 from mpchan.channel.facts import Facts
-from mpchan.channel.scheme import scheme_of
-from mpchan.channel.update_form import UpdateForm, update_form
 from mpchan.errors import MpchanError, StorageError
 from mpchan.party import payer as commands
 from mpchan.party.meter.base import AT_ONCE, LONGEST_SECONDS, AnyWallet, Once, RecentFacts, chain_of, opened
@@ -166,7 +166,7 @@ class Payer:
     def _run(self) -> _Run:
         record = commands.load(self._wallet, self.name)
         if self._record is None or record.terms != self._record.terms:
-            self._form = update_form(record.terms)
+            self._form = construction_of(record.terms.offer).form(record.terms)
         self._record = record
         return _Run(self, record)
 
@@ -260,7 +260,7 @@ class _Run:
             amount,
             after.paid.sat,
             self._capacity - after.paid.sat,
-            scheme_of(self._terms).update_lock_time(after.number).value,
+            payer.latest_lock_time(after),
             message,
         )
 

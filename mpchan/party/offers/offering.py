@@ -10,6 +10,7 @@ from typing import Any
 from mpchan.bitcoin.address import address_to_script, script_to_address
 from mpchan.bitcoin.network import REGTEST
 from mpchan.chain.base import Chain
+from mpchan.channel.construction.registry import default
 from mpchan.channel.limits import PayerLimits
 from mpchan.channel.offer import Offer, blocks_in_unit
 from mpchan.errors import ChainError, ParseError, UsageError
@@ -101,7 +102,7 @@ def new_offer(
         "generation": _NO_GENERATION,
         "token": _NO_TOKEN,
         "network": wallet.network.name,
-        "scheme": "decrementing",
+        "scheme": default(),
         "payee_pubkey": ANYBODYS_KEY,
         "payee_address": address,
     }

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mpchan.bitcoin.script import dust_limit
 from mpchan.chain.base import Chain
 from mpchan.channel import payee
+from mpchan.channel.construction.registry import construction_of
 from mpchan.channel.offer import Offer
 from mpchan.channel.offer_rules import expired_rules, version_rules
 from mpchan.channel.rules import enforce
@@ -199,11 +200,10 @@ def _stands(own: OwnOffer, terms: Mapping[str, Any], now: float) -> bool:
 
 def room_warnings(chain: Chain, offer: Offer, pieces: int) -> list[str]:
     """What people should know where the lock times of an offer leave no room for a payment of each piece."""
-    from mpchan.sale.plan import updates_before
-
     kind = Height if offer.lock_time_unit == Height.unit else MedianTime
-    possible = updates_before(offer, kind(kind.now(chain.tip()) + offer.default_refund_delay))
-    if pieces <= possible:
+    refund_at = kind(kind.now(chain.tip()) + offer.default_refund_delay)
+    possible = construction_of(offer).most_updates(offer, refund_at)
+    if possible is None or pieces <= possible:
         return []
     text = (
         f"one channel has room for {possible} payments now, and there are {pieces} pieces: a buyer has to take fewer "

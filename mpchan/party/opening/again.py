@@ -12,12 +12,12 @@ from mpchan.bitcoin.signature import PublicKey
 from mpchan.bitcoin.tx import TxOut
 from mpchan.chain.base import Chain
 from mpchan.channel import payer
+from mpchan.channel.construction.refund_first import refund_delay_rules
 from mpchan.channel.offer import Offer
 from mpchan.channel.offer_rules import is_current
 from mpchan.channel.opening import refund_lock_time
-from mpchan.channel.refund_request import is_within_limits, refund_delay_rules
 from mpchan.channel.rules import enforce
-from mpchan.channel.terms import Terms, refund_fee
+from mpchan.channel.terms import Terms, is_within_limits, refund_fee
 from mpchan.errors import NotPossible, Refused, TooEarly
 from mpchan.party.common import (
     ENDED,

@@ -11,15 +11,15 @@ from collections.abc import Callable
 
 from mpchan.bitcoin.address import address_to_script, script_to_address
 from mpchan.bitcoin.psbt import Psbt
-from mpchan.bitcoin.script import parse_multisig
 from mpchan.bitcoin.signature import PublicKey
 from mpchan.bitcoin.tx import Transaction
 from mpchan.bitcoin.witness import check_witness
 from mpchan.chain.base import Chain
 from mpchan.channel import payer
+from mpchan.channel.construction.registry import all_constructions
+from mpchan.channel.construction.signed_refund import signed_refund_rules
 from mpchan.channel.facts import time_left
 from mpchan.channel.rules import enforce
-from mpchan.channel.signed_refund import signed_refund_rules
 from mpchan.channel.signing import ChannelKey
 from mpchan.errors import NotPossible, ParseError, Refused, SentUnnoted, StorageError, TooEarly, UsageError
 from mpchan.party.common import counted_spend, tip_for
@@ -162,15 +162,10 @@ def _payer_key(keys: Keys, wanted: PublicKey, payee_key: PublicKey) -> ChannelKe
 
 
 def _require_refund(transaction: Transaction) -> None:
-    """The form of a refund: one input with both signatures of a 2-of-2, one output, a lock time."""
-    if not transaction.lock_time:
-        raise _no_refund("it has no lock time; a settlement is broadcast by the payee")
-    if len(transaction.inputs) != 1 or len(transaction.outputs) != 1:
-        raise _no_refund(f"it has {len(transaction.inputs)} inputs and {len(transaction.outputs)} outputs")
-    witness = transaction.inputs[0].witness
-    multisig = parse_multisig(witness[-1]) if len(witness) == 4 else None
-    if multisig is None or multisig[0] != 2 or len(multisig[1]) != 2 or witness[0]:
-        raise _no_refund("its input does not hold the two signatures of a channel")
+    """The transaction has the form of a refund in some construction."""
+    faults = [each.refund_fault(transaction) for each in all_constructions()]
+    if None not in faults:
+        raise _no_refund(str(faults[0]))
 
 
 def _no_refund(reason: str) -> ParseError:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from mpchan.bitcoin.address import address_to_script, script_to_address
-from mpchan.bitcoin.descriptor import two_of_two_descriptor
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.bitcoin.script import is_p2tr
 from mpchan.bitcoin.tx import Transaction, TxOut
 from mpchan.bitcoin.uri import decimal_btc, payment_uri
 from mpchan.chain.base import Chain, OutputStatus
 from mpchan.channel import payer
+from mpchan.channel.construction.registry import construction_of
 from mpchan.channel.foreign_funding import (
     Message,
     Rates,
@@ -94,7 +94,7 @@ def _planned(plan: Plan) -> Planned:
         address=address,
         amount_sat=output.value.sat,
         amount_btc=decimal_btc(output.value),
-        descriptor=two_of_two_descriptor(plan.payer_key.sec, offer.payee_key.sec),
+        descriptor=construction_of(offer).descriptor(offer, plan.payer_key),
         uri=payment_uri(address, output.value, f"mpchan {offer.offer_id}"),
         payer_pubkey=plan.payer_key.sec.hex(),
         payee_pubkey=offer.payee_key.sec.hex(),

@@ -12,7 +12,6 @@ from mpchan.bitcoin.script import dust_limit
 from mpchan.chain.base import Chain
 from mpchan.channel import payee, payer
 from mpchan.channel.facts import Facts
-from mpchan.channel.scheme import scheme_of
 from mpchan.channel.terms import Terms
 from mpchan.channel.watch.base import Decision, Deed, has_passed
 from mpchan.channel.watch.bidding import (
@@ -155,7 +154,7 @@ class Bidder:
         late pays half as much again, so that there is one to count from.
         """
         if isinstance(record, PayeeRecord):
-            return blocks_since(scheme_of(record.terms).deadline, _seen(facts.tip))
+            return blocks_since(record.terms.schedule.deadline, _seen(facts.tip))
         height, is_refund = facts.tip.height, stuck.kind == "refund"
         seen = self._offered.setdefault(stuck.transaction.txid, height if is_refund else height - 1)
         passed = max(0, height - min([seen, *(child.height for child in children)]))

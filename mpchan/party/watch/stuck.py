@@ -10,6 +10,7 @@ from mpchan.bitcoin.tx import TRUC_VERSION, Transaction, TxOut, total_of
 from mpchan.chain.base import Chain, Coin
 from mpchan.chain.steady import moved
 from mpchan.channel import payee, payer
+from mpchan.channel.construction.base import Kind
 from mpchan.channel.facts import Facts
 from mpchan.channel.terms import Terms
 from mpchan.channel.watch.bidding import MAX_CHILD_VSIZE, NOBODY, Paying, Rivals, child_fee, pays
@@ -97,13 +98,14 @@ def waiting(terms: Terms, facts: Facts) -> Stuck:
     transaction = facts.spending
     if transaction is None:
         raise moved()
-    if transaction.lock_time == terms.refund_lock_time.value:
-        return close_of("refund", terms, transaction, waits=True)
-    return close_of("update" if transaction.lock_time else "settlement", terms, transaction, waits=True)
+    meant = terms.schedule.read(transaction)
+    kind = Kind.SETTLEMENT if meant is None else meant.kind
+    return close_of(kind.value, terms, transaction, waits=True)
 
 
 def _is_refund(terms: Terms, facts: Facts) -> bool:
-    return facts.spending is not None and facts.spending.lock_time == terms.refund_lock_time.value
+    meant = None if facts.spending is None else terms.schedule.read(facts.spending)
+    return meant is not None and meant.kind is Kind.REFUND
 
 
 def _contested_close(record: PayeeRecord, facts: Facts) -> Stuck:

@@ -5,15 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from support.chain.node import MINER_SCRIPT, MINER_WITNESS_SCRIPT, Node
+from support.protocol import complete, scheme_of
 
 from mpchan.bitcoin.address import script_to_address
 from mpchan.bitcoin.network import REGTEST
 from mpchan.bitcoin.signature import PrivateKey
 from mpchan.bitcoin.tx import Transaction, TxIn, TxOut
 from mpchan.channel import payee
-from mpchan.channel.messages import complete
 from mpchan.channel.offer import Offer
-from mpchan.channel.scheme import scheme_of
 from mpchan.channel.signing import ChannelKey
 from mpchan.channel.terms import Terms, funding_output
 from mpchan.units import Amount, FeeRate, Height, OutPoint
@@ -71,7 +70,7 @@ def _offer(wallet: Wallet, number: int) -> Offer:
         min_refund_delay=288,
         max_refund_delay=4_320,
         settle_window=144,
-        step=1,
+        own_terms={"step": 1},
         min_increment=Amount(1),
         min_confirmations=1,
     )

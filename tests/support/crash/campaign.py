@@ -171,11 +171,15 @@ def sample(faults: list[Fault]) -> list[Fault]:
 
 
 class Forkserver:
-    """The process whose children the commands are."""
+    """The process whose children the commands are.
 
-    def __init__(self) -> None:
+    Args:
+        words: ``spilman``, for that construction in new offers.
+    """
+
+    def __init__(self, *words: str) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-X", "utf8", str(Path(__file__).with_name("forkserver.py"))],
+            [sys.executable, "-X", "utf8", str(Path(__file__).with_name("forkserver.py")), *words],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -502,10 +506,10 @@ def check_signatures(folder: Path) -> None:
     """Of one outpoint no key has signed two refunds, or two updates with one number."""
     signed: dict[tuple[object, ...], str] = {}
     for line in read(folder / "signatures").splitlines():
-        purpose, key, outpoint, lock_time, txid = json.loads(line)
+        purpose, key, outpoint, number, txid = json.loads(line)
         if purpose == "settlement":
             continue  # the payer may offer a higher total later; the payee broadcasts one
-        place = (purpose, key, outpoint, lock_time if purpose == "update" else 0)
+        place = (purpose, key, outpoint, number)
         assert signed.setdefault(place, txid) == txid, f"two transactions are signed as {place}"
 
 

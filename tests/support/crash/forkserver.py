@@ -21,8 +21,9 @@ from typing import Any, NoReturn
 
 import mpchan
 from mpchan import durability
-from mpchan.channel.scheme import scheme_of
+from mpchan.channel.construction.base import REFUND, Meant, settlement
 from mpchan.channel.signing import ChannelKey
+from mpchan.channel.terms import Terms
 from mpchan.errors import ChainError
 from mpchan.units import Amount
 
@@ -158,13 +159,12 @@ def die() -> NoReturn:
 def note_signatures(name: str) -> None:
     """Every signature of a channel key leaves a line: whose, for what, and of which transaction."""
 
-    def noting(purpose: str, build: Callable[..., Any]) -> Callable[..., bytes]:
+    def noting(purpose: str, meant_by: Callable[..., Meant]) -> Callable[..., bytes]:
         real = getattr(ChannelKey, f"sign_{purpose}")
 
         def sign(key: ChannelKey, terms: Any, *arguments: Any) -> bytes:
-            transaction = build(scheme_of(terms), *arguments)
-            line = [purpose, key.public_key.sec.hex(), str(terms.outpoint), transaction.lock_time]
-            append(name, json.dumps([*line, str(transaction.txid)]))
+            number = arguments[0] if purpose == "update" else 0
+            _note(name, key, terms, number, meant_by(terms.schedule, *arguments))
             return bytes(real(key, terms, *arguments))
 
         return sign
@@ -172,16 +172,29 @@ def note_signatures(name: str) -> None:
     in_form = ChannelKey.sign_update_in
 
     def sign_in(key: ChannelKey, form: Any, number: int, paid: int) -> bytes:
-        transaction = scheme_of(form.terms).update(number, Amount(paid))
-        line = ["update", key.public_key.sec.hex(), str(form.terms.outpoint), transaction.lock_time]
-        append(name, json.dumps([*line, str(transaction.txid)]))
+        _note(name, key, form.terms, number, form.terms.schedule.update(number, Amount(paid)))
         return in_form(key, form, number, paid)
 
     setattr(ChannelKey, "sign_update_in", sign_in)  # noqa: B010
-    for purpose in ("refund", "update", "settlement"):
-        sign = noting(purpose, lambda scheme, *a, purpose=purpose: getattr(scheme, purpose)(*a))
-        setattr(ChannelKey, f"sign_{purpose}", sign)
+    for purpose, meant_by in (
+        ("refund", lambda schedule: REFUND),
+        ("update", lambda schedule, number, paid: schedule.update(number, paid)),
+        ("settlement", lambda schedule, paid: settlement(paid)),
+    ):
+        setattr(ChannelKey, f"sign_{purpose}", noting(purpose, meant_by))
+
+
+def _note(name: str, key: ChannelKey, terms: Terms, number: int, meant: Meant) -> None:
+    line = [meant.kind.value, key.public_key.sec.hex(), str(terms.outpoint), number]
+    append(name, json.dumps([*line, str(terms.schedule.build(meant).txid)]))
 
 
 if __name__ == "__main__":
+    if "spilman" in sys.argv:
+        import pytest
+
+        sys.path.insert(0, str(Path(__file__).parents[2]))
+        from support import spilman
+
+        spilman.register(pytest.MonkeyPatch())
     serve()

@@ -26,6 +26,7 @@ from support.fuzz.mutations import (
 )
 from support.fuzz.world import HELD, Ended, World, world
 from support.judge import Judge, channel_output
+from support.protocol import witness_script
 
 from mpchan.bitcoin.message import decode_message
 from mpchan.bitcoin.psbt import Psbt
@@ -364,7 +365,7 @@ def signed_anew(data: bytes, who: str, terms: str) -> bytes:
     try:
         psbt = parse_psbt(data)
         transaction = Transaction.from_bytes(psbt.transaction.to_bytes(), allow_witness=False)
-        digest = segwit_v0_sighash(transaction, 0, channel.witness_script, channel.funding_value, 1)
+        digest = segwit_v0_sighash(transaction, 0, witness_script(channel), channel.funding_value, 1)
     except (ValueError, IndexError, MpchanError):
         return data
     if len(psbt.maps) < 2:

@@ -25,7 +25,7 @@ from unittest.mock import patch
 from support import foreign_wallet as foreign
 from support.external import External
 from support.party import Pair, snapshot
-from support.protocol import message, scheme, sign
+from support.protocol import message, scheme_of, sign
 
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.bitcoin.signature import PrivateKey
@@ -189,12 +189,12 @@ def _external(folder: Path, chain: EmbeddedChain, messages: dict[str, bytes]) ->
 
 def update(terms: Terms, secret: PrivateKey, number: int, paid: int) -> Psbt:
     """An update, signed by the payer."""
-    return _signed(terms, secret, scheme(terms).update(number, Amount(paid)))
+    return _signed(terms, secret, scheme_of(terms).update(number, Amount(paid)))
 
 
 def settlement(terms: Terms, secret: PrivateKey, paid: int) -> Psbt:
     """A settlement, signed by the payer."""
-    return _signed(terms, secret, scheme(terms).settlement(Amount(paid)))
+    return _signed(terms, secret, scheme_of(terms).settlement(Amount(paid)))
 
 
 def _signed(terms: Terms, secret: PrivateKey, transaction: Transaction) -> Psbt:

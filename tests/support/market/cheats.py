@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 from support.market.market import PIECE, PRICE, Bend, Market, honest, piece_of
-from support.protocol import signed
+from support.protocol import scheme_of, signed
 
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.channel.offer import Offer
-from mpchan.channel.scheme import scheme_of
 from mpchan.channel.terms import Terms
 from mpchan.errors import MpchanError, NotPossible
 from mpchan.market.output import part_path

@@ -6,13 +6,12 @@ from hashlib import sha256
 
 from support.market.market import Market
 from support.party import psbt
+from support.protocol import scheme_of, unsigned_message
 
 from mpchan.bitcoin.script import key_to_p2wpkh_script
 from mpchan.bitcoin.signature import PrivateKey
-from mpchan.channel.messages import unsigned_message
+from mpchan.channel.construction.refund_first import with_offer
 from mpchan.channel.offer import Offer
-from mpchan.channel.refund_request import with_offer
-from mpchan.channel.scheme import scheme_of
 from mpchan.channel.terms import Terms, funding_output
 from mpchan.party.offers.selling import Wish
 from mpchan.transport.base import Answer, Message, Request

@@ -1,7 +1,7 @@
 """All updates of one channel as one form: bytes that never change, with gaps for what does.
 
 Two updates of a channel differ in their lock time, in the values of their outputs, and in the signatures; everything
-else, some 350 bytes of a message, is the same every time. The form is cut out of what ``messages`` and the scheme have
+else, some 350 bytes of a message, is the same every time. The form is cut out of what the lock and the schedule have
 built, so it holds no format of its own; filled in, it gives their very bytes. Who pays or is paid many times a second
 builds with it, and reads with it: a message that is not byte for byte what the form gives is none of its business, and
 the rules that explain every difference judge that one.
@@ -17,12 +17,12 @@ from mpchan.bitcoin.script import double_sha256
 from mpchan.bitcoin.serialize import uint32
 from mpchan.bitcoin.sighash import SIGHASH_ALL, segwit_v0_constant_part
 from mpchan.bitcoin.tx import Transaction
-from mpchan.channel.messages import complete, signed_message
-from mpchan.channel.scheme import scheme_of
+from mpchan.channel.construction.decrementing import Decrementing
+from mpchan.channel.construction.two_of_two import TwoOfTwo
 from mpchan.channel.terms import Terms
 from mpchan.units import Amount
 
-_SAMPLES = (b"\x30" + b"P" * 71, b"\x30" + b"Q" * 71)
+SAMPLES = (b"\x30" + b"P" * 71, b"\x30" + b"Q" * 71)
 """In the place of the payer's and the payee's signature while the form is cut."""
 
 _TYPE = uint32(SIGHASH_ALL)
@@ -39,17 +39,17 @@ class _Shape:
     __slots__ = ("complete", "message", "scripts", "size")
 
     def __init__(self, terms: Terms, number: int, paid: Amount) -> None:
-        transaction = scheme_of(terms).update(number, paid)
+        transaction = _update(terms, number, paid)
         self.scripts = tuple(output.to_bytes()[8:] for output in transaction.outputs)
         outputs = b"".join(output.to_bytes() for output in transaction.outputs)
         self.size = len(outputs)
-        payer, payee = _SAMPLES
-        message = signed_message(terms, transaction, terms.payer_key, payer).to_bytes()
+        payer, payee = SAMPLES
+        message = terms.lock.message(transaction, terms.payer_key, payer).to_bytes()
         unsigned = outputs + uint32(transaction.lock_time)
         head, rest = _cut(message, unsigned)
         middle, end = _cut(rest, bytes([len(payer)]) + payer)
         self.message = (head, middle, end)
-        whole = complete(terms, transaction, payer, payee).to_bytes()
+        whole = terms.lock.complete(transaction, payer, payee).to_bytes()
         head, rest = _cut(whole, outputs)
         first, second = sorted((payer, payee), key=rest.index)
         begin, rest = _cut(rest, bytes([len(first)]) + first + bytes([len(second)]) + second)
@@ -93,12 +93,12 @@ class UpdateForm:
     )
 
     def __init__(self, terms: Terms) -> None:
-        scheme = scheme_of(terms)
-        first, self.last = scheme.update_lock_time(1).value, scheme.last_update
+        schedule = Decrementing(terms)
+        first, self.last = schedule.update_lock_time(1).value, schedule.last_update
         self.terms = terms
         self.dust = terms.payee_dust.sat
         self._capacity = terms.capacity.sat
-        self._step = first - scheme.update_lock_time(2).value
+        self._step = first - schedule.update_lock_time(2).value
         self._zero = first + self._step
         self._alone = _Shape(terms, 1, terms.capacity)
         self._both = _Shape(terms, 1, terms.payee_dust)
@@ -106,8 +106,9 @@ class UpdateForm:
             raise ValueError("no update of this channel leaves the payer any change")
         self.least_change = _least_change(terms)
         self._payer_signs_first = terms.payer_key.sec < terms.offer.payee_key.sec
-        sample = scheme.update(1, terms.capacity)
-        constant = segwit_v0_constant_part(sample, 0, terms.witness_script, terms.funding_value)
+        lock = TwoOfTwo(terms.payer_key, terms.offer.payee_key, terms.funding_value)
+        sample = _update(terms, 1, terms.capacity)
+        constant = segwit_v0_constant_part(sample, 0, lock.witness_script, terms.funding_value)
         self._constant = sha256(constant)
         self._latest = (0, 0, b"")
 
@@ -180,13 +181,17 @@ class UpdateForm:
         return None
 
 
+def _update(terms: Terms, number: int, paid: Amount) -> Transaction:
+    schedule = terms.schedule
+    return schedule.build(schedule.update(number, paid))
+
+
 def _least_change(terms: Terms) -> int:
-    """The least change that the payer gets as an output of its own; found where the scheme draws the line."""
-    scheme = scheme_of(terms)
+    """The least change that the payer gets as an output of its own; found where the schedule draws the line."""
     low, high = 0, (terms.capacity - terms.payee_dust).sat  # without and with an output for it
     while high - low > 1:
         middle = (low + high) // 2
-        if len(scheme.update(1, terms.capacity - Amount(middle)).outputs) == 2:
+        if len(_update(terms, 1, terms.capacity - Amount(middle)).outputs) == 2:
             high = middle
         else:
             low = middle
@@ -196,7 +201,7 @@ def _least_change(terms: Terms) -> int:
 def update_form(terms: Terms) -> UpdateForm | None:
     """The form of a channel's updates; None where they have none, and are built one by one."""
     try:
-        if scheme_of(terms).last_update < 2:
+        if Decrementing(terms).last_update < 2:
             return None
         form = UpdateForm(terms)
     except ValueError:
@@ -211,8 +216,8 @@ def _tried(form: UpdateForm) -> tuple[tuple[int, int], ...]:
 
 def _fits(form: UpdateForm, number: int, paid: int) -> bool:
     """The form gives what is built without it."""
-    terms, (payer, payee) = form.terms, _SAMPLES
-    transaction: Transaction = scheme_of(terms).update(number, Amount(paid))
-    message = signed_message(terms, transaction, terms.payer_key, payer).to_bytes()
-    whole = complete(terms, transaction, payer, payee).to_bytes()
+    terms, (payer, payee) = form.terms, SAMPLES
+    transaction = _update(terms, number, Amount(paid))
+    message = terms.lock.message(transaction, terms.payer_key, payer).to_bytes()
+    whole = terms.lock.complete(transaction, payer, payee).to_bytes()
     return (form.message(number, paid, payer), form.complete(number, paid, payer, payee)) == (message, whole)

@@ -12,9 +12,7 @@ from mpchan.bitcoin.script import script_to_p2wsh_script
 from mpchan.bitcoin.sighash import SIGHASH_ALL, segwit_v0_sighash
 from mpchan.bitcoin.signature import PublicKey
 from mpchan.bitcoin.tx import MAX_REPLACEABLE, Transaction, TxIn, TxOut
-from mpchan.channel.fees import channel_spend_vsize
-from mpchan.channel.messages import signature_over_rules
-from mpchan.channel.refund_request import requested_keys_rules
+from mpchan.channel.construction.two_of_two import keys_rules, signature_over_rules, spend_vsize
 from mpchan.channel.rules import BROKEN, Check, Rule
 from mpchan.units import FeeRate, OutPoint
 from mpchan.values import frozen
@@ -69,7 +67,7 @@ def signed_refund_rules(psbt: Psbt, most: FeeRate) -> Check[SignedRefund]:
         most: the highest fee rate that this wallet agrees to. The channel's own is not in the file.
     """
     transaction = psbt.tx
-    keys = yield from requested_keys_rules(psbt)
+    keys = yield from keys_rules(psbt)
     yield Rule("lock-time-zero", transaction.lock_time != 0, "the refund has nLockTime 0")
     count = len(transaction.outputs)
     yield Rule("output-count", count == 1, "number of outputs", 1, count)
@@ -110,6 +108,6 @@ def signed_refund_rules(psbt: Psbt, most: FeeRate) -> Check[SignedRefund]:
     yield Rule("transaction", same, "the transaction has not the form of a refund")
     yield from signature_over_rules(refund.sighash, refund.payee_key, refund.payee_signature)
     fee = spent.value.sat - refund.payout.value.sat
-    bound = most.fee(channel_spend_vsize(refund.payout.script_pubkey))
+    bound = most.fee(spend_vsize(refund.payout.script_pubkey))
     yield Rule("fee-rate-high", 0 <= fee <= bound.sat, "fee of the refund", f"at most {bound}", f"{fee} sat")
     return refund

@@ -13,14 +13,15 @@ from __future__ import annotations
 
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.bitcoin.schnorr import tagged_hash
-from mpchan.bitcoin.script import dust_limit, is_standard_payout, parse_two_of_two
+from mpchan.bitcoin.script import dust_limit, is_standard_payout
 from mpchan.bitcoin.signature import PublicKey
-from mpchan.channel.messages import envelope_rules, same_transaction_rules, single_input_rules
+from mpchan.channel.construction.base import REFUND
+from mpchan.channel.construction.two_of_two import keys_rules
+from mpchan.channel.messages import message_rules, same_transaction_rules
 from mpchan.channel.offer import Offer
 from mpchan.channel.rules import BROKEN, Check, Rule
-from mpchan.channel.scheme import scheme_of
 from mpchan.channel.signing import ChannelKey
-from mpchan.channel.terms import Terms, close_reserve, refund_fee, smallest_capacity
+from mpchan.channel.terms import Terms, refund_fee
 from mpchan.errors import ParseError
 from mpchan.units import ChainTip, lock_time_from_int
 
@@ -66,20 +67,8 @@ def proof_rules(psbt: Psbt, terms: Terms) -> Check[None]:
 
 
 def requested_keys_rules(psbt: Psbt) -> Check[tuple[bytes, bytes]]:
-    """The witness script is a 2-of-2. Establishes both keys, one of which is some offer's."""
-    yield from single_input_rules(psbt)
-    script = psbt.inputs[0].witness_script
-    if script is None:
-        hint = "no message of a channel; what another wallet has made is for `mpchan payer open --funding`"
-        yield Rule("witness-script", False, "message lacks witness_script", hint=hint)
-        raise TypeError(BROKEN)
-    try:
-        keys = parse_two_of_two(script)
-    except ParseError as error:
-        yield Rule("witness-script", False, f"witness_script is not the channel's 2-of-2: {error.message}")
-        raise
-    yield Rule("witness-script", True, "witness_script is a 2-of-2 with keys in BIP-0067 order")
-    return keys
+    """The message spends what a channel has. Establishes both keys, one of which is some offer's."""
+    return (yield from keys_rules(psbt))
 
 
 def _payer_key_rules(keys: tuple[bytes, bytes], offer: Offer) -> Check[PublicKey]:
@@ -98,9 +87,9 @@ def _payer_key_rules(keys: tuple[bytes, bytes], offer: Offer) -> Check[PublicKey
 def refund_request_rules(psbt: Psbt, offer: Offer) -> Check[Terms]:
     """A refund request under this offer. Establishes the terms that it asks for.
 
-    ``value_rules`` and ``refund_delay_rules`` are left.
+    ``terms.value_rules`` and ``refund_delay_rules`` are left.
     """
-    keys = yield from requested_keys_rules(psbt)
+    keys = yield from keys_rules(psbt)
     payer_key = yield from _payer_key_rules(keys, offer)
     transaction = psbt.tx
     yield Rule(
@@ -127,8 +116,8 @@ def refund_request_rules(psbt: Psbt, offer: Offer) -> Check[Terms]:
     outpoint = transaction.inputs[0].outpoint
     lock_time = lock_time_from_int(transaction.lock_time)
     terms = Terms(offer, outpoint, utxo.value, payer_key, payer_script, lock_time)
-    yield from same_transaction_rules(scheme_of(terms).refund(), transaction)
-    yield from envelope_rules(psbt, terms, None)
+    yield from same_transaction_rules(terms.schedule.build(REFUND), transaction)
+    yield from message_rules(psbt, terms, None)
     return terms
 
 
@@ -152,20 +141,3 @@ def refund_delay_rules(terms: Terms, tip: ChainTip) -> Check[None]:
     least, most = now + offer.min_refund_delay, now + offer.max_refund_delay
     yield Rule("refund-early", value >= least, "lock time of the refund", f"at least {least}", value)
     yield Rule("refund-late", value <= most, "lock time of the refund", f"at most {most}", value)
-
-
-def value_rules(terms: Terms) -> Check[None]:
-    """The funding's value makes a channel that the offer allows."""
-    offer, value = terms.offer, terms.funding_value
-    reserve = close_reserve(offer, terms.payer_script)
-    yield Rule("capacity", value >= reserve, "funding value", f"at least {reserve}", value)
-    least, capacity = smallest_capacity(offer, terms.payer_script), terms.capacity
-    yield Rule("capacity", capacity >= least, "capacity", f"at least {least}", capacity)
-    yield Rule(
-        "capacity", capacity <= offer.max_capacity, "capacity", f"at most {offer.max_capacity}", capacity
-    )
-
-
-def is_within_limits(terms: Terms) -> bool:
-    """Whether the funding's value makes a channel that the offer allows."""
-    return all(rule.ok for rule in value_rules(terms))

@@ -1,0 +1,182 @@
+"""What a construction is: a lock and a schedule, and what an offer says of it.
+
+The lock says how the funding output is spent: its script, the size of what spends it, what each party signs, and how
+two signatures become a witness. The schedule says which transactions the terms allow, and when each is final. Both are
+made of a channel's terms, by ``Terms.lock`` and ``Terms.schedule``; an offer alone, of which no channel has been made
+yet, knows its ``Construction``.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, Protocol, Union
+
+from mpchan.bitcoin.psbt import Psbt
+from mpchan.bitcoin.signature import PrivateKey, PublicKey
+from mpchan.bitcoin.tx import Transaction
+from mpchan.channel.rules import Check
+from mpchan.units import Amount, LockTime
+from mpchan.values import frozen
+
+if TYPE_CHECKING:
+    from mpchan.channel.construction.form import UpdateForm
+    from mpchan.channel.offer import Offer
+    from mpchan.channel.terms import Terms
+
+Message = Union[Psbt, Transaction]
+"""A transaction with the signatures that it carries, be they the fields of a PSBT or a witness."""
+
+
+class Kind(str, Enum):
+    """What a transaction of a channel is for."""
+
+    REFUND = "refund"
+    UPDATE = "update"
+    SETTLEMENT = "settlement"
+
+
+@frozen
+class Meant:
+    """Which of a channel's transactions is meant.
+
+    Attributes:
+        number: of an update, from 1; None for the others, and where the construction numbers none.
+        paid: to the payee, in all.
+    """
+
+    kind: Kind
+    number: int | None = None
+    paid: Amount = Amount(0)
+
+
+REFUND = Meant(Kind.REFUND)
+
+
+def settlement(paid: Amount) -> Meant:
+    """The settlement with ``paid`` in all for the payee."""
+    return Meant(Kind.SETTLEMENT, None, paid)
+
+
+class Schedule(Protocol):
+    """The transactions of one channel, all unsigned, each the only one that the terms allow."""
+
+    @property
+    def deadline(self) -> LockTime:
+        """L_0: from here on the payee takes no update, it must settle, not deliver."""
+
+    def update(self, number: int, paid: Amount) -> Meant:
+        """The update that is the ``number``-th of its channel, from 1, with ``paid`` in all for the payee.
+
+        Raises:
+            NotPossible: ``out-of-updates``.
+        """
+
+    def read(self, message: Message) -> Meant | None:
+        """What a message is, by its form alone; None for what is none of the channel's.
+
+        Where an update and a settlement of one total are one message, it is an update. Whether it is the very
+        transaction, byte for byte, is known once it is built again.
+        """
+
+    def build(self, meant: Meant) -> Transaction:
+        """The transaction without its signatures."""
+
+    def final_at(self, meant: Meant) -> LockTime | None:
+        """From when on a block may hold it; None for at any time."""
+
+
+class Lock(Protocol):
+    """How the funding output of one channel is spent."""
+
+    @property
+    def script_pubkey(self) -> bytes:
+        """Of the funding output."""
+
+    @property
+    def descriptor(self) -> str:
+        """The output's script as a descriptor (BIP-0380) with its checksum."""
+
+    def sign_checked(self, key: PrivateKey, transaction: Transaction) -> bytes:
+        """One party's signature, as messages carry it; verified."""
+
+    def signature_rules(self, transaction: Transaction, signer: PublicKey, signature: bytes) -> Check[None]:
+        """The signature is ``signer``'s for this very transaction."""
+
+    def message(
+        self, transaction: Transaction, signer: PublicKey | None = None, signature: bytes = b""
+    ) -> Psbt:
+        """The message with the transaction: a PSBT, without a signature where there is no ``signer``."""
+
+    def envelope_rules(self, psbt: Psbt, signer: PublicKey | None) -> Check[bytes]:
+        """The fields around the transaction: what is spent and how, and that ``signer`` alone has signed.
+
+        Establishes the signature, which is not verified here; nothing where there is no signer.
+        """
+
+    def complete(
+        self, transaction: Transaction, payer_signature: bytes, payee_signature: bytes
+    ) -> Transaction:
+        """The transaction with both signatures in its witness."""
+
+    def is_whole(self, transaction: Transaction) -> bool:
+        """Whether the witness has the form that ``complete`` gives it."""
+
+    def signature_in(self, transaction: Transaction, signer: PublicKey) -> bytes:
+        """One party's signature out of a transaction that is whole."""
+
+    def signature_from(self, psbt: Psbt, signer: PublicKey) -> bytes:
+        """One party's signature out of a message, be it good or not; empty where there is none."""
+
+
+class Construction(Protocol):
+    """A construction as an offer knows it, before there is a channel."""
+
+    def lock(self, terms: Terms) -> Lock:
+        """How the funding output of a channel is spent."""
+
+    def schedule(self, terms: Terms) -> Schedule:
+        """The transactions that a channel has."""
+
+    def form(self, terms: Terms) -> UpdateForm | None:
+        """The form of a channel's updates; None where they have none, and are built one by one."""
+
+    def spend_vsize(self, *output_scripts: bytes) -> int:
+        """Virtual size (BIP-0141) of a spend of the funding output that pays to these scripts, with both signatures."""
+
+    def funding_script(self, offer: Offer, payer_key: PublicKey) -> bytes:
+        """The scriptPubKey of the funding output."""
+
+    def descriptor(self, offer: Offer, payer_key: PublicKey) -> str:
+        """The same as a descriptor (BIP-0380) with its checksum."""
+
+    def is_message(self, psbt: Psbt) -> bool:
+        """Whether a PSBT has, by its form, the fields of a channel's message; no wallet's own coin has them."""
+
+    def refund_fault(self, transaction: Transaction) -> str | None:
+        """Why a complete transaction is, by its form, no refund; None for one that may be."""
+
+    def most_updates(self, offer: Offer, refund_at: LockTime) -> int | None:
+        """How many updates a channel has room for; None for any number.
+
+        Args:
+            refund_at: L_refund.
+        """
+
+    def first_final(self, offer: Offer) -> int | None:
+        """How long before L_0 the first update is final, in the offer's unit; None for at any time."""
+
+
+@frozen
+class OwnTerm:
+    """A term that offers of one construction alone have: a whole number of at least 1.
+
+    Attributes:
+        name: its key in the offer's table that is named like the construction, and in ``[offer]`` of wallet.toml.
+        help: of the option.
+        is_delay: whether it is counted in the offer's unit of lock times.
+    """
+
+    name: str
+    default: int
+    help: str
+    is_delay: bool = True

@@ -1,0 +1,74 @@
+"""The constructions by name. What stands here is known without loading the construction's module."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from mpchan.channel.construction.base import Construction, OwnTerm
+from mpchan.values import frozen
+
+if TYPE_CHECKING:
+    from mpchan.channel.offer import Offer
+
+DEFAULT = "decrementing"
+
+
+@frozen
+class Entry:
+    """Where a construction is.
+
+    Attributes:
+        place: ``module:NAME`` of its ``Construction``.
+        own_terms: what its offers have besides the common terms.
+    """
+
+    place: str
+    own_terms: tuple[OwnTerm, ...] = ()
+
+
+CONSTRUCTIONS: dict[str, Entry] = {
+    "decrementing": Entry(
+        "mpchan.channel.construction.decrementing:DECREMENTING",
+        (OwnTerm("step", 1, "Between the lock times of two updates."),),
+    ),
+}
+
+_loaded: dict[str, Construction] = {}
+
+
+def construction(name: str) -> Construction:
+    """A construction by its name; KeyError for one that is not known."""
+    place = CONSTRUCTIONS[name].place
+    if place not in _loaded:
+        module, _, attribute = place.partition(":")
+        _loaded[place] = getattr(import_module(module), attribute)
+    return _loaded[place]
+
+
+def default() -> str:
+    """The construction of new offers."""
+    return DEFAULT
+
+
+def all_constructions() -> Iterator[Construction]:
+    """Every one, the default first; for what tells no construction by itself."""
+    yield construction(DEFAULT)
+    yield from (construction(name) for name in CONSTRUCTIONS if name != DEFAULT)
+
+
+def construction_of(offer: Offer) -> Construction:
+    """The construction that an offer names; an ``Offer`` never holds an unknown one."""
+    return construction(offer.scheme)
+
+
+def own_terms_of(name: str) -> tuple[OwnTerm, ...]:
+    """The terms that offers of a construction have of their own."""
+    return CONSTRUCTIONS[name].own_terms
+
+
+def all_own_terms() -> tuple[OwnTerm, ...]:
+    """Those of all constructions; each name once."""
+    found = {term.name: term for entry in CONSTRUCTIONS.values() for term in entry.own_terms}
+    return tuple(found.values())
