@@ -21,17 +21,26 @@ _MISSING: Any = object()
 class Field:
     """How one field differs from a plain one; made by ``field``."""
 
-    __slots__ = ("default_factory", "init", "repr")
+    __slots__ = ("compare", "default_factory", "init", "repr")
 
-    def __init__(self, init: bool, repr: bool, default_factory: Callable[[], Any] | None) -> None:
+    def __init__(
+        self, init: bool, repr: bool, compare: bool, default_factory: Callable[[], Any] | None
+    ) -> None:
         self.init = init
         self.repr = repr
+        self.compare = compare
         self.default_factory = default_factory
 
 
-def field(*, init: bool = True, repr: bool = True, default_factory: Callable[[], Any] | None = None) -> Any:
-    """A field that the constructor does not take, that repr leaves out, or whose default is made each time."""
-    return Field(init, repr, default_factory)
+def field(
+    *,
+    init: bool = True,
+    repr: bool = True,
+    compare: bool = True,
+    default_factory: Callable[[], Any] | None = None,
+) -> Any:
+    """A field that the constructor does not take, or that repr or comparison leave out, or whose default is made."""
+    return Field(init, repr, compare, default_factory)
 
 
 def replace(instance: T, **changes: Any) -> T:
@@ -80,6 +89,7 @@ def _made(cls: type, shared: dict[str, Any]) -> type:
     names = (*inherited, *(name for name in own if name not in inherited))
     special = {name: given for name, given in defaults.items() if isinstance(given, Field)}
     taken = tuple(name for name in names if name not in special or special[name].init)
+    compared = tuple(name for name in names if name not in special or special[name].compare)
     dropped = {*own, "__dict__", "__weakref__"}
     namespace = {key: item for key, item in cls.__dict__.items() if key not in dropped}
     for key, function in shared.items():
@@ -90,7 +100,7 @@ def _made(cls: type, shared: dict[str, Any]) -> type:
         __value_defaults__=defaults,
         __value_init__=taken,
         __value_repr__=tuple(name for name in names if name not in special or special[name].repr),
-        __value_key__=attrgetter(*names) if names else _no_fields,
+        __value_key__=attrgetter(*compared) if compared else _no_fields,
         __match_args__=taken,
         __qualname__=cls.__qualname__,
     )

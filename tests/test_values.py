@@ -79,6 +79,7 @@ class _Checked:
     low: int
     made: list[int] = field(default_factory=list)
     double: int = field(init=False, repr=False)
+    asked: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.low < 0:
@@ -99,6 +100,16 @@ def test_fields_of_their_own_kind() -> None:
     with pytest.raises(ValueError, match="negative"):
         replace(value, low=-1)
     assert replace(value, low=3).double == 6
+    other = replace(value, made=value.made)
+    object.__setattr__(value, "asked", 1)  # as what is worked out at the first question is kept
+    assert (value == other, repr(value)) == (True, repr(other))
+    assert hash(_Memo(1)) == hash(_Memo(1))
+
+
+@frozen
+class _Memo:
+    low: int
+    asked: int = field(init=False, repr=False, compare=False)
 
 
 def test_a_derived_class_has_the_fields_of_its_base_first() -> None:

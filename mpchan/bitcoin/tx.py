@@ -8,7 +8,7 @@ from mpchan.bitcoin.script import double_sha256
 from mpchan.bitcoin.serialize import MAX_UINT32, Reader, compact_size, var_bytes
 from mpchan.errors import ParseError
 from mpchan.units import Amount, OutPoint, Txid, checked_int, is_hex
-from mpchan.values import frozen, replace
+from mpchan.values import field, frozen, replace
 
 WITNESS_SCALE_FACTOR = 4
 """Weight units of a byte outside the witness; a witness byte has one (BIP-0141)."""
@@ -115,6 +115,7 @@ class Transaction:
     inputs: tuple[TxIn, ...]
     outputs: tuple[TxOut, ...]
     lock_time: int
+    _txid: Txid = field(init=False, repr=False, compare=False)  # once it was asked for
 
     def __post_init__(self) -> None:
         checked_int(self.version, 0, MAX_UINT32, "transaction version")
@@ -199,7 +200,12 @@ class Transaction:
     @property
     def txid(self) -> Txid:
         """Double SHA-256 of the format without witnesses: no signature in a witness changes it."""
-        return Txid(double_sha256(self.to_bytes(include_witness=False)))
+        try:
+            return self._txid
+        except AttributeError:
+            txid = Txid(double_sha256(self.to_bytes(include_witness=False)))
+            object.__setattr__(self, "_txid", txid)
+            return txid
 
     @property
     def wtxid(self) -> Txid:

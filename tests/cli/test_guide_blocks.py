@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,21 +51,34 @@ def test_a_payment_from_python(opened: Shell) -> None:
     assert opened.json(f"{SELLER} show")["paid_sat"] == 1000
 
 
-def test_a_sale_from_python(opened: Shell) -> None:
-    _, script = python_blocks()
-    assert len(script.splitlines()) <= 45
-    film = bytes(range(256)) * 2_000
-    (opened.folder / "film.mkv").write_bytes(film)
-    opened.ok(["python", "-c", script])
-    assert (opened.folder / "bought.mkv").read_bytes() == film
-    assert opened.json(f"{SELLER} show")["paid_sat"] == 6 * 1000
+def sold_by_the_page(shell: Shell, size: int) -> tuple[int, str, str]:
+    """Run the page's sale of a file, while blocks come: its exit code, and what it says."""
+    (shell.folder / "film.mkv").write_bytes(bytes(range(256)) * (size // 256))
+    environment = {**os.environ, **shell.env}
+    command = [sys.executable, "-c", python_blocks()[1]]
+    with subprocess.Popen(
+        command, cwd=shell.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as program:
+        while program.poll() is None:
+            shell.ok("mpchan regtest mine 1")
+        out, err = program.communicate()
+    return program.returncode, out, err
 
 
-def test_a_sale_from_python_that_is_refused(opened: Shell) -> None:
-    """The error is the command's: here there is nothing to pay with any more."""
-    (opened.folder / "film.mkv").write_bytes(bytes(150 * 100_000))
-    done = opened.run(["python", "-c", python_blocks()[1]])
-    assert (done.code, done.err.partition(":")[0]) == (1, "over-capacity")
+def test_a_sale_from_python(wallets: Shell) -> None:
+    assert len(python_blocks()[1].splitlines()) <= 40
+    code, out, err = sold_by_the_page(wallets, 512_000)
+    assert (code, err) == (0, "")
+    assert out.startswith("6000 sat for the seller in ")
+    assert (wallets.folder / "bought.mkv").read_bytes() == (wallets.folder / "film.mkv").read_bytes()
+    wallets.ok("mpchan regtest mine 1")
+    assert wallets.json(f"{SELLER} show")["status"] == "closed"
+
+
+def test_a_sale_from_python_that_is_refused(wallets: Shell) -> None:
+    """The error is the command's: here no coin is large enough."""
+    code, _, err = sold_by_the_page(wallets, 256_000_000)
+    assert (code, "mpchan.errors.NotPossible" in err) == (1, True)
 
 
 def test_watching(paid: Shell) -> None:

@@ -1,4 +1,4 @@
-"""What tests share: no test stands here, and no test module is imported by another.
+"""What tests share: no test stands here.
 
 ``tests`` is on pytest's path, so that every test says ``from support.party import Pair``. Where a helper is used by the
 tests of one layer only, it stands here all the same: who looks for one has one place to look through.

@@ -11,6 +11,7 @@ does not apply), and the version is that which the offer's own version means, in
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from mpchan.bitcoin.psbt import Psbt
@@ -102,11 +103,15 @@ class Decrementing:
 
     def build(self, meant: Meant) -> Transaction:
         """The transaction without its signatures; NotPossible ``out-of-updates``."""
-        final_at = self.final_at(meant)
-        outputs = (
-            refund_outputs(self.terms) if meant.kind is Kind.REFUND else close_outputs(self.terms, meant.paid)
-        )
-        return spend(self.terms, outputs, 0 if final_at is None else final_at.value)
+        return _built(self, meant)
+
+
+@lru_cache(32)
+def _built(schedule: Decrementing, meant: Meant) -> Transaction:
+    """What a message means is checked, signed, completed and kept: each of them builds it anew, and gets this one."""
+    terms, final_at = schedule.terms, schedule.final_at(meant)
+    outputs = refund_outputs(terms) if meant.kind is Kind.REFUND else close_outputs(terms, meant.paid)
+    return spend(terms, outputs, 0 if final_at is None else final_at.value)
 
 
 class _Decrementing(TwoOfTwoLocked):
