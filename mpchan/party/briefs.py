@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Union
 
+from mpchan.bitcoin.address import address_to_script
 from mpchan.bitcoin.network import NETWORKS
 from mpchan.chain.base import Chain, OutputStatus
 from mpchan.channel.construction.registry import construction
@@ -83,18 +84,16 @@ class Briefs:
         )
 
     def _capacity(self, body: Body) -> int | None:
-        """What the payer can spend; None where the payee's script is not of a size that its address shows."""
+        """What the payer can spend; None where an address of this kind does not show the size of its script."""
         offer = body["offer"]
-        hrp = NETWORKS[offer["network"]].bech32_hrp
+        network = NETWORKS[offer["network"]]
         address, rate = offer["payee_address"], offer["fee_rate_sat_per_kvb"]
-        if not address.startswith(f"{hrp}1"):
+        if not address.startswith(f"{network.bech32_hrp}1"):
             return None
         key = (offer["scheme"], rate, len(address), len(body["payer_script"]))
-        if key not in self._reserves:
-            program = (len(address) - len(hrp) - 1 - 1 - 6) * 5 // 8  # less separator, version and checksum
-            spend_vsize = construction(offer["scheme"]).spend_vsize
-            vsize = spend_vsize(bytes.fromhex(body["payer_script"]), bytes(2 + program))
-            self._reserves[key] = FeeRate(rate).fee(vsize)
+        if key not in self._reserves:  # segwit addresses of one length have scripts of one length (BIP-0173)
+            scripts = bytes.fromhex(body["payer_script"]), address_to_script(address, network)
+            self._reserves[key] = FeeRate(rate).fee(construction(offer["scheme"]).spend_vsize(*scripts))
         return (Amount(body["funding_value_sat"]) - self._reserves[key]).sat
 
     def _status(self, body: Body) -> Status | None:
