@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from tempfile import mkdtemp
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -28,6 +29,7 @@ from support.party import balance_sat
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.channel import payer
 from mpchan.errors import NotPossible, Refused, TooEarly
+from mpchan.market import asking
 from mpchan.market.output import part_path
 from mpchan.market.seller import Seller
 from mpchan.market.standing import going_purchase
@@ -42,6 +44,21 @@ WHIMS = (
     "other piece", "short piece", "block",
 )  # fmt: skip
 """What may become of one request."""
+
+
+class Clock:
+    """Time that passes by waiting alone, so that the same whims lead to the same requests on any machine."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        """Seconds since the beginning."""
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        """They are over at once."""
+        self.now += seconds
 
 
 class Broken(Exception):
@@ -205,7 +222,10 @@ class Sale(RuleBasedStateMachine):
         self.one_channel_lives_at_most()
 
 
-def test_whatever_comes_between(quick_path: Path, chain: EmbeddedChain) -> None:
+def test_whatever_comes_between(
+    quick_path: Path, chain: EmbeddedChain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "time", Clock())
     run_state_machine_as_test(
         lambda: Sale(lambda: Path(mkdtemp(dir=quick_path)), chain),  # type: ignore[arg-type]
         settings=settings(
