@@ -42,6 +42,11 @@ def finalize_input(index: int, fields: InputMap, output: TxOut) -> InputMap:
     if is_p2tr(script) and fields.tap_key_sig is not None:
         return _final(fields, (fields.tap_key_sig,))
     _check_sighash_types(index, fields)
+    needless = is_p2wpkh(script) and (fields.witness_script, fields.redeem_script) != (None, None)
+    if needless or (is_p2wsh(script) and fields.redeem_script is not None):
+        raise Refused(
+            "psbt-mismatch", f"a script stands beside the script {script.hex():.80}, which has none"
+        )
     if is_p2wpkh(script):
         for key, signature in signatures.items():
             if is_compressed_key(key) and key_to_p2wpkh_script(key) == script:

@@ -321,11 +321,10 @@ def settle(
             raise UsageError(
                 "wrong-channel", f"the file belongs to channel {name[:16]}, not to {prefix!r:.80}"
             )
+        _require_closing(enforce(own_channel_rules(wallet, name)).terms, psbt)
         require_channel(wallet, chain, name, psbt)
     with sending(wallet, name) as out:
         record = _load(wallet, name) if psbt is None else enforce(own_channel_rules(wallet, name))
-        if psbt is not None:
-            _require_closing(record.terms, psbt)
         facts = gather_facts(chain, record.terms)
         state = record.state
         if psbt is not None:
@@ -360,12 +359,12 @@ def settle(
 def _require_closing(terms: Terms, psbt: Psbt) -> None:
     """The message can close the channel now; whether it is good is for the channel's rules to say."""
     meant = terms.schedule.read(psbt)
-    if meant is not None and not closes(terms, meant):
+    if not closes(terms, meant):
+        is_refund = meant is not None and meant.kind is Kind.REFUND
         raise NotPossible(
             "not-a-settlement",
-            f"this is {'the refund' if meant.kind is Kind.REFUND else 'an update'} (nLockTime "
-            f"{psbt.tx.lock_time}), not a settlement",
-            hint="take it with `mpchan payee accept`",
+            f"this is {'the refund' if is_refund else 'an update'} (nLockTime {psbt.tx.lock_time}), not a settlement",
+            hint=None if is_refund else "take it with `mpchan payee accept`",
         )
 
 

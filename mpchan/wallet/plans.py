@@ -90,7 +90,9 @@ class Plans:
         if len(script_pubkey) != _SCRIPT_SIZE:
             return None
         path = self._store.path(_name(script_pubkey))
-        return self.load(path) if path.exists() else None
+        plan = self.load(path) if path.exists() else None
+        # another version of witness program may have the same 32 bytes
+        return plan if plan is not None and plan.output.script_pubkey == script_pubkey else None
 
     def __iter__(self) -> Iterator[Plan]:
         """All readable plans, in no order that means anything; a damaged one is found by its address only."""

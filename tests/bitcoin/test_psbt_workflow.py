@@ -182,6 +182,16 @@ def test_script_of_an_unknown_kind() -> None:
     assert caught.value.slug == "unknown-script"
 
 
+@pytest.mark.parametrize("kind", ["P2WPKH", "P2WSH 2-of-2"])
+@pytest.mark.parametrize("field", [b"\x04", b"\x05"])  # redeem script, witness script
+def test_a_script_beside_an_output_that_has_none(kind: str, field: bytes) -> None:
+    psbt = unsigned(kind, whole=False)
+    pairs = dict(psbt.inputs[0].pairs) | {field: b"\x51"}
+    with pytest.raises(Refused) as caught:
+        replace(psbt, inputs=(InputMap(tuple(sorted(pairs.items()))),)).finalize()
+    assert caught.value.slug == "psbt-mismatch"
+
+
 @pytest.mark.parametrize("script", [TWO_OF_THREE, None])
 def test_a_script_that_does_not_fit_the_output(script: bytes | None) -> None:
     psbt = unsigned("P2WSH 2-of-2", whole=False)

@@ -184,7 +184,7 @@ def test_a_settlement_serves_the_payee_after_the_deadline(paid: Shell) -> None:
         $ mpchan --wallet seller payee accept settlement.psbt --json
         {"channel": "<channel>", "update": 1, "received_sat": 0, "paid_sat": 1000, "pending_sat": 600,
         > "remaining_sat": 99000,
-        > "lock_time": 0, "duplicate": true}
+        > "lock_time": 0, "duplicate": true, "kind": "settlement"}
         $ mpchan --wallet seller settle -q
         <hex:close>
         $ mpchan --wallet seller settle -q

@@ -20,6 +20,7 @@ from mpchan.errors import ChainError, NotPossible, Refused, StorageError
 from mpchan.market import room
 from mpchan.party import payee, payer
 from mpchan.party.backup import restore
+from mpchan.party.check.verify import verify
 from mpchan.party.coins import send
 from mpchan.party.common import read_psbt
 from mpchan.party.history import history
@@ -411,6 +412,20 @@ def test_a_restored_seller_signs_the_same_and_nothing_new(market: Market, ann: F
     assert isinstance(ann.ask("funding", funded.hex), Message)  # type: ignore[arg-type]
     market.chain.mine(1)
     assert ann.pay(1) == 1
+
+
+def test_an_opening_that_no_key_can_rebuild(market: Market, ann: Forger) -> None:
+    """Without its passphrase an encrypted wallet cannot tell; the rules that need no key come first all the same."""
+    ann.ask("refund", ann.opening().hex)
+    request = read_psbt(refund_request(market.pair.payer_record(ann.name).state).to_hex().encode())
+    seller, chain = market.pair.payee, market.pair.chain
+    with pytest.raises(NotPossible, match="not a settlement") as caught:  # and no channel is made for it
+        payee.settle(seller, chain, request)
+    assert (caught.value.slug, caught.value.hint) == ("not-a-settlement", None)
+    seller.fresh_keys().encrypt("correct horse")
+    verdict = verify(Wallet.open(seller.directory), chain, request)
+    assert (verdict.kind, verdict.accepted, verdict.error) == ("refund-request", None, "passphrase-needed")
+    assert verdict.rules
 
 
 def test_a_damaged_line_stops_what_is_new_and_nothing_else(market: Market, ann: Forger) -> None:

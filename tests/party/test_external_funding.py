@@ -22,7 +22,9 @@ from support.foreign_wallet import (
 )
 from support.party import balance_sat, psbt
 
+from mpchan.bitcoin.address import address_to_script
 from mpchan.bitcoin.descriptor import two_of_two_descriptor
+from mpchan.bitcoin.network import REGTEST
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.embedded import EmbeddedChain
@@ -52,6 +54,12 @@ def test_a_plan_tells_where_to_pay(pair: External) -> None:
     assert plan.uri == f"bitcoin:{plan.address}?amount=0.00100338&label=mpchan%20{plan.offer_id}"
     keys = [bytes.fromhex(key) for key in (plan.payer_pubkey, plan.payee_pubkey)]
     assert plan.descriptor == two_of_two_descriptor(*keys)
+
+
+def test_another_script_with_the_same_program_is_no_plans(pair: External) -> None:
+    script = address_to_script(pair.plan().address, REGTEST)
+    assert pair.payer.plans.find(script) is not None
+    assert pair.payer.plans.find(b"\x51" + script[1:]) is None
 
 
 def test_the_same_plan_again(pair: External) -> None:

@@ -445,12 +445,15 @@ def test_what_the_payees_files_say_is_checked(payees: Copy, harm: str) -> None:
     assert payees.broken() == slugs
 
 
-@pytest.mark.parametrize("message", ["another", "complete", "bad", "no hex"])
+@pytest.mark.parametrize("message", ["another", "settlement", "complete", "bad", "no hex"])
 def test_the_messages_in_the_journal_are_checked(lived: Lived, payers: Copy, message: str) -> None:
     record = _funded(payers.good, number=6, paid=Amount(2500))
     earlier = payer.pay_last(lived.pair.payer, lived.pair.chain, lived.name).hex
+    key = lived.pair.payer.channel_key_of(record)
+    settling = payer_protocol.Settling(record.state, Amount(2500))
     text = {
         "another": earlier,
+        "settlement": payer_protocol.settlement_message(settling, key).to_hex(),
         "complete": payers.good.state.refund.to_hex(),
         "bad": earlier[:-40] + "00" * 20,
         "no hex": "xyz",

@@ -67,6 +67,9 @@ class _Spilman(TwoOfTwoLocked):
     def form(self, terms: Terms) -> None:
         return None
 
+    def likely_kind(self, transaction: Transaction) -> Kind:
+        return Kind.UPDATE
+
     def most_updates(self, offer: Offer, refund_at: LockTime) -> int | None:
         return None
 

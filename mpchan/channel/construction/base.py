@@ -152,6 +152,9 @@ class Construction(Protocol):
     def is_message(self, psbt: Psbt) -> bool:
         """Whether a PSBT has, by its form, the fields of a channel's message; no wallet's own coin has them."""
 
+    def likely_kind(self, transaction: Transaction) -> Kind:
+        """What a signed message is, as far as that can be told without the terms of its channel."""
+
     def refund_fault(self, transaction: Transaction) -> str | None:
         """Why a complete transaction is, by its form, no refund; None for one that may be."""
 

@@ -125,6 +125,9 @@ class _Decrementing(TwoOfTwoLocked):
 
         return update_form(terms)
 
+    def likely_kind(self, transaction: Transaction) -> Kind:
+        return Kind.UPDATE if transaction.lock_time else Kind.SETTLEMENT
+
     def most_updates(self, offer: Offer, refund_at: LockTime) -> int | None:
         return last_update(offer, refund_at)
 

@@ -206,7 +206,8 @@ def _message_rules(terms: Terms, entry: Entry, body: Body) -> list[Rule]:
         return []
     incoming = enforce(incoming_rules(psbt, terms))
     update = body["update"]
-    same = incoming.paid.sat == update["paid_sat"] and incoming.number in (None, update["number"])
+    same = incoming.is_update and incoming.paid.sat == update["paid_sat"]
+    same = same and incoming.number in (None, update["number"])
     return [own_rule("journal-message", same, f"the message in line {entry.sequence} is another update")]
 
 

@@ -158,12 +158,16 @@ def _kind(wallet: Wallet, psbt: Psbt) -> str:
     if outpoint is not None and wallet.has_channel(outpoint):
         record = wallet.load_channel(channel_name(outpoint))
     elif outpoint is not None and (opening := opening_at(wallet, outpoint)) is not None:
-        record = record_of(wallet, opening)
+        try:
+            record = record_of(wallet, opening)
+        except StorageError as error:
+            if error.slug != "passphrase-needed":  # which leaves a rule undecided, and the kind nearly so
+                raise
     if isinstance(record, PayerRecord):
         return "signed-refund"
     unsigned = not any(fields.has_signature for fields in psbt.inputs)
     if record is None:
-        return "refund-request" if unsigned else Kind.UPDATE.value
+        return "refund-request" if unsigned else next(all_constructions()).likely_kind(psbt.tx).value
     meant = record.terms.schedule.read(psbt)
     if unsigned and (meant is None or meant.kind is Kind.REFUND):
         return "refund-request"
