@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterator
 from importlib import import_module
+from inspect import cleandoc
 from typing import Any
 
 from mpchan.results.base import Result
@@ -197,8 +198,9 @@ def _class_beside(kind: type[Result], name: str) -> type[Result]:
 
 def _attributes(kind: type) -> Iterator[tuple[str, str]]:
     """What a docstring says under ``Attributes``; several names on one line have one meaning."""
-    _, _, said = (kind.__doc__ or "").partition("Attributes:\n")
-    for entry in re.split(r"\n(?=        \w)", said.rstrip()):
+    # CPython takes the indentation away by itself from 3.13 on
+    _, _, said = cleandoc(kind.__doc__ or "").partition("Attributes:\n")
+    for entry in re.split(r"\n(?=    \w)", said.rstrip()):
         names, _, meaning = entry.strip().partition(": ")
         for name in names.split(", "):
             yield name, " ".join(meaning.replace("``", "`").split())
