@@ -74,7 +74,7 @@ def opened(pair: Pair) -> str:
     return f"{made.funding_txid}-{made.funding_vout}"
 
 
-def until(condition: Callable[[], bool], seconds: float = 20) -> None:
+def until(condition: Callable[[], bool], seconds: float = 120) -> None:
     limit = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < limit
@@ -106,7 +106,8 @@ def older_version(nodes: tuple[Node, Node], attacker: Wallet, close: Transaction
 
 def elsewhere_first(nodes: tuple[Node, Node], attacker: Wallet, close: Transaction) -> None:
     """The miner's node has another child than ours, and each refuses the other's."""
-    theirs = nodes[1]
+    ours, theirs = nodes
+    until(lambda: ours.height == theirs.height)  # else it may not know what the close spends
     theirs.call("setnetworkactive", False)
     with suppress(Refusal):
         theirs.call("sendrawtransaction", close.to_hex(), 0)

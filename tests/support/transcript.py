@@ -32,6 +32,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -230,9 +231,10 @@ class Shell:
                 folders.remove(CHAIN)
             for name in names:
                 path = Path(directory, name)
-                kind = path.lstat().st_mode
-                content = path.read_bytes() if stat.S_ISREG(kind) else b"no regular file"
-                found[str(path.relative_to(self.folder))] = content
+                with suppress(FileNotFoundError):  # another program has taken it away meanwhile
+                    kind = path.lstat().st_mode
+                    content = path.read_bytes() if stat.S_ISREG(kind) else b"no regular file"
+                    found[str(path.relative_to(self.folder))] = content
         return found
 
     def changes(self, before: Files) -> list[str]:
