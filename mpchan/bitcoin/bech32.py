@@ -136,9 +136,6 @@ def segwit_encode(hrp: str, version: int, program: bytes) -> str:
         hrp: human-readable part of the network, lower case.
         version: witness version, 0 to 16.
         program: 2 to 40 bytes; 20 or 32 for version 0.
-
-    Raises:
-        ParseError: ``malformed-bech32``.
     """
     _check_witness_program(version, program)
     encoding = Encoding.BECH32M if version else Encoding.BECH32

@@ -14,20 +14,12 @@ _MIN_TRANSACTION = 4 + 1 + 1 + 4  # version, no inputs, no outputs, lock time
 
 
 def block_hash(block: bytes) -> str:
-    """The hash of a block's header in display hex.
-
-    Raises:
-        ParseError: ``truncated``.
-    """
+    """The hash of a block's header in display hex."""
     return double_sha256(Reader(block).take(HEADER_SIZE))[::-1].hex()
 
 
 def parent_hash(block: bytes) -> str:
-    """The hash of the block before it, which the header names, in display hex.
-
-    Raises:
-        ParseError: ``truncated``.
-    """
+    """The hash of the block before it, which the header names, in display hex."""
     reader = Reader(block)
     reader.take(4)  # version
     return reader.take(32)[::-1].hex()
@@ -75,11 +67,7 @@ class Header:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Header:
-        """Read 80 bytes.
-
-        Raises:
-            ParseError: ``truncated``, ``trailing-bytes``.
-        """
+        """Read 80 bytes."""
         reader = Reader(data)
         version = int.from_bytes(reader.take(4), "little", signed=True)
         parent, merkle_root = reader.take(32), reader.take(32)

@@ -18,22 +18,14 @@ _GENERATOR = (0xF5DEE51989, 0xA9FDCA3312, 0x1BAB10E32D, 0x3706B1677A, 0x644D626F
 
 
 def two_of_two_descriptor(key_a: bytes, key_b: bytes) -> str:
-    """``wsh(sortedmulti(2,KEY,KEY))#CHECKSUM`` of two compressed keys, in BIP-0067 order whichever comes first.
-
-    Raises:
-        ParseError: as ``two_of_two_script``.
-    """
+    """``wsh(sortedmulti(2,KEY,KEY))#CHECKSUM`` of two compressed keys, in BIP-0067 order whichever comes first."""
     two_of_two_script(key_a, key_b)  # refuses keys that make no such script
     first, second = sorted((key_a, key_b))
     return with_checksum(f"wsh(sortedmulti(2,{first.hex()},{second.hex()}))")
 
 
 def with_checksum(descriptor: str) -> str:
-    """The descriptor with ``#`` and its eight characters.
-
-    Raises:
-        ParseError: ``malformed-descriptor`` for a character that no descriptor has.
-    """
+    """The descriptor with ``#`` and its eight characters."""
     value = _polymod([*_symbols(descriptor), *[0] * _CHECKSUM_SIZE]) ^ 1
     shifts = range(5 * (_CHECKSUM_SIZE - 1), -1, -5)
     return descriptor + "#" + "".join(_CHECKSUM_CHARACTERS[value >> shift & 31] for shift in shifts)

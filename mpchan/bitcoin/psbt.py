@@ -103,11 +103,7 @@ class Psbt:
         witness_script: bytes | None = None,
         partial_sigs: Mapping[bytes, bytes] = _NO_SIGNATURES,
     ) -> Psbt:
-        """A copy in which input ``index`` has these fields; None leaves a field as it was (BIP-0174, Updater).
-
-        Raises:
-            ParseError: ``malformed-number`` when there is no such input; ``malformed-psbt``.
-        """
+        """A copy in which input ``index`` has these fields; None leaves a field as it was (BIP-0174, Updater)."""
         plain = {
             psbt_fields.IN_WITNESS_UTXO: None if witness_utxo is None else witness_utxo.to_bytes(),
             psbt_fields.IN_SIGHASH_TYPE: None if sighash_type is None else uint32(sighash_type),

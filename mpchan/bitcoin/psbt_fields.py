@@ -128,11 +128,7 @@ def _unsigned_tx(value: bytes) -> Transaction:
 
 
 def parse_witness(value: bytes) -> tuple[bytes, ...]:
-    """The stack in a final witness.
-
-    Raises:
-        ParseError: ``truncated``, ``trailing-bytes`` or ``malformed-compact-size``.
-    """
+    """The stack in a final witness."""
     reader = Reader(value)
     stack = read_witness(reader)
     reader.end()

@@ -48,11 +48,7 @@ class PsbtMap:
 
     @classmethod
     def read(cls: type[_Map], reader: Reader) -> _Map:
-        """Take the pairs up to the zero byte that ends a map.
-
-        Raises:
-            ParseError: ``truncated``, ``malformed-compact-size``, or as for the class.
-        """
+        """Take the pairs up to the zero byte that ends a map."""
         pairs = []
         while key := reader.var_bytes():
             pairs.append((key, reader.var_bytes()))
@@ -120,11 +116,7 @@ class GlobalMap(PsbtMap):
 
     @property
     def unsigned_tx(self) -> Transaction:
-        """The transaction that is to be signed.
-
-        Raises:
-            ParseError: ``malformed-psbt`` when the field is missing.
-        """
+        """The transaction that is to be signed."""
         value = self.get(psbt_fields.GLOBAL_UNSIGNED_TX)
         if value is None:
             raise _malformed("no unsigned transaction")

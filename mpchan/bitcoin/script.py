@@ -111,11 +111,7 @@ def p2wpkh_script_code(script_pubkey: bytes) -> bytes:
 
 
 def sort_keys(keys: Iterable[bytes]) -> list[bytes]:
-    """The keys in BIP-0067 order: by their bytes.
-
-    Raises:
-        ParseError: ``malformed-public-key`` when one is not compressed.
-    """
+    """The keys in BIP-0067 order: by their bytes."""
     listed = list(keys)
     for key in listed:
         _require_compressed(key)

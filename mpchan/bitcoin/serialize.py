@@ -131,9 +131,5 @@ def var_bytes(data: bytes) -> bytes:
 
 
 def uint32(number: int) -> bytes:
-    """Four bytes, little endian.
-
-    Raises:
-        ParseError: ``malformed-number`` for anything but an int of 0 to 2**32 - 1.
-    """
+    """Four bytes, little endian."""
     return checked_int(number, 0, MAX_UINT32, "32-bit number").to_bytes(4, "little")

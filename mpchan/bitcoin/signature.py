@@ -193,9 +193,6 @@ class PrivateKey:
 
         The nonce is RFC 6979's. When r comes out with its top bit set, a 32-byte little-endian
         counter, from 1, is added to the nonce's input until it does not: Bitcoin Core's bytes.
-
-        Raises:
-            ParseError: ``malformed-digest``.
         """
         _check_digest(digest)
         signer, handle = signers.signer(), self._loaded()

@@ -78,11 +78,7 @@ class TxOut:
 
     @classmethod
     def read(cls, reader: Reader) -> TxOut:
-        """Take an output from ``reader``.
-
-        Raises:
-            ParseError: ``truncated``; ``malformed-number`` above 21 million bitcoin.
-        """
+        """Take an output from ``reader``."""
         return cls(Amount(reader.uint64()), reader.var_bytes())
 
     @classmethod
@@ -140,11 +136,7 @@ class Transaction:
 
     @classmethod
     def read(cls, reader: Reader, *, allow_witness: bool = True) -> Transaction:
-        """Take a transaction from ``reader``, as a block holds one after the other.
-
-        Raises:
-            ParseError: as ``from_bytes``, but for ``trailing-bytes``.
-        """
+        """Take a transaction from ``reader``, as a block holds one after the other."""
         version = reader.uint32()
         flag = 0
         inputs = _read_inputs(reader)
@@ -250,11 +242,7 @@ def outpoint_to_bytes(outpoint: OutPoint) -> bytes:
 
 
 def read_witness(reader: Reader) -> tuple[bytes, ...]:
-    """Take one input's witness stack: a count, then that many byte strings (BIP-0144).
-
-    Raises:
-        ParseError: ``truncated`` or ``malformed-compact-size``.
-    """
+    """Take one input's witness stack: a count, then that many byte strings (BIP-0144)."""
     return tuple([reader.var_bytes() for _ in range(reader.count(1))])
 
 

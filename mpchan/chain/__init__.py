@@ -16,11 +16,7 @@ if TYPE_CHECKING:
 
 
 def regtest_directory(configured: str | None = None) -> Path:
-    """Where the embedded chain stands: ``MPCHAN_REGTEST``, else the wallet's word, else beside the user's data.
-
-    Raises:
-        UsageError: ``no-home``.
-    """
+    """Where the embedded chain stands: ``MPCHAN_REGTEST``, else the wallet's word, else beside the user's data."""
     named = os.environ.get("MPCHAN_REGTEST") or configured
     if named:
         return Path(named)
@@ -43,9 +39,6 @@ def open_chain(
         directory: of the wallet; a backend may keep there what it need not look up twice.
         tip, confirmations: what the user states, for the backend ``none``.
         create: whether an embedded chain is made where there is none yet.
-
-    Raises:
-        ParseError: ``malformed-config``.
     """
     from mpchan.chain.base import BACKENDS, Asked
 

@@ -24,11 +24,7 @@ class Decimal(str):
 
 
 def read_json(data: bytes) -> Any:
-    """Read JSON, its fractions as ``Decimal``.
-
-    Raises:
-        ValueError: where it is none.
-    """
+    """Read JSON, its fractions as ``Decimal``."""
     try:
         return json.loads(data, parse_float=Decimal)
     except RecursionError:

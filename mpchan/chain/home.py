@@ -12,9 +12,6 @@ def data_directory(name: str, instead: str) -> Path:
 
     Args:
         instead: what a user can set who has no home.
-
-    Raises:
-        UsageError: ``no-home``.
     """
     import click  # which most who import this have no need of
 
@@ -37,11 +34,7 @@ def home_directory(instead: str) -> Path:
 
 
 def expanded(path: str, instead: str) -> Path:
-    """A path whose leading ``~`` stands for a home.
-
-    Raises:
-        UsageError: ``no-home``.
-    """
+    """A path whose leading ``~`` stands for a home."""
     try:
         return Path(path).expanduser()
     except RuntimeError:

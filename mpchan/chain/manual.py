@@ -51,11 +51,7 @@ class ManualChain:
         return set()
 
     def coins(self, scripts: Collection[bytes]) -> list[Coin]:
-        """Nothing is known.
-
-        Raises:
-            ChainError: ``no-backend``.
-        """
+        """Nothing is known."""
         raise ChainError(
             "no-backend",
             "this wallet asks no chain, so it knows no coins",
@@ -63,27 +59,15 @@ class ManualChain:
         )
 
     def used_scripts(self, scripts: Collection[bytes]) -> set[bytes]:
-        """Nothing is known.
-
-        Raises:
-            ChainError: ``no-backend``.
-        """
+        """Nothing is known."""
         raise ChainError("no-backend", "this wallet asks no chain, so it knows no used addresses")
 
     def broadcast(self, transaction: Transaction) -> None:
-        """Nothing is sent.
-
-        Raises:
-            ChainError: ``no-backend``.
-        """
+        """Nothing is sent."""
         raise ChainError("no-backend", "this wallet asks no chain, so it broadcasts nothing")
 
     def broadcast_package(self, transactions: Sequence[Transaction]) -> None:
-        """Nothing is sent.
-
-        Raises:
-            ChainError: ``no-backend``.
-        """
+        """Nothing is sent."""
         raise ChainError("no-backend", "this wallet asks no chain, so it broadcasts nothing")
 
     def require_version(self, version: int) -> None:

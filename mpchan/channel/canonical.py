@@ -18,11 +18,7 @@ _MAX_DEPTH = 10
 
 
 def canonical_form(value: object) -> bytes:
-    """The canonical form of plain values, in UTF-8.
-
-    Raises:
-        ParseError: ``malformed-offer``, for what cannot stand in it.
-    """
+    """The canonical form of plain values, in UTF-8."""
     check_canonical(value)
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 

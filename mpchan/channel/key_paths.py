@@ -32,11 +32,7 @@ Path = tuple[int, ...]
 
 
 def counted_path(network: Network, index: int) -> Path:
-    """The channel key number ``index`` (0 to 2**31 - 1) of a wallet that counts them.
-
-    Raises:
-        ParseError: ``malformed-number``.
-    """
+    """The channel key number ``index`` (0 to 2**31 - 1) of a wallet that counts them."""
     return (*_branch(network, _COUNTED), HARDENED + checked_key_index(index))
 
 

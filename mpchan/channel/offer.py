@@ -227,11 +227,7 @@ class Offer:
         return replace(self, sale={key: value for key, value in self.sale.items() if key != "pieces"})
 
     def canonical(self) -> bytes:
-        """The canonical form of an offer of version 2: all of it but ``sale.pieces``, for which the Merkle root stands.
-
-        Raises:
-            ParseError: ``malformed-offer``, for what has no such form.
-        """
+        """The canonical form, of version 2: all but ``sale.pieces``, for which the Merkle root stands."""
         return canonical_form(self._table_without("pieces"))
 
     def token_text(self) -> bytes:

@@ -57,11 +57,7 @@ Check = Generator[Rule, None, T]
 
 
 def enforce(check: Check[T]) -> T:
-    """Run a check to its end and return its value.
-
-    Raises:
-        MpchanError: that of the first broken rule.
-    """
+    """Run a check to its end and return its value."""
     try:
         while True:
             rule = next(check)

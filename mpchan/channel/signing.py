@@ -64,11 +64,7 @@ class ChannelKey:
         return self._private_key.sign(form.sighash(number, paid_sat)) + bytes([SIGHASH_ALL])
 
     def require_update_in(self, form: UpdateForm, number: int, paid_sat: int, signature: bytes) -> None:
-        """Verify a signature that ``sign_update_in`` has made.
-
-        Raises:
-            StorageError: ``own-signature``.
-        """
+        """Verify a signature that ``sign_update_in`` has made."""
         self.public_key.require_signed(signature[:-1], form.sighash(number, paid_sat))
 
     def sign_settlement(self, terms: Terms, paid: Amount) -> bytes:

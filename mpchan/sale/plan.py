@@ -93,9 +93,6 @@ def planned_offer(terms: Mapping[str, Any], network: Network, cut: Cut, price: A
     Args:
         terms: keys of an offer's TOML text, as ``offer_defaults`` gives them, with a fee rate.
         price: of one piece.
-
-    Raises:
-        ParseError: as ``Offer.from_dict``.
     """
     return Offer.from_dict(
         {
@@ -327,11 +324,7 @@ class SalePlan:
 
     @property
     def result(self) -> SalePlanned:
-        """As ``mpchan plan`` tells of it.
-
-        Raises:
-            ParseError: ``malformed-number``.
-        """
+        """As ``mpchan plan`` tells of it."""
         refund_lock_time, deadline = self.refund_lock_time, self.deadline
         return SalePlanned(
             length=self.cut.length,

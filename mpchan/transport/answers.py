@@ -60,11 +60,7 @@ class Answers:
             return list(self._held)
 
     def put(self, request: Request, answer: Message | Refusal) -> None:
-        """Lay a short answer into the folder.
-
-        Raises:
-            StorageError: ``mailbox-unusable``.
-        """
+        """Lay a short answer into the folder."""
         kind = MESSAGE if isinstance(answer, Message) else REFUSAL
         unpaid = len(answer.body) * 2 + 1 if request.kind == "offer" and kind == MESSAGE else 0
         if unpaid:
@@ -160,9 +156,6 @@ class Answers:
         Args:
             goes_on: waits so many seconds, and says whether to go on. Where it is given, the oldest piece is waited for
                 until it has been there for a while.
-
-        Raises:
-            _BrokenOff: not to go on.
         """
         while True:
             with self._lock:
@@ -268,9 +261,6 @@ def copy_part(source: int, offset: int, length: int, target: int, goes_on: Calla
 
     Args:
         goes_on: asked now and then; False breaks the copying off.
-
-    Raises:
-        OSError: one of the two fails.
     """
     ways = [_within_kernel, _sent, _plainly]
     done = 0

@@ -21,6 +21,8 @@ signed where that matters, and buyers who do not trust each other have a mailbox
 A name is never taken from the folder. It is read into its parts by one pattern, and the path that is opened is made of
 these parts anew; what does not fit the pattern is not seen. That leaves the programs that carry the folders from one
 machine to another their own files.
+
+What the system does not let be done with the folder is ``StorageError``: ``mailbox-unusable``, exit 7.
 """
 
 from __future__ import annotations
@@ -110,9 +112,6 @@ class Folder:
 
         The folder that we write into belongs to us, and others may read in it. The other one is for whoever may write
         into the mailbox.
-
-        Raises:
-            StorageError: ``mailbox-unusable``.
         """
         try:
             _make_folder(self.path.parent, _FOLDER_MODE)
@@ -128,11 +127,7 @@ class Folder:
     # looking --------------------------------------------------------------------------------------
 
     def names(self, session: str | None = None) -> list[Name]:
-        """The names in the folder, all or those of one session.
-
-        Raises:
-            StorageError: ``mailbox-unusable``.
-        """
+        """The names in the folder, all or those of one session."""
         texts, _ = self.scan()
         found = [name for text in texts if (name := self.parsed(text)) is not None]
         return found if session is None else [name for name in found if name.session == session]
@@ -141,9 +136,6 @@ class Folder:
         """What is in the folder and may be called as a name is, and how much else there is.
 
         Often that is very much, so it takes as little as can be for each, and no memory.
-
-        Raises:
-            StorageError: ``mailbox-unusable``.
         """
         found: list[str] = []
         total = 0
@@ -164,11 +156,7 @@ class Folder:
         return Name(match[1], int(match[2]), match[3])
 
     def discard_leftovers(self, session: str | None = None) -> None:
-        """Delete what killed processes have left: files that never got their name.
-
-        Raises:
-            StorageError: ``mailbox-unusable``.
-        """
+        """Delete what killed processes have left: files that never got their name."""
         for entry in self._entries():
             match = self._left_over.fullmatch(entry)
             if match is not None and session in (None, match[1]):
@@ -246,11 +234,7 @@ class Folder:
     # writing --------------------------------------------------------------------------------------
 
     def write(self, name: Name, body: bytes) -> None:
-        """Put a ``.hex`` file into the folder: whoever looks sees it whole.
-
-        Raises:
-            StorageError: ``mailbox-unusable``.
-        """
+        """Put a ``.hex`` file into the folder: whoever looks sees it whole."""
         try:
             with self.staged(name) as descriptor:
                 durability.write(descriptor, body.hex().encode() + b"\n")
@@ -259,11 +243,7 @@ class Folder:
 
     @contextmanager
     def staged(self, name: Name) -> Iterator[int]:
-        """A file to write to, which gets its name when the block ends well, and is gone otherwise.
-
-        Raises:
-            OSError: it cannot be written.
-        """
+        """A file to write to, which gets its name when the block ends well, and is gone otherwise."""
         temporary = durability.temporary_path(self.path / str(name))
         descriptor = durability.create(temporary, _FILE_MODE)
         try:

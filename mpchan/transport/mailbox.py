@@ -292,11 +292,7 @@ class _Waiting:
         self._moved = 0.0  # since when that has been so
 
     def arrival(self) -> Arrival:
-        """The answer, as soon as it is there; what is read of it can be read until ``close``.
-
-        Raises:
-            TooEarly, Refused, StorageError: as ``Line.ask``.
-        """
+        """The answer, as soon as it is there; what is read of it can be read until ``close``."""
         for _ in self._looks():
             for kind in (MESSAGE, REFUSAL):
                 body = self._short(Name(self._request.session, self._request.number, kind))
@@ -362,11 +358,7 @@ class _Waiting:
         return Arrival("piece", length=length, read=self._read, renew=self._renews)
 
     def _renews(self) -> int | None:
-        """Wait for the piece to become another than the one that was read; its length, or None where it stays so.
-
-        Raises:
-            TooEarly: ``peer-silent``: it became shorter, and does not grow any more.
-        """
+        """Wait for the piece to become another than the one that was read; its length, or None where it stays so."""
         read = self._stamp
         for _ in self._looks():
             if self._opens_piece() and self._stamp is not None and self._stamp != read:

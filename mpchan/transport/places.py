@@ -79,9 +79,6 @@ def source_of(host: str) -> str:
 
     Returns:
         ``192.0.2.1``, or ``2001:db8:0:1::/64``.
-
-    Raises:
-        ValueError: it is no address.
     """
     address = ipaddress.ip_address(host.partition("%")[0])
     if isinstance(address, ipaddress.IPv6Address):

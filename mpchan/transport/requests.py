@@ -84,11 +84,7 @@ class Requests:
     # the folder -----------------------------------------------------------------------------------
 
     def read_folder(self) -> bool:
-        """Read the folder where that is due; whether it was.
-
-        Raises:
-            StorageError: ``mailbox-unusable``.
-        """
+        """Read the folder where that is due; whether it was."""
         now = self._clock()
         if now < self._next:
             return False

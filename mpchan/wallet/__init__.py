@@ -11,4 +11,8 @@ journal   a channel's history, line by line
 channel_files  the state file and the journal of each channel, and how one follows from the other
 coins     which coins fund a channel
 wallet    the directory as a whole
+
+Whatever reads raises ``StorageError``: ``file-missing``, ``read-failed``, or the slug of a damaged file, which stays as
+it is. Whatever writes is durable on return, or raises ``write-failed``, and nothing has changed, or ``write-unsure``:
+it stands, but a crash of the whole machine could still undo it.
 """

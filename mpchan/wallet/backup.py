@@ -104,11 +104,7 @@ def _content(path: Path) -> bytes:
 
 
 def left_out(wallet: Wallet, made: Backup) -> list[str]:
-    """The files of a wallet that a backup of it does not hold, by their names in the directory; locks are none.
-
-    Raises:
-        StorageError: ``read-failed``.
-    """
+    """The files of a wallet that a backup of it does not hold, by their names in the directory; locks are none."""
     names: list[str] = []
 
     def failed(error: OSError) -> None:

@@ -182,11 +182,7 @@ class ChannelFiles:
             return True  # to load it says what is wrong
 
     def changed_at(self, name: str) -> int:
-        """When the channel changed last: nanoseconds since 1970, by the file system.
-
-        Raises:
-            StorageError: ``file-missing``, ``read-failed``.
-        """
+        """When the channel changed last: nanoseconds since 1970, by the file system."""
         return max(mark[0] for mark in self.marks(name))
 
     def marks(self, name: str) -> tuple[tuple[int, int, int, int], ...]:
@@ -194,9 +190,6 @@ class ChannelFiles:
 
         Times alone would not do, which stand still for some milliseconds; but what is appended to grows, and what is
         replaced is another file.
-
-        Raises:
-            StorageError: ``file-missing``, ``read-failed``.
         """
         found = []
         for path in (self.journal_path(name), self.state_path(name)):
@@ -360,9 +353,6 @@ class ChannelFiles:
         Args:
             record: the channel after the last line.
             snapshot_every: lines that the state file may lie behind after this.
-
-        Raises:
-            StorageError: ``write-failed``, nothing has changed; ``write-unsure``.
         """
         if not batch.lines:
             return
@@ -397,11 +387,7 @@ class ChannelFiles:
         self._take_snapshot(name, self._stands[name])
 
     def catch_up(self, name: str) -> None:
-        """Write the state file anew where a long row of payments has left it far behind; the lock is held.
-
-        Raises:
-            StorageError: as ``load``.
-        """
+        """Write the state file anew where a long row of payments has left it far behind; the lock is held."""
         stand = self._stand(name)
         if stand.position.sequence - stand.taken_at >= SNAPSHOT_EVERY:
             self._take_snapshot(name, stand)

@@ -155,11 +155,7 @@ def build_funding(
 def build_spend(
     coins: Sequence[Coin], outputs: Sequence[TxOut], change_script: bytes, rate: FeeRate
 ) -> OwnSpend:
-    """An unsigned transaction that pays these outputs from some of the coins, in BIP-0069 order.
-
-    Raises:
-        NotPossible: ``not-enough-funds``, ``too-many-coins``.
-    """
+    """An unsigned transaction that pays these outputs from some of the coins, in BIP-0069 order."""
     chosen = select(coins, outputs, change_script, rate)
     change = _change_output(chosen, outputs, change_script, rate)
     ordered = sorted([*outputs, *change], key=lambda output: (output.value, output.script_pubkey))
@@ -194,11 +190,7 @@ def build_sweep(coins: Sequence[Coin], script_pubkey: bytes, rate: FeeRate) -> O
 def select(
     coins: Sequence[Coin], outputs: Sequence[TxOut], change_script: bytes, rate: FeeRate
 ) -> list[Coin]:
-    """The coins to spend, in BIP-0069 order.
-
-    Raises:
-        NotPossible: ``not-enough-funds``, ``too-many-coins``.
-    """
+    """The coins to spend, in BIP-0069 order."""
 
     # sums are in thousandths of a satoshi, in which fees need no rounding
     def needed(inputs: int, change: Amount | None = None) -> int:

@@ -247,11 +247,7 @@ def continues_another(line: bytes) -> bool:
 
 
 def continues(path: Path) -> Position | None:
-    """Behind which line a journal's file goes on, where it is not the channel's first; None where it is.
-
-    Raises:
-        StorageError: ``file-missing``, ``read-failed``.
-    """
+    """Behind which line a journal's file goes on, where it is not the channel's first; None where it is."""
     with AsStorageError("read-failed", path, missing="file-missing"), reading(path) as file:
         return _continues(file)
 

@@ -99,9 +99,6 @@ class Keys:
 
         Args:
             passphrase: where the file is to be encrypted; nothing plain is ever written then.
-
-        Raises:
-            StorageError: ``wallet-exists``, ``write-failed``, ``passphrase-unusable``.
         """
         return cls._made(path, network, os.urandom(ENTROPY_BYTES), 0, passphrase)
 
@@ -112,10 +109,6 @@ class Keys:
         Words tell no index. A channel key that comes a second time could sign a second refund for a funding that the
         lost wallet has signed for, so the new ones begin somewhere else: at a multiple of 1,000, picked by chance, so
         that they are others after each restoration. Indexes of coins are for the scan to find.
-
-        Raises:
-            ParseError: ``malformed-words``.
-            StorageError: ``wallet-exists``, ``write-failed``, ``passphrase-unusable``.
         """
         from mpchan.bitcoin.seed_words import words_to_entropy
 
@@ -141,11 +134,7 @@ class Keys:
 
     @classmethod
     def load(cls, path: Path, network: Network, unlocker: Unlocker = no_passphrase) -> Keys:
-        """Read the file; the passphrase of an encrypted one is not asked for yet.
-
-        Raises:
-            StorageError: ``keys-permissions`` when others may read it, ``keys-damaged``, ``file-missing``.
-        """
+        """Read the file; the passphrase of an encrypted one is not asked for yet."""
         _check_permissions(path)
         try:
             held, indexes = parse_keys(read_text(path), network)
@@ -170,11 +159,7 @@ class Keys:
         return self._locked is not None
 
     def unlock(self, passphrase: str) -> None:
-        """Open the secrets of an encrypted file; where they are open, check the passphrase all the same.
-
-        Raises:
-            StorageError: ``passphrase-wrong``, ``passphrase-unusable``, ``no-memory``.
-        """
+        """Open the secrets of an encrypted file; where they are open, check the passphrase all the same."""
         from mpchan.wallet.sealing import open_sealed
 
         if self._locked is not None:
@@ -219,9 +204,6 @@ class Keys:
 
         Args:
             cost: of one guess; None for the usual one.
-
-        Raises:
-            StorageError: ``passphrase-unusable``, ``no-memory``, ``write-failed``; the file is as it was then.
         """
         from mpchan.wallet.sealing import USUAL_COST, seal
 
@@ -233,11 +215,7 @@ class Keys:
         discard_leftovers(self._path)
 
     def store_plain(self) -> None:
-        """Write the file without encryption; durable on return.
-
-        Raises:
-            StorageError: ``write-failed``; the file is as it was then.
-        """
+        """Write the file without encryption; durable on return."""
         self.need_secret()
         before, self._locked = self._locked, None
         self._save_or(before)
@@ -258,11 +236,7 @@ class Keys:
         return entropy_to_words(self._opened().entropy)
 
     def come_from(self, words: str) -> bool:
-        """Whether these are the words of this seed.
-
-        Raises:
-            ParseError: ``malformed-words``.
-        """
+        """Whether these are the words of this seed."""
         from mpchan.bitcoin.seed_words import words_to_entropy
 
         return words_to_entropy(words) == self._opened().entropy

@@ -75,20 +75,12 @@ def own_names() -> frozenset[str]:
 
 
 def stored(home: Path, folder: str, suffix: str) -> list[str]:
-    """The names in one of a wallet's folders that are its own and end so, sorted; none where the folder is missing.
-
-    Raises:
-        StorageError: ``read-failed``.
-    """
+    """The names in one of a wallet's folders that are its own and end so, sorted; none where the folder is missing."""
     return [name for name in _names(home / folder) if name.endswith(suffix) and kept(folder).fullmatch(name)]
 
 
 def foreign(home: Path) -> list[str]:
-    """Files that lie among a wallet's and are none of them, by their names in the wallet's directory, sorted.
-
-    Raises:
-        StorageError: ``read-failed``.
-    """
+    """Files that lie among a wallet's and are none of them, by their names in the wallet's directory, sorted."""
     found = [
         name
         for name in _names(home)
@@ -102,11 +94,7 @@ def foreign(home: Path) -> list[str]:
 
 
 def left_over(home: Path) -> list[Path]:
-    """Files whose writing was broken off, sorted, or that are being written at this moment.
-
-    Raises:
-        StorageError: ``read-failed``.
-    """
+    """Files whose writing was broken off, sorted, or that are being written at this moment."""
     folders = [home / folder for folder in sorted({*_KEPT, *_BESIDE})]
     return [
         folder / name

@@ -36,11 +36,7 @@ class Names:
         self._listed = listed
 
     def add(self, name: str) -> None:
-        """Write down that a channel of this name is about to be; durable on return.
-
-        Raises:
-            StorageError: ``write-failed``, ``read-failed``, ``locked``.
-        """
+        """Write down that a channel of this name is about to be; durable on return."""
         with locked(self._path):
             data = self._data()
             if b"\n" not in data:

@@ -56,11 +56,7 @@ class OwnOffers:
 
     @property
     def generation(self) -> str | None:
-        """What tells this wallet's offers from those of an older copy of it; None before the first.
-
-        Raises:
-            StorageError: ``generation-damaged``, ``read-failed``.
-        """
+        """What tells this wallet's offers from those of an older copy of it; None before the first."""
         return read_generation(self._wallet.directory)
 
     def need_generation(self) -> str:
@@ -85,20 +81,11 @@ class OwnOffers:
         write_durably(self._path(offer.offer_id), offer.to_toml().encode())
 
     def drop(self, offer_id: str) -> None:
-        """Remove an offer of version 2, of which nothing is needed any more.
-
-        Raises:
-            StorageError: ``write-failed``, ``write-unsure``.
-        """
+        """Remove an offer of version 2, of which nothing is needed any more."""
         remove_durably(self._path(offer_id))
 
     def load(self, offer_id: str) -> OwnOffer:
-        """Read one of the offers.
-
-        Raises:
-            NotPossible: ``unknown-offer``.
-            StorageError: ``offer-damaged``, ``wrong-keys``.
-        """
+        """Read one of the offers."""
         path = self._path(offer_id)
         if not offer_id.isalnum() or not path.exists():
             raise NotPossible("unknown-offer", f"this wallet made no offer {offer_id!r:.80}")
@@ -126,13 +113,7 @@ class OwnOffers:
         return OwnOffer(offer, None, offer.generation != self.generation)
 
     def on_sale(self, offer_id: str) -> tuple[OwnOffer, Sale]:
-        """A published offer, without the pieces' hashes, and what it sells with them; read once by each process.
-
-        Raises:
-            NotPossible: ``unknown-offer``, ``nothing-sold``, ``made-out``.
-            StorageError: as ``load``.
-            ParseError: as ``published_sale``.
-        """
+        """A published offer, without the pieces' hashes, and what it sells with them; read once by each process."""
         if offer_id not in self._on_sale:
             from mpchan.sale.manifest import published_sale
 
@@ -150,11 +131,7 @@ class OwnOffers:
         return hmac.compare_digest(offer.token, self._wallet.keys.offer_token(offer))
 
     def for_keys(self, keys: tuple[bytes, bytes]) -> OwnOffer | None:
-        """The offer whose key is one of ``keys`` (compressed), or None.
-
-        Raises:
-            StorageError: ``offer-damaged``, ``wrong-keys``.
-        """
+        """The offer whose key is one of ``keys`` (compressed), or None."""
         wanted = [key.hex() for key in keys]
         for path in self._files():
             own = self.load(path.stem) if _mentions(path, wanted) else None
@@ -234,11 +211,7 @@ class OwnOffers:
                 yield name
 
     def channels_with_key(self, key: bytes) -> list[Record]:
-        """The channels in whose script a compressed key stands.
-
-        Raises:
-            StorageError: as ``Wallet.load_channel``, of one that may be among them.
-        """
+        """The channels in whose script a compressed key stands."""
         paths = [path for path in self._wallet.channel_files.paths() if _mentions(path, [key.hex()])]
         records = [self._wallet.load_channel(path.stem) for path in paths]
         return [
@@ -293,11 +266,7 @@ def read_generation(directory: Path) -> str | None:
 
 
 def draw_generation(directory: Path) -> str:
-    """The wallet's generation; where there is none, one that is drawn now, durable on return. The wallet is held.
-
-    Raises:
-        StorageError: as ``read_generation``; ``write-failed``.
-    """
+    """The wallet's generation; where there is none, one that is drawn now, durable on return. The wallet is held."""
     known = read_generation(directory)
     if known is not None:
         return known

@@ -95,11 +95,7 @@ class Openings:
             return self._mark
 
     def find(self, outpoint: OutPoint) -> Opening | None:
-        """The opening on an outpoint.
-
-        Raises:
-            StorageError: ``openings-damaged``, ``read-failed``.
-        """
+        """The opening on an outpoint."""
         with self._fresh():
             return self._read(outpoint)
 
@@ -269,22 +265,14 @@ class Openings:
             self._durable = self._end
 
     def make_sure(self) -> None:
-        """Make durable what another process, which may have died before its fsync, has appended.
-
-        Raises:
-            StorageError: ``write-failed``.
-        """
+        """Make durable what another process, which may have died before its fsync, has appended."""
         with self._fresh():
             if self._durable < self._end:
                 sync_file(self._path)
                 self._durable = self._end
 
     def mend(self) -> tuple[int, int]:
-        """Write the file anew without what is damaged; how many openings were kept, and how many lines were not.
-
-        Raises:
-            StorageError: ``write-failed``, nothing has changed; ``write-unsure``; ``read-failed``.
-        """
+        """Write the file anew without what is damaged; how many openings were kept, and how many lines were not."""
         with self._guard:
             self._catch_up()
             with AsStorageError("read-failed", self._path), reading(self._path) as file:
@@ -301,9 +289,6 @@ class Openings:
 
         Args:
             forgotten: where the high-water mark has to stand at least from now on.
-
-        Raises:
-            StorageError: ``write-failed``, nothing has changed; ``write-unsure``; as ``mark`` and ``find``.
         """
         with self._fresh(whole=True):
             if not self._head:

@@ -26,11 +26,7 @@ _CLOSED = re.compile(r"\.([0-9]{10,})")
 
 
 def closed_files(journal: Path) -> list[Path]:
-    """The closed files of a journal, the oldest first; a second name of the one that grows is none.
-
-    Raises:
-        StorageError: ``read-failed``.
-    """
+    """The closed files of a journal, the oldest first; a second name of the one that grows is none."""
     with AsStorageError("read-failed", journal.parent):
         names = os.listdir(journal.parent)
     found = []
@@ -82,10 +78,6 @@ def history(journal: Path, name: str) -> Iterator[tuple[Entry, Position]]:
 
     Args:
         name: of the channel.
-
-    Raises:
-        ParseError: ``channel-damaged``, naming the line.
-        StorageError: ``file-missing``, ``read-failed``.
     """
     start = continues(journal)
     if start is None:

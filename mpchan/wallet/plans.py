@@ -82,11 +82,7 @@ class Plans:
         self._store.write(plan.name, body)
 
     def find(self, script_pubkey: bytes) -> Plan | None:
-        """The plan whose address has this scriptPubKey.
-
-        Raises:
-            StorageError: ``plan-damaged``; the file stays as it is.
-        """
+        """The plan whose address has this scriptPubKey."""
         if len(script_pubkey) != _SCRIPT_SIZE:
             return None
         path = self._store.path(_name(script_pubkey))
@@ -107,11 +103,7 @@ class Plans:
         return self._store.files()
 
     def load(self, path: Path) -> Plan:
-        """Read one of ``files``.
-
-        Raises:
-            StorageError: ``plan-damaged``; the file stays as it is.
-        """
+        """Read one of ``files``."""
 
         def parse(body: dict[str, Any]) -> Plan:
             plan = Plan(

@@ -101,9 +101,6 @@ class Purchases:
 
         Args:
             output: absolute path of the file.
-
-        Raises:
-            StorageError: ``locked``, another one is at it.
         """
         make_directory(self._store.directory)
         name = sha256(os.fsencode(output)).hexdigest()[:32]
@@ -115,11 +112,7 @@ class Purchases:
         return self._store.files()
 
     def load(self, path: Path) -> Purchase:
-        """Read one of ``files``.
-
-        Raises:
-            StorageError: ``purchase-damaged``; the file stays as it is.
-        """
+        """Read one of ``files``."""
 
         def parse(body: dict[str, Any]) -> Purchase:
             published = Offer.from_dict(body["published"])

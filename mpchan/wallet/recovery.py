@@ -63,9 +63,6 @@ def examine(
 
     Args:
         seen: told of every good line of the journal.
-
-    Raises:
-        StorageError: ``read-failed``; ``channel-schema``, the files are those of a newer program.
     """
     state, state_fault = _state(files.state_path(name))
     path, start = files.journal_path(name), beginning(name)
@@ -164,11 +161,7 @@ def _line_feeds(path: Path, start: int) -> int:
 
 
 def rebuild(files: ChannelFiles, name: str, found: Examination) -> list[str]:
-    """Mend a channel whose journal is good; the caller holds its lock. What was done, for people.
-
-    Raises:
-        StorageError: ``write-failed``.
-    """
+    """Mend a channel whose journal is good; the caller holds its lock. What was done, for people."""
     done = []
     if found.unfinished:
         append_durably(files.journal_path(name), b"", at=found.end.end)
@@ -184,9 +177,6 @@ def restart(files: ChannelFiles, name: str, body: Body) -> list[str]:
     """Begin a new journal with a channel as it stands; the caller holds its lock. What was done, for people.
 
     Killed in between, it leaves a state file that does not fit the new journal, from which the next repair makes it.
-
-    Raises:
-        StorageError: ``write-failed``.
     """
     entry = Entry(1, int(time.time()), RESTARTED, body)
     data, position = written(beginning(name), entry)

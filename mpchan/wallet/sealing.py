@@ -83,11 +83,7 @@ with little memory and more passes lets many commands run at once, and small mac
 
 
 def seal(data: bytes, passphrase: str, bound: bytes = b"", cost: Cost = USUAL_COST) -> dict[str, Any]:
-    """Encrypt ``data``; only the passphrase, with the same ``bound``, opens the table that this returns.
-
-    Raises:
-        StorageError: ``passphrase-unusable``; ``no-memory``.
-    """
+    """Encrypt ``data``; only the passphrase, with the same ``bound``, opens the table that this returns."""
     salt, nonce = os.urandom(SALT_BYTES), os.urandom(NONCE_BYTES)
     key = scrypt(passphrase_bytes(passphrase), salt, cost)
     return {
@@ -116,11 +112,7 @@ def open_sealed(table: Mapping[str, Any], passphrase: str, bound: bytes = b"") -
 
 
 def check_sealed(table: Mapping[str, Any]) -> None:
-    """Whether this is a sealed table, as far as can be seen without its passphrase.
-
-    Raises:
-        ParseError: ``malformed-seal``.
-    """
+    """Whether this is a sealed table, as far as can be seen without its passphrase."""
     _parsed(table)
 
 

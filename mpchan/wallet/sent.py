@@ -86,11 +86,7 @@ class SentTransactions:
         return [path.stem for path in self._store.files()]
 
     def children_of(self, parent: Txid) -> list[Sent]:
-        """Those that pay for this transaction, the one that pays most first: it replaces the others.
-
-        Raises:
-            StorageError: ``send-damaged``.
-        """
+        """Those that pay for this transaction, the one that pays most first: it replaces the others."""
         return _children(parent, self.all().values())
 
     def readable_children_of(self, parent: Txid) -> list[Sent]:
@@ -119,19 +115,11 @@ class SentTransactions:
         return self._load(found[0])
 
     def load(self, txid: Txid) -> Sent:
-        """The record of one transaction.
-
-        Raises:
-            StorageError: ``send-damaged``, ``file-missing``.
-        """
+        """The record of one transaction."""
         return self._load(self._store.path(str(txid)))
 
     def forget(self, txid: Txid) -> None:
-        """Remove a record; durable on return.
-
-        Raises:
-            StorageError: ``write-failed``, ``write-unsure``.
-        """
+        """Remove a record; durable on return."""
         remove_durably(self._store.path(str(txid)))
 
     def _load(self, path: Path) -> Sent:

@@ -103,11 +103,7 @@ def _append(descriptor: int, path: Path, data: bytes, at: int) -> None:
 
 
 def _take_back(path: Path, at: int, failure: OSError) -> NoReturn:
-    """Cut off what a failed append may have left: neither a reader nor a crash may find it later.
-
-    Raises:
-        StorageError: ``write-failed``, it is gone from the disk; ``write-unsure``.
-    """
+    """Cut off what a failed append may have left: neither a reader nor a crash may find it later."""
     try:
         descriptor = durability.open_to_append(path)
         try:

@@ -47,11 +47,7 @@ def opened(text: str, kind: str, schema: Callable[[Any], int]) -> Any:
 
 
 def checked(value: object, kind: type[T]) -> T:
-    """A value of a table that must be of this very type.
-
-    Raises:
-        ValueError: it is not.
-    """
+    """A value of a table that must be of this very type."""
     if type(value) is not kind:
         raise ValueError(f"no {kind.__name__}: {value!r:.80}")
     return value
@@ -88,20 +84,12 @@ class Store:
         return self.directory / f"{name}.json"
 
     def files(self) -> list[Path]:
-        """The files, sorted by their names; none where the folder is missing.
-
-        Raises:
-            StorageError: ``read-failed``.
-        """
+        """The files, sorted by their names; none where the folder is missing."""
         names = stored(self.directory.parent, self.directory.name, ".json")
         return [self.directory / name for name in names]
 
     def write(self, name: str, body: dict[str, Any]) -> None:
-        """Write a table; durable on return.
-
-        Raises:
-            StorageError: ``write-failed``, ``write-unsure``.
-        """
+        """Write a table; durable on return."""
         text = canonical(body)
         make_directory(self.directory)
         schema = self._schema(body)

@@ -90,11 +90,7 @@ class Wallet:
         return Keys.load(self.directory / "keys.toml", self.network, self._unlocker)
 
     def for_another_thread(self) -> Wallet:
-        """The same wallet in objects of its own, as another process would have it; its keys are as open as these.
-
-        Raises:
-            StorageError: as ``Keys.load``; ``passphrase-changed``.
-        """
+        """The same wallet in objects of its own, as another process would have it; its keys are as open as these."""
         other = Wallet(self.directory, self.config, self._unlocker)
         other.keys.stay_unlocked(self.keys)
         return other

@@ -92,11 +92,7 @@ class BitcoindChain:
 
     @classmethod
     def from_config(cls, config: ChainConfig, network: Network, notes: Path | None) -> BitcoindChain:
-        """The node that wallet.toml names, else the one that this machine would have.
-
-        Raises:
-            ParseError: ``malformed-config``.
-        """
+        """The node that wallet.toml names, else the one that this machine would have."""
         usual = Endpoint.usual(network)
         endpoint = usual if config.rpc_url is None else Endpoint.parse(config.rpc_url)
         cookie = usual_cookie(network) if config.rpc_cookie is None else named_cookie(config.rpc_cookie)
@@ -163,12 +159,7 @@ class BitcoindChain:
         return used_scripts_of(self._rpc, scripts)
 
     def broadcast(self, transaction: Transaction) -> None:
-        """Hand ``transaction`` to the node, which is asked first whether it would take it; one that it knows is fine.
-
-        Raises:
-            TooEarly: ``non-final``.
-            ChainError: ``rejected``, with the node's own reason.
-        """
+        """Hand ``transaction`` to the node, which is asked first whether it would take it."""
         self._check_network()
         # any fee rate: the fees of a channel are agreed, and no limit may hold up a refund
         verdict = self._rpc.call("testmempoolaccept", [transaction.to_hex()], 0).only()
@@ -188,12 +179,7 @@ class BitcoindChain:
             raise ChainError("malformed-answer", f"the node took another transaction: {reply.txid()}")
 
     def broadcast_package(self, transactions: Sequence[Transaction]) -> None:
-        """Hand transactions, parents first, to the node as one package; those that it knows are fine.
-
-        Raises:
-            TooEarly: ``non-final``.
-            ChainError: ``rejected``, with the node's own reason; ``no-packages``.
-        """
+        """Hand transactions, parents first, to the node as one package; those that it knows are fine."""
         self._check_network()
         # no further parameters: version 26 knows none
         reply = self._rpc.attempt("submitpackage", [transaction.to_hex() for transaction in transactions])
@@ -222,11 +208,7 @@ class BitcoindChain:
             self.broadcast_package(transactions)
 
     def require_version(self, version: int) -> None:
-        """Ask the node for its own version, once, where what is asked for is not relayed by every node.
-
-        Raises:
-            ChainError: ``node-too-old``.
-        """
+        """Ask the node for its own version, once, where what is asked for is not relayed by every node."""
         if version >= TRUC_VERSION and not self._relays_truc:
             self._check_network()
             require_truc(self._rpc)

@@ -39,11 +39,7 @@ def coins_of(rpc: Rpc, scripts: Collection[bytes]) -> list[Coin]:
 
 
 def used_scripts_of(rpc: Rpc, scripts: Collection[bytes]) -> set[bytes]:
-    """Those of these scripts that an unspent output, or an output of a mempool transaction, pays to.
-
-    Raises:
-        ChainError: as ``coins_of``, but for ``chain-moving``: what is found was there at one time or another.
-    """
+    """Those of these scripts that an unspent output, or an output of a mempool transaction, pays to."""
     wanted = sorted(set(scripts))
     if not wanted:
         return set()

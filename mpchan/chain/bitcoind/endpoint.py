@@ -70,11 +70,7 @@ class Endpoint:
 
 
 def usual_cookie(network: Network) -> Path:
-    """Where a node of this user writes its cookie unless it is told otherwise.
-
-    Raises:
-        UsageError: ``no-home``.
-    """
+    """Where a node of this user writes its cookie unless it is told otherwise."""
     home = home_directory(_INSTEAD)
     if sys.platform == "darwin":
         data = home / "Library" / "Application Support" / "Bitcoin"
@@ -84,11 +80,7 @@ def usual_cookie(network: Network) -> Path:
 
 
 def named_cookie(path: str) -> Path:
-    """A cookie's file as wallet.toml names it, ``~`` being the user's home.
-
-    Raises:
-        UsageError: ``no-home``.
-    """
+    """A cookie's file as wallet.toml names it, ``~`` being the user's home."""
     return expanded(path, _INSTEAD)
 
 

@@ -24,11 +24,7 @@ def is_unable(failure: Failure) -> bool:
 
 
 def refusals(transactions: Sequence[Transaction], reply: Reply) -> Refusals:
-    """What the node did not take.
-
-    Raises:
-        ChainError: ``malformed-answer``.
-    """
+    """What the node did not take."""
     if isinstance(reply, Failure):
         return _refusal(transactions, reply.message)
     message = reply["package_msg"].text()

@@ -240,12 +240,7 @@ class Rpc:
 
 
 def _body(response: HTTPResponse, sock: Any, deadline: float) -> bytes:
-    """The whole body, before the deadline, however slowly it drips.
-
-    Raises:
-        TimeoutError: past the deadline.
-        ConnectionError: it breaks off, or is too long.
-    """
+    """The whole body, before the deadline, however slowly it drips."""
     left = response.length  # None where only the end of the stream ends it
     parts = []
     total = 0
@@ -282,11 +277,7 @@ def portions(things: Sequence[T]) -> Iterator[Sequence[T]]:
 
 
 def granted(rpc: Rpc, method: str, questions: Sequence[Sequence[object]]) -> list[Answer]:
-    """The answers to requests that the node must grant, sent in one message.
-
-    Raises:
-        ChainError: as ``Rpc.call``.
-    """
+    """The answers to requests that the node must grant, sent in one message."""
     answers = []
     for reply in rpc.attempt_all(method, questions):
         if isinstance(reply, Failure):
@@ -296,11 +287,7 @@ def granted(rpc: Rpc, method: str, questions: Sequence[Sequence[object]]) -> lis
 
 
 def spenders(rpc: Rpc, outpoints: Sequence[OutPoint]) -> Iterator[tuple[OutPoint, Answer]]:
-    """What the node says of what spends each output; in the mempool, unless it happens to keep an index of spends.
-
-    Raises:
-        ChainError: as ``Rpc.call``.
-    """
+    """What the node says of what spends each output; in the mempool, unless it happens to keep an index of spends."""
     for part in portions(outpoints):
         query = [{"txid": str(outpoint.txid), "vout": outpoint.vout} for outpoint in part]
         answers = rpc.call("gettxspendingprevout", query).exactly(len(part))

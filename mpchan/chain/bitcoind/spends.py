@@ -228,11 +228,7 @@ class Spends:
 
 
 def _spenders(raw: bytes, outpoints: Collection[OutPoint]) -> dict[OutPoint, Txid]:
-    """The transactions of a raw block that spend any of these outputs.
-
-    Raises:
-        ParseError: the block is malformed.
-    """
+    """The transactions of a raw block that spend any of these outputs."""
     if len(outpoints) <= _FEW and not any(outpoint_to_bytes(outpoint) in raw for outpoint in outpoints):
         return {}  # nearly all blocks: there is no need to read their transactions one by one
     wanted = set(outpoints)

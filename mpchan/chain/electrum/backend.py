@@ -71,11 +71,7 @@ class ElectrumChain:
 
     @classmethod
     def from_config(cls, config: ChainConfig, network: Network, directory: Path | None) -> ElectrumChain:
-        """The servers that wallet.toml names.
-
-        Raises:
-            ParseError: ``malformed-config``.
-        """
+        """The servers that wallet.toml names."""
         servers, proxy = read_config(config)
         return cls(network, servers, proxy, directory)
 
@@ -135,12 +131,7 @@ class ElectrumChain:
         return self._pool.ask(lambda chain, server, view: view.used_scripts(scripts))
 
     def broadcast(self, transaction: Transaction) -> None:
-        """Hand ``transaction`` to a server, whose node judges it, and to all others; one that is known already is fine.
-
-        Raises:
-            TooEarly: ``non-final``.
-            ChainError: ``rejected``, with the node's own reason; ``node-too-old``, by all servers' nodes.
-        """
+        """Hand ``transaction`` to a server, whose node judges it, and to all others."""
         self._hand_over(
             lambda chain, server, view: broadcast(server, view, transaction),
             lambda server: server.broadcast(transaction),
@@ -150,10 +141,6 @@ class ElectrumChain:
         """Hand over parents that pay too little and, last, the child that pays for them; known ones are fine.
 
         Servers take packages since protocol 1.6. With an older one this works where the parents are known already.
-
-        Raises:
-            TooEarly: ``non-final``.
-            ChainError: ``rejected``; ``no-packages``.
         """
         self._hand_over(
             lambda chain, server, view: broadcast_package(server, view, transactions),

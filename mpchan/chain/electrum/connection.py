@@ -294,11 +294,7 @@ class Connection:
 
 
 def _left(deadline: float) -> float:
-    """The seconds until then.
-
-    Raises:
-        TimeoutError: there are none.
-    """
+    """The seconds until then."""
     seconds = deadline - time.monotonic()
     if seconds <= 0:
         raise TimeoutError

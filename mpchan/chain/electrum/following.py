@@ -24,11 +24,7 @@ class Behind(ChainError):
 
 
 def begin(network: Network, server: Questions) -> HeaderChain:
-    """The chain up to the checkpoint, from a server.
-
-    Raises:
-        ChainError: ``headers-refused``; as ``Questions``.
-    """
+    """The chain up to the checkpoint, from a server."""
     rules = RULES[network.name]
     first, last = HeaderChain.first_height(rules), rules.checkpoint[0]
     raw = _fetch(server, first, last)
@@ -55,11 +51,7 @@ def follow(chain: HeaderChain, server: Questions) -> HeaderChain:
 
 
 def reach(chain: HeaderChain, server: Questions, height: int) -> None:
-    """Fetch the headers from ``height`` on that stand before the beginning of ``chain``.
-
-    Raises:
-        ChainError: ``headers-refused``; as ``Questions``.
-    """
+    """Fetch the headers from ``height`` on that stand before the beginning of ``chain``."""
     with _REACHING:
         while chain.base > height:
             raw = _fetch(server, max(0, chain.base - MAX_HEADERS), chain.base - 1)

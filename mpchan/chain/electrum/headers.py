@@ -135,11 +135,7 @@ class HeaderChain:
             self._tip = header
 
     def prepend(self, raw: bytes) -> None:
-        """Add the headers that stand before ``base``.
-
-        Raises:
-            ParseError: ``malformed-header``: they do not lead to it.
-        """
+        """Add the headers that stand before ``base``."""
         check_links(raw, self.header(self.base).parent)
         self._raw[:0] = raw
         self.base -= len(raw) // HEADER_SIZE

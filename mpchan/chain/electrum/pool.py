@@ -86,11 +86,7 @@ class Pool:
             server.close()
 
     def tip(self) -> ChainTip:
-        """The last block of the chain of headers, and how the servers are behind.
-
-        Raises:
-            ChainError: why no server can be used.
-        """
+        """The last block of the chain of headers, and how the servers are behind."""
         if self._is_late or self._company.is_ahead:
             self._current = None  # another one may know more by now
         tip = self.ask(self._tip)
@@ -105,11 +101,7 @@ class Pool:
         return replace(tip, lag=by_clock(f"the server {server.name}", self._network, tip, chain.tip.time))
 
     def outputs(self, outpoints: Collection[OutPoint]) -> dict[OutPoint, OutputStatus]:
-        """What is known of these outputs: by the server that is asked, and by the others where it shows no more.
-
-        Raises:
-            ChainError: why no server can be used.
-        """
+        """What is known of these outputs: by the server that is asked, and by the others where it shows no more."""
         if not outpoints:
             return {}
         return self.ask(

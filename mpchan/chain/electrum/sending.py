@@ -24,12 +24,7 @@ _FIRST_CODE_OF_NODES = -99
 
 
 def broadcast(server: Questions, view: View, transaction: Transaction) -> None:
-    """Hand over one transaction; one that is known already is fine.
-
-    Raises:
-        TooEarly: ``non-final``.
-        ChainError: ``rejected``; as ``View``.
-    """
+    """Hand over one transaction; one that is known already is fine."""
     reply = server.broadcast(transaction)
     if isinstance(reply, Failure):
         if reply.code < _FIRST_CODE_OF_NODES:

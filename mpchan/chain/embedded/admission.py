@@ -23,10 +23,6 @@ def admit(index: Index, transaction: Transaction) -> None:
     """Put a transaction in the mempool once policy and the engine's script check allow it.
 
     What it replaces leaves, with all that spend from it.
-
-    Raises:
-        TooEarly: ``non-final``.
-        ChainError: ``rejected``, ``engine-missing``.
     """
     try:
         _enter(index, [transaction])
@@ -64,10 +60,6 @@ def readmit(index: Index, transaction: Transaction) -> None:
     """Put back what a reorganisation has taken out of a block, at any fee and in any company.
 
     A child that pays for it may come next.
-
-    Raises:
-        TooEarly: ``non-final``.
-        ChainError: ``rejected``, ``engine-missing``.
     """
     candidate = check(transaction, index)
     if candidate.replaces:

@@ -114,12 +114,7 @@ class EmbeddedChain:
         return INCREMENTAL_FEE_RATE
 
     def broadcast(self, transaction: Transaction) -> None:
-        """Put ``transaction`` in the mempool; one that is there, or in a block, is fine.
-
-        Raises:
-            TooEarly: ``non-final``; says what it waits for and where the chain stands.
-            ChainError: ``rejected``, with Bitcoin Core's word for the reason after the first colon.
-        """
+        """Put ``transaction`` in the mempool; one that is there, or in a block, is fine."""
         if self.transaction(transaction.txid) is not None:
             return
         from mpchan.chain.embedded.admission import admit
@@ -133,10 +128,6 @@ class EmbeddedChain:
         """Put ``transactions``, parents first, in the mempool, all of them or none; those that are known are fine.
 
         What does not pay enough alone has to be paid for by the last one.
-
-        Raises:
-            TooEarly: ``non-final``.
-            ChainError: ``rejected``.
         """
         from mpchan.chain.embedded.admission import admit_package
 
@@ -158,11 +149,7 @@ class EmbeddedChain:
         return self._index().transaction(txid)
 
     def block_transactions(self, height: int) -> tuple[Transaction, ...]:
-        """The transactions of one block, coinbase first, as the engine itself has stored them.
-
-        Raises:
-            ParseError: ``malformed-number`` where the chain has no such block.
-        """
+        """The transactions of one block, coinbase first, as the engine itself has stored them."""
         with self._mining() as (index, kernel):
             checked_int(height, 0, index.last_block().height, "block height")
             return kernel.block_at(height)[1]
@@ -179,9 +166,6 @@ class EmbeddedChain:
         """Mine ``count`` blocks, all of them or none; the mempool goes into the first, as far as it fits.
 
         A mempool transaction that the engine refuses in a block is dropped.
-
-        Raises:
-            ParseError: ``malformed-number``.
         """
         checked_int(count, 0, MAX_BLOCKS_AT_ONCE, "number of blocks")
         from mpchan.chain.embedded.mining import mine_block
@@ -192,12 +176,7 @@ class EmbeddedChain:
         return self.tip()
 
     def faucet(self, script_pubkey: bytes, amount: Amount) -> Txid:
-        """Pay ``amount`` of the miner's coins to a script; the transaction waits in the mempool.
-
-        Raises:
-            NotPossible: ``faucet-empty``.
-            ChainError: ``rejected`` for dust.
-        """
+        """Pay ``amount`` of the miner's coins to a script; the transaction waits in the mempool."""
         self._index()
         from mpchan.chain.embedded.admission import admit
         from mpchan.chain.embedded.mining import payment
@@ -226,10 +205,6 @@ class EmbeddedChain:
             depth: blocks to replace, at least 1.
             transactions: what the branch's first block holds; its other blocks are empty. Replaced transactions
                 that are still good go back to the mempool.
-
-        Raises:
-            ChainError: ``rejected`` when the engine refuses the branch; the chain is as before.
-            NotPossible: ``reorganisation-too-deep``.
         """
         from mpchan.chain.embedded.mining import reorganise
 

@@ -43,11 +43,7 @@ def load_engine() -> Any:
 
 
 def engine_name() -> str:
-    """The engine with the version of its binding.
-
-    Raises:
-        ChainError: ``engine-missing``.
-    """
+    """The engine with the version of its binding."""
     load_engine()
     from importlib.metadata import PackageNotFoundError, version
 
@@ -62,9 +58,6 @@ def failing_input(transaction: Transaction, spent: Sequence[TxOut]) -> int | Non
 
     Args:
         spent: the outputs that the inputs spend, in the order of the inputs.
-
-    Raises:
-        ChainError: ``engine-missing``.
     """
     pbk = load_engine()
     from pbk.script import PrecomputedTransactionData

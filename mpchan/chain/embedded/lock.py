@@ -40,9 +40,6 @@ class Session:
 
         Data that it cannot open are put aside where it can open others: the index holds every block, and gives them
         back. Where it cannot, it is no fault of the data (memory, disk, open files), and nothing is touched.
-
-        Raises:
-            ChainError: ``engine-missing``, ``engine-failed``.
         """
         with _entrance:
             if self._kernel is None:
@@ -94,9 +91,6 @@ def session(directory: Path, timeout: float) -> Iterator[Session]:
 
     Args:
         timeout: seconds to wait for other processes.
-
-    Raises:
-        ChainError: ``chain-locked`` when they do not let go; ``chain-directory`` when it cannot be used.
     """
     # a forked child has no part in its parent's session
     key = (os.getpid(), os.path.realpath(directory))

@@ -213,11 +213,7 @@ MAX_CHILD_VSIZE = 1_000
 
 
 def within_topology(candidate: Candidate, index: Index, *, evicts_sibling: bool) -> Candidate:
-    """The candidate, which may also replace the child that its parent has already ("sibling eviction").
-
-    Raises:
-        ChainError: ``rejected``.
-    """
+    """The candidate, which may also replace the child that its parent has already ("sibling eviction")."""
     _require_one_version(candidate)
     if candidate.transaction.version != TRUC_VERSION:
         return candidate

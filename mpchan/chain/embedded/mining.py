@@ -37,9 +37,6 @@ def append(index: Index, kernel: Kernel, transactions: Sequence[Transaction]) ->
 
     Returns:
         None when the block stands on top of the chain; else the engine's reason, and nothing has changed.
-
-    Raises:
-        ChainError: ``engine-failed``.
     """
     parent = index.last_block()
     fees = _fees(index, transactions)
@@ -64,9 +61,6 @@ def mine_block(index: Index, kernel: Kernel) -> None:
 
     A mempool transaction that the engine refuses in a block is dropped, with those that spend from it: whatever
     is in the mempool, the chain goes on.
-
-    Raises:
-        ChainError: ``engine-failed``.
     """
     selected = _select(index)
     while True:
@@ -137,11 +131,7 @@ def follow(index: Index, kernel: Kernel) -> None:
 
 
 def create(index: Index, kernel: Kernel, blocks: int) -> None:
-    """Fill an empty index: the genesis block, then at least ``blocks`` more.
-
-    Raises:
-        ChainError: ``engine-failed``.
-    """
+    """Fill an empty index: the genesis block, then at least ``blocks`` more."""
     genesis, _ = kernel.block_at(0)
     time = int.from_bytes(genesis[_TIME_OFFSET : _TIME_OFFSET + 4], "little")
     index.set_up(genesis, kernel.hash_at(0), time)
