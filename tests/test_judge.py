@@ -24,6 +24,7 @@ from support.protocol import (
     update_psbt,
 )
 
+from mpchan.bitcoin.signature import PublicKey
 from mpchan.bitcoin.tx import Transaction
 from mpchan.channel import payee
 from mpchan.units import Amount
@@ -94,9 +95,13 @@ def test_a_bad_completion_fails_the_test_that_makes_it(judge: Judge) -> None:
     refund = scheme_of(TERMS).refund()
     wrong = PAYER.sign_update(TERMS, 1, Amount(1000))
     with pytest.raises(Unjust):
-        TERMS.lock.complete(refund, wrong, PAYEE.sign_refund(TERMS))
+        TERMS.lock.complete(refund, both(wrong, PAYEE.sign_refund(TERMS)))
     assert judge.refused
     judge.refused.clear()  # else the fixture fails this test, as it should
+
+
+def both(payers: bytes, payees: bytes) -> dict[PublicKey, bytes]:
+    return {TERMS.payer_key: payers, TERMS.offer.payee_key: payees}
 
 
 def keep(wallet: Path, record: PayerRecord | PayeeRecord) -> None:
@@ -131,4 +136,4 @@ def test_a_bad_transaction_in_a_wallet_is_found(tmp_path: Path) -> None:
 def test_judged_complete_is_the_real_one_behind() -> None:
     refund = scheme_of(TERMS).refund()
     signatures = (PAYER.sign_refund(TERMS), PAYEE.sign_refund(TERMS))
-    assert TERMS.lock.complete(refund, *signatures) == complete(TERMS, refund, *signatures)
+    assert TERMS.lock.complete(refund, both(*signatures)) == complete(TERMS, refund, *signatures)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def complete_rules(terms: Terms, unsigned: Transaction, transaction: Transaction) -> Check[None]:
-    """A stored transaction is the one that the terms allow, with the good signatures of both parties."""
+    """A stored transaction is the one that the terms allow, with the good signatures of all who must sign it."""
     yield Rule(
         "stored-transaction",
         transaction.without_witness() == unsigned,
@@ -31,9 +31,9 @@ def complete_rules(terms: Terms, unsigned: Transaction, transaction: Transaction
         error=StorageError,
     )
     lock = terms.lock
-    text = "the stored transaction has another witness than two signatures"
+    text = "the stored transaction has another witness than its signatures"
     yield Rule("stored-witness", lock.is_whole(transaction), text, error=StorageError)
-    for signer in (terms.payer_key, terms.offer.payee_key):
+    for signer in lock.signers(unsigned):
         yield from lock.signature_rules(unsigned, signer, lock.signature_in(transaction, signer))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mpchan.channel.construction.registry import construction_of
 from mpchan.channel.limits import PayerLimits
 from mpchan.channel.offer import Offer
 from mpchan.channel.rules import Check, Rule, enforce
@@ -39,7 +40,11 @@ def refund_lock_time(offer: Offer, tip: ChainTip, delay: int | None, limits: Pay
         default_delay_rules(offer, limits) if delay is None else _delay_rules(offer, delay, limits)
     )
     kind_of_lock = Height if offer.lock_time_unit == "blocks" else MedianTime
-    return kind_of_lock(kind_of_lock.now(tip) + chosen)
+    now = kind_of_lock.now(tip)
+    found = construction_of(offer).refund_at(kind_of_lock(now + chosen))
+    if found.value > now + chosen:
+        enforce(_delay_rules(offer, found.value - now, limits))
+    return found
 
 
 def default_delay_rules(offer: Offer, limits: PayerLimits) -> Check[int]:
@@ -83,5 +88,13 @@ def capacity_rules(offer: Offer, capacity: Amount, payer_script: bytes) -> Check
     yield Rule("capacity", capacity >= least, "capacity", f"at least {least}", capacity, error=NotPossible)
     most = offer.max_capacity
     yield Rule("capacity", capacity <= most, "capacity", f"at most {most}", capacity, error=NotPossible)
+    fault = construction_of(offer).payer_script_fault(payer_script)
+    yield Rule(
+        "payer-script",
+        fault is None,
+        fault or "the payer can be paid to this script",
+        found=payer_script[:100].hex(),
+        error=NotPossible,
+    )
     other = payer_script != offer.payee_script
     yield Rule("same-payout", other, "payer and payee would be paid to the same address", error=NotPossible)

@@ -360,12 +360,15 @@ def accept(
         return state, receipt
     terms, active = terms_of(state), active_of(state)
     if incoming.is_update:
-        ours = key.sign_update(terms, receipt.number, incoming.paid)
-        transaction = terms.lock.complete(incoming.transaction, incoming.signature, ours)
+        transaction = _whole(terms, incoming, key.sign_update(terms, receipt.number, incoming.paid))
         return replace(active, best=Update(receipt.number, incoming.paid, transaction)), receipt
-    ours = key.sign_settlement(terms, incoming.paid)
-    transaction = terms.lock.complete(incoming.transaction, incoming.signature, ours)
+    transaction = _whole(terms, incoming, key.sign_settlement(terms, incoming.paid))
     return Closing(active, Settlement(incoming.paid, transaction, _is_late(state, facts))), receipt
+
+
+def _whole(terms: Terms, incoming: Incoming, ours: bytes) -> Transaction:
+    signatures = {terms.payer_key: incoming.signature, terms.offer.payee_key: ours}
+    return terms.lock.complete(incoming.transaction, signatures)
 
 
 def _is_late(state: PayeeState, facts: Facts) -> bool:

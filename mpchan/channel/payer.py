@@ -214,7 +214,8 @@ def secure(state: Opening, psbt: Psbt, key: ChannelKey) -> Secured:
     """
     terms = state.terms
     payee_signature = enforce(refund_reply_rules(terms, psbt))
-    refund = terms.lock.complete(terms.schedule.build(REFUND), key.sign_refund(terms), payee_signature)
+    signatures = {terms.payer_key: key.sign_refund(terms), terms.offer.payee_key: payee_signature}
+    refund = terms.lock.complete(terms.schedule.build(REFUND), signatures)
     return Secured(terms, state.funding, state.spent, refund, state.external)
 
 

@@ -80,9 +80,8 @@ def _resigned(
         return stored
     for theirs in _signatures(terms, stored, other, messages):
         if _holds(terms.lock.signature_rules(unsigned, other, theirs)):
-            payers_turn = other == terms.payer_key
-            pair = (theirs, sign()) if payers_turn else (sign(), theirs)
-            return terms.lock.complete(unsigned, *pair)
+            ours = terms.offer.payee_key if other == terms.payer_key else terms.payer_key
+            return terms.lock.complete(unsigned, {other: theirs, ours: sign()})
     return stored
 
 

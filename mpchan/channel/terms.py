@@ -19,12 +19,12 @@ from mpchan.values import field, frozen
 
 def close_reserve(offer: Offer, payer_script: bytes) -> Amount:
     """What the payer adds to the capacity: the fee of the close with both outputs."""
-    return offer.fee_rate.fee(construction_of(offer).spend_vsize(payer_script, offer.payee_script))
+    return offer.fee_rate.fee(construction_of(offer).close_vsize(payer_script, offer.payee_script))
 
 
 def refund_fee(offer: Offer, payer_script: bytes) -> Amount:
     """The fee of the refund, which has one output."""
-    return offer.fee_rate.fee(construction_of(offer).spend_vsize(payer_script))
+    return offer.fee_rate.fee(construction_of(offer).refund_vsize(payer_script))
 
 
 def smallest_capacity(offer: Offer, payer_script: bytes) -> Amount:
@@ -33,10 +33,20 @@ def smallest_capacity(offer: Offer, payer_script: bytes) -> Amount:
     return max(offer.min_capacity, offer.min_increment, collectable)
 
 
-def funding_output(offer: Offer, capacity: Amount, payer_key: PublicKey, payer_script: bytes) -> TxOut:
-    """The output that opens the channel: ``capacity`` plus the reserve, to the script of both keys."""
+def funding_output(
+    offer: Offer,
+    capacity: Amount,
+    payer_key: PublicKey,
+    payer_script: bytes,
+    refund_at: LockTime | None = None,
+) -> TxOut:
+    """The output that opens the channel: ``capacity`` plus the reserve, to the script of both keys.
+
+    Args:
+        refund_at: as in ``Construction.funding_script``.
+    """
     value = capacity + close_reserve(offer, payer_script)
-    return TxOut(value, construction_of(offer).funding_script(offer, payer_key))
+    return TxOut(value, construction_of(offer).funding_script(offer, payer_key, refund_at))
 
 
 @frozen

@@ -93,7 +93,7 @@ class Briefs:
         key = (offer["scheme"], rate, len(address), len(body["payer_script"]))
         if key not in self._reserves:  # segwit addresses of one length have scripts of one length (BIP-0173)
             scripts = bytes.fromhex(body["payer_script"]), address_to_script(address, network)
-            self._reserves[key] = FeeRate(rate).fee(construction(offer["scheme"]).spend_vsize(*scripts))
+            self._reserves[key] = FeeRate(rate).fee(construction(offer["scheme"]).close_vsize(*scripts))
         return (Amount(body["funding_value_sat"]) - self._reserves[key]).sat
 
     def _status(self, body: Body) -> Status | None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mpchan.bitcoin.signature import PublicKey
 from mpchan.bitcoin.tx import Transaction, TxOut
 from mpchan.channel.construction.form import SAMPLES
 from mpchan.channel.construction.two_of_two import TwoOfTwo
@@ -64,9 +65,11 @@ class Judge:
     def judged_complete(self, complete: Callable[..., Transaction]) -> Callable[..., Transaction]:
         """``TwoOfTwo.complete``, each result of which is judged; apart from that of which a form is cut."""
 
-        def judged(lock: TwoOfTwo, unsigned: Transaction, *signatures: bytes) -> Transaction:
-            transaction = complete(lock, unsigned, *signatures)
-            if signatures != SAMPLES:
+        def judged(
+            lock: TwoOfTwo, unsigned: Transaction, signatures: Mapping[PublicKey, bytes]
+        ) -> Transaction:
+            transaction = complete(lock, unsigned, signatures)
+            if set(signatures.values()) != set(SAMPLES):
                 keys = (lock.payer_key.sec, lock.payee_key.sec)
                 self.check(transaction, [channel_output(lock.value.sat, *keys)])
             return transaction

@@ -188,7 +188,8 @@ def scheme_of(terms: Terms) -> Transactions:
 
 def complete(terms: Terms, transaction: Transaction, payer: bytes, payee: bytes) -> Transaction:
     """The transaction with both signatures, be they good or not: no judge looks upon it."""
-    return UNJUDGED(_lock(terms), transaction, payer, payee)
+    signatures = {terms.payer_key: payer, terms.offer.payee_key: payee}
+    return UNJUDGED(_lock(terms), transaction, signatures)
 
 
 def unsigned_message(terms: Terms, transaction: Transaction) -> Psbt:

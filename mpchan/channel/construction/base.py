@@ -8,6 +8,7 @@ yet, knows its ``Construction``.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol, Union
 
@@ -113,10 +114,11 @@ class Lock(Protocol):
         Establishes the signature, which is not verified here; nothing where there is no signer.
         """
 
-    def complete(
-        self, transaction: Transaction, payer_signature: bytes, payee_signature: bytes
-    ) -> Transaction:
-        """The transaction with both signatures in its witness."""
+    def signers(self, transaction: Transaction) -> tuple[PublicKey, ...]:
+        """Whose signatures the witness of a transaction holds: both parties', or one's where it needs no other."""
+
+    def complete(self, transaction: Transaction, signatures: Mapping[PublicKey, bytes]) -> Transaction:
+        """The transaction with the signatures of all ``signers`` in its witness."""
 
     def is_whole(self, transaction: Transaction) -> bool:
         """Whether the witness has the form that ``complete`` gives it."""
@@ -140,13 +142,29 @@ class Construction(Protocol):
     def form(self, terms: Terms) -> UpdateForm | None:
         """The form of a channel's updates; None where they have none, and are built one by one."""
 
-    def spend_vsize(self, *output_scripts: bytes) -> int:
-        """Virtual size (BIP-0141) of a spend of the funding output that pays to these scripts, with both signatures."""
+    has_exchange: bool
+    """Whether payer and payee exchange messages before the funding; else an offer and a funding make a channel."""
 
-    def funding_script(self, offer: Offer, payer_key: PublicKey) -> bytes:
-        """The scriptPubKey of the funding output."""
+    def close_vsize(self, payer_script: bytes, payee_script: bytes) -> int:
+        """Virtual size (BIP-0141) of the close with an output for each, for which the payer sets a fee aside."""
 
-    def descriptor(self, offer: Offer, payer_key: PublicKey) -> str:
+    def refund_vsize(self, payer_script: bytes) -> int:
+        """Virtual size of the refund."""
+
+    def payer_script_fault(self, payer_script: bytes) -> str | None:
+        """Why a scriptPubKey cannot get the payer's share; None for one that can."""
+
+    def refund_at(self, earliest: LockTime) -> LockTime:
+        """L_refund: the first lock time that a refund can have, at or after ``earliest``."""
+
+    def funding_script(self, offer: Offer, payer_key: PublicKey, refund_at: LockTime | None) -> bytes:
+        """The scriptPubKey of the funding output.
+
+        Args:
+            refund_at: L_refund; may be None where an opening has an exchange, and the script does not tell of it.
+        """
+
+    def descriptor(self, offer: Offer, payer_key: PublicKey, refund_at: LockTime | None) -> str:
         """The same as a descriptor (BIP-0380) with its checksum."""
 
     def is_message(self, psbt: Psbt) -> bool:

@@ -16,6 +16,7 @@ from hashlib import sha256
 from mpchan.bitcoin.script import double_sha256
 from mpchan.bitcoin.serialize import uint32
 from mpchan.bitcoin.sighash import SIGHASH_ALL, segwit_v0_constant_part
+from mpchan.bitcoin.signature import PublicKey
 from mpchan.bitcoin.tx import Transaction
 from mpchan.channel.construction.decrementing import Decrementing
 from mpchan.channel.construction.two_of_two import TwoOfTwo
@@ -49,11 +50,15 @@ class _Shape:
         head, rest = _cut(message, unsigned)
         middle, end = _cut(rest, bytes([len(payer)]) + payer)
         self.message = (head, middle, end)
-        whole = terms.lock.complete(transaction, payer, payee).to_bytes()
+        whole = terms.lock.complete(transaction, _pair(terms, payer, payee)).to_bytes()
         head, rest = _cut(whole, outputs)
         first, second = sorted((payer, payee), key=rest.index)
         begin, rest = _cut(rest, bytes([len(first)]) + first + bytes([len(second)]) + second)
         self.complete = (head, begin, rest[:-4])
+
+
+def _pair(terms: Terms, payer: bytes, payee: bytes) -> dict[PublicKey, bytes]:
+    return {terms.payer_key: payer, terms.offer.payee_key: payee}
 
 
 def _cut(data: bytes, middle: bytes) -> tuple[bytes, bytes]:
@@ -219,5 +224,5 @@ def _fits(form: UpdateForm, number: int, paid: int) -> bool:
     terms, (payer, payee) = form.terms, SAMPLES
     transaction = _update(terms, number, Amount(paid))
     message = terms.lock.message(transaction, terms.payer_key, payer).to_bytes()
-    whole = terms.lock.complete(transaction, payer, payee).to_bytes()
+    whole = terms.lock.complete(transaction, _pair(terms, payer, payee)).to_bytes()
     return (form.message(number, paid, payer), form.complete(number, paid, payer, payee)) == (message, whole)

@@ -10,7 +10,7 @@ transaction is never larger than what was paid for.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from mpchan.bitcoin.descriptor import two_of_two_descriptor
@@ -28,7 +28,7 @@ from mpchan.bitcoin.tx import Transaction, TxOut
 from mpchan.channel.messages import single_input_rules, spent_rules
 from mpchan.channel.rules import BROKEN, Check, Rule
 from mpchan.errors import ParseError
-from mpchan.units import Amount
+from mpchan.units import Amount, LockTime
 from mpchan.values import field, frozen
 
 if TYPE_CHECKING:
@@ -158,12 +158,14 @@ class TwoOfTwo:
             return "it is this party's own message, and for the other one"
         return None
 
-    def complete(
-        self, transaction: Transaction, payer_signature: bytes, payee_signature: bytes
-    ) -> Transaction:
+    def signers(self, transaction: Transaction) -> tuple[PublicKey, ...]:
+        """Both, whatever the transaction."""
+        return self.payer_key, self.payee_key
+
+    def complete(self, transaction: Transaction, signatures: Mapping[PublicKey, bytes]) -> Transaction:
         """The transaction with both signatures in its witness, in the order of the keys in the script."""
-        pair = sorted([(self.payer_key.sec, payer_signature), (self.payee_key.sec, payee_signature)])
-        return transaction.with_witness(0, (b"", pair[0][1], pair[1][1], self.witness_script))
+        first, second = sorted(self.signers(transaction), key=lambda key: key.sec)
+        return transaction.with_witness(0, (b"", signatures[first], signatures[second], self.witness_script))
 
     def is_whole(self, transaction: Transaction) -> bool:
         """Whether the witness is an empty item, two signatures and the script."""
@@ -226,15 +228,29 @@ class TwoOfTwoLocked:
         """How the funding output of a channel is spent."""
         return TwoOfTwo(terms.payer_key, terms.offer.payee_key, terms.funding_value)
 
-    def spend_vsize(self, *output_scripts: bytes) -> int:
-        """See ``spend_vsize``."""
-        return spend_vsize(*output_scripts)
+    has_exchange = True
 
-    def funding_script(self, offer: Offer, payer_key: PublicKey) -> bytes:
+    def close_vsize(self, payer_script: bytes, payee_script: bytes) -> int:
+        """See ``spend_vsize``."""
+        return spend_vsize(payer_script, payee_script)
+
+    def refund_vsize(self, payer_script: bytes) -> int:
+        """See ``spend_vsize``."""
+        return spend_vsize(payer_script)
+
+    def payer_script_fault(self, payer_script: bytes) -> str | None:
+        """Any that nodes relay will do."""
+        return None
+
+    def refund_at(self, earliest: LockTime) -> LockTime:
+        """Any lock time will do."""
+        return earliest
+
+    def funding_script(self, offer: Offer, payer_key: PublicKey, refund_at: LockTime | None) -> bytes:
         """The scriptPubKey of the funding output."""
         return script_to_p2wsh_script(two_of_two_script(payer_key.sec, offer.payee_key.sec))
 
-    def descriptor(self, offer: Offer, payer_key: PublicKey) -> str:
+    def descriptor(self, offer: Offer, payer_key: PublicKey, refund_at: LockTime | None) -> str:
         """The same as ``wsh(sortedmulti(2,…))``."""
         return two_of_two_descriptor(payer_key.sec, offer.payee_key.sec)
 

@@ -242,7 +242,9 @@ def _signed_anew(case: Case) -> Transaction:
         raise TypeError("a settlement travels as a PSBT")
     payers = terms.lock.signature_from(honest, terms.payer_key)
     ours = key.sign_settlement(terms, everything)
-    return terms.lock.complete(terms.schedule.build(settlement(everything)), payers, ours)
+    return terms.lock.complete(
+        terms.schedule.build(settlement(everything)), {terms.payer_key: payers, terms.offer.payee_key: ours}
+    )
 
 
 def _payer_gone(stage: Stage, number: int) -> Case:

@@ -94,7 +94,7 @@ def _planned(plan: Plan) -> Planned:
         address=address,
         amount_sat=output.value.sat,
         amount_btc=decimal_btc(output.value),
-        descriptor=construction_of(offer).descriptor(offer, plan.payer_key),
+        descriptor=construction_of(offer).descriptor(offer, plan.payer_key, None),
         uri=payment_uri(address, output.value, f"mpchan {offer.offer_id}"),
         payer_pubkey=plan.payer_key.sec.hex(),
         payee_pubkey=offer.payee_key.sec.hex(),

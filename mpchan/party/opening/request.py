@@ -42,7 +42,7 @@ def prepared(
     )
     enforce(capacity_rules(offer, capacity, payer_script))
     payer_key = keys.payer_key(offer.payee_key).public_key
-    output = funding_output(offer, capacity, payer_key, payer_script)
+    output = funding_output(offer, capacity, payer_key, payer_script, lock_time)
     change_script = keys.script("change", keys.next_index("change"))
     held = holdings(wallet, chain, keys)
     try:
