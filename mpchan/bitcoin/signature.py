@@ -1,9 +1,11 @@
-"""ECDSA keys and signatures over secp256k1.
+"""Keys over secp256k1, and their signatures: ECDSA for segwit version 0, Schnorr (BIP-0340) for taproot.
 
-The library that is installed (``signers``) computes; which one it is cannot be seen from the bytes: RFC 6979 nonces
-with SHA-256, low S (BIP-0146), low R ground as Bitcoin Core's ``CKey::Sign`` does.
+The library that is installed (``signers``) computes; which one it is cannot be seen from the bytes. ECDSA has RFC 6979
+nonces with SHA-256, low S (BIP-0146), low R ground as Bitcoin Core's ``CKey::Sign`` does; Schnorr signatures have
+the nonces of BIP-0340 with zeros for its auxiliary randomness.
 
-Signatures here are strict DER (BIP-0066) without the sighash byte that follows them in a transaction.
+ECDSA signatures here are strict DER (BIP-0066), Schnorr signatures 64 bytes; both without the sighash byte that may
+follow them in a transaction.
 """
 
 from __future__ import annotations
@@ -12,12 +14,14 @@ from functools import lru_cache
 from typing import Any, NoReturn
 
 from mpchan.bitcoin import signers
+from mpchan.bitcoin.schnorr import verify_schnorr
 from mpchan.errors import ParseError, StorageError
 from mpchan.values import frozen
 
 ORDER = 0xFFFFFFFF_FFFFFFFF_FFFFFFFF_FFFFFFFE_BAAEDCE6_AF48A03B_BFD25E8C_D0364141
 """Order of the group: private keys, r and s lie in 1 .. ORDER - 1."""
 
+_NO_AUX_RAND = bytes(32)  # it would harden against side channels, but no two signatures would be alike
 _MAX_DER_BYTES = 72  # two integers of 33 bytes and their headers
 
 
@@ -105,6 +109,11 @@ class PublicKey:
             raise ParseError("malformed-public-key", f"not a compressed public key: {text!r:.80}")
         return cls(data)
 
+    @property
+    def x_only(self) -> bytes:
+        """The 32 bytes under which Schnorr signatures verify (BIP-0340): x alone, y taken as even."""
+        return self.sec[1:]
+
     def verify(self, signature: bytes, digest: bytes) -> bool:
         """Whether ``signature`` (no sighash byte) is this key's over the 32-byte ``digest``.
 
@@ -132,11 +141,16 @@ class PublicKey:
             StorageError: ``own-signature``.
         """
         if not self.verify(signature, digest):
-            raise StorageError(
-                "own-signature",
-                f"the signature that {signers.signer_name()} has just made is not valid: nothing was kept of it",
-                hint="run the command again; if it fails again, this machine cannot be trusted with keys",
-            )
+            raise _broken_signature()
+
+    def require_signed_schnorr(self, signature: bytes, digest: bytes) -> None:
+        """As ``require_signed``, for a Schnorr signature of our own.
+
+        Raises:
+            StorageError: ``own-signature``.
+        """
+        if not verify_schnorr(self.x_only, signature, digest):
+            raise _broken_signature()
 
     def add_tweak(self, tweak: bytes) -> PublicKey:
         """The point plus ``tweak`` times the generator (BIP-0032, CKDpub).
@@ -165,9 +179,10 @@ class PrivateKey:
         ParseError: ``malformed-private-key``, without the bytes.
     """
 
-    __slots__ = ("_handle", "_public_key", "_secret")
+    __slots__ = ("_handle", "_key_pair", "_public_key", "_secret")
     _secret: bytes
     _handle: Any
+    _key_pair: Any
     _public_key: PublicKey | None
 
     def __init__(self, secret: bytes) -> None:
@@ -175,6 +190,7 @@ class PrivateKey:
             raise ParseError("malformed-private-key", "a private key is 32 bytes, 1 to the order - 1")
         object.__setattr__(self, "_secret", secret)
         object.__setattr__(self, "_handle", None)
+        object.__setattr__(self, "_key_pair", None)
         object.__setattr__(self, "_public_key", None)
 
     @property
@@ -213,6 +229,29 @@ class PrivateKey:
         self.public_key.require_signed(signature, digest)
         return signature
 
+    def sign_schnorr(self, digest: bytes) -> bytes:
+        """Schnorr signature (64 bytes, no sighash byte) over a 32-byte digest, valid under ``public_key.x_only``.
+
+        The same digest always has the same signature.
+
+        Raises:
+            ParseError: ``malformed-digest``.
+        """
+        _check_digest(digest)
+        if self._key_pair is None:
+            object.__setattr__(self, "_key_pair", signers.signer().load_key_pair(self._secret))
+        return signers.signer().sign_schnorr(self._key_pair, digest, _NO_AUX_RAND)
+
+    def sign_schnorr_checked(self, digest: bytes) -> bytes:
+        """As ``sign_schnorr``, and verified before anybody gets it, as BIP-0340 recommends.
+
+        Raises:
+            StorageError: ``own-signature``.
+        """
+        signature = self.sign_schnorr(digest)
+        self.public_key.require_signed_schnorr(signature, digest)
+        return signature
+
     def add_tweak(self, tweak: bytes) -> PrivateKey:
         """The key plus ``tweak``, modulo the order (BIP-0032, CKDpriv); no point multiplication.
 
@@ -249,6 +288,14 @@ class PrivateKey:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a private key is not pickled or copied")
+
+
+def _broken_signature() -> StorageError:
+    return StorageError(
+        "own-signature",
+        f"the signature that {signers.signer_name()} has just made is not valid: nothing was kept of it",
+        hint="run the command again; if it fails again, this machine cannot be trusted with keys",
+    )
 
 
 def _check_digest(digest: bytes) -> None:

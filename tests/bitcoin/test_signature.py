@@ -11,14 +11,13 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from support.signer import SIGNERS, forget_points, using
 
-from mpchan.bitcoin import signature as module
 from mpchan.bitcoin import signers
 from mpchan.bitcoin.signature import ORDER, PrivateKey, PublicKey, is_low_s, parse_der
 from mpchan.errors import ParseError
@@ -31,22 +30,6 @@ FIELD = 2**256 - 2**32 - 977
 GENERATOR = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798"
 DIGEST = hashlib.sha256(b"a piece of the file").digest()
 SECRET = bytes.fromhex("12b004fff7f4b69ef8650e767f18f11ede158148b425660723b9f9a66e61f747")
-
-SIGNERS = signers.installed()
-"""All of them make the same bytes, so each test of one is a test of all that are here."""
-
-
-@contextmanager
-def using(name: str) -> Iterator[None]:
-    """Run a block with one of the signers."""
-    chosen = signers.load(name)
-    before, signers.signer = signers.signer, lambda: chosen  # type: ignore[assignment]
-    module._point.cache_clear()
-    try:
-        yield
-    finally:
-        signers.signer = before
-        module._point.cache_clear()
 
 
 @pytest.fixture(params=SIGNERS)
@@ -311,7 +294,7 @@ def test_the_rules_do_not_rest_on_the_signer(monkeypatch: pytest.MonkeyPatch) ->
             return True
 
     monkeypatch.setattr(signers, "signer", Yes)
-    module._point.cache_clear()
+    forget_points()
     try:
         public = PublicKey(bytes.fromhex(GENERATOR))
         assert public.verify(to_der(1, 1), DIGEST)
@@ -322,7 +305,7 @@ def test_the_rules_do_not_rest_on_the_signer(monkeypatch: pytest.MonkeyPatch) ->
             with pytest.raises(ParseError):
                 PublicKey(bytes([prefix]) + public.sec[1:])
     finally:
-        module._point.cache_clear()
+        forget_points()
 
 
 @pytest.mark.parametrize("value", [None, "30", 7, bytearray(b"0")])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 from support.judge import ENGINE, Judge, Unjust
-from support.schnorr import sign_schnorr
 
 from mpchan.bitcoin.script import key_to_p2wpkh_script, p2wpkh_script_code, script_to_p2wsh_script
 from mpchan.bitcoin.sighash import segwit_v0_sighash, taproot_key_sighash
@@ -108,7 +107,7 @@ def test_a_taproot_coin() -> None:
     script = b"\x51\x20" + PUBLIC[0][1:]
     transaction, spent = spending(script)
     for kind in (0, 1):
-        signature = sign_schnorr(bytes([1]) * 32, taproot_key_sighash(transaction, 0, [spent], kind))
+        signature = KEYS[0].sign_schnorr(taproot_key_sighash(transaction, 0, [spent], kind))
         written = bytes([kind]) if kind else b""
         assert agreed(transaction.with_witness(0, (signature + written,)), spent)
         assert not agreed(transaction.with_witness(0, (signature + (b"" if kind else b"\x01"),)), spent)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 from support.judge import ENGINE, Judge, Unjust
-from support.schnorr import sign_schnorr
 
 from mpchan.bitcoin.script import key_to_p2wpkh_script, p2wpkh_script_code, script_to_p2wsh_script
 from mpchan.bitcoin.sighash import segwit_v0_sighash, taproot_key_sighash
@@ -95,10 +94,9 @@ def test_taproot_commits_to_everything(kind: int, wrong: str | None) -> None:
         signed = Transaction(2, transaction.inputs, transaction.outputs, 78)
     elif wrong == "index":
         index = 1
-    secret = KEYS[0].to_bytes()
     suffix = b"\x01" if kind else b""
-    first = sign_schnorr(secret, taproot_key_sighash(signed, index, told, kind)) + suffix
-    second = sign_schnorr(secret, taproot_key_sighash(transaction, 1, spent))
+    first = KEYS[0].sign_schnorr(taproot_key_sighash(signed, index, told, kind)) + suffix
+    second = KEYS[0].sign_schnorr(taproot_key_sighash(transaction, 1, spent))
     complete = transaction.with_witness(0, (first,)).with_witness(1, (second,))
     assert ours(complete, 0, spent) is the_engines(complete, spent) is (wrong is None)
     assert ours(complete, 1, spent) is True

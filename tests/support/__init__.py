@@ -20,7 +20,7 @@ All layers:
     slugs           every slug that the code can raise, with its exit code, from the source
     strategies      Hypothesis strategies and vector files of Bitcoin's formats
     psbts           PSBTs with fields that the package reads and never writes
-    schnorr         Schnorr signatures, which mpchan only reads
+    signer          any of the libraries that sign, in the place of the one that would be chosen
     watch           rounds of the watcher, and what they saw
     encrypted       wallets whose keys are encrypted at a cost that tests can pay, and a terminal
     many_channels   wallets with as many open channels as one wants, funded on one embedded chain

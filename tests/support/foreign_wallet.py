@@ -23,7 +23,6 @@ from mpchan.bitcoin.tx import Transaction, TxIn, TxOut, witness_to_bytes
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.units import Amount, OutPoint
 from support.psbts import with_pairs, with_whole_utxo
-from support.schnorr import sign_schnorr
 
 SECRET = bytes(31) + b"\x07"
 KEY = PrivateKey(SECRET)
@@ -105,7 +104,7 @@ def signature(transaction: Transaction, index: int, spent: Sequence[TxOut], kind
     output = spent[index]
     if output.script_pubkey == P2TR:
         digest = taproot_key_sighash(transaction, index, spent, min(kind, 1))
-        made = sign_schnorr(SECRET, digest)
+        made = KEY.sign_schnorr(digest)
         return made if kind == 0 else made + bytes([kind])
     code = MULTISIG if output.script_pubkey == P2WSH else p2wpkh_script_code(output.script_pubkey)
     return KEY.sign(segwit_v0_sighash(transaction, index, code, output.value, kind)) + bytes([kind])

@@ -4,14 +4,15 @@ btclib     libsecp256k1 through btclib-secp256k1: CPython 3.11 and later
 coincurve  libsecp256k1 through coincurve: CPython 3.10 to 3.13
 ecdsa      plain Python, on every interpreter
 
-All make the same bytes: RFC 6979 nonces with SHA-256 and low S (BIP-0146). The first that is installed is used, the
-fastest before the slowest; ``MPCHAN_SIGNER`` set to one of these names forces that one. None is imported before its
-first use.
+All make the same bytes: ECDSA with RFC 6979 nonces of SHA-256 and low S (BIP-0146), Schnorr signatures with the nonces
+of BIP-0340. The first that is installed is used, the fastest before the slowest; ``MPCHAN_SIGNER`` set to one of these
+names forces that one. None is imported before its first use.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from functools import lru_cache
 from importlib import import_module
 from typing import Any, Protocol
@@ -50,6 +51,21 @@ class Signer(Protocol):
 
     def add(self, public: Any, tweak: bytes) -> bytes | None:
         """The compressed sum of the point and tweak times the generator; None at infinity."""
+
+    def combine(self, points: Sequence[Any], factors: Sequence[bytes]) -> bytes | None:
+        """The compressed sum of the points (``load_public``), each times its factor, never 0; None at infinity."""
+
+    def load_x_only(self, x: bytes) -> Any:
+        """The handle of the point with this x and an even y (BIP-0340, ``lift_x``), or None where there is none."""
+
+    def load_key_pair(self, secret: bytes) -> Any:
+        """The handle of a private key that makes Schnorr signatures."""
+
+    def sign_schnorr(self, key_pair: Any, digest: bytes, aux_rand: bytes) -> bytes:
+        """64 bytes (BIP-0340, "Default Signing"), without its last step: the result is not verified."""
+
+    def verify_schnorr(self, x_only: Any, signature: bytes, message: bytes) -> bool:
+        """Whether 64 bytes are the key's signature over a message of any length (BIP-0340, "Verification")."""
 
 
 def load(name: str) -> Signer:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from btclib_secp256k1 import dsa, keys, lib
+from btclib_secp256k1 import dsa, keys, lib, ssa, xonly
 from btclib_secp256k1.context import ctx
 
 
@@ -43,6 +44,25 @@ class Btclib:
         except ValueError:
             return None
         return sec
+
+    def combine(self, points: Sequence[Any], factors: Sequence[bytes]) -> bytes | None:
+        return keys.pubkey_tweak_mul_sum([keys.serialize(point) for point in points], factors)
+
+    def load_x_only(self, x: bytes) -> Any:
+        try:
+            return xonly.parse(x)
+        except ValueError:
+            return None
+
+    def load_key_pair(self, secret: bytes) -> Any:
+        return ssa.Signer(secret)
+
+    def sign_schnorr(self, key_pair: Any, digest: bytes, aux_rand: bytes) -> bytes:
+        signature: bytes = key_pair.sign(digest, aux_rand, verify=False)
+        return signature
+
+    def verify_schnorr(self, x_only: Any, signature: bytes, message: bytes) -> bool:
+        return bool(lib.secp256k1_schnorrsig_verify(ctx, signature, message, len(message), x_only))
 
 
 SIGNER = Btclib

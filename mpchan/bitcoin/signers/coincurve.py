@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import coincurve
-from coincurve._libsecp256k1 import ffi
+from coincurve._libsecp256k1 import ffi, lib
+from coincurve.context import GLOBAL_CONTEXT
 
 
 class Coincurve:
-    """Handles are coincurve's own keys."""
+    """Handles are coincurve's own keys; for Schnorr signatures libsecp256k1's key pair."""
 
     package = "coincurve"
     exposed = 0
@@ -43,6 +45,35 @@ class Coincurve:
         except ValueError:
             return None
         return sec
+
+    def combine(self, points: Sequence[Any], factors: Sequence[bytes]) -> bytes | None:
+        first, *rest = [point.multiply(factor) for point, factor in zip(points, factors, strict=True)]
+        try:
+            sec: bytes = first.combine(rest).format()
+        except ValueError:
+            return None
+        return sec
+
+    def load_x_only(self, x: bytes) -> Any:
+        try:
+            return coincurve.PublicKeyXOnly(x)
+        except ValueError:
+            return None
+
+    def load_key_pair(self, secret: bytes) -> Any:
+        key_pair = ffi.new("secp256k1_keypair *")
+        lib.secp256k1_keypair_create(GLOBAL_CONTEXT.ctx, key_pair, secret)
+        return key_pair
+
+    def sign_schnorr(self, key_pair: Any, digest: bytes, aux_rand: bytes) -> bytes:
+        # PrivateKey.sign_schnorr would make the key pair each time, and verify the result
+        signature = ffi.new("unsigned char[64]")
+        lib.secp256k1_schnorrsig_sign32(GLOBAL_CONTEXT.ctx, signature, digest, key_pair, aux_rand)
+        return bytes(ffi.buffer(signature))
+
+    def verify_schnorr(self, x_only: Any, signature: bytes, message: bytes) -> bool:
+        valid: bool = x_only.verify(signature, message)
+        return valid
 
 
 SIGNER = Coincurve
