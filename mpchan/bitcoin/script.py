@@ -23,7 +23,9 @@ OP_EQUAL: Final = 0x87
 OP_EQUALVERIFY: Final = 0x88
 OP_HASH160: Final = 0xA9
 OP_CHECKSIG: Final = 0xAC
+OP_CHECKSIGVERIFY: Final = 0xAD
 OP_CHECKMULTISIG: Final = 0xAE
+OP_CHECKLOCKTIMEVERIFY: Final = 0xB1
 
 MAX_SCRIPT_SIZE = 10_000
 """A longer script can never be spent."""
@@ -72,6 +74,14 @@ def push_data(data: bytes) -> bytes:
     if len(data) <= 0xFFFF:
         return bytes([OP_PUSHDATA2]) + len(data).to_bytes(2, "little") + data
     raise ParseError("malformed-script", f"a script cannot push {len(data)} bytes")
+
+
+def push_number(number: int) -> bytes:
+    """The script that pushes a number of 0 or more in the shortest way, as BIP-0034 and miniscript write it."""
+    if number <= 16:
+        return bytes([OP_1 - 1 + number if number else OP_0])
+    # a script number keeps its top bit for the sign
+    return push_data(number.to_bytes(number.bit_length() // 8 + 1, "little"))
 
 
 def p2pkh_script(key_hash: bytes) -> bytes:

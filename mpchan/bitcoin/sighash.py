@@ -1,11 +1,12 @@
-"""What the signature of a segwit input commits to: version 0 (BIP-0143), and taproot's key path (BIP-0341)."""
+"""What the signature of a segwit input commits to: version 0 (BIP-0143), and taproot (BIP-0341, BIP-0342)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mpchan.bitcoin.schnorr import tagged_hash
 from mpchan.bitcoin.script import double_sha256, sha256
-from mpchan.bitcoin.serialize import MAX_UINT32, var_bytes
+from mpchan.bitcoin.serialize import MAX_UINT32, uint32, var_bytes
 from mpchan.bitcoin.tx import Transaction, TxOut, outpoint_to_bytes
 from mpchan.units import Amount, checked_int
 
@@ -90,12 +91,55 @@ def taproot_key_sighash(
     Raises:
         ParseError: ``malformed-number`` when there is no such input, no spent output for each, or another type.
     """
-    from mpchan.bitcoin.schnorr import tagged_hash
+    return _taproot_sighash(tx, index, spent, sighash_type, None)
 
+
+def taproot_script_sighash(
+    tx: Transaction,
+    index: int,
+    spent: Sequence[TxOut],
+    leaf_hash: bytes,
+    sighash_type: int = SIGHASH_DEFAULT,
+) -> bytes:
+    """The same for a signature in a leaf of the tree, whose script has no OP_CODESEPARATOR (BIP-0342).
+
+    Args:
+        leaf_hash: ``TapLeaf.hash`` of the script that is satisfied.
+        spent, sighash_type: as in ``taproot_key_sighash``.
+
+    Raises:
+        ParseError: as ``taproot_key_sighash``.
+    """
+    return _taproot_sighash(tx, index, spent, sighash_type, leaf_hash)
+
+
+def taproot_script_constant_parts(
+    tx: Transaction, index: int, spent: Sequence[TxOut], leaf_hash: bytes
+) -> tuple[bytes, bytes]:
+    """What stands before and after ``sha_outputs`` in the message of ``taproot_script_sighash`` with SIGHASH_DEFAULT.
+
+    No output is in it, so transactions that differ in their outputs alone share it. The sighash is the hash of both
+    around the SHA-256 of the outputs, with the tag ``TapSighash``.
+    """
+    return _taproot_parts(tx, index, spent, SIGHASH_DEFAULT, leaf_hash)
+
+
+def _taproot_sighash(
+    tx: Transaction, index: int, spent: Sequence[TxOut], sighash_type: int, leaf_hash: bytes | None
+) -> bytes:
+    checked_int(sighash_type, SIGHASH_DEFAULT, SIGHASH_ALL, "sighash type")
+    before, after = _taproot_parts(tx, index, spent, sighash_type, leaf_hash)
+    outputs = sha256(b"".join(output.to_bytes() for output in tx.outputs))
+    return tagged_hash("TapSighash", before + outputs + after)
+
+
+def _taproot_parts(
+    tx: Transaction, index: int, spent: Sequence[TxOut], sighash_type: int, leaf_hash: bytes | None
+) -> tuple[bytes, bytes]:
+    """What a taproot signature's message has before and after the hash of the outputs."""
     checked_int(index, 0, len(tx.inputs) - 1, "input index")
     checked_int(len(spent), len(tx.inputs), len(tx.inputs), "number of spent outputs")
-    checked_int(sighash_type, SIGHASH_DEFAULT, SIGHASH_ALL, "sighash type")
-    message = b"".join(
+    before = b"".join(
         (
             b"\x00",  # sighash epoch
             bytes([sighash_type]),
@@ -105,12 +149,13 @@ def taproot_key_sighash(
             sha256(b"".join(output.value.sat.to_bytes(8, "little") for output in spent)),
             sha256(b"".join(var_bytes(output.script_pubkey) for output in spent)),
             sha256(_sequences(tx)),
-            sha256(b"".join(output.to_bytes() for output in tx.outputs)),
-            b"\x00",  # key path, no annex
-            index.to_bytes(4, "little"),
         )
     )
-    return tagged_hash("TapSighash", message)
+    # spend_type: 0 is the key path, 2 a script (ext_flag 1); neither with an annex
+    if leaf_hash is None:
+        return before, b"\x00" + uint32(index)
+    # of the script: its leaf hash, key_version 0, and no OP_CODESEPARATOR executed before
+    return before, b"\x02" + uint32(index) + leaf_hash + b"\x00" + uint32(MAX_UINT32)
 
 
 def _hash_prevouts(tx: Transaction) -> bytes:

@@ -10,7 +10,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mpchan.bitcoin.merkle import block_merkle_root
-from mpchan.bitcoin.script import OP_0, OP_1, OP_RETURN, double_sha256, push_data, script_to_p2wsh_script
+from mpchan.bitcoin.script import (
+    OP_0,
+    OP_1,
+    OP_RETURN,
+    double_sha256,
+    push_data,
+    push_number,
+    script_to_p2wsh_script,
+)
 from mpchan.bitcoin.serialize import MAX_UINT32, compact_size, uint32
 from mpchan.bitcoin.tx import NULL_OUTPOINT, Transaction, TxIn, TxOut
 from mpchan.units import Amount
@@ -95,19 +103,12 @@ def build_block(
 def _coinbase(
     height: int, value: Amount, transactions: Sequence[Transaction], extra_nonce: bytes
 ) -> Transaction:
-    # the empty push keeps the script at two bytes or more, where a height below 17 takes only one
-    script_sig = _push_height(height) + bytes([OP_0]) + (push_data(extra_nonce) if extra_nonce else b"")
+    # the height as BIP-0034 demands; the empty push keeps the script at two bytes or more, where a height below 17
+    # takes only one
+    script_sig = push_number(height) + bytes([OP_0]) + (push_data(extra_nonce) if extra_nonce else b"")
     txin = TxIn(NULL_OUTPOINT, MAX_UINT32, script_sig, (_WITNESS_RESERVED_VALUE,))
     outputs = (TxOut(value, MINER_SCRIPT), TxOut(Amount(0), _witness_commitment(transactions)))
     return Transaction(2, (txin,), outputs, 0)
-
-
-def _push_height(height: int) -> bytes:
-    """BIP-0034, in the shortest form that a script number has (Bitcoin Core demands exactly that one)."""
-    if height <= 16:
-        return bytes([OP_1 - 1 + height])
-    # a script number keeps its top bit for the sign
-    return push_data(height.to_bytes(height.bit_length() // 8 + 1, "little"))
 
 
 def _witness_commitment(transactions: Sequence[Transaction]) -> bytes:
