@@ -1,11 +1,18 @@
-"""Output script descriptors (BIP-0380): their checksum, and the one of a channel's output (BIP-0382, BIP-0383)."""
+"""Output script descriptors (BIP-0380): their checksum, and those of a channel's output.
+
+P2WSH with ``sortedmulti`` (BIP-0382, BIP-0383), or taproot (BIP-0386) with ``musig`` (BIP-0390) and
+miniscript (BIP-0379).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from mpchan.bitcoin.script import two_of_two_script
+from mpchan.bitcoin.signature import PublicKey
+from mpchan.bitcoin.tapscript import key_after_script
 from mpchan.errors import ParseError
+from mpchan.units import LockTime
 
 _CHARACTERS = (
     "0123456789()[],'/*abcdefgh@:$%{}IJKLMNOPQRSTUVWXYZ&+-.;<=>?!^_|~ijklmnopqrstuvwxyzABCDEFGH`#\"\\ "
@@ -22,6 +29,21 @@ def two_of_two_descriptor(key_a: bytes, key_b: bytes) -> str:
     two_of_two_script(key_a, key_b)  # refuses keys that make no such script
     first, second = sorted((key_a, key_b))
     return with_checksum(f"wsh(sortedmulti(2,{first.hex()},{second.hex()}))")
+
+
+def musig_descriptor(payer_key: PublicKey, payee_key: PublicKey, refund_lock_time: LockTime) -> str:
+    """The taproot output that both keys open together, and the payer's alone from a lock time on, with its checksum.
+
+    By the key path of ``musig()``, by a leaf with both signatures, or by a leaf with the lock time. The keys are
+    compressed: ``musig()`` gives another address for 03 than for 02.
+
+    Raises:
+        ParseError: ``malformed-number`` for a lock time that ``after()`` cannot hold.
+    """
+    key_after_script(payer_key.x_only, refund_lock_time)  # refuses such a lock time
+    both = f"and_v(v:pk({payer_key}),pk({payee_key}))"
+    refund = f"and_v(v:pk({payer_key}),after({refund_lock_time.value}))"
+    return with_checksum(f"tr(musig({payer_key},{payee_key}),{{{both},{refund}}})")
 
 
 def with_checksum(descriptor: str) -> str:

@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpchan.bitcoin.descriptor import two_of_two_descriptor, with_checksum
+from mpchan.bitcoin.descriptor import musig_descriptor, two_of_two_descriptor, with_checksum
 from mpchan.bitcoin.script import two_of_two_script
+from mpchan.bitcoin.signature import PublicKey
 from mpchan.errors import ParseError
+from mpchan.units import Height, MedianTime
 
 # BIP-0383, "Test Vectors": the first child of the descriptor sortedmulti(2,xpub6ERA…/*,xpub68NZ…/0/0/*)
 SORTED_MULTI = bytes.fromhex(
@@ -39,6 +41,17 @@ def test_keys_that_make_no_channel() -> None:
     for other in (FIRST, b"\x04" + bytes(64)):
         with pytest.raises(ParseError):
             two_of_two_descriptor(FIRST, other)
+
+
+def test_the_descriptor_of_a_taproot_channel() -> None:
+    """That Bitcoin Core reads it as the same output is tested on a node."""
+    payer, payee = FIRST.hex(), SECOND.hex()
+    leaves = f"{{and_v(v:pk({payer}),pk({payee})),and_v(v:pk({payer}),after(1008))}}"
+    made = musig_descriptor(PublicKey(FIRST), PublicKey(SECOND), Height(1_008))
+    assert made == with_checksum(f"tr(musig({payer},{payee}),{leaves})")
+    with pytest.raises(ParseError) as caught:
+        musig_descriptor(PublicKey(FIRST), PublicKey(SECOND), MedianTime(2**31))
+    assert caught.value.slug == "malformed-number"
 
 
 @given(st.data())
