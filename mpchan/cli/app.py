@@ -40,11 +40,7 @@ class App:
 
     @property
     def wallet_directory(self) -> Path:
-        """``--wallet``, ``MPCHAN_WALLET``, or the user's data directory.
-
-        Raises:
-            UsageError: ``no-home``.
-        """
+        """``--wallet``, ``MPCHAN_WALLET``, or the user's data directory."""
         if self.directory is not None:
             return self.directory
         named = os.environ.get("MPCHAN_WALLET")

@@ -266,11 +266,7 @@ class Buyer:
         return record
 
     def _require_own(self, reply: Psbt) -> None:
-        """The refund is that of this purchase's channel: a good one of another would fund what nobody agreed to now.
-
-        Raises:
-            Refused: ``other-channel``.
-        """
+        """The refund is that of this purchase's channel: a good one of another would fund what nobody agreed to now."""
         enforce(single_input_rules(reply))
         outpoint = reply.tx.inputs[0].outpoint
         if channel_name(outpoint) != self._require_record().terms.name:

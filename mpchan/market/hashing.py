@@ -141,11 +141,7 @@ def looks_of(path: Path) -> Looks | None:
 
 
 def wrong_pieces(path: Path, hashes: FileHashes, numbers: Collection[int]) -> list[int]:
-    """Those of these pieces, by their numbers from 0, that a file does not hold any more: they are read.
-
-    Raises:
-        ParseError: ``unreadable-file``.
-    """
+    """Those of these pieces, by their numbers from 0, that a file does not hold any more: they are read."""
     expected = {number: hashes.hashes[number] for number in numbers}
     with _opened(path) as descriptor:
         return verify_pieces(descriptor, expected, hashes.piece_length, hashes.length)
@@ -178,9 +174,6 @@ def verify_pieces(
 
     Returns:
         The numbers of those that hash otherwise, in order.
-
-    Raises:
-        ParseError: ``unreadable-file`` where the system refuses to read.
     """
     asked = sorted(expected)
     found = _digests(descriptor, "the file", asked, piece_length, length, progress)
@@ -275,9 +268,6 @@ def _digests(
 
     Args:
         what: is read, for the message.
-
-    Raises:
-        ParseError: ``unreadable-file``, with the first reason that the system gave to a thread.
     """
     work = _Work(descriptor, numbers, piece_length, length)
     buffers = [memoryview(bytearray(BLOCK_BYTES)) for _ in range(_workers(len(numbers)))]
@@ -330,9 +320,6 @@ def cached_hashes(cache: Path, path: Path, piece_length: int, progress: Progress
         cache: a directory of the wallet, made when it is missing. What cannot be written there is as if it were not
             kept.
         progress: told the whole length at once where the rest is believed.
-
-    Raises:
-        ParseError, NotPossible: as ``hash_file``.
     """
     entry = cache / _entry_name(path, piece_length)
     known = _load(entry, path, piece_length)
@@ -385,11 +372,7 @@ def _load(entry: Path, path: Path, piece_length: int) -> FileHashes | None:
 
 
 def _parsed(body: Mapping[str, object]) -> FileHashes:
-    """An entry's hashes, as many as the file has pieces.
-
-    Raises:
-        ParseError: ``malformed-number``, ``malformed-hex``.
-    """
+    """An entry's hashes, as many as the file has pieces."""
     length = checked_int(body["length"], 1, _MAX_OFFSET, "length")
     piece_length = checked_int(body["piece_length"], 1, _MAX_OFFSET, "piece length")
     digits = body["hashes"]

@@ -103,10 +103,6 @@ class Output:
 
     Args:
         path: absolute; where the file is to stand in the end.
-
-    Raises:
-        UsageError: ``output-exists``, a file of another length, or no file, stands there.
-        StorageError: ``output-failed``.
     """
 
     def __init__(self, path: Path, sale: Sale) -> None:
@@ -218,11 +214,7 @@ class Output:
     # the end --------------------------------------------------------------------------------------
 
     def claim(self) -> None:
-        """Give a file that stands in its final place the name of one that is being filled.
-
-        Raises:
-            StorageError: ``output-failed``, ``write-unsure``.
-        """
+        """Give a file that stands in its final place the name of one that is being filled."""
         if not os.path.lexists(self._part):
             self._rename(self.path, self._part)
 

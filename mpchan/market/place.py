@@ -50,11 +50,7 @@ def require_own_place(wallet: Wallet, path: Path, sale: Sale) -> None:
 
 
 def _content(path: Path) -> bytes | None:
-    """What is in a file, as far as it may be an offer; None where there is none.
-
-    Raises:
-        OSError, ValueError: it is no regular file, or cannot be read.
-    """
+    """What is in a file, as far as it may be an offer; None where there is none."""
     try:
         descriptor = os.open(path, _READ)
     except FileNotFoundError:
@@ -82,9 +78,6 @@ def offer_in_place(path: Path, read: Callable[[], Offer]) -> Offer:
 
     Args:
         read: reads it, and raises ParseError or NotPossible for what is none.
-
-    Raises:
-        MpchanError: as ``read``, for one that has not changed for some time.
     """
     stamp, since = None, time.monotonic()
     while True:

@@ -132,11 +132,7 @@ def quote(
 
 
 def _require_updates(offer: Offer, refund_at: LockTime, needed: int) -> None:
-    """The lock times leave room for a payment of each piece: else the rest would be locked for nothing.
-
-    Raises:
-        NotPossible: ``out-of-updates``.
-    """
+    """The lock times leave room for a payment of each piece: else the rest would be locked for nothing."""
     possible = construction_of(offer).most_updates(offer, refund_at)
     if possible is not None and needed > possible:
         raise NotPossible(

@@ -150,11 +150,7 @@ class Seller:
         self._has_closed = True
 
     def _published_by(self, offer_id: str) -> OwnOffer:
-        """The published offer that a wish names: the present one, or an earlier one of the very same sale.
-
-        Raises:
-            Refused: ``other-sale``.
-        """
+        """The published offer that a wish names: the present one, or an earlier one of the very same sale."""
         if offer_id == self._published.offer.offer_id:
             return self._published
         if offer_id not in self._earlier:

@@ -35,11 +35,7 @@ class Sessions:
         self._look()
 
     def channels(self, session: str) -> dict[str, Sale]:
-        """The channels of a session that are known, and its openings, by name, each with what it sells.
-
-        Raises:
-            StorageError: ``openings-damaged``, where there is no channel.
-        """
+        """The channels of a session that are known, and its openings, by name, each with what it sells."""
         if self._serial != self._wallet.openings.serial:  # what was left out may have become a channel
             self._look()
         try:

@@ -30,11 +30,7 @@ def opened_for(wallet: Wallet, purchase: Purchase) -> list[PayerRecord]:
 
 
 def live_channel(wallet: Wallet, purchase: Purchase) -> PayerRecord | None:
-    """The channel of a purchase that was not abandoned; None where there is none.
-
-    Raises:
-        StorageError: as ``opened_for``.
-    """
+    """The channel of a purchase that was not abandoned; None where there is none."""
     for record in opened_for(wallet, purchase):
         if not isinstance(record.state, payer.Abandoned):
             return record
@@ -49,9 +45,6 @@ def going_purchase(wallet: Wallet, root: bytes, output: str) -> Purchase | None:
     Args:
         root: Merkle root of what is bought.
         output: absolute path.
-
-    Raises:
-        StorageError: as ``Purchases.unfinished`` and ``opened_for``.
     """
     unfinished = Purchases(wallet.directory).unfinished(root, output)
     for purchase in unfinished:

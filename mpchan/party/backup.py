@@ -81,11 +81,7 @@ def backup(wallet: Wallet, target: Path, passphrase: str | None = None) -> Backe
 
 
 def _prove(data: bytes, made: Backup, passphrase: str | None) -> None:
-    """What is written can be restored, and is what the wallet holds.
-
-    Raises:
-        StorageError: ``backup-unproven``.
-    """
+    """What is written can be restored, and is what the wallet holds."""
 
     def unlock(attempt: Callable[[str], None]) -> None:
         if passphrase is not None:

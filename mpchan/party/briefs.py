@@ -44,11 +44,7 @@ class Briefs:
         self._tips: dict[str, Union[ChainTip, None]] = {}
 
     def view(self, name: str, body: Body) -> ChannelLine | None:
-        """As ``list`` shows it; None where the whole channel has to be looked at.
-
-        Raises:
-            ChainError: out of reach.
-        """
+        """As ``list`` shows it; None where the whole channel has to be looked at."""
         try:
             own = body["outpoint"].replace(":", "-") == name and body["offer"]["network"] == self._network
             return self._view(body) if own else None

@@ -121,11 +121,7 @@ def _unfinished(wallet: Wallet, chain: Chain, script_pubkey: bytes, amount: Amou
 
 
 def _rate(wallet: Wallet, chain: Chain, given: FeeRate | None) -> tuple[FeeRate, list[str]]:
-    """The fee rate, and what people should know about it.
-
-    Raises:
-        NotPossible: ``fee-rate-low``, ``fee-rate-high``.
-    """
+    """The fee rate, and what people should know about it."""
     limits = wallet.config.limits
     if given is None:
         return estimated_rate(chain, limits, "the transaction")

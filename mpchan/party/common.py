@@ -64,11 +64,7 @@ def channel_rules(wallet: Wallet, psbt: Psbt) -> Check[str]:
 
 
 def named_by(wallet: Wallet, psbt: Psbt) -> str:
-    """The name of the channel that a message belongs to.
-
-    Raises:
-        Refused: ``unknown-channel``, ``input-count``.
-    """
+    """The name of the channel that a message belongs to."""
     return enforce(channel_rules(wallet, psbt))
 
 
@@ -92,12 +88,7 @@ def tip_for(chain: Chain, unit: str) -> ChainTip:
 
 
 def current_tip(chain: Chain, unit: str) -> ChainTip:
-    """``tip_for`` for those who take something on the strength of it.
-
-    Raises:
-        ChainError: out of reach; ``node-behind``.
-        UsageError: ``tip-needed``.
-    """
+    """``tip_for`` for those who take something on the strength of it."""
     tip = tip_for(chain, unit)
     enforce(current_rules(tip))
     return tip
@@ -141,10 +132,6 @@ def gather_facts(chain: Chain, terms: Terms, tip: ChainTip | None = None) -> Fac
 
     Args:
         tip: what the chain has said of its tip a moment ago.
-
-    Raises:
-        ChainError: out of reach.
-        UsageError: ``tip-needed``.
     """
     if tip is None:
         tip = tip_for(chain, terms.refund_lock_time.unit)

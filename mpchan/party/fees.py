@@ -40,11 +40,7 @@ def require_within(rate: FeeRate, limits: PayerLimits, what: str, hint: str = _L
 
 
 def require_bump_within(rate: FeeRate, limits: PayerLimits) -> None:
-    """Refuse a bump outside of the wallet's limits, which has a highest rate of its own.
-
-    Raises:
-        NotPossible: ``fee-rate-low``, ``fee-rate-high``.
-    """
+    """Refuse a bump outside of the wallet's limits, which has a highest rate of its own."""
     require_within(rate, replace(limits, max_fee_rate=limits.max_bump_fee_rate), "a bump", _BUMP_HINT)
 
 

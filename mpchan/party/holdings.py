@@ -53,12 +53,7 @@ class Holdings:
 
 
 def holdings(wallet: Wallet, chain: Chain, keys: Keys) -> Holdings:
-    """Ask the chain for the wallet's coins and sort them.
-
-    Raises:
-        ChainError: out of reach.
-        StorageError: ``send-damaged``.
-    """
+    """Ask the chain for the wallet's coins and sort them."""
     coins = chain.coins(keys.scripts())
     sent = wallet.sent.all()
     reserved = wallet.reserved_outpoints() | _pending(chain, sent, {coin.outpoint for coin in coins})

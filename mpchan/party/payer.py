@@ -246,12 +246,7 @@ def give_up(wallet: Wallet, chain: Chain, name: str) -> Standing:
 
 
 def _is_void(chain: Chain, record: PayerRecord) -> bool:
-    """Whether a block holds a transaction that took a coin of the funding.
-
-    Raises:
-        NotPossible: ``funding-early``, the funding of an opening is on the chain, and its coins are not free at all.
-        TooEarly: ``funding-conflict``, the mempool holds a transaction that takes a coin of a signed funding.
-    """
+    """Whether a block holds a transaction that took a coin of the funding."""
     state, terms, funding = record.state, record.terms, record.funding
     unsure = isinstance(state, (payer.Opening, payer.Secured)) and (state.external or record.restored)
     if isinstance(state, (payer.Opening, payer.Secured)) and unsure and is_sent(chain, terms):
@@ -265,12 +260,7 @@ def _is_void(chain: Chain, record: PayerRecord) -> bool:
 
 
 def facts_of(chain: Chain, record: PayerRecord) -> Facts:
-    """The chain's view of a channel whose funding is there, or can still get there.
-
-    Raises:
-        NotPossible: ``funding-void``.
-        TooEarly: ``funding-conflict``.
-    """
+    """The chain's view of a channel whose funding is there, or can still get there."""
     facts = gather_facts(chain, record.terms)
     require_possible(chain, record, facts)
     return facts

@@ -60,11 +60,7 @@ class Sending:
             self.fail(error)
 
     def close(self, chain: Chain, transaction: Transaction, facts: Facts) -> bool:
-        """Send a spend of the funding, unless it is there already; whether it is there now.
-
-        Raises:
-            TooEarly, ChainError: as ``hand_over``.
-        """
+        """Send a spend of the funding, unless it is there already; whether it is there now."""
         if facts.spent_by == transaction.txid:
             return True
         if not chain.sends:
@@ -94,11 +90,7 @@ class Sending:
 
 @contextmanager
 def sending(wallet: Wallet, name: str) -> Iterator[Sending]:
-    """Hold a channel to send what is complete on the disk; a disk that gives no lock is no reason not to.
-
-    Raises:
-        StorageError: ``locked``, another process holds the channel.
-    """
+    """Hold a channel to send what is complete on the disk; a disk that gives no lock is no reason not to."""
     with held_if_possible(wallet.channel_lock(name, sure=False)) as failure:
         attempt = Sending(wallet, name, failure)
         yield attempt

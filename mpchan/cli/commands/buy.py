@@ -175,11 +175,7 @@ def _mailbox_of(offer: str, connect: str | None) -> Path | None:
 
 
 def _check_way(listening: tuple[str, str] | None, mailbox: Path | None, connect: str | None) -> None:
-    """There is one way to the seller.
-
-    Raises:
-        UsageError: ``usage``, ``no-way``.
-    """
+    """There is one way to the seller."""
     if mailbox is not None and connect is not None:
         raise UsageError("usage", "give --mailbox or --connect, not both")
     if mailbox is None and listening is None:

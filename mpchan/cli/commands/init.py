@@ -172,11 +172,7 @@ def _said(network: str, with_words: bool, encrypted: bool, exposed: list[str]) -
 
 
 def _refuse_known(directory: Path) -> None:
-    """Before anybody types.
-
-    Raises:
-        StorageError: ``wallet-exists``.
-    """
+    """Before anybody types."""
     if (directory / "wallet.toml").exists():
         raise wallet_exists(directory)
 
@@ -188,11 +184,7 @@ def _asked_passphrase() -> str:
 
 
 def _asked_words() -> str:
-    """The words, typed unseen in a terminal, else all of standard input.
-
-    Raises:
-        ParseError: ``malformed-words``; it never repeats a word.
-    """
+    """The words, typed unseen in a terminal, else all of standard input."""
     if sys.stdin is None:
         raise ParseError("malformed-words", "standard input is closed, so there are no seed words")
     if sys.stdin.isatty():
@@ -232,11 +224,7 @@ def _chain(
     electrum: tuple[str, ...],
     proxy: str | None,
 ) -> ChainConfig:
-    """The backend that the options name.
-
-    Raises:
-        UsageError: where they contradict each other.
-    """
+    """The backend that the options name."""
     chosen = backend or ("embedded" if network == "regtest" else "none")
     if BACKENDS[chosen].is_private and network != "regtest":
         raise UsageError("usage", f"the {chosen} chain is regtest only, not {network}")

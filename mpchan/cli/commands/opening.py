@@ -141,11 +141,7 @@ _EXCLUDES = {
 
 
 def _check_open_usage(named: dict[str, bool], given: dict[str, object]) -> None:
-    """Which options go with which of the four forms of the command.
-
-    Raises:
-        UsageError: ``usage``.
-    """
+    """Which options go with which of the four forms of the command."""
     forms = [form for form, is_named in named.items() if is_named]
     hint = "see `mpchan payer open --help`"
     if forms == ["--external", "--funding"]:

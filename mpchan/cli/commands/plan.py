@@ -142,11 +142,7 @@ def _as_size(what: str) -> int | None:
 
 
 def _length(what: str) -> int:
-    """The length of a file, or the size itself.
-
-    Raises:
-        ParseError: ``unreadable-file``.
-    """
+    """The length of a file, or the size itself."""
     size = _as_size(what)
     if size is not None:
         return size
@@ -232,9 +228,6 @@ def _asked(
 
     Args:
         tip: what the user says of it.
-
-    Raises:
-        UsageError: ``tip-needed``, a tip without the median time of a plan in seconds.
     """
     known = None if tip is None else tip_for(ManualChain(tip), unit)
     if wallet is None:
@@ -251,11 +244,7 @@ def _asked(
 
 
 def _set_rate(terms: dict[str, Any], chain: Chain | None, limits: PayerLimits) -> list[str]:
-    """Fill a fee rate in where none is named; what people should know about the rate.
-
-    Raises:
-        NotPossible: ``fee-rate-high``.
-    """
+    """Fill a fee rate in where none is named; what people should know about the rate."""
     if _RATE in terms:
         return [] if chain is None else relay_warnings(FeeRate(terms[_RATE]), chain, _CLOSE)
     reason = "no chain is asked what fees are now"

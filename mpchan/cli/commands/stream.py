@@ -216,11 +216,7 @@ class Answers(Generic[A]):
         self.exit_code = 0
 
     def write(self, numbers: Sequence[int], answers: Sequence[A | MpchanError]) -> None:
-        """One line for each.
-
-        Raises:
-            StorageError: ``not-emitted``.
-        """
+        """One line for each."""
         lines = []
         for number, answer in zip(numbers, answers, strict=False):
             if isinstance(answer, MpchanError):

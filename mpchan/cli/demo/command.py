@@ -107,12 +107,7 @@ def _say_goodbye(show: Transcript, place: Path) -> None:
 
 @contextmanager
 def _place(directory: Path | None) -> Iterator[Path]:
-    """An empty folder for the demo: the user's own, which stays, or a temporary one, which does not.
-
-    Raises:
-        UsageError: ``demo-directory``, it is not empty.
-        StorageError: ``write-failed``.
-    """
+    """An empty folder for the demo: the user's own, which stays, or a temporary one, which does not."""
     if directory is None:
         with _temporary() as place:
             yield place

@@ -95,10 +95,6 @@ class Stage:
         Args:
             code: the exit code that it must have.
             shown: whether it stands in the transcript; it is among the steps either way.
-
-        Raises:
-            ExpectationError: another exit code.
-            KeyboardInterrupt: the command was interrupted.
         """
         line = ["mpchan", *map(str, words)]
         if shown:

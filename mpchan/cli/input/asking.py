@@ -134,11 +134,7 @@ def _unreadable(what: str, error: OSError | ValueError) -> StorageError:
 
 
 def _line(data: bytes) -> str:
-    """One line of text, without its end. What no keyboard can type in a line would lock a person out.
-
-    Raises:
-        StorageError: ``passphrase-unusable``.
-    """
+    """One line of text, without its end. What no keyboard can type in a line would lock a person out."""
     try:
         text = data.removesuffix(b"\n").decode()
     except UnicodeDecodeError:
@@ -152,11 +148,7 @@ def _line(data: bytes) -> str:
 
 
 def _typed(question: str, source: str) -> str:
-    """What somebody types unseen. The terminal itself is asked: standard input may be a message.
-
-    Raises:
-        StorageError: ``passphrase-needed``, where nobody is there to ask.
-    """
+    """What somebody types unseen. The terminal itself is asked: standard input may be a message."""
     import warnings
     from getpass import GetPassWarning, getpass
 

@@ -39,11 +39,7 @@ def own_rule(slug: str, ok: bool, text: str = "", expected: object = "", found: 
 
 
 def record_rules(record: PayerRecord | PayeeRecord, wallet: Wallet) -> Check[None]:
-    """The stored transactions are those that the terms allow, and the signatures in them are good.
-
-    Raises:
-        StorageError: ``wrong-keys``.
-    """
+    """The stored transactions are those that the terms allow, and the signatures in them are good."""
     keys = wallet.keys
     yield from index_rules(record.key_index, keys)
     wallet.channel_key_of(record)
@@ -243,9 +239,6 @@ def mend_openings(wallet: Wallet) -> str:
 
     What was signed by them is not known any more. So another generation comes first: all offers that are out and unused
     are void from then on, and nothing is signed twice.
-
-    Raises:
-        StorageError: ``write-failed``, ``read-failed``.
     """
     path = wallet.directory / GENERATION_FILE
     with AsStorageError("write-failed", path):

@@ -103,10 +103,6 @@ def signed_elsewhere_rules(
     Args:
         limit: the most that the funding may pay.
         signed: what that wallet hands out; None for nothing.
-
-    Raises:
-        NotPossible: ``funding-void``.
-        TooEarly: ``funding-conflict``.
     """
     opening = isinstance(state, (payer.Opening, payer.Secured))
     known = state if isinstance(state, (payer.Opening, payer.Secured)) else payer.funded_of(state)

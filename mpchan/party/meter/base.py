@@ -70,11 +70,7 @@ class RecentFacts:
         self._serves = 0.0
 
     def latest(self) -> Facts:
-        """The latest answer, or a new one where it is too old.
-
-        Raises:
-            MpchanError: as asking does; the next call asks again.
-        """
+        """The latest answer, or a new one where it is too old."""
         now = self._clock()
         if self._facts is None or now - self._asked >= self._serves:
             self._facts = None

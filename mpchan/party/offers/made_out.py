@@ -18,10 +18,6 @@ def make_out(wallet: Wallet, published: OwnOffer, buyer: str, sold: Sequence[int
     """An offer for one buyer, vouched for by the key of the published one.
 
     It pays to the address of the published one: however many strangers ask, no address is used up.
-
-    Raises:
-        ParseError: ``malformed-sale``, such pieces are not sold.
-        NotPossible: ``nothing-sold``, ``made-out``.
     """
     general = published_sale(published.offer)
     offer = made_out(wallet, published, general, buyer, sold)
@@ -29,7 +25,7 @@ def make_out(wallet: Wallet, published: OwnOffer, buyer: str, sold: Sequence[int
 
 
 def made_out(wallet: Wallet, published: OwnOffer, general: Sale, buyer: str, sold: Sequence[int]) -> Offer:
-    """The same without the pieces' hashes, as a wallet keeps it; errors as ``make_out``.
+    """The same without the pieces' hashes, as a wallet keeps it.
 
     Args:
         general: what the published offer sells.

@@ -44,9 +44,6 @@ def relayed(chain: Chain, offer: Offer) -> Offer:
     """An offer whose refund, updates and settlement the backend's node relays, as far as it can be asked.
 
     One that cannot be asked now is asked again before the refund is signed.
-
-    Raises:
-        ChainError: ``node-too-old``.
     """
     try:
         chain.require_version(offer.transaction_version)
@@ -82,10 +79,6 @@ def new_offer(
     Args:
         terms: as ``Offer.terms`` names them, all but those that are the offer's own.
         vouch: makes of it the offer that is kept.
-
-    Raises:
-        UsageError: the slug of the limit that such an offer breaks, ``short-window``.
-        NotPossible: ``fee-rate-low``, ``fee-rate-high``.
     """
     from mpchan.party.fees import outside_warning, require_within
 

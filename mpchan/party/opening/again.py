@@ -114,11 +114,7 @@ def _unspent(chain: Chain, outpoint: OutPoint) -> TxOut:
 
 
 def _lock_of(wallet: Wallet, output: TxOut) -> _Lock:
-    """The channel or plan whose address an output pays to.
-
-    Raises:
-        NotPossible: ``no-plan``.
-    """
+    """The channel or plan whose address an output pays to."""
     for record in wallet.channels():
         terms = record.terms
         if isinstance(record, PayerRecord) and terms.funding_txout.script_pubkey == output.script_pubkey:

@@ -142,11 +142,7 @@ def _payout_index(keys: Keys, script_pubkey: bytes) -> int | None:
 
 
 def _payer_key(keys: Keys, wanted: PublicKey, payee_key: PublicKey) -> ChannelKey:
-    """The key with which this wallet's seed pays in the channel.
-
-    Raises:
-        NotPossible: ``foreign-refund``.
-    """
+    """The key with which this wallet's seed pays in the channel."""
     derived = keys.payer_key(payee_key)
     if derived.public_key == wanted:
         return derived
@@ -177,12 +173,7 @@ def _no_refund(reason: str) -> ParseError:
 
 
 def _known(wallet: Wallet, transaction: Transaction) -> str | None:
-    """The name of the channel, where this wallet has it and funded it.
-
-    Raises:
-        UsageError: ``wrong-role``.
-        ParseError: ``not-a-refund``, it is another transaction of that channel.
-    """
+    """The name of the channel, where this wallet has it and funded it."""
     outpoint = transaction.inputs[0].outpoint
     if not wallet.has_channel(outpoint):
         return None

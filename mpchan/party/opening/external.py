@@ -192,12 +192,7 @@ def _back(tip: ChainTip) -> Height:
 
 
 def _plan_of(wallet: Wallet, funding: Transaction) -> Plan:
-    """The plan that the funding pays.
-
-    Raises:
-        NotPossible: ``no-plan``.
-        Refused: ``output-count`` where it pays two of them.
-    """
+    """The plan that the funding pays."""
     scripts = {output.script_pubkey for output in funding.outputs}
     plans = [plan for plan in map(wallet.plans.find, sorted(scripts)) if plan is not None]
     if not plans:
@@ -233,13 +228,7 @@ class _Coins:
         self._tip = tip
 
     def of_unsent(self) -> tuple[TxOut, ...]:
-        """Each is unspent, confirmed and not meant for another channel, and no lock time binds.
-
-        Raises:
-            NotPossible: ``coin-unknown``, ``coin-spent``, ``coin-reserved``, ``missing-utxo``, ``coin-unproven``.
-            TooEarly: ``coin-unconfirmed``, ``non-final``.
-            Refused: ``psbt-mismatch``.
-        """
+        """Each is unspent, confirmed and not meant for another channel, and no lock time binds."""
         reserved = self._wallet.reserved_outpoints()
         outputs, depths = [], []
         for index, source in enumerate(self._funding.inputs):
@@ -256,11 +245,7 @@ class _Coins:
         return tuple(outputs)
 
     def of_sent(self) -> tuple[TxOut, ...]:
-        """The same of a funding that the chain holds already: nothing is left to be judged.
-
-        Raises:
-            NotPossible: ``missing-utxo``.
-        """
+        """The same of a funding that the chain holds already: nothing is left to be judged."""
         outputs = []
         for index in range(len(self._funding.inputs)):
             seen = self._seen(index)

@@ -102,12 +102,7 @@ def refuse_conflict(conflict: Conflict, funding: Transaction) -> NoReturn:
 
 
 def require_possible(chain: Chain, record: Record, facts: Facts) -> None:
-    """The funding of a channel is on the chain, or can still get there.
-
-    Raises:
-        NotPossible: ``funding-void``.
-        TooEarly: ``funding-conflict``.
-    """
+    """The funding of a channel is on the chain, or can still get there."""
     funding = record.funding
     if facts.funding is not None or funding is None or record.status(None) is Status.OPENING:
         return

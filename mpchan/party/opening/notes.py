@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
 
 def record_of(wallet: Wallet, opening: Opening) -> PayeeRecord:
-    """The channel that an opening may become; errors as ``opening_terms.terms_of``."""
+    """The channel that an opening may become."""
     from mpchan.party.opening.terms import terms_of
 
     return PayeeRecord(None, payee.Active(terms_of(wallet, opening)))
 
 
 def opening_at(wallet: Wallet, outpoint: OutPoint) -> Opening | None:
-    """The opening on an outpoint on which no channel stands; errors as ``Openings.find``."""
+    """The opening on an outpoint on which no channel stands."""
     return None if wallet.has_channel(outpoint) else wallet.openings.find(outpoint)
 
 
@@ -54,11 +54,7 @@ def payee_channel_rules(wallet: Wallet, psbt: Psbt) -> Check[str]:
 
 
 def make_channel(wallet: Wallet, name: str) -> None:
-    """Make a channel of an opening, durable on return; nothing where there is none, or the channel is there.
-
-    Raises:
-        StorageError: as ``terms_of``; ``write-failed``.
-    """
+    """Make a channel of an opening, durable on return; nothing where there is none, or the channel is there."""
     outpoint = OutPoint.parse(name)
     if opening_at(wallet, outpoint) is None:
         return

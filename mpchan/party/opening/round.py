@@ -41,12 +41,7 @@ class OpeningRound:
         self._unseen: set[OutPoint] = set()  # old ones whose fundings were asked for in vain once
 
     def look(self, tip: ChainTip) -> None:
-        """One round.
-
-        Raises:
-            ChainError: out of reach.
-            StorageError: ``openings-damaged``, ``write-failed``.
-        """
+        """One round."""
         openings = self._wallet.openings
         scripts = openings.scripts()
         if not self._rounds % _TIDY_ROUNDS:

@@ -97,7 +97,7 @@ def terms_of(wallet: Wallet, opening: Opening) -> Terms:
 
 
 def published_for(wallet: Wallet, opening: Opening) -> tuple[OwnOffer, Sale]:
-    """The published offer that an opening's terms follow from, and what it sells; errors as ``terms_of``."""
+    """The published offer that an opening's terms follow from, and what it sells."""
     try:
         found = _published(wallet, opening.offer_id, opening.session, opening.sold, opening.published)
     except (ParseError, NotPossible) as error:

@@ -96,12 +96,7 @@ class Bidder:
             return Answer(stuck, alarm=error)
 
     def submit(self, answer: Answer) -> None:
-        """Hand what waits to the chain, again and again, with its child: nodes forget, and peers come late.
-
-        Raises:
-            TooEarly: ``non-final``.
-            ChainError: out of reach; ``rejected``.
-        """
+        """Hand what waits to the chain, again and again, with its child: nodes forget, and peers come late."""
         parent = answer.stuck.transaction
         if answer.child is None:
             step("emit", self._chain.broadcast, parent)

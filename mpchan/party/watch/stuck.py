@@ -237,11 +237,7 @@ def paying(child: Sent) -> Paying:
 
 
 def rivals_of(chain: Chain, stuck: Stuck, own: Coin) -> Rivals:
-    """What has to leave before a child of ``own`` comes.
-
-    Raises:
-        ChainError: out of reach; ``chain-moving``.
-    """
+    """What has to leave before a child of ``own`` comes."""
     if stuck.against is not None:
         spent = stuck.fee + total_of(stuck.transaction.outputs)  # both spend the funding alone
         rival = Paying(stuck.against.vsize, spent - total_of(stuck.against.outputs))

@@ -306,11 +306,7 @@ class Watcher:
             return Finding(name, why="the channel's file cannot be read", alarm=error)
 
     def _look(self) -> dict[OutPoint, OutputStatus] | None:
-        """All that is to be asked, at once; None where that fails for some, so that each has to be asked for itself.
-
-        Raises:
-            ChainError: the chain is out of reach.
-        """
+        """All that is to be asked, at once; None where that fails for some, so that each has to be asked for itself."""
         records = [read.record for read in self._read.values() if not _is_given_up(read.record)]
         try:
             return self._chain.outputs(
