@@ -107,6 +107,11 @@ def system_reason(error: BaseException) -> str:
     return str(getattr(error, "strerror", None) or error or type(error).__name__).lower()
 
 
+def mistyped(error: MpchanError, hint: str | None = None) -> UsageError:
+    """What cannot be read, as a mistake on the command line or in wallet.toml (exit 2)."""
+    return UsageError(error.slug, error.message, hint=hint or error.hint)
+
+
 def storage_error(slug: str, path: object, error: OSError) -> StorageError:
     """An OSError as the wallet's own: names the file and the reason."""
     return StorageError(slug, f"{path}: {system_reason(error)}")

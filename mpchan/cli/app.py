@@ -1,29 +1,23 @@
-"""What every command has at hand: options, wallet, chain, and how to answer."""
+"""What every command has at hand: wallet, chain, and how to answer."""
 
 from __future__ import annotations
 
 import os
-import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
-
-import click
+from typing import TypeVar
 
 from mpchan.bitcoin.network import Network
 from mpchan.bitcoin.signers import exposed_signatures
 from mpchan.chain.base import Chain
-from mpchan.cli.files import AGAIN, STANDARD_STREAM, check_output, print_error, print_output, written
-from mpchan.cli.input.numbers import WholeNumber
-from mpchan.errors import MpchanError, ParseError, SentUnnoted, StorageError, UsageError
+from mpchan.cli.files import AGAIN, check_output, confirmed, print_error, print_output, written
+from mpchan.errors import MpchanError, NotPossible, ParseError, SentUnnoted, StorageError, mistyped
 from mpchan.results.base import Result
-from mpchan.units import Amount, ChainTip, FeeRate
+from mpchan.units import ChainTip
 from mpchan.wallet.wallet import Wallet
 
-F = TypeVar("F", bound=Callable[..., Any])
 R = TypeVar("R", bound=Result)
 
 
@@ -161,6 +155,18 @@ class App:
         if failure is not None:
             raise failure
 
+    def require_yes(self, question: str, what: str) -> None:
+        """Ask a person; whoever reads JSON is none.
+
+        Args:
+            what: would not be done, for the message.
+
+        Raises:
+            NotPossible: ``not-confirmed``.
+        """
+        if self.json or not confirmed(question):
+            raise NotPossible("not-confirmed", f"{what} was not confirmed", hint="answer y, or add --yes")
+
     def answer(self, result: R, people: Callable[[R], str], again: str = AGAIN) -> None:
         """Answer a question with words for people on stdout, or with one JSON object.
 
@@ -207,134 +213,6 @@ def unlock_unasked(attempt: Callable[[str], None]) -> None:
     look(attempt)
 
 
-class Documented(click.Command):
-    """A command whose help ends with the keys of its JSON."""
-
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The example, and what ``--json`` prints."""
-        super().format_epilog(ctx, formatter)
-        from mpchan.cli.render.keys import write_keys
-
-        write_keys(ctx.command_path.partition(" ")[2], formatter)
-
-
-command = partial(click.command, cls=Documented)
-
-pass_app = click.make_pass_decorator(App, ensure=True)
-
-
-def _set(attribute: str) -> Callable[[click.Context, click.Parameter, Any], None]:
-    def callback(context: click.Context, parameter: click.Parameter, value: Any) -> None:
-        if value is not None and value is not False:
-            setattr(context.ensure_object(App), attribute, value)
-
-    return callback
-
-
-def common_options(command: F) -> F:
-    """``--json``, ``-q`` and ``--wallet``, before or after the command."""
-    for option in (
-        click.option(
-            "--json",
-            is_flag=True,
-            is_eager=True,  # known before any other option answers, such as --version
-            expose_value=False,
-            callback=_set("json"),
-            help="One JSON object on stdout.",
-        ),
-        click.option(
-            "-q",
-            "--quiet",
-            is_flag=True,
-            expose_value=False,
-            callback=_set("quiet"),
-            help="No words for people.",
-        ),
-        click.option(
-            "--wallet",
-            type=click.Path(file_okay=False, path_type=Path),
-            metavar="DIR",
-            expose_value=False,
-            callback=_set("directory"),
-            help="Wallet directory; else $MPCHAN_WALLET.",
-        ),
-    ):
-        command = option(command)
-    return command
-
-
-class TipType(click.ParamType):  # type: ignore[type-arg]  # generic only in the newest click
-    """``HEIGHT`` or ``HEIGHT:MEDIAN_TIME``."""
-
-    name = "tip"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> ChainTip:
-        """Parse; exit 2 where malformed."""
-        if isinstance(value, ChainTip):
-            return value
-        match = re.fullmatch(r"([0-9]{1,10})(?::([0-9]{1,10}))?", str(value), re.ASCII)
-        if match is None:
-            self.fail(f"{value!r:.80} is not HEIGHT or HEIGHT:MEDIAN_TIME", param, ctx)
-        try:
-            return ChainTip(int(match[1]), int(match[2] or "0"))
-        except ParseError as error:
-            self.fail(error.message, param, ctx)
-
-
-def chain_options(command: F) -> F:
-    """``--tip`` and ``--confirmations``, for wallets that ask no chain."""
-    command = click.option(
-        "--tip",
-        type=TipType(),
-        metavar="HEIGHT[:MEDIAN_TIME]",
-        expose_value=False,
-        callback=_set("tip"),
-        help="Where the chain stands (backend none).",
-    )(command)
-    return click.option(
-        "--confirmations",
-        type=WholeNumber(0, 1_000_000),
-        metavar="N",
-        expose_value=False,
-        callback=_set("confirmations"),
-        help="How deep the funding is, on your word (backend none).",
-    )(command)
-
-
-class AmountType(click.ParamType):  # type: ignore[type-arg]  # generic only in the newest click
-    """``1500``, ``1500sat`` or ``0.000015btc``."""
-
-    name = "amount"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Amount:
-        """Parse; exit 2 where malformed."""
-        if isinstance(value, Amount):
-            return value
-        try:
-            return Amount.parse(str(value))
-        except ParseError as error:
-            raise UsageError(error.slug, error.message, hint=error.hint) from None
-
-
-class FeeRateType(click.ParamType):  # type: ignore[type-arg]  # generic only in the newest click
-    """Satoshi per virtual byte: ``2`` or ``1.5``."""
-
-    name = "sat/vB"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> FeeRate:
-        """Parse; exit 2 where malformed."""
-        if isinstance(value, FeeRate):
-            return value
-        try:
-            return FeeRate.parse_sat_per_vb(str(value))
-        except ParseError as error:
-            raise UsageError(error.slug, error.message, hint=error.hint) from None
-
-
-AMOUNT = AmountType()
-FEE_RATE = FeeRateType()
-
-
 def check_address(text: str, network: Network) -> bytes:
     """The scriptPubKey of an address from the command line; exit 2 where it is none of this network."""
     from mpchan.bitcoin.address import address_to_script
@@ -342,88 +220,4 @@ def check_address(text: str, network: Network) -> bytes:
     try:
         return address_to_script(text, network)
     except ParseError as error:
-        raise UsageError(error.slug, error.message, hint=error.hint) from None
-
-
-_STDOUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
-
-
-def _stdout_or_path(context: click.Context, parameter: click.Parameter, value: Path | None) -> Path | None:
-    """None for standard output, by whichever name: a redirected ``/dev/stdout`` is a link to some file."""
-    return None if value is not None and str(value) in (STANDARD_STREAM, *_STDOUT) else value
-
-
-output_option = click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    callback=_stdout_or_path,
-    help="Write there instead of stdout.",
-)
-
-
-def _complete_channel(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-    try:
-        names = context.ensure_object(App).wallet().channel_names()
-    except MpchanError:
-        return []
-    return [name[:16] for name in names if name.startswith(incomplete)]
-
-
-def channel_option(command: F) -> F:
-    """``--channel`` with any unique prefix."""
-    return click.option(
-        "--channel",
-        "-c",
-        metavar="ID",
-        shell_complete=_complete_channel,
-        help="Any unique beginning of the channel's id; not needed when only one fits.",
-    )(command)
-
-
-def channel_argument(command: F) -> F:
-    """``CHANNEL`` as an argument; see ``one_channel``."""
-    return click.argument("name", metavar="[CHANNEL]", required=False, shell_complete=_complete_channel)(
-        command
-    )
-
-
-def one_channel(name: str | None, option: str | None) -> str | None:
-    """The channel that was named as an argument or with ``--channel``.
-
-    Raises:
-        UsageError: ``usage`` where two different ones are.
-    """
-    if name is not None and option is not None and name != option:
-        raise UsageError("usage", f"two channels are named, {name!r:.80} and {option!r:.80}")
-    return option if name is None else name
-
-
-on_error_option = click.option(
-    "--on-error",
-    type=click.Choice(["stop", "continue"]),
-    help="With --stream: what follows a refused line; stop unless told.",
-)
-
-
-def check_stream_options(given: Mapping[str, object], command: str) -> None:
-    """Options that only ``--stream`` has a use for.
-
-    Raises:
-        UsageError: ``usage`` where one is given.
-    """
-    for name, value in given.items():
-        if value:
-            raise UsageError(
-                "usage", f"{name} goes with --stream only", hint=f"see `mpchan {command} --help`"
-            )
-
-
-file_argument = click.argument("file", type=click.Path(allow_dash=True), metavar="FILE")
-
-
-def example(text: str) -> str:
-    """A help text's example, kept as it is written."""
-    lines = "\n".join(f"  {line}" for line in text.strip().splitlines())
-    return f"\b\nExample:\n{lines}"
+        raise mistyped(error) from None

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TextIO
 
 from mpchan import durability
-from mpchan.errors import ParseError, StorageError, UsageError
+from mpchan.errors import ParseError, StorageError, UsageError, system_reason
 from mpchan.units import MAX_MESSAGE_BYTES, MAX_TEXT_BYTES
 from mpchan.wallet.layout import own_names
 from mpchan.wallet.storage import sync_name
@@ -41,7 +41,7 @@ def read_input(name: str) -> bytes:
             with durability.reading(name) as file:
                 data = file.read(MAX_TEXT_BYTES + 1)
     except (OSError, ValueError) as error:
-        raise ParseError("unreadable-file", f"{name!s:.200}: {_reason(error)}") from None
+        raise ParseError("unreadable-file", f"{name!s:.200}: {system_reason(error)}") from None
     if len(data) > MAX_TEXT_BYTES:
         raise _too_large(name)
     return data
@@ -102,7 +102,7 @@ def check_output(
     except FileNotFoundError:
         mode = None
     except OSError as error:
-        raise UsageError("output-unwritable", f"{target!s:.200}: {_reason(error)}") from None
+        raise UsageError("output-unwritable", f"{target!s:.200}: {system_reason(error)}") from None
     for source in sources:
         if source != STANDARD_STREAM and mode is not None and _same_file(source, target):
             raise UsageError("output-is-input", f"{target} is the input file, it would be overwritten")
@@ -207,7 +207,7 @@ def _move(staged: Path, place: Path, hint: str) -> None:
     try:
         durability.replace(staged, place)
     except OSError as error:
-        raise not_emitted(f"{place}: {_reason(error)}", hint) from error
+        raise not_emitted(f"{place}: {system_reason(error)}", hint) from error
 
 
 def _poured(target: Path, text: str, hint: str) -> bool:
@@ -217,7 +217,7 @@ def _poured(target: Path, text: str, hint: str) -> bool:
             return False
         durability.step("emit", _pour, target, text)
     except OSError as error:
-        raise not_emitted(f"{target}: {_reason(error)}", hint) from error
+        raise not_emitted(f"{target}: {system_reason(error)}", hint) from error
     return True
 
 
@@ -243,7 +243,7 @@ def _staged(target: Path, text: str, hint: str) -> tuple[Path, Path]:
         durability.discard(staged)
         if not isinstance(error, OSError):
             raise
-        raise not_emitted(f"{target}: {_reason(error)}", hint) from error
+        raise not_emitted(f"{target}: {system_reason(error)}", hint) from error
     return staged, place
 
 
@@ -259,7 +259,7 @@ def print_output(text: str, hint: str = AGAIN) -> None:
         durability.step("emit", _print, sys.stdout, text)
     except (OSError, ValueError) as error:
         silence(sys.stdout)
-        raise not_emitted(f"standard output: {_reason(error)}", hint) from error
+        raise not_emitted(f"standard output: {system_reason(error)}", hint) from error
 
 
 def print_pieces(pieces: Iterable[str], hint: str = AGAIN) -> None:
@@ -275,7 +275,7 @@ def print_pieces(pieces: Iterable[str], hint: str = AGAIN) -> None:
             durability.step("emit", _print, sys.stdout, piece, "")
         except (OSError, ValueError) as error:
             silence(sys.stdout)
-            raise not_emitted(f"standard output: {_reason(error)}", hint) from error
+            raise not_emitted(f"standard output: {system_reason(error)}", hint) from error
 
 
 def _print(stream: TextIO, text: str, end: str = "\n") -> None:
@@ -329,12 +329,6 @@ def silence(stream: TextIO) -> None:
         os.close(descriptor)
     except (OSError, ValueError):
         return
-
-
-def _reason(error: OSError | ValueError) -> str:
-    """Why the system refused, in the house style."""
-    reason = error.strerror if isinstance(error, OSError) else None
-    return (reason or str(error)).lower()
 
 
 def not_emitted(reason: str, hint: str = AGAIN) -> StorageError:

@@ -11,8 +11,9 @@ from typing import Any
 
 import click
 
-from mpchan.cli.app import App, Documented, common_options
+from mpchan.cli.app import App
 from mpchan.cli.files import not_emitted, print_error, silence
+from mpchan.cli.options import Documented
 from mpchan.errors import ChainError, MpchanError, StorageError, UsageError, system_reason
 
 PROGRAM = "mpchan"
@@ -154,7 +155,6 @@ def _print_version(context: click.Context, parameter: click.Parameter, value: bo
     callback=_print_version,
     help="Version, signer, engine.",
 )
-@common_options
 def cli() -> None:
     """Pay by the piece: Bitcoin micropayment channels for payer and payee.
 
@@ -183,7 +183,6 @@ def cli() -> None:
         "abandon": "commands.payee:abandon",
     },
 )
-@common_options
 def payee() -> None:
     """The side that is paid: offer, sign-refund, accept, settle."""
 
@@ -201,7 +200,6 @@ def payee() -> None:
         "abandon": "commands.payer:abandon",
     },
 )
-@common_options
 def payer() -> None:
     """The side that pays: open, fund, pay, settle, or refund."""
 
@@ -214,7 +212,6 @@ def payer() -> None:
         "remove": "commands.passphrase:remove",
     },
 )
-@common_options
 def passphrase() -> None:
     """Encrypt the keys: set, change or remove their passphrase.
 
@@ -232,7 +229,6 @@ def passphrase() -> None:
         "status": "commands.regtest:status",
     },
 )
-@common_options
 def regtest() -> None:
     """The embedded chain: play money, Bitcoin Core's engine."""
 
@@ -243,7 +239,6 @@ def regtest() -> None:
     invoke_without_command=True,
     subcommand_metavar="[install]",
 )
-@common_options
 @click.pass_context
 def engine(context: click.Context) -> None:
     """Which engine the embedded chain uses, and `install`."""

@@ -21,7 +21,7 @@ from queue import SimpleQueue
 from typing import Union
 
 from mpchan import durability
-from mpchan.errors import MpchanError, NotPossible, ParseError
+from mpchan.errors import MpchanError, NotPossible, ParseError, system_reason
 from mpchan.units import checked_int, is_hex
 from mpchan.values import frozen, replace
 from mpchan.wallet.storage import read_text
@@ -198,8 +198,7 @@ def _count(length: int, piece_length: int) -> int:
 
 
 def _unreadable(what: str, error: OSError | ValueError) -> ParseError:
-    reason = error.strerror if isinstance(error, OSError) else None
-    return ParseError("unreadable-file", f"{what}: {(reason or str(error)).lower()}")
+    return ParseError("unreadable-file", f"{what}: {system_reason(error)}")
 
 
 # threads ------------------------------------------------------------------------------------------

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import click
 
-from mpchan.cli.app import App, command, common_options, example, pass_app, unlock
+from mpchan.cli import options
+from mpchan.cli.app import App, unlock
+from mpchan.cli.commands.coins import scanned_if_possible
 from mpchan.cli.files import DONE
 from mpchan.cli.input.numbers import counted
-from mpchan.errors import ChainError, UsageError
-from mpchan.results.coins import Scanned
+from mpchan.errors import UsageError
 from mpchan.results.wallets import BackedUp, Restored
 from mpchan.values import replace
 from mpchan.wallet.wallet import Wallet
@@ -21,17 +22,10 @@ _ONE_ONLY = (
 )
 
 
-@command(epilog=example("mpchan backup -o /media/stick/mpchan.backup"))
+@options.command("mpchan backup -o /media/stick/mpchan.backup")
 @click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    required=True,
-    help="Write there; an older backup is replaced.",
+    "-o", "--output", type=options.FILE, required=True, help="Write there; an older backup is replaced."
 )
-@common_options
-@pass_app
 def backup(app: App, output: Path) -> None:
     """Write the whole wallet to one file.
 
@@ -83,10 +77,8 @@ def _made(view: BackedUp) -> str:
     )
 
 
-@command(epilog=example("mpchan --wallet ~/new restore /media/stick/mpchan.backup"))
-@click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
-@common_options
-@pass_app
+@options.command("mpchan --wallet ~/new restore /media/stick/mpchan.backup")
+@click.argument("file", type=options.FILE, metavar="FILE")
 def restore(app: App, file: Path) -> None:
     """Make a wallet of a backup again.
 
@@ -103,24 +95,12 @@ def restore(app: App, file: Path) -> None:
 
     result = make(read_backup(file), app.wallet_directory, unlock)
     warnings = list(result.warnings)
-    result = replace(result, scan=_scan(app, warnings), warnings=tuple(warnings))
+    # addresses that were used after the backup
+    scan = scanned_if_possible(app, Wallet.open(app.wallet_directory), warnings)
+    result = replace(result, scan=scan, warnings=tuple(warnings))
     app.report(result, _restored, DONE)
     app.warn(result.warnings)
     app.say(_ONE_ONLY)
-
-
-def _scan(app: App, warnings: list[str]) -> Scanned | None:
-    """Addresses that were used after the backup; a wallet is restored without the search too."""
-    from mpchan.party.holdings import scan
-
-    wallet = Wallet.open(app.wallet_directory)
-    try:
-        return scan(wallet, app.chain(wallet))
-    except ChainError as error:
-        warnings.append(
-            f"the chain was not searched, run `mpchan scan` before anything else: {error.message}"
-        )
-        return None
 
 
 def _restored(view: Restored) -> str:

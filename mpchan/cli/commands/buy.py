@@ -10,9 +10,10 @@ from pathlib import Path
 import click
 
 from mpchan.channel.offer import Offer
-from mpchan.cli.app import App, command, common_options, example, pass_app
+from mpchan.cli import options
+from mpchan.cli.app import App
 from mpchan.cli.commands.sell import progress_bar
-from mpchan.cli.files import check_refund_out, confirmed, read_text_input
+from mpchan.cli.files import check_refund_out, read_text_input
 from mpchan.cli.input.numbers import Seconds, counted
 from mpchan.cli.render.buy_lines import BuyLines, News
 from mpchan.errors import NotPossible, StorageError, UsageError
@@ -33,26 +34,23 @@ USUAL_PATIENCE = 600.0
 _REGTEST_PAUSE, _PAUSE = 0.25, 5.0
 
 
-@command(
-    epilog=example(
-        "mpchan payer buy /mnt/film/offer.toml --output film.mkv\n"
-        "mpchan payer buy offer.toml --mailbox /mnt/film --output film.mkv\n"
-        "mpchan payer buy offer.toml --mailbox /mnt/film --output film.mkv --cancel"
-    )
+@options.command(
+    "mpchan payer buy /mnt/film/offer.toml --output film.mkv",
+    "mpchan payer buy offer.toml --mailbox /mnt/film --output film.mkv",
+    "mpchan payer buy offer.toml --mailbox /mnt/film --output film.mkv --cancel",
 )
-@click.argument("offer", type=click.Path(allow_dash=True))
+@click.argument("offer", type=options.INPUT)
 @click.option(
     "--output",
     "-o",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
+    type=options.FILE,
     required=True,
     help="Where the file goes; until it is whole, FILE.mpchan-part.",
 )
 @click.option("--pieces", metavar="LIST", help="Only these, such as 3-7,12; else all.")
 @click.option(
     "--mailbox",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=options.FOLDER,
     metavar="DIR",
     help="The folder that the seller sees too; else the one that OFFER lies in.",
 )
@@ -66,16 +64,13 @@ _REGTEST_PAUSE, _PAUSE = 0.25, 5.0
 )
 @click.option(
     "--refund-out",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
+    type=options.FILE,
     help="Also write the complete refund there, before the money is locked.",
 )
 @click.option(
     "--cancel", is_flag=True, help="End the purchase where it stands: the seller closes the channel."
 )
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@common_options
-@pass_app
 def buy(
     app: App,
     offer: str,
@@ -141,7 +136,7 @@ def _agree(app: App, found: Quote, way: str, *, asks: bool) -> None:
     """Show what it comes to, and ask where there is something to pay that was not agreed to before."""
     _show(app, found, way)
     if asks and found.purchase.bought and not found.goes_on:
-        _ask(app)
+        app.require_yes("Buy?", "the purchase")
 
 
 def _require_same(agreed: Quote, found: Quote) -> None:
@@ -230,11 +225,6 @@ def _show(app: App, found: Quote, way: str) -> None:
         f"({found.locked_at_most})"
     )
     app.say(f"at stake  {sale.price.sat:,} sat, one piece, should the seller cheat or vanish")
-
-
-def _ask(app: App) -> None:
-    if app.json or not confirmed("Buy?"):
-        raise NotPossible("not-confirmed", "the purchase was not confirmed", hint="answer y, or add --yes")
 
 
 def _buy(

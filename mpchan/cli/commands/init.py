@@ -14,10 +14,11 @@ import click
 from mpchan.bitcoin.network import NETWORKS
 from mpchan.chain import open_chain
 from mpchan.chain.base import BACKENDS, ChainConfig
-from mpchan.cli.app import App, command, common_options, example, pass_app, unlock
+from mpchan.cli import options
+from mpchan.cli.app import App, unlock
+from mpchan.cli.commands.coins import scanned, scanned_if_possible
 from mpchan.cli.files import DONE, print_error
-from mpchan.errors import ChainError, MpchanError, ParseError, UsageError
-from mpchan.results.coins import Scanned
+from mpchan.errors import MpchanError, ParseError, UsageError, mistyped
 from mpchan.results.wallets import WalletMade, WalletOfWords
 from mpchan.wallet.wallet import Wallet, wallet_exists
 
@@ -29,11 +30,11 @@ _WORDS_ALONE = (
 _UNSEEN = "the wallet is made, but its words were not shown and never will be: remove its directory, and make another"
 
 
-@command(
-    epilog=example(
-        "mpchan init\nmpchan --wallet ~/seller init --network signet --chain none\n"
-        "mpchan init --restore < words.txt\nmpchan init --encrypt --show-words"
-    )
+@options.command(
+    "mpchan init",
+    "mpchan --wallet ~/seller init --network signet --chain none",
+    "mpchan init --restore < words.txt",
+    "mpchan init --encrypt --show-words",
 )
 @click.option(
     "--network",
@@ -47,9 +48,7 @@ _UNSEEN = "the wallet is made, but its words were not shown and never will be: r
 )
 @click.option("--rpc-url", metavar="URL", help="bitcoind: where its JSON-RPC listens, http://HOST:PORT.")
 @click.option(
-    "--rpc-cookie",
-    metavar="FILE",
-    help="bitcoind: its cookie file; or $MPCHAN_RPC_USER and …_PASSWORD.",
+    "--rpc-cookie", metavar="FILE", help="bitcoind: its cookie file; or $MPCHAN_RPC_USER and …_PASSWORD."
 )
 @click.option(
     "--electrum",
@@ -61,8 +60,6 @@ _UNSEEN = "the wallet is made, but its words were not shown and never will be: r
 @click.option("--restore", is_flag=True, help="With the keys of seed words, asked for or from stdin.")
 @click.option("--encrypt", is_flag=True, help="The keys, with a passphrase; see `mpchan passphrase --help`.")
 @click.option("--show-words", is_flag=True, help="Show the seed words; this is the only time.")
-@common_options
-@pass_app
 def init(
     app: App,
     network: str,
@@ -101,7 +98,7 @@ def init(
     if restore:
         _make_chain(wallet)
         warnings: list[str] = []
-        scan = _scanned(app, wallet, warnings)
+        scan = scanned_if_possible(app, wallet, warnings)
         app.report(WalletOfWords(*made, scan, encrypted, tuple(warnings)), _people, DONE)
     else:
         shown = wallet.keys.seed_words() if show_words else None
@@ -150,8 +147,6 @@ def _people(view: WalletMade | WalletOfWords) -> str:
     how = ", keys encrypted" if view.encrypted else ""
     text = f"made a {view.network} wallet in {view.wallet} (chain: {view.chain}{how})"
     if isinstance(view, WalletOfWords) and view.scan is not None:
-        from mpchan.cli.commands.coins import scanned
-
         text += "\n" + scanned(view.scan)
     return text
 
@@ -203,19 +198,6 @@ def _asked_words() -> str:
         raise ParseError("malformed-words", "standard input is no text of seed words") from None
 
 
-def _scanned(app: App, wallet: Wallet, warnings: list[str]) -> Scanned | None:
-    """What a search of the chain finds; a wallet is restored without it too."""
-    from mpchan.party.holdings import scan
-
-    try:
-        return scan(wallet, app.chain(wallet))
-    except ChainError as error:
-        warnings.append(
-            f"the chain was not searched, run `mpchan scan` before anything else: {error.message}"
-        )
-        return None
-
-
 def _chain(
     network: str,
     backend: str | None,
@@ -258,4 +240,4 @@ def _check_url(url: str) -> None:
     try:
         Endpoint.parse(url)
     except ParseError as error:
-        raise UsageError(error.slug, error.message, hint=error.hint) from None
+        raise mistyped(error) from None

@@ -10,16 +10,8 @@ from itertools import islice
 
 import click
 
-from mpchan.cli.app import (
-    App,
-    channel_argument,
-    channel_option,
-    command,
-    common_options,
-    example,
-    one_channel,
-    pass_app,
-)
+from mpchan.cli import options
+from mpchan.cli.app import App
 from mpchan.cli.files import print_pieces, visible
 from mpchan.results.channels import History, HistoryEvent
 from mpchan.results.checks import FilesChecked
@@ -31,12 +23,9 @@ _AT_ONCE = 500
 """Events that are printed with one write."""
 
 
-@command(epilog=example("mpchan history 0123abcd\nmpchan history 0123abcd --json"))
-@channel_argument
-@channel_option
-@common_options
-@pass_app
-def history(app: App, name: str | None, channel: str | None) -> None:
+@options.command("mpchan history 0123abcd", "mpchan history 0123abcd --json")
+@options.named_channel
+def history(app: App, channel: str | None) -> None:
     """All that happened in a channel.
 
     The oldest event comes first; CHANNEL is any unique beginning of its id. Amounts are in satoshi, and the total is
@@ -44,7 +33,7 @@ def history(app: App, name: str | None, channel: str | None) -> None:
     """
     from mpchan.party.history import history as party
 
-    result = party(app.wallet(), one_channel(name, channel))
+    result = party(app.wallet(), channel)
     print_pieces(_as_json(result) if app.json else _as_table(result))
 
 
@@ -82,13 +71,10 @@ def _row(event: HistoryEvent, before_txid: str) -> str:
     return row.rstrip() if event.txid is None else f"{row}{before_txid}{event.txid}"
 
 
-@command(epilog=example("mpchan fsck\nmpchan fsck --repair"))
-@channel_argument
-@channel_option
+@options.command("mpchan fsck", "mpchan fsck --repair")
+@options.named_channel
 @click.option("--repair", is_flag=True, help="Mend what can be mended; damaged files are kept beside.")
-@common_options
-@pass_app
-def fsck(app: App, name: str | None, channel: str | None, repair: bool) -> int:
+def fsck(app: App, channel: str | None, repair: bool) -> int:
     """Check that the wallet's files are whole.
 
     With CHANNEL only those of one channel. Checksums, the journal's chain, the state file against the journal, the
@@ -100,7 +86,7 @@ def fsck(app: App, name: str | None, channel: str | None, repair: bool) -> int:
     """
     from mpchan.party.check.fsck import fsck as party
 
-    result = party(app.wallet(), one_channel(name, channel), repair=repair)
+    result = party(app.wallet(), channel, repair=repair)
     app.answer(result, lambda view: "\n".join(_findings(view)))
     app.warn(result.warnings)
     return result.exit_code

@@ -7,22 +7,11 @@ from pathlib import Path
 import click
 
 from mpchan.channel.terms import Terms
-from mpchan.cli.app import (
-    AMOUNT,
-    FEE_RATE,
-    App,
-    chain_options,
-    check_address,
-    command,
-    common_options,
-    example,
-    file_argument,
-    output_option,
-    pass_app,
-)
-from mpchan.cli.files import check_refund_out, confirmed, read_input, read_text_input
-from mpchan.cli.input.numbers import WholeNumber
-from mpchan.errors import NotPossible, UsageError
+from mpchan.cli import options
+from mpchan.cli.app import App, check_address
+from mpchan.cli.files import check_refund_out, read_input, read_text_input
+from mpchan.cli.input.numbers import AMOUNT, FEE_RATE, WholeNumber
+from mpchan.errors import UsageError
 from mpchan.party import payer
 from mpchan.party.common import read_psbt
 from mpchan.results.opening import Funded, Opened
@@ -31,23 +20,18 @@ from mpchan.values import replace
 from mpchan.wallet.wallet import Wallet
 
 
-@command(
-    "open",
-    epilog=example(
-        "mpchan payer open offer.toml 100000 -o request.psbt\n"
-        "mpchan payer open offer.toml 100000 --external\n"
-        "mpchan payer open --funding funding.psbt -o request.psbt\n"
-        "mpchan payer open --again TXID:VOUT -o request.psbt"
-    ),
+@options.command(
+    "mpchan payer open offer.toml 100000 -o request.psbt",
+    "mpchan payer open offer.toml 100000 --external",
+    "mpchan payer open --funding funding.psbt -o request.psbt",
+    "mpchan payer open --again TXID:VOUT -o request.psbt",
+    name="open",
 )
-@click.argument("offer", required=False, type=click.Path(allow_dash=True))
+@click.argument("offer", required=False, type=options.INPUT)
 @click.argument("amount", required=False, type=AMOUNT)
 @click.option("--external", is_flag=True, help="Another wallet funds it: tells where to pay, and how much.")
 @click.option(
-    "--funding",
-    type=click.Path(allow_dash=True),
-    metavar="FILE",
-    help="What that wallet made: a PSBT, or a transaction.",
+    "--funding", type=options.INPUT, metavar="FILE", help="What that wallet made: a PSBT, or a transaction."
 )
 @click.option(
     "--again",
@@ -66,10 +50,8 @@ from mpchan.wallet.wallet import Wallet
 @click.option(
     "--address", metavar="ADDRESS", help="Where your share goes, instead of a fresh address of this wallet."
 )
-@output_option
-@chain_options
-@common_options
-@pass_app
+@options.output
+@options.chain
 def open_channel(
     app: App,
     offer: str | None,
@@ -210,26 +192,16 @@ def _open_funding(
     _emit_request(app, result, output)
 
 
-@command(epilog=example("mpchan payer fund signed-refund.psbt --refund-out refund.hex -o funding.hex"))
-@file_argument
+@options.command("mpchan payer fund signed-refund.psbt --refund-out refund.hex -o funding.hex")
+@options.file
 @click.option(
-    "--funding",
-    type=click.Path(allow_dash=True),
-    metavar="FILE",
-    help="The funding, signed by the wallet that made it.",
+    "--funding", type=options.INPUT, metavar="FILE", help="The funding, signed by the wallet that made it."
 )
 @click.option("--no-broadcast", is_flag=True, help="Only write the signed funding; you broadcast it.")
-@click.option(
-    "--refund-out",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Also write the complete refund there.",
-)
+@click.option("--refund-out", type=options.FILE, help="Also write the complete refund there.")
 @click.option("--yes", is_flag=True, help="Do not ask on mainnet.")
-@output_option
-@chain_options
-@common_options
-@pass_app
+@options.output
+@options.chain
 def fund(
     app: App,
     file: str,
@@ -259,7 +231,8 @@ def fund(
 
     def confirm(terms: Terms) -> None:
         if wallet.network.name == "mainnet" and not yes:
-            _ask(app, terms)
+            locked = f"{terms.funding_value} of real money until {terms.refund_lock_time}"
+            app.require_yes(f"This locks {locked} at the latest. Go on?", "funding on mainnet")
 
     def act() -> Funded:
         return payer.fund(
@@ -310,13 +283,3 @@ def _report_returned(app: App, result: Funded, output: Path | None) -> None:
         "`mpchan payer refund` takes the money back at its time; keep a copy of the refund (--refund-out)"
     )
     app.warn(result.warnings)
-
-
-def _ask(app: App, terms: Terms) -> None:
-    text = (
-        f"This locks {terms.funding_value} of real money until {terms.refund_lock_time} at the latest. Go on?"
-    )
-    if app.json or not confirmed(text):
-        raise NotPossible(
-            "not-confirmed", "funding on mainnet was not confirmed", hint="answer y, or add --yes"
-        )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from mpchan.cli.app import App, command, common_options, example, pass_app
+from mpchan.cli import options
+from mpchan.cli.app import App
 from mpchan.cli.files import DONE
 from mpchan.cli.input.asking import CURRENT, NEW, new_passphrase
 from mpchan.errors import NotPossible
@@ -13,9 +14,7 @@ from mpchan.wallet.wallet import Wallet
 LOST = "who forgets it loses the keys: the seed words give back the wallet's coins, not the money of an open channel"
 
 
-@command("set", epilog=example("mpchan passphrase set"))
-@common_options
-@pass_app
+@options.command("mpchan passphrase set", name="set")
 def set_passphrase(app: App) -> None:
     """Encrypt the keys of a wallet that has no passphrase yet.
 
@@ -38,9 +37,7 @@ def set_passphrase(app: App) -> None:
     app.say(LOST)
 
 
-@command(epilog=example("mpchan passphrase change"))
-@common_options
-@pass_app
+@options.command("mpchan passphrase change")
 def change(app: App) -> None:
     """Encrypt the keys with another passphrase.
 
@@ -55,9 +52,7 @@ def change(app: App) -> None:
     _report(app, wallet, keys)
 
 
-@command(epilog=example("mpchan passphrase remove"))
-@common_options
-@pass_app
+@options.command("mpchan passphrase remove")
 def remove(app: App) -> None:
     """Store the keys without encryption.
 

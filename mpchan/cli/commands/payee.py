@@ -7,23 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mpchan.cli.app import (
-    AMOUNT,
-    App,
-    chain_options,
-    channel_option,
-    check_address,
-    check_stream_options,
-    command,
-    common_options,
-    example,
-    file_argument,
-    on_error_option,
-    output_option,
-    pass_app,
-)
+from mpchan.cli import options
+from mpchan.cli.app import App, check_address
 from mpchan.cli.files import read_input, read_message_bytes
-from mpchan.cli.input.numbers import Duration
+from mpchan.cli.input.numbers import AMOUNT, Duration
 from mpchan.cli.input.terms import plain_terms, terms_options
 from mpchan.errors import UsageError
 from mpchan.party import payee
@@ -35,7 +22,7 @@ if TYPE_CHECKING:
     from mpchan.results.payments import Accepted, Superseded
 
 
-@command(epilog=example("mpchan payee offer --max-capacity 0.01btc --memo 'big file' -o offer.toml"))
+@options.command("mpchan payee offer --max-capacity 0.01btc --memo 'big file' -o offer.toml")
 @click.option(
     "--like", metavar="OFFER_ID", help="The same terms as an earlier offer of yours, with a new key."
 )
@@ -55,13 +42,11 @@ if TYPE_CHECKING:
 @click.option(
     "--for",
     "wish",
-    type=click.Path(allow_dash=True),
+    type=options.INPUT,
     metavar="FILE",
     help="Answer the request of a buyer of a file on sale; nothing else goes with it.",
 )
-@output_option
-@common_options
-@pass_app
+@options.output
 def offer(
     app: App,
     /,
@@ -111,12 +96,10 @@ def offer(
     )
 
 
-@command("sign-refund", epilog=example("mpchan payee sign-refund request.psbt -o signed-refund.psbt"))
-@file_argument
-@output_option
-@chain_options
-@common_options
-@pass_app
+@options.command("mpchan payee sign-refund request.psbt -o signed-refund.psbt", name="sign-refund")
+@options.file
+@options.output
+@options.chain
 def sign_refund(app: App, file: str, output: Path | None) -> None:
     """Sign the refund that a payer asks for: writes it.
 
@@ -137,12 +120,10 @@ def sign_refund(app: App, file: str, output: Path | None) -> None:
     )
 
 
-@command(epilog=example("mpchan payee funding funding.hex"))
-@file_argument
+@options.command("mpchan payee funding funding.hex")
+@options.file
 @click.option("--broadcast", is_flag=True, help="Also broadcast it.")
-@chain_options
-@common_options
-@pass_app
+@options.chain
 def funding(app: App, file: str, broadcast: bool) -> None:
     """Take the funding transaction as a file.
 
@@ -157,18 +138,14 @@ def funding(app: App, file: str, broadcast: bool) -> None:
         )
 
 
-@command(epilog=example("mpchan payee accept update.psbt\nmpchan payee accept --stream --json < updates"))
-@click.argument("file", type=click.Path(allow_dash=True), metavar="FILE", required=False)
+@options.command("mpchan payee accept update.psbt", "mpchan payee accept --stream --json < updates")
+@click.argument("file", type=options.INPUT, metavar="FILE", required=False)
 @click.option("--stream", is_flag=True, help="Read messages from stdin, one a line; write a result for each.")
 @click.option(
-    "--skip-superseded",
-    is_flag=True,
-    help="With --stream: of the updates that wait, verify the newest only.",
+    "--skip-superseded", is_flag=True, help="With --stream: of the updates that wait, verify the newest only."
 )
-@on_error_option
-@chain_options
-@common_options
-@pass_app
+@options.on_error
+@options.chain
 def accept(app: App, file: str | None, stream: bool, skip_superseded: bool, on_error: str | None) -> int:
     """Verify an update, countersign it and keep it. Deliver for the total that it reports as paid.
 
@@ -183,7 +160,9 @@ def accept(app: App, file: str | None, stream: bool, skip_superseded: bool, on_e
         from mpchan.cli.commands.stream import accept as accept_stream
 
         return accept_stream(app, _streamed, skip_superseded=skip_superseded, stop=on_error != "continue")
-    check_stream_options({"--skip-superseded": skip_superseded, "--on-error": on_error}, "payee accept")
+    options.check_stream_options(
+        {"--skip-superseded": skip_superseded, "--on-error": on_error}, "payee accept"
+    )
     psbt = read_psbt(read_input(str(file)))
     wallet = app.wallet(signs=True)
     result = payee.accept(wallet, app.chain(wallet), psbt)
@@ -223,13 +202,11 @@ def _pending(view: Accepted | Closed) -> str:
     return f"; {pending} more count once it is confirmed, deliver nothing for them before" if pending else ""
 
 
-@command(epilog=example("mpchan payee settle settlement.psbt\nmpchan payee settle --channel 0123abcd"))
-@click.argument("file", required=False, type=click.Path(allow_dash=True))
-@channel_option
-@output_option
-@chain_options
-@common_options
-@pass_app
+@options.command("mpchan payee settle settlement.psbt", "mpchan payee settle --channel 0123abcd")
+@options.file_if_any
+@options.channel
+@options.output
+@options.chain
 def settle(app: App, file: str | None, channel: str | None, output: Path | None) -> None:
     """Close the channel on the chain.
 
@@ -250,11 +227,9 @@ def settle(app: App, file: str | None, channel: str | None, output: Path | None)
         )
 
 
-@command(epilog=example("mpchan payee abandon --channel 0123abcd"))
-@channel_option
-@chain_options
-@common_options
-@pass_app
+@options.command("mpchan payee abandon --channel 0123abcd")
+@options.channel
+@options.chain
 def abandon(app: App, channel: str | None) -> None:
     """Give up an opening whose funding never came. The signed refund stays remembered."""
     wallet = app.wallet()

@@ -8,20 +8,10 @@ from typing import TYPE_CHECKING
 import click
 
 from mpchan.chain.base import Chain
-from mpchan.cli.app import (
-    AMOUNT,
-    App,
-    chain_options,
-    channel_option,
-    check_stream_options,
-    command,
-    common_options,
-    example,
-    on_error_option,
-    output_option,
-    pass_app,
-)
+from mpchan.cli import options
+from mpchan.cli.app import App
 from mpchan.cli.files import AGAIN, read_input
+from mpchan.cli.input.numbers import AMOUNT
 from mpchan.errors import StorageError, UsageError
 from mpchan.party import payer
 from mpchan.units import Amount
@@ -32,24 +22,20 @@ if TYPE_CHECKING:
     from mpchan.results.payments import Payment
 
 
-@command(
-    epilog=example(
-        "mpchan payer pay 1000 -o update.psbt\n"
-        "mpchan payer pay --total 5000 -o update.psbt\n"
-        "mpchan payer pay --stream < amounts > updates"
-    )
+@options.command(
+    "mpchan payer pay 1000 -o update.psbt",
+    "mpchan payer pay --total 5000 -o update.psbt",
+    "mpchan payer pay --stream < amounts > updates",
 )
 @click.argument("amount", type=AMOUNT, required=False)
 @click.option("--total", type=AMOUNT, help="Pay up to this running total; safe to repeat.")
 @click.option("--last", is_flag=True, help="Write the latest update again.")
 @click.option("--stream", is_flag=True, help="Read amounts from stdin, one a line; write an update for each.")
 @click.option("--totals", is_flag=True, help="With --stream: the lines are running totals, safe to repeat.")
-@on_error_option
-@channel_option
-@output_option
-@chain_options
-@common_options
-@pass_app
+@options.on_error
+@options.channel
+@options.output
+@options.chain
 def pay(
     app: App,
     amount: Amount | None,
@@ -78,7 +64,7 @@ def pay(
         from mpchan.cli.commands.stream import pay as pay_stream
 
         return pay_stream(app, channel, totals=totals, stop=on_error != "continue")
-    check_stream_options({"--totals": totals, "--on-error": on_error}, "payer pay")
+    options.check_stream_options({"--totals": totals, "--on-error": on_error}, "payer pay")
     app.check_output(output)
     wallet = app.wallet(signs=True)
     if amount is not None:
@@ -109,13 +95,11 @@ def _pay_once(wallet: Wallet, chain: Chain, channel: str | None, amount: Amount)
         raise StorageError(error.slug, error.message, hint=hint) from error
 
 
-@command(epilog=example("mpchan payer settle --total 100000 -o settlement.psbt"))
+@options.command("mpchan payer settle --total 100000 -o settlement.psbt")
 @click.option("--total", type=AMOUNT, help="Final total; more than what is paid includes a last payment.")
-@channel_option
-@output_option
-@chain_options
-@common_options
-@pass_app
+@options.channel
+@options.output
+@options.chain
 def settle(app: App, total: Amount | None, channel: str | None, output: Path | None) -> None:
     """Close the channel: writes the settlement for the payee.
 
@@ -134,16 +118,14 @@ def settle(app: App, total: Amount | None, channel: str | None, output: Path | N
     )
 
 
-@command(epilog=example("mpchan payer refund --channel 0123abcd\nmpchan payer refund refund.hex"))
-@click.argument("file", required=False, type=click.Path(allow_dash=True))
+@options.command("mpchan payer refund --channel 0123abcd", "mpchan payer refund refund.hex")
+@options.file_if_any
 @click.option(
     "--address", metavar="ADDR", help="Where a FILE of the payee's pays, where that is not this wallet."
 )
-@channel_option
-@output_option
-@chain_options
-@common_options
-@pass_app
+@options.channel
+@options.output
+@options.chain
 def refund(app: App, file: str | None, address: str | None, channel: str | None, output: Path | None) -> None:
     """Take everything back: broadcasts the refund, at its time.
 
@@ -196,11 +178,9 @@ def _refund_from_file(app: App, file: str, address: str | None) -> Refunded:
     return refund_from_file(known, app.chain(known) if known is not None else app.bare_chain(), message)
 
 
-@command(epilog=example("mpchan payer abandon"))
-@channel_option
-@chain_options
-@common_options
-@pass_app
+@options.command("mpchan payer abandon")
+@options.channel
+@options.chain
 def abandon(app: App, channel: str | None) -> None:
     """Give up an opening whose funding was never signed.
 

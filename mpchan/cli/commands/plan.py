@@ -16,14 +16,14 @@ from mpchan.chain.base import Chain
 from mpchan.chain.manual import ManualChain
 from mpchan.channel.limits import PayerLimits
 from mpchan.channel.offer import Offer, blocks_in_unit, margin
-from mpchan.cli.app import AMOUNT, FEE_RATE, App, TipType, command, common_options, example, pass_app
-from mpchan.cli.input.numbers import SIZE, WholeNumber
+from mpchan.cli import options
+from mpchan.cli.app import App
+from mpchan.cli.input.numbers import AMOUNT, FEE_RATE, SIZE, TIP, WholeNumber
 from mpchan.cli.input.terms import own_terms_options
-from mpchan.errors import ChainError, ParseError, UsageError
+from mpchan.errors import ChainError, ParseError, UsageError, mistyped, system_reason
 from mpchan.party.common import tip_for
 from mpchan.party.fees import estimated_rate, relay_warnings, require_within
 from mpchan.party.offers.offering import short_window
-from mpchan.results.sales import SalePlanned
 from mpchan.sale.plan import (
     ANYBODYS_SCRIPT,
     Cut,
@@ -46,10 +46,8 @@ _CLOSE = "a close under this offer"
 _DELAY = WholeNumber(min=1)
 
 
-@command(
-    epilog=example(
-        "mpchan plan 100G --price 0.01btc\nmpchan plan film.mkv --price-per-piece 1000 --pieces 50"
-    )
+@options.command(
+    "mpchan plan 100G --price 0.01btc", "mpchan plan film.mkv --price-per-piece 1000 --pieces 50"
 )
 @click.argument("what", metavar="FILE|SIZE")
 @click.option("--price", "total", type=AMOUNT, help="Of the whole file.")
@@ -78,13 +76,8 @@ _DELAY = WholeNumber(min=1)
 @own_terms_options
 @click.option("--min-confirmations", type=WholeNumber(1, 1000), metavar="N", help="Of the funding.")
 @click.option(
-    "--tip",
-    type=TipType(),
-    metavar="HEIGHT[:MEDIAN_TIME]",
-    help="Where the chain stands, instead of asking it.",
+    "--tip", type=TIP, metavar="HEIGHT[:MEDIAN_TIME]", help="Where the chain stands, instead of asking it."
 )
-@common_options
-@pass_app
 def plan(
     app: App,
     /,
@@ -115,15 +108,20 @@ def plan(
     given = {key: value for key, value in terms.items() if value is not None}
     if fee_rate is not None:
         given[_RATE] = fee_rate.sat_per_kvb
+    from mpchan.cli.render import sale
+
     made, notes = _planned(app, cut, each, given, refund_delay, tip)
     if pieces is not None and pieces != cut.pieces:
         notes.append(
             f"{length} bytes do not make {pieces} pieces of one length: "
             f"they make {cut.pieces} of {cut.piece_length} bytes"
         )
-    result = _answer(made)
+    try:
+        result = made.result
+    except ParseError as error:
+        raise mistyped(error) from None
     result = replace(result, warnings=(*notes, *result.warnings))
-    app.answer(result, _people)
+    app.answer(result, sale.plan)
     app.warn(result.warnings)
     if made.can_be_sold:
         file = "FILE" if _as_size(what) is not None else shlex.quote(what)
@@ -149,10 +147,9 @@ def _length(what: str) -> int:
     try:
         status = os.stat(what)
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else None
         raise ParseError(
             "unreadable-file",
-            f"{what!s:.200}: {(reason or str(error)).lower()}",
+            f"{what!s:.200}: {system_reason(error)}",
             hint="a size is a number of bytes such as 1000, 64M, 1GiB or 1GB",
         ) from None
     if not stat.S_ISREG(status.st_mode):
@@ -173,7 +170,7 @@ def _cut(length: int, pieces: int | None, piece_size: int | None, free_pieces: i
     try:
         return Cut(length, piece_length, free_pieces)
     except ParseError as error:
-        raise _usage(error) from None
+        raise mistyped(error) from None
 
 
 def _price(cut: Cut, total: Amount | None, price: Amount | None) -> Amount:
@@ -183,11 +180,6 @@ def _price(cut: Cut, total: Amount | None, price: Amount | None) -> Amount:
     if price is not None and total is None:
         return price
     raise UsageError("usage", "give one of --price and --price-per-piece", hint="see `mpchan plan --help`")
-
-
-def _usage(error: ParseError, hint: str | None = None) -> UsageError:
-    """Terms that no offer can have: a mistake on the command line or in wallet.toml."""
-    return UsageError(error.slug, error.message, hint=hint or error.hint)
 
 
 # terms --------------------------------------------------------------------------------------------
@@ -267,7 +259,7 @@ def _offer(terms: Mapping[str, Any], config: Config, cut: Cut, price: Amount) ->
         return planned_offer(terms, config.network, cut, price)
     except ParseError as error:
         if error.slug != "offer-limits":
-            raise _usage(error) from None
+            raise mistyped(error) from None
         unit = terms["lock_time_unit"]
         least = (
             terms["settle_window"]
@@ -275,23 +267,7 @@ def _offer(terms: Mapping[str, Any], config: Config, cut: Cut, price: Amount) ->
             + margin(unit)  # of the offer's least delay
             + margin(unit)  # that a payer puts on top
         )
-        raise _usage(error, f"with --refund-delay {least} or more these terms make an offer") from None
-
-
-# answers ------------------------------------------------------------------------------------------
-
-
-def _answer(made: SalePlan) -> SalePlanned:
-    try:
-        return made.result
-    except ParseError as error:
-        raise _usage(error) from None
-
-
-def _people(result: SalePlanned) -> str:
-    from mpchan.cli.render import sale as render_sale
-
-    return render_sale.plan(result)
+        raise mistyped(error, f"with --refund-delay {least} or more these terms make an offer") from None
 
 
 def _selling(file: str, made: SalePlan, given: Mapping[str, Any], refund_delay: int | None) -> str:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import click
 
 from mpchan.bitcoin.network import REGTEST
-from mpchan.cli.app import AMOUNT, App, check_address, command, common_options, example, pass_app
+from mpchan.cli import options
+from mpchan.cli.app import App, check_address
 from mpchan.cli.files import DONE
-from mpchan.cli.input.numbers import WholeNumber
+from mpchan.cli.input.numbers import AMOUNT, WholeNumber
 from mpchan.results.wallets import ChainState, PlayMoney
 from mpchan.units import Amount
 
@@ -37,10 +38,8 @@ def _words(view: ChainState) -> str:
     return "\n".join(lines)
 
 
-@command(epilog=example("mpchan regtest mine 6"))
+@options.command("mpchan regtest mine 6")
 @click.argument("count", metavar="N", type=WholeNumber(1, 100_000))
-@common_options
-@pass_app
 def mine(app: App, count: int) -> None:
     """Mine N blocks; the first takes what is in the mempool."""
     chain = _chain()
@@ -48,11 +47,9 @@ def mine(app: App, count: int) -> None:
     app.report(_state(chain), _words, DONE)
 
 
-@command(epilog=example('mpchan regtest faucet "$(mpchan address)" 1btc\nmpchan regtest mine 1'))
+@options.command('mpchan regtest faucet "$(mpchan address)" 1btc', "mpchan regtest mine 1")
 @click.argument("address")
 @click.argument("amount", type=AMOUNT)
-@common_options
-@pass_app
 def faucet(app: App, address: str, amount: Amount) -> None:
     """Send play money to ADDRESS. It is in the mempool until the next block."""
     txid = _chain().faucet(check_address(address, REGTEST), amount)
@@ -63,9 +60,7 @@ def faucet(app: App, address: str, amount: Amount) -> None:
     )
 
 
-@command(epilog=example("mpchan regtest status"))
-@common_options
-@pass_app
+@options.command("mpchan regtest status")
 def status(app: App) -> None:
     """Height, tip, median time and mempool."""
     app.answer(_state(_chain()), _words)

@@ -15,10 +15,11 @@ from typing import Any
 import click
 
 from mpchan.chain.base import Chain
-from mpchan.cli.app import AMOUNT, App, command, common_options, example, pass_app
+from mpchan.cli import options
+from mpchan.cli.app import App
 from mpchan.cli.commands.watch import INTERRUPTED, INTERVAL_SECONDS, REGTEST_INTERVAL_SECONDS, Ending, ending
 from mpchan.cli.files import written
-from mpchan.cli.input.numbers import SIZE, Seconds, WholeNumber
+from mpchan.cli.input.numbers import AMOUNT, SIZE, Seconds, WholeNumber
 from mpchan.cli.input.terms import plain_terms, terms_options
 from mpchan.cli.render.sale_lines import SaleLines, renewed_line, selling_line
 from mpchan.errors import ParseError, UsageError, system_reason
@@ -40,13 +41,11 @@ HASHES = "hashes"
 OFFER_NAME = "offer.toml"
 
 
-@command(
-    epilog=example(
-        "mpchan payee sell film.mkv --price-per-piece 1000 --mailbox /mnt/film\n"
-        "mpchan payee sell a.iso --price-per-piece 1000 --listen [::]:7420 -o a.toml"
-    )
+@options.command(
+    "mpchan payee sell film.mkv --price-per-piece 1000 --mailbox /mnt/film",
+    "mpchan payee sell a.iso --price-per-piece 1000 --listen [::]:7420 -o a.toml",
 )
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=options.FILE)
 @click.option("--price-per-piece", "price", type=AMOUNT, required=True, help="What a piece costs.")
 @click.option("--pieces", type=WholeNumber(1, MAX_PIECES), metavar="N", help="How many; 100 unless told.")
 @click.option("--piece-size", type=SIZE, metavar="SIZE", help="Bytes of a piece instead, such as 1G.")
@@ -59,7 +58,7 @@ OFFER_NAME = "offer.toml"
 )
 @click.option(
     "--mailbox",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=options.FOLDER,
     metavar="DIR",
     help="A folder that buyers see too; the offer is laid there.",
 )
@@ -77,11 +76,7 @@ OFFER_NAME = "offer.toml"
     help="Where buyers pay to; else one of this wallet, and the next one once a close has paid to it.",
 )
 @terms_options
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Also write the offer there."
-)
-@common_options
-@pass_app
+@click.option("-o", "--output", type=options.FILE, help="Also write the offer there.")
 def sell(
     app: App,
     /,

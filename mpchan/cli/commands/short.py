@@ -6,38 +6,24 @@ from pathlib import Path
 
 import click
 
-from mpchan.cli.app import (
-    AMOUNT,
-    App,
-    chain_options,
-    channel_option,
-    command,
-    common_options,
-    example,
-    output_option,
-    pass_app,
-)
+from mpchan.cli import options
+from mpchan.cli.app import App
+from mpchan.cli.input.numbers import AMOUNT
 from mpchan.errors import UsageError
 from mpchan.party.common import still_going
 from mpchan.units import Amount
 
 
-@command(
-    epilog=example(
-        "mpchan settle -o settlement.psbt    # the payer\nmpchan settle settlement.psbt       # the payee"
-    )
+@options.command(
+    "mpchan settle -o settlement.psbt    # the payer", "mpchan settle settlement.psbt       # the payee"
 )
-@click.argument("file", required=False, type=click.Path(allow_dash=True))
+@options.file_if_any
 @click.option("--total", type=AMOUNT, help="Payer: the final total.")
-@channel_option
-@output_option
-@chain_options
-@common_options
-@click.pass_context
-@pass_app
+@options.channel
+@options.output
+@options.chain
 def settle(
     app: App,
-    context: click.Context,
     file: str | None,
     total: Amount | None,
     channel: str | None,
@@ -55,11 +41,11 @@ def settle(
             )
         from mpchan.cli.commands.payee import settle as payee_settle
 
-        context.invoke(payee_settle, file=file, channel=channel, output=output)
+        click.get_current_context().invoke(payee_settle, file=file, channel=channel, output=output)
     else:
         from mpchan.cli.commands.payer import settle as payer_settle
 
-        context.invoke(payer_settle, total=total, channel=channel, output=output)
+        click.get_current_context().invoke(payer_settle, total=total, channel=channel, output=output)
 
 
 def _role(app: App, channel: str | None) -> str:

@@ -6,17 +6,8 @@ from pathlib import Path
 
 import click
 
-from mpchan.cli.app import (
-    App,
-    channel_argument,
-    channel_option,
-    command,
-    common_options,
-    example,
-    one_channel,
-    output_option,
-    pass_app,
-)
+from mpchan.cli import options
+from mpchan.cli.app import App
 from mpchan.cli.files import AGAIN, DONE, read_input
 from mpchan.errors import UsageError
 from mpchan.party import syncing
@@ -24,13 +15,10 @@ from mpchan.party.common import read_psbt, still_going
 from mpchan.results.closing import Synced
 
 
-@command("export-latest", epilog=example("mpchan payee export-latest -o latest.psbt"))
-@channel_argument
-@channel_option
-@output_option
-@common_options
-@pass_app
-def export_latest(app: App, name: str | None, channel: str | None, output: Path | None) -> None:
+@options.command("mpchan payee export-latest -o latest.psbt", name="export-latest")
+@options.named_channel
+@options.output
+def export_latest(app: App, channel: str | None, output: Path | None) -> None:
     """Give the payer its own latest update or settlement back.
 
     A payer whose wallet is an older copy knows nothing of what it paid since. What is written is what it once sent,
@@ -38,7 +26,7 @@ def export_latest(app: App, name: str | None, channel: str | None, output: Path 
     """
     app.check_output(output)
     wallet = app.wallet()
-    result = syncing.export_latest(wallet, one_channel(name, channel), still_going(app.chain(wallet)))
+    result = syncing.export_latest(wallet, channel, still_going(app.chain(wallet)))
     what = f"update {result.update}" if result.kind == "update" else "the settlement"
     app.emit(
         result,
@@ -49,12 +37,10 @@ def export_latest(app: App, name: str | None, channel: str | None, output: Path 
     )
 
 
-@command(epilog=example("mpchan payer sync latest.psbt\nmpchan payer sync --nothing-newer"))
-@click.argument("file", required=False, type=click.Path(allow_dash=True))
+@options.command("mpchan payer sync latest.psbt", "mpchan payer sync --nothing-newer")
+@options.file_if_any
 @click.option("--nothing-newer", is_flag=True, help="On your word: you have paid nothing since the backup.")
-@channel_option
-@common_options
-@pass_app
+@options.channel
 def sync(app: App, file: str | None, nothing_newer: bool, channel: str | None) -> None:
     """Take back what you have signed and this wallet does not know of.
 

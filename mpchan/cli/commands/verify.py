@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-from mpchan.cli.app import (
-    App,
-    chain_options,
-    channel_option,
-    command,
-    common_options,
-    example,
-    file_argument,
-    pass_app,
-)
+from mpchan.cli import options
+from mpchan.cli.app import App
 from mpchan.cli.files import read_input
-from mpchan.results.checks import Verdict
+from mpchan.cli.render import tables
 
 
-@command(epilog=example("mpchan verify update.psbt\nmpchan verify offer.toml --json"))
-@file_argument
-@channel_option
-@chain_options
-@common_options
-@pass_app
+@options.command("mpchan verify update.psbt", "mpchan verify offer.toml --json")
+@options.file
+@options.channel
+@options.chain
 def verify(app: App, file: str, channel: str | None) -> int:
     """Say whether this wallet would take a message, rule by rule.
 
@@ -38,14 +28,8 @@ def verify(app: App, file: str, channel: str | None) -> int:
     message = read_message(read_input(file))
     wallet = app.wallet()
     verdict = judge(wallet, app.chain(wallet), message, channel)
-    app.answer(verdict, _people)
+    app.answer(verdict, tables.verdict)
     app.warn(verdict.warnings)
     if verdict.hint is not None:
         app.say(f"mpchan: hint: {verdict.hint}")
     return verdict.exit_code
-
-
-def _people(verdict: Verdict) -> str:
-    from mpchan.cli.render import tables as render
-
-    return render.verdict(verdict)

@@ -13,7 +13,8 @@ from typing import Protocol
 
 import click
 
-from mpchan.cli.app import App, command, common_options, example, pass_app
+from mpchan.cli import options
+from mpchan.cli.app import App
 from mpchan.cli.files import print_output
 from mpchan.cli.input.numbers import Seconds
 from mpchan.cli.render.watch_lines import Lines
@@ -84,10 +85,8 @@ class Teller(Protocol):
         """After each round."""
 
 
-@command(
-    epilog=example(
-        "mpchan watch\nmpchan watch --once || echo 'a channel needs you'\nmpchan watch --json >> watch.log"
-    )
+@options.command(
+    "mpchan watch", "mpchan watch --once || echo 'a channel needs you'", "mpchan watch --json >> watch.log"
 )
 @click.option("--once", is_flag=True, help="One round and no more, for cron and systemd timers.")
 @click.option(
@@ -96,8 +95,6 @@ class Teller(Protocol):
     metavar="S",
     help="Seconds between two rounds; 1 on regtest, else 30.",
 )
-@common_options
-@pass_app
 def watch(app: App, once: bool, interval: float | None) -> int:
     """Look after every channel, until you stop it or once.
 

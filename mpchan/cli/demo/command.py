@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mpchan.cli.app import App, common_options, example, pass_app
+from mpchan.cli import options
+from mpchan.cli.app import App
 from mpchan.cli.files import print_output
 from mpchan.durability import make_directory
 from mpchan.errors import StorageError, UsageError
@@ -22,19 +23,17 @@ if TYPE_CHECKING:
 _REGTEST = "MPCHAN_REGTEST"
 
 
-@click.command(epilog=example("mpchan demo\nmpchan demo --cheat\nmpchan demo --dir ~/try-mpchan"))
+@options.command("mpchan demo", "mpchan demo --cheat", "mpchan demo --dir ~/try-mpchan")
 @click.option(
     "--cheat", is_flag=True, help="Also play the bad endings, and show what the chain says to them."
 )
 @click.option(
     "--dir",
     "directory",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=options.FOLDER,
     metavar="DIR",
     help="Keep both wallets and their chain there; a new or an empty folder.",
 )
-@common_options
-@pass_app
 def demo(app: App, cheat: bool, directory: Path | None) -> None:
     """Watch both parties: 100 payments, 2 transactions on the chain.
 

@@ -9,7 +9,7 @@ import os
 import stat
 from collections.abc import Callable
 
-from mpchan.errors import MpchanError, StorageError
+from mpchan.errors import MpchanError, StorageError, system_reason
 from mpchan.wallet.sealing import MAX_PASSPHRASE_BYTES, passphrase_bytes
 
 CURRENT, NEW = "MPCHAN_PASSPHRASE", "MPCHAN_NEW_PASSPHRASE"
@@ -127,10 +127,7 @@ def _from_file(name: str) -> bytes:
 
 
 def _unreadable(what: str, error: OSError | ValueError) -> StorageError:
-    reason = error.strerror if isinstance(error, OSError) else None
-    return StorageError(
-        "passphrase-unreadable", f"the passphrase in {what!s:.200}: {(reason or str(error)).lower()}"
-    )
+    return StorageError("passphrase-unreadable", f"the passphrase in {what!s:.200}: {system_reason(error)}")
 
 
 def _line(data: bytes) -> str:

@@ -1,4 +1,4 @@
-"""Whole numbers and seconds on the command line, written in ASCII digits as amounts are; and how things are counted.
+"""Numbers, amounts, rates, sizes and times on the command line, in ASCII digits; and how things are counted.
 
 Python's own conversions also take digits of other scripts, ``1_000``, ``nan`` and ``inf``: a number that was mistyped
 or pasted from elsewhere must not pass for another one.
@@ -7,12 +7,13 @@ or pasted from elsewhere must not pass for another one.
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
 
 import click
 
-from mpchan.errors import ParseError
-from mpchan.units import parse_duration
+from mpchan.errors import ParseError, mistyped
+from mpchan.units import Amount, ChainTip, FeeRate, parse_duration
 
 _WHOLE = re.compile(r"-?[0-9]{1,20}", re.ASCII)
 _DECIMAL = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,20})?", re.ASCII)
@@ -54,6 +55,52 @@ class Seconds(click.FloatRange):
         if isinstance(value, str) and not _DECIMAL.fullmatch(value):
             self.fail(f"{value!r:.80} is not a number of seconds", param, ctx)
         return super().convert(value, param, ctx)
+
+
+class Tip(click.ParamType):  # type: ignore[type-arg]  # generic only in the newest click
+    """``HEIGHT`` or ``HEIGHT:MEDIAN_TIME``."""
+
+    name = "tip"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> ChainTip:
+        """Parse; exit 2 where malformed."""
+        if isinstance(value, ChainTip):
+            return value
+        match = re.fullmatch(r"([0-9]{1,10})(?::([0-9]{1,10}))?", str(value), re.ASCII)
+        if match is None:
+            self.fail(f"{value!r:.80} is not HEIGHT or HEIGHT:MEDIAN_TIME", param, ctx)
+        try:
+            return ChainTip(int(match[1]), int(match[2] or "0"))
+        except ParseError as error:
+            self.fail(error.message, param, ctx)
+
+
+V = TypeVar("V")
+
+
+class Parsed(click.ParamType, Generic[V]):  # type: ignore[type-arg]  # generic only in the newest click
+    """A value of the package's own, by its own parser and with its own slug."""
+
+    def __init__(self, name: str, kind: type[V], parse: Callable[[str], V]) -> None:
+        self.name = name
+        self._kind = kind
+        self._parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> V:
+        """Parse; exit 2 where malformed."""
+        if isinstance(value, self._kind):
+            return value
+        try:
+            return self._parse(str(value))
+        except ParseError as error:
+            raise mistyped(error) from None
+
+
+TIP = Tip()
+AMOUNT = Parsed("amount", Amount, Amount.parse)
+"""``1500``, ``1500sat`` or ``0.000015btc``."""
+FEE_RATE = Parsed("sat/vB", FeeRate, FeeRate.parse_sat_per_vb)
+"""Satoshi per virtual byte: ``2`` or ``1.5``."""
 
 
 # sizes --------------------------------------------------------------------------------------------

@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from mpchan.channel.construction.registry import all_own_terms
-from mpchan.cli.app import FEE_RATE, F
-from mpchan.cli.input.numbers import WholeNumber
+from mpchan.cli.input.numbers import FEE_RATE, WholeNumber
+from mpchan.cli.options import F
 from mpchan.units import Amount, FeeRate
 
 _DELAY = WholeNumber(min=1)

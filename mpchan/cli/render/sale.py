@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
-
-from rich.table import Table
 
 from mpchan.channel.construction.registry import all_own_terms
 from mpchan.cli.input.numbers import counted
-from mpchan.cli.render.tables import console, lock, sat
+from mpchan.cli.render.tables import lock, pairs, sat, text_of
 from mpchan.cli.render.watch_lines import about
 from mpchan.results.sales import SalePlanned
 from mpchan.units import SECONDS_PER_BLOCK, FeeRate
@@ -20,15 +17,7 @@ _SECONDS = {"blocks": SECONDS_PER_BLOCK, "seconds": 1}
 
 def plan(view: SalePlanned) -> str:
     """``mpchan plan``."""
-    table = Table(show_header=False, box=None, pad_edge=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, words in (*_sale(view), *_channel(view), *_times(view), *_risks(view)):
-        table.add_row(name, words)
-    buffer = io.StringIO()
-    shown = console(buffer)
-    shown.print(table, width=min(shown.width, _COLUMNS))
-    return "\n".join(line.rstrip() for line in buffer.getvalue().rstrip("\n").split("\n"))
+    return text_of(pairs((*_sale(view), *_channel(view), *_times(view), *_risks(view))), _COLUMNS)
 
 
 def _sale(view: SalePlanned) -> Iterator[tuple[str, str]]:

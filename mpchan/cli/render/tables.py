@@ -1,4 +1,4 @@
-"""Tables for people, by rich. Only this module and the demo import it, and only when a person is answered.
+"""Tables for people, by rich, which is loaded only when a person is answered.
 
 Colours appear in a terminal alone and never with NO_COLOR; what is piped is plain and as wide as it needs to be.
 """
@@ -8,10 +8,8 @@ from __future__ import annotations
 import io
 import os
 import sys
-
-from rich.console import Console, RenderableType
-from rich.table import Table
-from rich.text import Text
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from mpchan.cli.files import is_terminal
 from mpchan.cli.input.numbers import counted
@@ -19,6 +17,11 @@ from mpchan.results.channels import Channel, ChannelLine, ChannelList
 from mpchan.results.checks import Message, PsbtInput, Verdict
 from mpchan.results.coins import Balance
 from mpchan.units import lock_time_from_int
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.table import Table
+    from rich.text import Text
 
 _PIPED_WIDTH = 400
 _BRIEF = 23
@@ -37,6 +40,8 @@ _STATUS_STYLE = {
 
 def console(file: io.TextIOBase | None = None) -> Console:
     """A console on stdout that wraps nothing when it is piped."""
+    from rich.console import Console
+
     terminal = is_terminal(sys.stdout)
     plain = not terminal or bool(os.environ.get("NO_COLOR"))  # rich would go on to write bold without colour
     return Console(
@@ -50,10 +55,16 @@ def console(file: io.TextIOBase | None = None) -> Console:
     )
 
 
-def _text(renderable: RenderableType) -> str:
+def text_of(renderable: RenderableType, most: int | None = None) -> str:
+    """What is shown, as lines without an end.
+
+    Args:
+        most: columns, where that is less than there are.
+    """
     buffer = io.StringIO()
-    console(buffer).print(renderable)
-    return "\n".join(line.rstrip() for line in buffer.getvalue().rstrip("\n").split("\n"))
+    shown = console(buffer)
+    shown.print(renderable, width=None if most is None else min(shown.width, most))
+    return "\n".join(line.rstrip() for line in buffer.getvalue().strip("\n").split("\n"))
 
 
 def sat(value: int | None) -> str:
@@ -70,26 +81,33 @@ def lock(value: int | None) -> str:
 
 def status_text(value: str) -> Text:
     """A channel's status in its colour."""
+    from rich.text import Text
+
     return Text(value, style=_STATUS_STYLE.get(value, "cyan"))
 
 
-def _pairs(title: str | None = None) -> Table:
-    table = Table(title=title, title_justify="left", show_header=False, box=None, pad_edge=False)
+def pairs(rows: Iterable[tuple[str, RenderableType]] = ()) -> Table:
+    """Two columns: names, and what they stand for."""
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(name, value)
     return table
 
 
 def balance(view: Balance) -> str:
     """``mpchan balance``."""
-    table = _pairs()
-    table.add_row("confirmed", sat(view.confirmed_sat))
-    table.add_row("unconfirmed", sat(view.unconfirmed_sat))
-    table.add_row("in channels", sat(view.in_channels_sat))
-    for value, what in ((view.reserved_sat, "of these reserved"), (view.immature_sat, "immature")):
-        if value:
-            table.add_row(what, sat(value))
-    return _text(table)
+    rows = [
+        ("confirmed", view.confirmed_sat),
+        ("unconfirmed", view.unconfirmed_sat),
+        ("in channels", view.in_channels_sat),
+    ]
+    more = [("of these reserved", view.reserved_sat), ("immature", view.immature_sat)]
+    rows += [(what, value) for what, value in more if value]
+    return text_of(pairs((what, sat(value)) for what, value in rows))
 
 
 def channels(view: ChannelList) -> str:
@@ -98,6 +116,8 @@ def channels(view: ChannelList) -> str:
     rows = [_row(channel, pending) for channel in view.channels]
     if not rows:
         return "no channels yet"
+    from rich.table import Table
+
     table = Table(box=None, pad_edge=False)
     for name in rows[0]:
         table.add_column(
@@ -108,8 +128,8 @@ def channels(view: ChannelList) -> str:
     terminal = console()
     unbounded = terminal.options.update(width=_PIPED_WIDTH)
     if terminal.measure(table, options=unbounded).maximum <= terminal.width:
-        return _text(table)
-    return "\n\n".join(_text(_filled_pairs(row)) for row in rows)
+        return text_of(table)
+    return "\n\n".join(text_of(pairs(row.items())) for row in rows)
 
 
 def _row(view: ChannelLine, pending: bool) -> dict[str, RenderableType]:
@@ -125,16 +145,9 @@ def _row(view: ChannelLine, pending: bool) -> dict[str, RenderableType]:
     }
 
 
-def _filled_pairs(row: dict[str, RenderableType]) -> Table:
-    table = _pairs()
-    for name, value in row.items():
-        table.add_row(name, value)
-    return table
-
-
 def channel(view: Channel) -> str:
     """``mpchan show``."""
-    table = _pairs()
+    table = pairs()
     funding = view.funding
     confirmations = funding.confirmations
     table.add_row("channel", view.channel)
@@ -156,12 +169,12 @@ def channel(view: Channel) -> str:
     table.add_row("", view.payer_pubkey)
     table.add_row("payee", view.payee_address)
     table.add_row("", view.payee_pubkey)
-    return _text(table)
+    return text_of(table)
 
 
 def message(view: Message) -> str:
     """``mpchan inspect``."""
-    table = _pairs()
+    table = pairs()
     kind = "PSBT (lacks signatures)" if view.kind == "psbt" else "complete transaction"
     table.add_row("kind", kind)
     table.add_row("txid", view.txid)
@@ -177,11 +190,14 @@ def message(view: Message) -> str:
         table.add_row(f"output {number}", f"{sat(output.value_sat)} to {output.address or output.script}")
     _say_more(table, len(view.outputs), "output")
     table.add_row("signatures", str(view.signatures))
-    return _text(table)
+    return text_of(table)
 
 
 def verdict(view: Verdict) -> str:
     """``mpchan verify``: the rules in order, and in the last line what they come to."""
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=None, pad_edge=False)
     table.add_column("rule", no_wrap=True)
     table.add_column("expected", overflow="fold")
@@ -190,7 +206,7 @@ def verdict(view: Verdict) -> str:
     for rule in view.rules:
         mark = Text("ok", style="green") if rule.ok else Text("broken", style="bold red")
         table.add_row(rule.rule, _brief(rule.expected), _brief(rule.found), mark)
-    rows = [_text(table)] if view.rules else []
+    rows = [text_of(table)] if view.rules else []
     return "\n".join([*rows, _conclusion(view)])
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -14,7 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from mpchan.cli.render.tables import console, status_text
+from mpchan.cli.render.tables import console, status_text, text_of
 from mpchan.cli.render.watch_lines import WHAT, about, blocks_words, channel_line, round_line, sent_line
 from mpchan.errors import StorageError
 from mpchan.party.watch.watcher import Finding, Round
@@ -27,14 +26,12 @@ _NEWS = 4
 
 def round_table(done: Round, now: float) -> str:
     """One round as text, as wide as it needs to be where it is piped."""
-    buffer = io.StringIO()
     news = [
         Text(sent_line(finding.result(now)), style="green")
         for finding in done.findings
         if finding.sent is not None
     ]
-    console(buffer).print(Group(*_parts(done.findings, done, now, None), *news))
-    return "\n".join(line.rstrip() for line in buffer.getvalue().rstrip("\n").split("\n"))
+    return text_of(Group(*_parts(done.findings, done, now, None), *news))
 
 
 def _parts(

@@ -13,7 +13,7 @@ from mpchan.chain.base import Chain
 from mpchan.channel.construction.registry import default
 from mpchan.channel.limits import PayerLimits
 from mpchan.channel.offer import Offer, blocks_in_unit
-from mpchan.errors import ChainError, ParseError, UsageError
+from mpchan.errors import ChainError, ParseError, UsageError, mistyped
 from mpchan.party.common import now_of
 from mpchan.results.opening import Offered
 from mpchan.sale.manifest import MADE_OUT
@@ -167,7 +167,7 @@ def _checked(terms: Mapping[str, Any]) -> Offer:
     try:
         return Offer.from_terms(terms)
     except ParseError as error:
-        raise UsageError(error.slug, error.message, hint=error.hint) from None
+        raise mistyped(error) from None
 
 
 def short_window(offer: Offer) -> str | None:
