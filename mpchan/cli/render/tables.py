@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING
 
 from mpchan.cli.files import is_terminal
 from mpchan.cli.input.numbers import counted
-from mpchan.results.channels import Channel, ChannelLine, ChannelList
-from mpchan.results.checks import Message, PsbtInput, Verdict
-from mpchan.results.coins import Balance
 from mpchan.units import lock_time_from_int
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.table import Table
     from rich.text import Text
+
+    from mpchan.results.channels import Channel, ChannelLine, ChannelList
+    from mpchan.results.checks import Message, Verdict
+    from mpchan.results.coins import Balance
 
 _PIPED_WIDTH = 400
 _BRIEF = 23
@@ -174,6 +175,8 @@ def channel(view: Channel) -> str:
 
 def message(view: Message) -> str:
     """``mpchan inspect``."""
+    from mpchan.results.checks import PsbtInput
+
     table = pairs()
     kind = "PSBT (lacks signatures)" if view.kind == "psbt" else "complete transaction"
     table.add_row("kind", kind)
