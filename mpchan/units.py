@@ -346,5 +346,10 @@ class OutPoint:
             raise ParseError("malformed-outpoint", f"not an outpoint: {text!r:.100}")
         return cls(Txid.from_hex(txid), int(vout))
 
+    @property
+    def name(self) -> str:
+        """``<txid>-<vout>``: what belongs to a channel's funding has its files named so."""
+        return f"{self.txid}-{self.vout}"
+
     def __str__(self) -> str:
         return f"{self.txid}:{self.vout}"

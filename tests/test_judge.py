@@ -24,6 +24,7 @@ from support.protocol import (
     update_psbt,
 )
 
+from mpchan.bitcoin.network import REGTEST
 from mpchan.bitcoin.signature import PublicKey
 from mpchan.bitcoin.tx import Transaction
 from mpchan.channel import payee
@@ -105,7 +106,7 @@ def both(payers: bytes, payees: bytes) -> dict[PublicKey, bytes]:
 
 
 def keep(wallet: Path, record: PayerRecord | PayeeRecord) -> None:
-    ChannelFiles(wallet / "channels").save(record, "made", None, 1)
+    ChannelFiles(wallet / "channels", REGTEST).save(record, "made", None)
 
 
 def test_a_wallets_files_are_judged(tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ class Terms:
     @property
     def name(self) -> str:
         """The unique name: full funding txid and output index."""
-        return f"{self.outpoint.txid}-{self.outpoint.vout}"
+        return self.outpoint.name
 
 
 def value_rules(terms: Terms) -> Check[None]:

@@ -144,7 +144,7 @@ file_if_any = click.argument("file", type=INPUT, required=False)
 
 def _complete_channel(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
     try:
-        names = context.ensure_object(App).wallet().channel_names()
+        names = context.ensure_object(App).wallet().channels.names()
     except MpchanError:
         return []
     return [name[:16] for name in names if name.startswith(incomplete)]

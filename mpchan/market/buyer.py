@@ -41,7 +41,7 @@ from mpchan.units import Amount
 from mpchan.values import frozen, replace
 from mpchan.wallet.payer_record import PayerRecord
 from mpchan.wallet.purchases import Purchase, Purchases
-from mpchan.wallet.wallet import Wallet, channel_name
+from mpchan.wallet.wallet import Wallet
 
 LAST_PATIENCE = 30.0
 """Seconds, at most, in which a seller that cannot deliver must answer the settlement."""
@@ -208,7 +208,7 @@ class Buyer:
             self._channel = None if record is None else record.terms.name
         if self._channel is None:
             return None
-        found = self._wallet.load_channel(self._channel)
+        found = self._wallet.channels.load(self._channel)
         return found if isinstance(found, PayerRecord) else None
 
     def _open(self) -> PayerRecord:
@@ -269,7 +269,7 @@ class Buyer:
         """The refund is that of this purchase's channel: a good one of another would fund what nobody agreed to now."""
         enforce(single_input_rules(reply))
         outpoint = reply.tx.inputs[0].outpoint
-        if channel_name(outpoint) != self._require_record().terms.name:
+        if outpoint.name != self._require_record().terms.name:
             raise Refused(
                 "other-channel", f"the seller answers with a refund of another channel, on {outpoint}"
             )

@@ -42,7 +42,7 @@ class Room:
         self._sources: dict[OutPoint, str | None] = {}  # whose note it is, as far as this process knows
         for session, name in channels:
             if not _has_paid(wallet, name):
-                self._unpaid[session] = wallet.channel_files.changed_at(name) / 1e9
+                self._unpaid[session] = wallet.channels.changed_at(name) / 1e9
 
     def admit(self, session: str, source: str | None, opening: Opening | None) -> None:
         """Give an opening room, or a channel where its wish is too large for a note.
@@ -95,6 +95,6 @@ class Room:
 def _has_paid(wallet: Wallet, name: str) -> bool:
     """Whether a channel holds a payment; one that cannot be read is taken for such a one."""
     try:
-        return bool(wallet.load_channel(name).credit(None).paid)
+        return bool(wallet.channels.load(name).credit(None).paid)
     except StorageError:
         return True

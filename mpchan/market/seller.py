@@ -39,7 +39,7 @@ from mpchan.units import Amount, ChainTip
 from mpchan.values import frozen
 from mpchan.wallet.offers import OwnOffer
 from mpchan.wallet.payee_record import PayeeRecord
-from mpchan.wallet.wallet import Wallet, channel_name
+from mpchan.wallet.wallet import Wallet
 
 MOVE_SECONDS = 600
 """So long one address serves at least, however many channels close."""
@@ -207,7 +207,7 @@ class Seller:
     def _refund(self, request: Request) -> tuple[Answer, Event]:
         psbt = read_psbt(request.body)
         enforce(single_input_rules(psbt))
-        name = channel_name(psbt.tx.inputs[0].outpoint)
+        name = psbt.tx.inputs[0].outpoint.name
         if name not in self._sessions.channels(request.session):
             self._require_own_wish(request.session, carried_offer(psbt), name)
         self._file.require()
@@ -361,7 +361,7 @@ class Seller:
     def _named(self, session: str, psbt: Psbt) -> tuple[str, Sale]:
         """The channel of a session whose funding a message spends, and what it sells."""
         enforce(single_input_rules(psbt))
-        name = channel_name(psbt.tx.inputs[0].outpoint)
+        name = psbt.tx.inputs[0].outpoint.name
         sale = self._sessions.find(session, lambda known: known == name).get(name)
         if sale is None:
             raise Refused("other-session", "the message belongs to another session's channel")

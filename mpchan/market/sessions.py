@@ -44,7 +44,7 @@ class Sessions:
             if session not in self._channels:
                 raise
             openings = []
-        if any(self._wallet.has_channel(opening.outpoint) for opening in openings):
+        if any(self._wallet.channels.knows(opening.outpoint) for opening in openings):
             self._look()
         known = dict(self._channels.get(session, {}))
         for opening in openings:
@@ -65,7 +65,7 @@ class Sessions:
 
         Raises:
             NotPossible: ``unknown-session``, it has none.
-            StorageError: as ``Wallet.load_channel``, where it has none, but one that cannot be read may be it.
+            StorageError: as ``ChannelFiles.load``, where it has none, but one that cannot be read may be it.
         """
         found = self.channels(session)
         if not any(map(fits, found)):
@@ -95,11 +95,11 @@ class Sessions:
     def _look(self) -> None:
         """Take in the channels that have come since, by this process or by a command beside it."""
         self._unreadable, self._serial = None, self._wallet.openings.serial
-        for name in self._wallet.channel_names():
+        for name in self._wallet.channels.names():
             if name in self._seen:
                 continue
             try:
-                record = self._wallet.load_channel(name)
+                record = self._wallet.channels.load(name)
             except StorageError as error:
                 self._unreadable = error
                 continue

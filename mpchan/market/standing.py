@@ -14,14 +14,14 @@ def opened_for(wallet: Wallet, purchase: Purchase) -> list[PayerRecord]:
     """The channels that were opened under the offer that was made out to a purchase; all but one are abandoned.
 
     Raises:
-        StorageError: as ``Wallet.load_channel``, where there is none, but a channel that cannot be read may be it.
+        StorageError: as ``ChannelFiles.load``, where there is none, but a channel that cannot be read may be it.
     """
     if purchase.own is None:
         return []
     unreadable: list[MpchanError] = []
     found = [
         record
-        for record in wallet.channels(lambda _, error: unreadable.append(error))
+        for record in wallet.channels.readable(lambda _, error: unreadable.append(error))
         if isinstance(record, PayerRecord) and record.terms.offer == purchase.own
     ]
     if not found and unreadable:

@@ -102,9 +102,9 @@ def _prove(data: bytes, made: Backup, passphrase: str | None) -> None:
 
 def _left_out(wallet: Wallet) -> Iterator[str]:
     """What of the history is not in a backup: the closed files of long journals, on which nothing else depends."""
-    for name in wallet.channel_names():
+    for name in wallet.channels.names():
         try:
-            start = continues(wallet.channel_files.journal_path(name))
+            start = continues(wallet.channels.journal_path(name))
         except StorageError:
             continue
         if start is not None:
@@ -221,10 +221,10 @@ def _marked(wallet: Wallet, directory: Path, made: Backup) -> Restored:
     warnings: list[str] = []
     for plan in wallet.plans:
         wallet.plans.save(replace(plan, restored=True))
-    names = wallet.channel_names()
+    names = wallet.channels.names()
     for name in names:
         try:
-            record = wallet.load_channel(name)
+            record = wallet.channels.load(name)
         except (StorageError, ParseError) as error:
             warnings.append(f"channel {name[:16]} was damaged when the backup was made: {error.message}")
             continue
@@ -232,7 +232,7 @@ def _marked(wallet: Wallet, directory: Path, made: Backup) -> Restored:
         if isinstance(record, PayerRecord) and _may_have_paid(record.state):
             record = replace(record, restored=True)
             to_sync.append(record.terms.channel_id)
-        wallet.save_channel(record, "restored")
+        wallet.channels.save(record, "restored")
     void = set(wallet.offers.ids()) - served
     return Restored(
         wallet=str(directory),

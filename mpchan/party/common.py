@@ -18,7 +18,7 @@ from mpchan.channel.terms import Terms
 from mpchan.channel.watch.base import held_back
 from mpchan.errors import ParseError, TooEarly, UsageError
 from mpchan.units import DAY_BLOCKS, ChainTip, Height, LockTime, MedianTime, OutPoint
-from mpchan.wallet.wallet import Wallet, channel_name
+from mpchan.wallet.wallet import Wallet
 
 if TYPE_CHECKING:
     from mpchan.wallet.records import Record
@@ -58,9 +58,9 @@ def channel_rules(wallet: Wallet, psbt: Psbt) -> Check[str]:
     """The message spends the funding of a channel of this wallet. Establishes the channel's name."""
     yield from single_input_rules(psbt)
     outpoint = psbt.tx.inputs[0].outpoint
-    known = wallet.has_channel(outpoint)
+    known = wallet.channels.knows(outpoint)
     yield Rule("unknown-channel", known, "this wallet has no channel on what is spent", found=outpoint)
-    return channel_name(outpoint)
+    return outpoint.name
 
 
 def named_by(wallet: Wallet, psbt: Psbt) -> str:
@@ -202,7 +202,7 @@ def to_give_up(
     wallet: Wallet, suitable: Callable[[Record], bool], given_up: Callable[[Record], bool]
 ) -> Callable[[Record], bool]:
     """What an ``abandon`` that names no channel can mean: an opening, or the newest channel given up already."""
-    newest = wallet.channels_oldest_first()[-1:]
+    newest = wallet.channels.oldest_first()[-1:]
     return lambda record: suitable(record) or (given_up(record) and record.terms.name in newest)
 
 

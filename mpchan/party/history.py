@@ -24,14 +24,14 @@ def history(wallet: Wallet, prefix: str | None) -> History:
         UsageError, NotPossible: ``prefix`` names no channel, or several.
         StorageError: ``channel-damaged``, ``read-failed``.
     """
-    name = wallet.find_channel(prefix, lambda record: True, "known")
+    name = wallet.channels.find(prefix, lambda record: True, "known")
     for _ in _entries(wallet, name):
         pass
     return History(name[:16], _events(wallet, name))
 
 
 def _entries(wallet: Wallet, name: str) -> Iterator[Entry]:
-    path = wallet.channel_files.journal_path(name)
+    path = wallet.channels.journal_path(name)
     try:
         for entry, _ in all_entries(path, name):
             yield entry

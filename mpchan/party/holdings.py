@@ -56,7 +56,7 @@ def holdings(wallet: Wallet, chain: Chain, keys: Keys) -> Holdings:
     """Ask the chain for the wallet's coins and sort them."""
     coins = chain.coins(keys.scripts())
     sent = wallet.sent.all()
-    reserved = wallet.reserved_outpoints() | _pending(chain, sent, {coin.outpoint for coin in coins})
+    reserved = wallet.channels.reserved_outpoints() | _pending(chain, sent, {coin.outpoint for coin in coins})
     lists: dict[str, list[Coin]] = {name: [] for name in _LISTS}
     for coin in coins:
         lists[_list_of(coin, reserved, sent)].append(coin)

@@ -66,7 +66,7 @@ if TYPE_CHECKING:
 
 def _load(wallet: Wallet, name: str) -> PayeeRecord:
     """The channel that the user named, which must be one in which this wallet is the payee."""
-    record = wallet.load_channel(name)
+    record = wallet.channels.load(name)
     if not isinstance(record, PayeeRecord):
         raise UsageError("wrong-role", f"in channel {name[:16]} this wallet is the payer")
     return record
@@ -119,24 +119,24 @@ def sign_refund(wallet: Wallet, chain: Chain, psbt: Psbt, admit: Admit | None = 
         request = enforce(request_rules(wallet, chain, psbt))
         if request.given_up:
             for other in request.given_up:
-                held.enter_context(wallet.channel_lock(other.terms.name))
+                held.enter_context(wallet.channels.lock(other.terms.name))
             # as they stand now that nobody can change them any more
             request = enforce(request_rules(wallet, chain, psbt))
         terms = request.terms
         state = payee.Active(terms) if request.serves else payee.Abandoned(terms)
         record = request.known or PayeeRecord(request.key_index, state)
-        reply = payee.signed_refund(terms, wallet.channel_key_of(record)).to_hex()
+        reply = payee.signed_refund(terms, wallet.keys.key_of(record)).to_hex()
         opening = None if admit is None else _opening(wallet, request, admit)
         for other in request.given_up:
-            if not wallet.has_channel(other.terms.outpoint):
-                wallet.save_channel(other, "refund-signed")
-            wallet.save_channel(replace(other, state=payee.Abandoned(other.terms)), "abandoned")
+            if not wallet.channels.knows(other.terms.outpoint):
+                wallet.channels.save(other, "refund-signed")
+            wallet.channels.save(replace(other, state=payee.Abandoned(other.terms)), "abandoned")
         if opening is not None and request.opening is None:
             wallet.openings.add(opening)
         elif opening is None and (request.known is None or request.opening is not None):
-            wallet.save_channel(record, "refund-signed", reply)
+            wallet.channels.save(record, "refund-signed", reply)
         if opening is None:
-            wallet.make_sure(terms.name)
+            wallet.channels.make_sure(terms.name)
         else:
             wallet.openings.make_sure()
     only = [] if request.serves else [f"refund-only: no payment is taken in channel {terms.channel_id}"]
@@ -191,7 +191,7 @@ def funding(
 def _is_shown(wallet: Wallet, chain: Chain, name: str, transaction: Transaction) -> bool:
     """Whether the chain shows the funding of an opening, to which it is sent; True for what is a channel already."""
     terms = enforce(funding_rules(wallet, name, transaction)).terms
-    if wallet.has_channel(terms.outpoint) or is_shown(chain, terms):
+    if wallet.channels.knows(terms.outpoint) or is_shown(chain, terms):
         return True
     with suppress(ChainError, TooEarly):  # the payer's wallet sends it too, and the chain will tell
         step("emit", chain.broadcast, transaction)
@@ -244,12 +244,12 @@ def abandon(wallet: Wallet, chain: Chain, prefix: str | None) -> Standing:
     from mpchan.results.opening import Standing
 
     fits = to_give_up(wallet, _is(payee.Active), _is(payee.Abandoned))
-    name = wallet.find_channel(prefix, fits, "being opened", still_going(chain))
-    with wallet.channel_lock(name):
+    name = wallet.channels.find(prefix, fits, "being opened", still_going(chain))
+    with wallet.channels.lock(name):
         record = _load(wallet, name)
         state = payee.abandon(record.state, facts_if_any(chain, record.terms))
         if state != record.state:
-            wallet.save_channel(replace(record, state=state), "abandoned")
+            wallet.channels.save(replace(record, state=state), "abandoned")
         return Standing(record.terms.channel_id, payee.status(state, None).value)
 
 
@@ -259,13 +259,13 @@ def accept(wallet: Wallet, chain: Chain, psbt: Psbt) -> Accepted:
 
     name = enforce(payee_channel_rules(wallet, psbt))
     require_channel(wallet, chain, name, psbt)
-    with wallet.channel_lock(name):
+    with wallet.channels.lock(name):
         record = enforce(own_channel_rules(wallet, name))
         terms = record.terms
-        key = wallet.channel_key_of(record)
+        key = wallet.keys.key_of(record)
         state, receipt = payee.accept(record.state, psbt, gather_facts(chain, terms), key)
         if not receipt.duplicate:
-            wallet.save_channel(replace(record, state=state), *taken(state))
+            wallet.channels.save(replace(record, state=state), *taken(state))
         warnings = _pending_warnings(chain, terms, receipt.pending)
         if not receipt.duplicate and payee.best_of(record.state) is None and receipt.number:
             warnings = [*warnings, *first_warnings(wallet, chain, terms, receipt.paid)]
@@ -314,10 +314,10 @@ def settle(
     from mpchan.results.closing import Closed
 
     if psbt is None:
-        name = wallet.find_channel(prefix, _is(payee.Active, payee.Closing), "open", still_going(chain))
+        name = wallet.channels.find(prefix, _is(payee.Active, payee.Closing), "open", still_going(chain))
     else:
         name = enforce(payee_channel_rules(wallet, psbt))
-        if prefix is not None and wallet.find_channel(prefix, _is(payee.Active), "open") != name:
+        if prefix is not None and wallet.channels.find(prefix, _is(payee.Active), "open") != name:
             raise UsageError(
                 "wrong-channel", f"the file belongs to channel {name[:16]}, not to {prefix!r:.80}"
             )
@@ -328,11 +328,11 @@ def settle(
         facts = gather_facts(chain, record.terms)
         state = record.state
         if psbt is not None:
-            state, _ = payee.accept(state, psbt, facts, wallet.channel_key_of(record), closing=True)
+            state, _ = payee.accept(state, psbt, facts, wallet.keys.key_of(record), closing=True)
         if psbt is not None and state != record.state:
             out.require_disk()  # what is countersigned only now leaves after it is on the disk
             state, closing = payee.close(state, facts, contest=contest)
-            wallet.save_channel(replace(record, state=state), *taken(state))
+            wallet.channels.save(replace(record, state=state), *taken(state))
             require_confirmed_funding(chain, record.terms, facts)  # it is kept all the same
         else:
             state, closing = payee.close(state, facts, contest=contest)

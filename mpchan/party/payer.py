@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 
 
 def _find(wallet: Wallet, chain: Chain, prefix: str | None, phases: Sequence[type], what: str) -> str:
-    """The channel that a payer's command means; see ``Wallet.find_channel``."""
-    return wallet.find_channel(prefix, _is(*phases), what, still_going(chain))
+    """The channel that a payer's command means; see ``ChannelFiles.find``."""
+    return wallet.channels.find(prefix, _is(*phases), what, still_going(chain))
 
 
 def _is(*phases: type) -> Callable[[Record], bool]:
@@ -55,7 +55,7 @@ def _is(*phases: type) -> Callable[[Record], bool]:
 
 def load(wallet: Wallet, name: str) -> PayerRecord:
     """The channel that the user named, which must be one in which this wallet is the payer."""
-    record = wallet.load_channel(name)
+    record = wallet.channels.load(name)
     if not isinstance(record, PayerRecord):
         raise UsageError("wrong-role", f"in channel {name[:16]} this wallet is the payee")
     return record
@@ -91,7 +91,7 @@ def open_channel(
                 if isinstance(earlier.state, payer.Opening):
                     enforce(version_rules(offer))
                 answer = opened(wallet, opened_so(earlier, capacity, asked, external=False))
-                wallet.make_sure(earlier.terms.name)
+                wallet.channels.make_sure(earlier.terms.name)
                 return answer
         enforce(new_offer_rules(wallet, chain, offer, [record.terms.name for record in earlier_ones]))
         rate, warnings = funding_rate(chain, limits, funding_fee_rate)
@@ -101,7 +101,7 @@ def open_channel(
         # nobody can have seen this outpoint: a backend that has to look through blocks learns where to begin
         chain.output(record.terms.outpoint, not_before=from_now_on(tip))
         answer = opened(wallet, record)
-        wallet.save_channel(record, "opened", answer.hex)
+        wallet.channels.save(record, "opened", answer.hex)
         if record.terms.payer_script not in wallet.keys.scripts():
             warnings.append(outside_warning(address))
         return replace(answer, warnings=tuple(warnings))
@@ -141,8 +141,8 @@ def fund(
         if locks and confirm is not None:
             confirm(terms)
         if isinstance(state, payer.Opening):
-            state = payer.secure(state, psbt, wallet.channel_key_of(record))
-            wallet.save_channel(replace(record, state=state), "secured", payer.refund_reply(state).to_hex())
+            state = payer.secure(state, psbt, wallet.keys.key_of(record))
+            wallet.channels.save(replace(record, state=state), "secured", payer.refund_reply(state).to_hex())
         refund = state.refund if isinstance(state, payer.Secured) else payer.funded_of(state).refund
         if refund_out is not None:
             # through a symbolic link: the copy belongs where that leads, perhaps on another disk
@@ -153,7 +153,7 @@ def fund(
         funding = payer.funded_of(state).funding
         message = None if funding is None else funding.to_hex()
         if isinstance(before, payer.Secured):
-            wallet.save_channel(replace(record, state=state), "funded", message)
+            wallet.channels.save(replace(record, state=state), "funded", message)
         elif state != before:
             out.note(replace(record, state=state), "funded", message)
         if sends and funding is not None:
@@ -177,7 +177,7 @@ def _signed(
     if isinstance(state, payer.Secured):
         complete = elsewhere
         if complete is None:
-            wallet.channel_key_of(record)  # the coins' keys are of the same seed
+            wallet.keys.key_of(record)  # the coins' keys are of the same seed
         if complete is None and state.funding is not None:
             complete = wallet.keys.sign_coins(state.funding, state.spent)
         return payer.fund(state, complete, sends=sends)
@@ -218,7 +218,7 @@ def funding_conflict(chain: Chain, record: PayerRecord) -> str | None:
 
 def _send_funding(wallet: Wallet, chain: Chain, terms: Terms, funding: Transaction) -> None:
     if not is_sent(chain, terms):
-        wallet.make_sure(
+        wallet.channels.make_sure(
             terms.name
         )  # unlike a close, a funding rests on what is beside it on the disk: the refund
         hand_over(wallet, chain, funding)
@@ -227,20 +227,20 @@ def _send_funding(wallet: Wallet, chain: Chain, terms: Terms, funding: Transacti
 def abandon(wallet: Wallet, chain: Chain, prefix: str | None) -> Standing:
     """``payer abandon``: give up an opening whose funding never left; its coins are free again."""
     fits = to_give_up(wallet, _is(payer.Opening, payer.Secured), _is(payer.Abandoned))
-    return give_up(wallet, chain, wallet.find_channel(prefix, fits, "being opened", still_going(chain)))
+    return give_up(wallet, chain, wallet.channels.find(prefix, fits, "being opened", still_going(chain)))
 
 
 def give_up(wallet: Wallet, chain: Chain, name: str) -> Standing:
     """The same of a channel by its name."""
     from mpchan.results.opening import Standing
 
-    with wallet.channel_lock(name):
+    with wallet.channels.lock(name):
         record = load(wallet, name)
         state = payer.abandon(
             record.state, funding_is_void=_is_void(chain, record), may_be_signed=record.restored
         )
         if state != record.state:
-            wallet.save_channel(replace(record, state=state), "abandoned")
+            wallet.channels.save(replace(record, state=state), "abandoned")
         facts = None if state.funded is None else facts_if_any(chain, record.terms)
         return Standing(record.terms.channel_id, payer.status(state, facts).value)
 
@@ -277,7 +277,7 @@ def find_funded(wallet: Wallet, chain: Chain, prefix: str | None) -> str:
 def pay(wallet: Wallet, chain: Chain, prefix: str | None, amount: Amount) -> Payment:
     """``payer pay AMOUNT``: the next update."""
     name = find_funded(wallet, chain, prefix)
-    with wallet.channel_lock(name):
+    with wallet.channels.lock(name):
         record = load(wallet, name)
         require_synced(record)
         state = payer.pay(record.state, amount, facts_of(chain, record))
@@ -287,7 +287,7 @@ def pay(wallet: Wallet, chain: Chain, prefix: str | None, amount: Amount) -> Pay
 def pay_up_to(wallet: Wallet, chain: Chain, prefix: str | None, total: Amount) -> Payment:
     """``payer pay --total``: the update that brings the total there; the latest again where it is reached."""
     name = find_funded(wallet, chain, prefix)
-    with wallet.channel_lock(name):
+    with wallet.channels.lock(name):
         record = load(wallet, name)
         require_synced(record)
         before = payer.ever_funded(record.state)
@@ -300,7 +300,7 @@ def pay_up_to(wallet: Wallet, chain: Chain, prefix: str | None, total: Amount) -
 def pay_last(wallet: Wallet, chain: Chain, prefix: str | None) -> Payment:
     """``payer pay --last``: the latest update again, the same bytes."""
     name = _find(wallet, chain, prefix, (payer.Funded, payer.Settling, payer.Refunding), "funded")
-    with wallet.channel_lock(name):
+    with wallet.channels.lock(name):
         record = load(wallet, name)
         return _paid(wallet, record, payer.latest_update(record.state), Amount(0))
 
@@ -308,7 +308,7 @@ def pay_last(wallet: Wallet, chain: Chain, prefix: str | None) -> Payment:
 def _pay(wallet: Wallet, record: PayerRecord, state: payer.Funded, amount: Amount) -> Payment:
     """Sign a new update, and let it out once it is written down."""
     answer = _paid(wallet, record, state, amount)
-    wallet.save_channel(replace(record, state=state), "paid", answer.hex)
+    wallet.channels.save(replace(record, state=state), "paid", answer.hex)
     return answer
 
 
@@ -330,7 +330,7 @@ def require_synced(record: PayerRecord) -> None:
 def _paid(wallet: Wallet, record: PayerRecord, state: payer.Funded, amount: Amount) -> Payment:
     from mpchan.results.payments import Payment
 
-    key = wallet.channel_key_of(record)
+    key = wallet.keys.key_of(record)
     terms = state.terms
     return Payment(
         channel=terms.channel_id,
@@ -351,14 +351,14 @@ def settle(wallet: Wallet, chain: Chain, prefix: str | None, total: Amount | Non
     from mpchan.results.closing import SettlementSigned
 
     name = _find(wallet, chain, prefix, (payer.Funded, payer.Settling), "open")
-    with wallet.channel_lock(name):
+    with wallet.channels.lock(name):
         record = load(wallet, name)
         require_synced(record)
         facts = facts_of(chain, record)
         state = payer.settle(record.state, total, facts)
-        message = payer.settlement_message(state, wallet.channel_key_of(record)).to_hex()
+        message = payer.settlement_message(state, wallet.keys.key_of(record)).to_hex()
         if state != record.state:
-            wallet.save_channel(replace(record, state=state), "settlement", message)
+            wallet.channels.save(replace(record, state=state), "settlement", message)
         late = state.total > state.funded.paid and record.terms.schedule.deadline.reached(facts.tip)
         warnings = (_LATE,) if late else ()
         return SettlementSigned(record.terms.channel_id, state.total.sat, 0, message, warnings)
@@ -381,7 +381,7 @@ def refund(wallet: Wallet, chain: Chain, prefix: str | None) -> Refunded:
     def suitable(record: Record) -> bool:
         return isinstance(record, PayerRecord) and payer.ever_funded(record.state) is not None
 
-    name = wallet.find_channel(prefix, suitable, "funded", still_going(chain))
+    name = wallet.channels.find(prefix, suitable, "funded", still_going(chain))
     with sending(wallet, name) as out:
         record = load(wallet, name)
         facts = facts_of(chain, record)

@@ -48,14 +48,14 @@ class Sending:
     def note(self, record: Record, event: str, message: str | None = None) -> None:
         """Write down what is about to be sent, as far as the disk lets us; see ``Wallet.save_channel``."""
         try:
-            self._wallet.save_channel(record, event, message, sent=True)
+            self._wallet.channels.save(record, event, message, sent=True)
         except StorageError as error:
             self.fail(error)
 
     def make_sure(self) -> None:
         """Make durable what this rests on, as far as the disk lets us."""
         try:
-            self._wallet.make_sure(self._name)
+            self._wallet.channels.make_sure(self._name)
         except StorageError as error:
             self.fail(error)
 
@@ -80,7 +80,7 @@ class Sending:
         """
         if self._failure is None:
             return result
-        self._wallet.channel_files.stop(self._name, self._failure)
+        self._wallet.channels.stop(self._name, self._failure)
         raise SentUnnoted(self._failure, what, result) from self._failure
 
     def fail(self, error: StorageError) -> None:
@@ -91,7 +91,7 @@ class Sending:
 @contextmanager
 def sending(wallet: Wallet, name: str) -> Iterator[Sending]:
     """Hold a channel to send what is complete on the disk; a disk that gives no lock is no reason not to."""
-    with held_if_possible(wallet.channel_lock(name, sure=False)) as failure:
+    with held_if_possible(wallet.channels.lock(name, sure=False)) as failure:
         attempt = Sending(wallet, name, failure)
         yield attempt
         attempt.make_sure()

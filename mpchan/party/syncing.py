@@ -41,9 +41,9 @@ def export_latest(
     def suitable(record: Record) -> bool:
         return isinstance(record, PayeeRecord) and record.latest_lock_time is not None
 
-    name = wallet.find_channel(prefix, suitable, "paid in, so that there is something to give back", going)
-    with wallet.channel_lock(name):
-        record = wallet.load_channel(name)
+    name = wallet.channels.find(prefix, suitable, "paid in, so that there is something to give back", going)
+    with wallet.channels.lock(name):
+        record = wallet.channels.load(name)
     if not isinstance(record, PayeeRecord):
         raise UsageError("wrong-role", f"in channel {name[:16]} this wallet is the payer")
     try:
@@ -68,14 +68,14 @@ def sync(wallet: Wallet, psbt: Psbt) -> Synced:
         NotPossible: ``not-funded``, ``out-of-updates``.
     """
     name = named_by(wallet, psbt)
-    with wallet.channel_lock(name):
+    with wallet.channels.lock(name):
         record = enforce(own_channel_rules(wallet, name))
         synced = enforce(sync_rules(record.state, psbt))
         after = replace(record, state=synced.state, restored=False)
         if after != record:
             found = synced.incoming
             message = after.terms.lock.message(found.transaction, after.terms.payer_key, found.signature)
-            wallet.save_channel(after, "synced", message.to_hex())
+            wallet.channels.save(after, "synced", message.to_hex())
         warnings = (_contradiction(after, synced),) if synced.conflict else ()
         return _view(after, warnings, changed=synced.state != record.state)
 
@@ -90,13 +90,13 @@ def nothing_newer(wallet: Wallet, prefix: str | None) -> Synced:
     def suitable(record: Record) -> bool:
         return isinstance(record, PayerRecord) and record.restored
 
-    name = wallet.find_channel(prefix, suitable, "restored from a backup and not synced yet")
-    with wallet.channel_lock(name):
-        record = wallet.load_channel(name)
+    name = wallet.channels.find(prefix, suitable, "restored from a backup and not synced yet")
+    with wallet.channels.lock(name):
+        record = wallet.channels.load(name)
         if not isinstance(record, PayerRecord):
             raise UsageError("wrong-role", f"in channel {name[:16]} this wallet is the payee")
         if record.restored:
-            wallet.save_channel(replace(record, restored=False), "nothing-newer")
+            wallet.channels.save(replace(record, restored=False), "nothing-newer")
         return _view(record, changed=False)
 
 

@@ -80,8 +80,8 @@ def full_view(record: Record, facts: Facts | None, warnings: Sequence[str] = ())
 
 def show(wallet: Wallet, chain: Chain, prefix: str | None) -> Channel:
     """``show``: one channel whole; the only one where none is named."""
-    record = wallet.load_channel(
-        wallet.find_channel(prefix, lambda record: True, "known", still_going(chain))
+    record = wallet.channels.load(
+        wallet.channels.find(prefix, lambda record: True, "known", still_going(chain))
     )
     facts = facts_if_any(chain, record.terms)
     return full_view(record, facts, [*_behind(facts), *warnings_about(chain, record, facts)])
@@ -94,8 +94,8 @@ def _behind(facts: Facts | None) -> list[str]:
 
 def descriptors(wallet: Wallet, chain: Chain, prefix: str | None) -> Descriptors:
     """``show --descriptor``: what Bitcoin Core's ``importdescriptors`` takes to watch a channel's output."""
-    record = wallet.load_channel(
-        wallet.find_channel(prefix, lambda record: True, "known", still_going(chain))
+    record = wallet.channels.load(
+        wallet.channels.find(prefix, lambda record: True, "known", still_going(chain))
     )
     terms = record.terms
     facts = facts_if_any(chain, terms)
@@ -133,12 +133,12 @@ def list_channels(wallet: Wallet, chain: Chain, damaged: Callable[[str, MpchanEr
     briefs = Briefs(wallet.network.name, chain)
     views: list[ChannelLine] = []
     warnings: list[str] = []
-    for name in wallet.channels_oldest_first():
+    for name in wallet.channels.oldest_first():
         try:
-            body = wallet.channel_files.body(name)
+            body = wallet.channels.body(name)
             view = briefs.view(name, body)
             if view is None:
-                record = wallet.load_channel(name)
+                record = wallet.channels.load(name)
                 view = short_view(record, facts_if_any(chain, record.terms))
         except StorageError as error:
             damaged(name, error)
@@ -180,7 +180,7 @@ def balance(
     reserved_unconfirmed = [coin for coin in held.reserved if not coin.confirmations]
     unconfirmed = [*held.own_unconfirmed, *held.foreign_unconfirmed, *reserved_unconfirmed]
     in_channels = Amount(0)
-    for record in wallet.channels(damaged):
+    for record in wallet.channels.readable(damaged):
         facts = facts_if_any(chain, record.terms)
         if record.status(facts) in _ENDED:
             continue
@@ -221,10 +221,10 @@ def wait(
     """
     from mpchan.results.opening import Standing
 
-    name = wallet.find_channel(prefix, lambda record: True, "known", still_going(chain))
+    name = wallet.channels.find(prefix, lambda record: True, "known", still_going(chain))
     limit = None if timeout is None else time.monotonic() + timeout
     while True:
-        record = wallet.load_channel(name)
+        record = wallet.channels.load(name)
         facts = gather_facts(chain, record.terms)
         now = record.status(facts)
         if now is Status.ABANDONED:

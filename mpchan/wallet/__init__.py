@@ -8,6 +8,7 @@ keys_file the two forms of keys.toml
 sealing   bytes encrypted with a passphrase
 records   a channel's state as JSON
 journal   a channel's history, line by line
+channel_folder which channels there are
 channel_files  the state file and the journal of each channel, and how one follows from the other
 coins     which coins fund a channel
 wallet    the directory as a whole

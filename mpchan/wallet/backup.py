@@ -76,11 +76,11 @@ def collect(wallet: Wallet) -> tuple[Backup, list[MpchanError]]:
         for folder in kept_folders():
             if folder != "channels":
                 files.update(_folder(wallet.directory, folder))
-        for channel in wallet.channel_names():
-            with wallet.channel_lock(channel):
+        for channel in wallet.channels.names():
+            with wallet.channels.lock(channel):
                 files.update(_channel(wallet, channel))
                 try:
-                    wallet.load_channel(channel)
+                    wallet.channels.load(channel)
                 except (StorageError, ParseError) as error:
                     damaged.append(error)
     return Backup(int(time.time()), wallet.network.name, files), damaged

@@ -12,22 +12,30 @@ comes between.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import get_ident
 from typing import TYPE_CHECKING
 
-from mpchan.durability import reading
-from mpchan.errors import ParseError, StorageError, storage_error
+from mpchan.errors import MpchanError, NotPossible, ParseError, StorageError, UsageError, storage_error
 from mpchan.values import frozen, replace
 from mpchan.wallet.batch import Batch
+from mpchan.wallet.channel_folder import ChannelFolder
 from mpchan.wallet.journal import Body, Position, beginning, ends_with, entries, fold
-from mpchan.wallet.layout import kept
 from mpchan.wallet.records import dump, load, record_of
-from mpchan.wallet.storage import append_durably, locked, read_text, sync_file, write_durably
+from mpchan.wallet.storage import (
+    LOCK_TIMEOUT_SECONDS,
+    append_durably,
+    locked,
+    read_text,
+    sync_file,
+    write_durably,
+)
 
 if TYPE_CHECKING:
+    from mpchan.bitcoin.network import Network
+    from mpchan.units import OutPoint
     from mpchan.wallet.records import Record
 
 SNAPSHOT_EVERY = 64
@@ -40,10 +48,6 @@ CLOSE_BYTES = 32 << 20
 """A journal that is longer goes on in a new file, so that no file of a channel grows without end."""
 
 REPAIR = "`mpchan fsck --repair` rebuilds what can be rebuilt, and says what it finds"
-
-
-_ID_DIGITS = 16
-"""Of a channel's id, as it is shown."""
 
 
 @frozen
@@ -65,26 +69,27 @@ class Stand:
     durable: bool
 
 
-class ChannelFiles:
-    """The folder ``channels`` of a wallet."""
+class ChannelFiles(ChannelFolder):
+    """What the folder ``channels`` of a wallet holds.
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    Args:
+        network: of the wallet.
+
+    Attributes:
+        patience: seconds to wait for a channel that another process holds.
+    """
+
+    def __init__(self, directory: Path, network: Network) -> None:
+        super().__init__(directory)
+        self._network = network
+        self.patience = LOCK_TIMEOUT_SECONDS
         self._place = f"{directory}{os.sep}"
         self._stands: dict[str, Stand] = {}
         self._held: dict[str, int] = {}  # which thread holds a channel's lock
         self._stopped: dict[str, StorageError] = {}  # what went out without a note, and why
 
-    def state_path(self, name: str) -> Path:
-        """A channel's state file."""
-        return self.directory / f"{name}.json"
-
-    def journal_path(self, name: str) -> Path:
-        """A channel's journal."""
-        return self.directory / f"{name}.journal"
-
     @contextmanager
-    def lock(self, name: str, timeout: float, *, in_turn: bool = False, sure: bool = True) -> Iterator[None]:
+    def lock(self, name: str, *, in_turn: bool = False, sure: bool = True) -> Iterator[None]:
         """Hold one channel. What was read meanwhile, and can leave afterwards, is durable at the end.
 
         Args:
@@ -92,7 +97,7 @@ class ChannelFiles:
             sure: False for who calls ``make_sure`` itself.
         """
         queue = self.directory / f"{name}.queue"
-        with locked(self.directory / f"{name}.lock", timeout=timeout, queue=queue, in_turn=in_turn):
+        with locked(self.directory / f"{name}.lock", timeout=self.patience, queue=queue, in_turn=in_turn):
             self._held[name] = get_ident()
             try:
                 yield
@@ -117,46 +122,6 @@ class ChannelFiles:
         """The channels that this thread holds."""
         return [name for name, thread in list(self._held.items()) if thread == get_ident()]
 
-    # which channels there are ---------------------------------------------------------------------
-
-    def names(self) -> list[str]:
-        """The names of all channels, sorted."""
-        return [name for name, _ in self._listed()]
-
-    def beginning_with(self, prefix: str) -> list[str]:
-        """The names that begin so, sorted; a whole name means that channel alone.
-
-        The folder is looked through for less than an id as it is shown, and where the file of all names knows none.
-        """
-        if self.has(prefix):
-            return [prefix]
-        known: list[str] = []
-        if len(prefix) >= _ID_DIGITS:
-            from mpchan.wallet.names import Names
-
-            listed = Names(self.directory, self.names).beginning_with(prefix)
-            known = [name for name in listed if self.has(name)]
-        return known or [name for name in self.names() if name.startswith(prefix)]
-
-    def paths(self) -> list[Path]:
-        """For each channel a file that holds its terms, sorted: its state file, before there is one its journal."""
-        return [self.directory / f"{name}{suffix}" for name, suffix in self._listed()]
-
-    def _listed(self) -> list[tuple[str, str]]:
-        """The name of each channel, sorted, and the suffix of the file that holds its terms."""
-        try:
-            files = os.listdir(self.directory)
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise storage_error("read-failed", self.directory, error) from error
-        is_own = kept("channels").fullmatch  # and no copy that a program has laid beside it
-        files = [file for file in files if is_own(file)]
-        names = {file[:-5] for file in files if file.endswith(".json")}
-        alone = {file[:-8] for file in files if file.endswith(".journal")} - names
-        begun = [(name, ".journal") for name in alone if self._has_begun(name)]
-        return sorted([*((name, ".json") for name in names), *begun])
-
     def read_before(self, name: str) -> Record | None:
         """A channel as this process has read it once, without a look at its files; None where it has not.
 
@@ -165,21 +130,6 @@ class ChannelFiles:
         """
         stand = self._stands.get(name)
         return None if stand is None or stand.text is None else stand.record
-
-    def has(self, name: str) -> bool:
-        """Whether there is a channel of this name."""
-        is_name = kept("channels").fullmatch(f"{name}.json") is not None
-        return is_name and (self.state_path(name).exists() or self._has_begun(name))
-
-    def _has_begun(self, name: str) -> bool:
-        """Whether a journal without a state file holds a whole line."""
-        try:
-            with reading(self.journal_path(name)) as file:
-                return file.readline()[-1:] == b"\n"
-        except FileNotFoundError:
-            return False
-        except OSError:
-            return True  # to load it says what is wrong
 
     def changed_at(self, name: str) -> int:
         """When the channel changed last: nanoseconds since 1970, by the file system."""
@@ -234,6 +184,10 @@ class ChannelFiles:
         if record.terms.name != name:
             raise StorageError(
                 "channel-damaged", f"{self.state_path(name)}: holds another channel", hint=REPAIR
+            )
+        if record.terms.offer.network != self._network:
+            raise StorageError(
+                "channel-damaged", f"{self.state_path(name)}: holds a channel of another network"
             )
         self._stands[name] = replace(stand, record=record)
         return record
@@ -295,20 +249,88 @@ class ChannelFiles:
         self._stands[name] = stand
         return stand
 
+    # which of them is meant -----------------------------------------------------------------------
+
+    def readable(self, damaged: Callable[[str, MpchanError], None] | None = None) -> Iterator[Record]:
+        """All readable channels; each unreadable one is told to ``damaged`` and left alone."""
+        for name in self.names():
+            try:
+                yield self.load(name)
+            except StorageError as error:
+                if damaged is not None:
+                    damaged(name, error)
+
+    def find(
+        self,
+        prefix: str | None,
+        suitable: Callable[[Record], bool],
+        what: str,
+        prefer: Callable[[Record], bool] | None = None,
+    ) -> str:
+        """The name of the channel with a unique ``prefix``, or of the only suitable one where it is None.
+
+        Args:
+            suitable: which channels are candidates when none is named.
+            what: what such a channel is, for the message.
+            prefer: decides where several are suitable; it may ask the chain.
+
+        Raises:
+            UsageError: ``ambiguous-channel``.
+            NotPossible: ``unknown-channel``, ``no-channel``.
+            StorageError: as ``load``, where none is suitable but one is unreadable: it may be the one.
+        """
+        if prefix is None:
+            unreadable: list[MpchanError] = []
+            readable = self.readable(lambda _, error: unreadable.append(error))
+            fitting = [record for record in readable if suitable(record)]
+            if prefer is not None and len(fitting) > 1:
+                fitting = [record for record in fitting if prefer(record)] or fitting
+            names = [record.terms.name for record in fitting]
+            if not names and unreadable:
+                raise unreadable[0]
+            if not names:
+                raise NotPossible(
+                    "no-channel", f"this wallet has no channel that is {what}", hint="see `mpchan list`"
+                )
+        else:
+            wanted = prefix.lower().replace(":", "-")
+            names = self.beginning_with(wanted) if wanted else []
+            if not names:
+                raise NotPossible(
+                    "unknown-channel", f"no channel begins with {prefix!r:.80}", hint="see `mpchan list`"
+                )
+        if len(names) > 1:
+            shown = ", ".join(name[:16] for name in names[:4]) + (", …" if len(names) > 4 else "")
+            raise UsageError(
+                "ambiguous-channel",
+                f"{len(names)} channels fit: {shown}",
+                hint="name one with --channel and more digits",
+            )
+        return names[0]
+
+    def reserved_outpoints(self) -> set[OutPoint]:
+        """Coins that a funding of this wallet spends or is about to spend.
+
+        An unreadable channel reserves nothing: should its funding not have left, a conflict only ends that opening.
+        """
+        reserved: set[OutPoint] = set()
+        for record in self.readable():
+            if record.funding is not None:
+                reserved.update(source.outpoint for source in record.funding.inputs)
+        return reserved
+
     # writing --------------------------------------------------------------------------------------
 
     def stop(self, name: str, failure: StorageError) -> None:
         """Take nothing more in a channel, until this process ends: something of it went out that is noted nowhere."""
         self._stopped[name] = failure
 
-    def save(
-        self, record: Record, event: str, message: str | None, timeout: float, *, sent: bool = False
-    ) -> None:
+    def save(self, record: Record, event: str, message: str | None = None, *, sent: bool = False) -> None:
         """Write down that a channel has changed; durable on return.
 
         Args:
-            message: what left or arrived, in hex.
-            timeout: seconds to wait for the channel's lock, where it is not held yet.
+            event: what happened, in kebab-case, for its history.
+            message: what leaves for the other party after this, or came from it, in hex. Never a complete update.
             sent: it is the note of what goes out whether it is noted or not.
 
         Raises:
@@ -318,7 +340,7 @@ class ChannelFiles:
         if name in self._own():
             self._save(name, record, event, message, sent)
             return
-        with self.lock(name, timeout):
+        with self.lock(name):
             self._save(name, record, event, message, sent)
 
     def _save(self, name: str, record: Record, event: str, message: str | None, sent: bool) -> None:

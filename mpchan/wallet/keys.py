@@ -42,6 +42,8 @@ from mpchan.wallet.keys_file import (
 from mpchan.wallet.storage import discard_leftovers, read_text, write_durably
 
 if TYPE_CHECKING:
+    from mpchan.wallet.offers import OwnOffer
+    from mpchan.wallet.plans import Plan
     from mpchan.wallet.records import Record
     from mpchan.wallet.sealing import Cost
 
@@ -284,11 +286,38 @@ class Keys:
         return self._channel_key(payer_path(self._network, payee_key))
 
     def key_of(self, record: Record) -> ChannelKey:
-        """The key that this wallet has for a channel; whether it fits, ``Wallet.channel_key_of`` says."""
-        if record.key_index is not None:
-            return self.channel_key(record.key_index)
-        offer = record.terms.offer
-        return self.payer_key(offer.payee_key) if record.role == "payer" else self.offer_key(offer)
+        """The key that signs for this wallet in a channel: the one that stands in the channel's script.
+
+        Raises:
+            StorageError: ``wrong-keys``, keys.toml holds those of another wallet.
+        """
+        index, offer = record.key_index, record.terms.offer
+        if index is not None:
+            key = self.channel_key(index)
+        else:
+            key = self.payer_key(offer.payee_key) if record.role == "payer" else self.offer_key(offer)
+        return self._fitting(key, record.own_key, f"channel {record.terms.channel_id}")
+
+    def key_of_offer(self, own: OwnOffer) -> ChannelKey:
+        """The key of an offer of this wallet; errors as ``key_of``."""
+        index, offer = own.key_index, own.offer
+        key = self.offer_key(offer) if index is None else self.channel_key(index)
+        return self._fitting(key, offer.payee_key, f"offer {offer.offer_id}")
+
+    def key_of_plan(self, plan: Plan) -> ChannelKey:
+        """The key of a plan of this wallet; errors as ``key_of``."""
+        index, payee_key = plan.key_index, plan.offer.payee_key
+        key = self.payer_key(payee_key) if index is None else self.channel_key(index)
+        return self._fitting(key, plan.payer_key, f"plan {plan.name}")
+
+    def _fitting(self, key: ChannelKey, stated: PublicKey, what: str) -> ChannelKey:
+        if key.public_key != stated:
+            raise StorageError(
+                "wrong-keys",
+                f"{self._path}: these are not the keys of {what}, its key would be {key.public_key}, not {stated}",
+                hint="put this wallet's own keys.toml back; nothing was signed",
+            )
+        return key
 
     def offer_key(self, offer: Offer) -> ChannelKey:
         """The key that an offer of version 2 has, if this wallet made it."""

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from mpchan.durability import AnyPath, done_reading, reading
 from mpchan.errors import StorageError
-from mpchan.wallet.channel_files import ChannelFiles
+from mpchan.wallet.channel_folder import ChannelFolder
 from mpchan.wallet.journal import continues_another
 from mpchan.wallet.past import closed_files
 from mpchan.wallet.storage import append_durably, locked
@@ -85,14 +85,14 @@ _TIME_BYTES = 40
 _FIRST_READ = 4096
 
 
-def oldest_first(files: ChannelFiles) -> list[str]:
+def oldest_first(files: ChannelFolder) -> list[str]:
     """The names of all channels, in the order in which they began. A channel without a legible journal comes first."""
     names = files.names()
     places = {name: at for at, name in enumerate(Names(files.directory, lambda: names).in_order())}
     return sorted(names, key=lambda name: (_begun_at(files, name), places.get(name, 0), name))
 
 
-def _begun_at(files: ChannelFiles, name: str) -> int:
+def _begun_at(files: ChannelFolder, name: str) -> int:
     """Seconds since 1970 by this machine's clock; 0 where that cannot be told."""
     try:
         journal = files.journal_path(name)

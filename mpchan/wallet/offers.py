@@ -96,7 +96,7 @@ class OwnOffers:
             raise StorageError("offer-damaged", f"{path}: {error!s:.200}") from None
         if own.offer.offer_id != offer_id:
             raise StorageError("offer-damaged", f"{path}: holds another offer, {own.offer.offer_id!r:.40}")
-        self._wallet.offer_key_of(own)
+        self._wallet.keys.key_of_offer(own)
         if offer.version > 1 and not self.made(offer):
             raise StorageError("offer-damaged", f"{path}: its token does not fit")
         return own
@@ -106,7 +106,7 @@ class OwnOffers:
         if not isinstance(state, dict):
             raise TypeError("not a JSON object")
         used_by = state.get("used_by")
-        lost = used_by is not None and not self._wallet.channel_files.has(str(used_by).replace(":", "-"))
+        lost = used_by is not None and not self._wallet.channels.has(str(used_by).replace(":", "-"))
         return OwnOffer(offer, checked_key_index(state["key_index"]), bool(state.get("void")) or lost)
 
     def _derived(self, offer: Offer) -> OwnOffer:
@@ -162,7 +162,7 @@ class OwnOffers:
             apart_from: names of channels, openings and plans that are not looked at.
         """
         opening = self._wallet.openings.of_payer(key)
-        if opening is not None and f"{opening.txid}-{opening.vout}" not in apart_from:
+        if opening is not None and opening.name not in apart_from:
             return True
         files = [*self._files(), *self._wallet.plans.files()]
         if any(
@@ -198,13 +198,13 @@ class OwnOffers:
             word: stands in the files of all that fit.
             fits: asks for nothing but the role and the terms.
         """
-        files = self._wallet.channel_files
+        files = self._wallet.channels
         for path in files.paths():
             name = path.stem
             record = files.read_before(name)
             if record is None and _mentions(path, [word]):
                 try:
-                    record = self._wallet.load_channel(name)
+                    record = self._wallet.channels.load(name)
                 except MpchanError:
                     yield name
             if record is not None and fits(record):
@@ -212,8 +212,8 @@ class OwnOffers:
 
     def channels_with_key(self, key: bytes) -> list[Record]:
         """The channels in whose script a compressed key stands."""
-        paths = [path for path in self._wallet.channel_files.paths() if _mentions(path, [key.hex()])]
-        records = [self._wallet.load_channel(path.stem) for path in paths]
+        paths = [path for path in self._wallet.channels.paths() if _mentions(path, [key.hex()])]
+        records = [self._wallet.channels.load(path.stem) for path in paths]
         return [
             record
             for record in records

@@ -75,7 +75,7 @@ class Opening:
     @property
     def name(self) -> str:
         """That of the channel which it may become."""
-        return f"{self.outpoint.txid}-{self.outpoint.vout}"
+        return self.outpoint.name
 
     def to_line(self) -> bytes | None:
         """The line with its line feed; None where it would be too long: then it is no matter of a note."""

@@ -20,41 +20,23 @@ are needed, the wallet's comes first.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mpchan.bitcoin.network import Network
-from mpchan.channel.signing import ChannelKey
-from mpchan.errors import MpchanError, NotPossible, ParseError, StorageError, UsageError
-from mpchan.units import OutPoint
+from mpchan.errors import ParseError, StorageError
 from mpchan.wallet.channel_files import ChannelFiles
 from mpchan.wallet.config import ChainConfig, Config, config_text
 from mpchan.wallet.keys import Keys, Unlocker, no_passphrase
-from mpchan.wallet.offers import OwnOffer, OwnOffers
-from mpchan.wallet.storage import (
-    LOCK_TIMEOUT_SECONDS,
-    close_to_others,
-    locked,
-    make_directory,
-    read_text,
-    write_durably,
-)
+from mpchan.wallet.offers import OwnOffers
+from mpchan.wallet.storage import close_to_others, locked, make_directory, read_text, write_durably
 
 if TYPE_CHECKING:
-    from mpchan.bitcoin.signature import PublicKey
-    from mpchan.channel.signing import ChannelKey
     from mpchan.wallet.openings import Openings
-    from mpchan.wallet.plans import Plan, Plans
-    from mpchan.wallet.records import Record
+    from mpchan.wallet.plans import Plans
     from mpchan.wallet.sent import SentTransactions
-
-
-def channel_name(outpoint: OutPoint) -> str:
-    """The name of a channel's file, without its suffix."""
-    return f"{outpoint.txid}-{outpoint.vout}"
 
 
 def wallet_exists(directory: Path) -> StorageError:
@@ -67,16 +49,11 @@ def wallet_exists(directory: Path) -> StorageError:
 
 
 class Wallet:
-    """One wallet directory, open. Make it with ``create`` or ``open``.
-
-    Attributes:
-        patience: seconds to wait for a channel that another process holds.
-    """
+    """One wallet directory, open. Make it with ``create`` or ``open``."""
 
     def __init__(self, directory: Path, config: Config, unlocker: Unlocker = no_passphrase) -> None:
         self._unlocker = unlocker
         self.directory = directory
-        self.patience = LOCK_TIMEOUT_SECONDS
         self.config = config
 
     @property
@@ -200,6 +177,11 @@ class Wallet:
         return Plans(self.directory)
 
     @cached_property
+    def channels(self) -> ChannelFiles:
+        """Both files of each channel."""
+        return ChannelFiles(self.directory / "channels", self.network)
+
+    @cached_property
     def offers(self) -> OwnOffers:
         """The offers that this wallet made, and what they serve."""
         return OwnOffers(self)
@@ -210,170 +192,6 @@ class Wallet:
         from mpchan.wallet.openings import Openings
 
         return Openings(self.directory)
-
-    # whose keys these are -------------------------------------------------------------------------
-
-    def channel_key_of(self, record: Record) -> ChannelKey:
-        """The key that signs for this wallet in a channel: the one that stands in the channel's script.
-
-        Raises:
-            StorageError: ``wrong-keys``, keys.toml holds those of another wallet; as ``keys`` has it.
-        """
-        key = self.keys.key_of(record)
-        return self._own_key(key, record.own_key, f"channel {record.terms.channel_id}")
-
-    def offer_key_of(self, own: OwnOffer) -> ChannelKey:
-        """The key of an offer of this wallet; errors as ``channel_key_of``."""
-        index, offer = own.key_index, own.offer
-        key = self.keys.offer_key(offer) if index is None else self.keys.channel_key(index)
-        return self._own_key(key, own.offer.payee_key, f"offer {own.offer.offer_id}")
-
-    def plan_key_of(self, plan: Plan) -> ChannelKey:
-        """The key of a plan of this wallet; errors as ``channel_key_of``."""
-        index, payee_key = plan.key_index, plan.offer.payee_key
-        key = self.keys.payer_key(payee_key) if index is None else self.keys.channel_key(index)
-        return self._own_key(key, plan.payer_key, f"plan {plan.name}")
-
-    def _own_key(self, key: ChannelKey, stated: PublicKey, what: str) -> ChannelKey:
-        if key.public_key != stated:
-            raise StorageError(
-                "wrong-keys",
-                f"{self.directory / 'keys.toml'}: these are not the keys of {what}, its key would be "
-                f"{key.public_key}, not {stated}",
-                hint="put this wallet's own keys.toml back; nothing was signed",
-            )
-        return key
-
-    # channels -------------------------------------------------------------------------------------
-
-    @cached_property
-    def channel_files(self) -> ChannelFiles:
-        """The files of all channels."""
-        return ChannelFiles(self.directory / "channels")
-
-    def channel_lock(
-        self, name: str, *, in_turn: bool = False, sure: bool = True
-    ) -> AbstractContextManager[None]:
-        """Hold one channel.
-
-        Args:
-            in_turn: let all go first that wait for it, where this process takes it again and again.
-            sure: False for who calls ``make_sure`` itself.
-        """
-        return self.channel_files.lock(name, self.patience, in_turn=in_turn, sure=sure)
-
-    def channel_names(self) -> list[str]:
-        """The names of all channels, sorted."""
-        return self.channel_files.names()
-
-    def channels_oldest_first(self) -> list[str]:
-        """The names of all channels, in the order in which they began."""
-        from mpchan.wallet.names import oldest_first
-
-        return oldest_first(self.channel_files)
-
-    def has_channel(self, outpoint: OutPoint) -> bool:
-        """Whether a channel with this funding outpoint is known."""
-        return self.channel_files.has(channel_name(outpoint))
-
-    def load_channel(self, name: str) -> Record:
-        """Read a channel. The files are read every time; what was read before is not parsed again.
-
-        Raises:
-            StorageError: ``channel-damaged``, ``channel-schema``, ``file-missing``; the files stay as they are.
-        """
-        record = self.channel_files.load(name)
-        if record.terms.offer.network != self.network:
-            path = self.channel_files.state_path(name)
-            raise StorageError("channel-damaged", f"{path}: holds a channel of another network")
-        return record
-
-    def save_channel(
-        self, record: Record, event: str, message: str | None = None, *, sent: bool = False
-    ) -> None:
-        """Write down that a channel has changed; durable on return.
-
-        Args:
-            event: what happened, in kebab-case, for its history.
-            message: what leaves for the other party after this, or came from it, in hex. Never a complete update.
-            sent: it is the note of what goes out whether it is noted or not.
-        """
-        self.channel_files.save(record, event, message, self.patience, sent=sent)
-
-    def make_sure(self, name: str | None = None) -> None:
-        """Make durable what another process may have left half-way: of one channel, or of all that are held.
-
-        To be called before something leaves that rests on a state which this process has not written itself.
-        """
-        self.channel_files.make_sure(name)
-
-    def channels(self, damaged: Callable[[str, MpchanError], None] | None = None) -> Iterator[Record]:
-        """All readable channels; each unreadable one is told to ``damaged`` and left alone."""
-        for name in self.channel_names():
-            try:
-                yield self.load_channel(name)
-            except StorageError as error:
-                if damaged is not None:
-                    damaged(name, error)
-
-    def find_channel(
-        self,
-        prefix: str | None,
-        suitable: Callable[[Record], bool],
-        what: str,
-        prefer: Callable[[Record], bool] | None = None,
-    ) -> str:
-        """The name of the channel with a unique ``prefix``, or of the only suitable one where it is None.
-
-        Args:
-            suitable: which channels are candidates when none is named.
-            what: what such a channel is, for the message.
-            prefer: decides where several are suitable; it may ask the chain.
-
-        Raises:
-            UsageError: ``ambiguous-channel``.
-            NotPossible: ``unknown-channel``, ``no-channel``.
-            StorageError: as ``load_channel``, where none is suitable but one is unreadable: it may be the one.
-        """
-        if prefix is None:
-            unreadable: list[MpchanError] = []
-            readable = self.channels(lambda _, error: unreadable.append(error))
-            fitting = [record for record in readable if suitable(record)]
-            if prefer is not None and len(fitting) > 1:
-                fitting = [record for record in fitting if prefer(record)] or fitting
-            names = [record.terms.name for record in fitting]
-            if not names and unreadable:
-                raise unreadable[0]
-            if not names:
-                raise NotPossible(
-                    "no-channel", f"this wallet has no channel that is {what}", hint="see `mpchan list`"
-                )
-        else:
-            wanted = prefix.lower().replace(":", "-")
-            names = self.channel_files.beginning_with(wanted) if wanted else []
-            if not names:
-                raise NotPossible(
-                    "unknown-channel", f"no channel begins with {prefix!r:.80}", hint="see `mpchan list`"
-                )
-        if len(names) > 1:
-            shown = ", ".join(name[:16] for name in names[:4]) + (", …" if len(names) > 4 else "")
-            raise UsageError(
-                "ambiguous-channel",
-                f"{len(names)} channels fit: {shown}",
-                hint="name one with --channel and more digits",
-            )
-        return names[0]
-
-    def reserved_outpoints(self) -> set[OutPoint]:
-        """Coins that a funding of this wallet spends or is about to spend.
-
-        An unreadable channel reserves nothing: should its funding not have left, a conflict only ends that opening.
-        """
-        reserved: set[OutPoint] = set()
-        for record in self.channels():
-            if record.funding is not None:
-                reserved.update(source.outpoint for source in record.funding.inputs)
-        return reserved
 
 
 def _left_keys(

@@ -333,7 +333,7 @@ def payments(many: Many, name: str, count: int) -> Result:
     print("    one channel with many payments: payments/s, size of the state file, of the file that grows")
     found: Result = {}
     part = max(1, count // 10)
-    last, files = time.perf_counter(), many.payee.channel_files
+    last, files = time.perf_counter(), many.payee.channels
     for number, value in piped(many, name, FASTEST, count):
         if number > 0 and number % part == 0:
             sizes = [path.stat().st_size for path in (files.state_path(name), files.journal_path(name))]

@@ -101,7 +101,7 @@ def test_memory(node: Node, wallet: Wallet) -> None:
         finally:
             watching.kill()
     print(
-        f"\n{len(wallet.channel_names())} channels: {first / 1024:.1f} MiB after 3 rounds, {last / 1024:.1f} after 43"
+        f"\n{len(wallet.channels.names())} channels: {first / 1024:.1f} MiB after 3 rounds, {last / 1024:.1f} after 43"
     )
 
 

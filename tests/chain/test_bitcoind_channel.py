@@ -233,13 +233,13 @@ def test_a_funding_that_is_unconfirmed_again(alone: Pair, depth: int) -> None:
     pair.chain.mine(depth - 1)
     first, second = pair.pay(name, 1_000), pair.pay(name, 1_000)
     pair.accept(first)
-    files = pair.payee.load_channel(name)
+    files = pair.payee.channels.load(name)
     node.drop(depth)
     pair.restart()
     assert refused(lambda: pair.accept(second)) == ("unconfirmed", 6)
     assert refused(lambda: pair.pay(name, 1_000)) == ("unconfirmed", 6)
     assert pair.status(name) == ("funding", "funding")
-    assert pair.payee.load_channel(name) == files
+    assert pair.payee.channels.load(name) == files
     for missing in range(depth, 0, -1):
         assert refused(lambda: pair.accept(second)) == ("unconfirmed", 6), missing
         node.mine(1)
@@ -330,11 +330,11 @@ def test_bitcoin_core_makes_the_same_transactions_of_our_messages(
     request = pair.request(**terms)
     name = f"{request.funding_txid}-{request.funding_vout}"
     agreed = pair.payer_record(name).terms
-    payer_key = pair.payer.channel_key_of(pair.payer_record(name))
+    payer_key = pair.payer.keys.key_of(pair.payer_record(name))
     signed = pair.sign_refund(request.hex)
     pair.fund(signed)
     pair.chain.mine(1)
-    payee_key = pair.payee.channel_key_of(pair.payee_record(name))
+    payee_key = pair.payee.keys.key_of(pair.payee_record(name))
     scheme = scheme_of(agreed)
 
     own_refund = signed_message(agreed, scheme.refund(), agreed.payer_key, payer_key.sign_refund(agreed))

@@ -110,7 +110,7 @@ class Reorganised:
     def record(self, wallet: str) -> Any:
         """The channel as one of the wallets keeps it."""
         opened = Wallet.open(self.shell.folder / wallet)
-        return opened.load_channel(opened.channel_names()[0])
+        return opened.channels.load(opened.channels.names()[0])
 
     def refund(self) -> Transaction:
         """The buyer's."""

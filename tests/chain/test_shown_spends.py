@@ -63,7 +63,7 @@ class Scene:
     def record(self, who: str) -> Any:
         """The channel as one of the wallets keeps it."""
         wallet = Wallet.open(self.shell.folder / who)
-        return wallet.load_channel(wallet.channel_names()[0])
+        return wallet.channels.load(wallet.channels.names()[0])
 
     def shown(self) -> tuple[str, str]:
         return self.shell.statuses()
@@ -197,7 +197,7 @@ def test_67_a_coin_of_the_funding_that_rubbish_spends(
     for command in (OFFER, *OPENING):
         shell.ok(command)
     wallet = Wallet.open(tmp_path / "other" / "buyer")
-    record: Any = wallet.load_channel(wallet.channel_names()[0])
+    record: Any = wallet.channels.load(wallet.channels.names()[0])
     funding, spent = record.state.funding, record.state.spent
     thief = replace(funding, outputs=(TxOut(Amount(900_000), b"\x00\x14" + bytes(20)),))
     scene = object.__new__(Scene)

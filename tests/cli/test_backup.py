@@ -254,7 +254,7 @@ def test_a_command_at_work_is_waited_for(kept: Shell) -> None:
         with open(lock, "rb") as held:
             fcntl.flock(held, fcntl.LOCK_EX)
             wallet = Wallet.open(kept.folder / "seller")
-            wallet.patience = 0.0
+            wallet.channels.patience = 0.0
             if lock is channel:
                 from mpchan.wallet.backup import collect
 

@@ -67,11 +67,11 @@ def test_a_long_history_is_one_object_on_one_line(paid: Shell) -> None:
         "from mpchan.units import Amount\n"
         "from mpchan.wallet.wallet import Wallet\n"
         "wallet = Wallet.open(Path('buyer'))\n"
-        "[name] = wallet.channel_names()\n"
-        "record = wallet.load_channel(name)\n"
+        "[name] = wallet.channels.names()\n"
+        "record = wallet.channels.load(name)\n"
         "for number in range(2, 1200):\n"
         "    state = replace(record.state, number=number, paid=Amount(1000 + number))\n"
-        "    wallet.save_channel(replace(record, state=state), 'metered')\n"
+        "    wallet.channels.save(replace(record, state=state), 'metered')\n"
     )
     paid.ok("python meter.py")
     view = paid.json(f"{BUYER} history")

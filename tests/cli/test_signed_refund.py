@@ -53,8 +53,8 @@ def forged(
     )
     refund = change(Transaction(psbt.tx.version, psbt.tx.inputs, (payout,), psbt.tx.lock_time))
     wallet = Wallet.open(shell.folder / "seller")
-    [record] = wallet.channels()
-    key, terms = wallet.channel_key_of(record), record.terms
+    [record] = wallet.channels.readable()
+    key, terms = wallet.keys.key_of(record), record.terms
     digest = segwit_v0_sighash(refund, 0, witness_script(terms), terms.funding_value, kind)
     signature = key._private_key.sign(digest) + bytes([kind])
     made = Psbt.create(refund).with_input_fields(

@@ -16,6 +16,7 @@ from typing import IO, Any
 import pytest
 from support.transcript import Shell, program
 
+from mpchan.bitcoin.network import REGTEST
 from mpchan.cli.commands import stream
 from mpchan.errors import MpchanError
 from mpchan.party.meter.base import AT_ONCE
@@ -95,7 +96,7 @@ def start(metered: Shell) -> Iterator[Callable[..., Running]]:
 def paid(shell: Shell, wallet: str) -> tuple[int, int]:
     """Number and total of the latest update, as the wallet's files have it."""
     opened = Wallet.open(shell.folder / wallet)
-    [record] = opened.channels()
+    [record] = opened.channels.readable()
     return record.updates, record.paid.sat
 
 
@@ -534,7 +535,7 @@ def test_journals_of_streams_are_chained(metered: Shell) -> None:
     (metered.folder / "amounts").write_text("1000\n" * 600)
     assert metered.run(f"{PAY} < amounts | {ACCEPT} -q").code == 0
     for wallet in ("buyer", "seller"):
-        files = ChannelFiles(metered.folder / wallet / "channels")
+        files = ChannelFiles(metered.folder / wallet / "channels", REGTEST)
         [name] = files.names()
         assert files.load(name).updates == 600
         state = json.loads(files.state_path(name).read_text())

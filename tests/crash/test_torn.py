@@ -70,14 +70,14 @@ def error_of(call: Any) -> MpchanError | None:
 def test_a_torn_state_file_costs_its_channel_at_most(torn: Torn) -> None:
     """It is named; the other channel pays on; the payments of this one are as they were, or it is refused."""
     path = torn.pair.payer.directory / "channels" / f"{torn.first}.json"
-    whole = torn.wallet().load_channel(torn.first)
+    whole = torn.wallet().channels.load(torn.first)
     for length in lengths(path):
         torn.cut(path, length)
         opened = torn.wallet()
         problems: list[str] = []
-        failed = error_of(lambda opened=opened: opened.load_channel(torn.first))
+        failed = error_of(lambda opened=opened: opened.channels.load(torn.first))
         if failed is None:  # the last line feed
-            assert opened.load_channel(torn.first) == whole, f"cut at {length}"
+            assert opened.channels.load(torn.first) == whole, f"cut at {length}"
             continue
         views.balance(opened, torn.pair.chain, lambda name, error, to=problems: to.append(f"{name} {error}"))  # type: ignore[misc]
         assert failed.exit_code == 7, failed
@@ -93,15 +93,15 @@ def test_a_torn_state_file_costs_its_channel_at_most(torn: Torn) -> None:
 def test_a_torn_journal_is_an_append_that_never_was_or_damage(torn: Torn) -> None:
     """Without its last line whole, what was acknowledged is missing: that the state file tells is refused or kept."""
     path = torn.pair.payer.directory / "channels" / f"{torn.first}.journal"
-    whole = torn.wallet().load_channel(torn.first)
+    whole = torn.wallet().channels.load(torn.first)
     lines = path.read_bytes().splitlines(keepends=True)
     last = len(b"".join(lines[:-1]))
     for length in lengths(path):
         torn.cut(path, length)
         opened = torn.wallet()
-        failed = error_of(lambda opened=opened: opened.load_channel(torn.first))
+        failed = error_of(lambda opened=opened: opened.channels.load(torn.first))
         if failed is None:
-            record = opened.load_channel(torn.first)
+            record = opened.channels.load(torn.first)
             assert record == whole or length >= last, f"cut at {length}: a payment is forgotten"
         else:
             assert failed.exit_code == 7, failed

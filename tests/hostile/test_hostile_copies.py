@@ -173,7 +173,7 @@ def test_61_a_marked_channel_signs_nothing_new(desk: Desk, older: str) -> None:
     pair = desk.pair
 
     def mark() -> None:
-        pair.payer.save_channel(replace(pair.payer_record(older), restored=True), "restored")
+        pair.payer.channels.save(replace(pair.payer_record(older), restored=True), "restored")
 
     mark()
     last = desk.done(desk.payer, "payer", "pay", "--last")  # signed long ago
@@ -356,8 +356,8 @@ def test_61_a_restored_payer_whose_funding_left_since(desk: Desk, phase: str) ->
         name = f"{request.funding_txid}-0"
         record = pair.payer_record(name)
         assert isinstance(record.state, payer.Opening)
-        secured = payer.secure(record.state, read_psbt(reply.encode()), pair.payer.channel_key_of(record))
-        pair.payer.save_channel(replace(record, state=secured), "secured")
+        secured = payer.secure(record.state, read_psbt(reply.encode()), pair.payer.keys.key_of(record))
+        pair.payer.channels.save(replace(record, state=secured), "secured")
     backup = kept(desk, desk.payer)
     pair.fund(reply)
     pair.chain.mine(1)
@@ -406,9 +406,9 @@ def test_61_a_restored_opening_that_was_given_up_keeps_its_refund(desk: Desk) ->
     reply = pair.sign_refund(request.hex)
     record = pair.payer_record(name)
     assert isinstance(record.state, payer.Opening)
-    key = pair.payer.channel_key_of(record)
+    key = pair.payer.keys.key_of(record)
     secured = payer.secure(record.state, read_psbt(reply.encode()), key)
-    pair.payer.save_channel(replace(record, state=secured), "secured")
+    pair.payer.channels.save(replace(record, state=secured), "secured")
     wallet = restored(desk, kept(desk, desk.payer))
     pair.fund(reply, send=False)
     assert desk.done(wallet, "payer", "abandon")["status"] == "abandoned"

@@ -336,9 +336,9 @@ def test_79_the_process_takes_nothing_more_for_the_channel(desk: Desk, disk: str
         pair.accept(later)
     record = pair.payee_record(name)
     with pytest.raises(StorageError, match="takes nothing more"):
-        pair.payee.save_channel(record, "accepted")
-    with pytest.raises(StorageError, match="takes nothing more"), pair.payee.channel_lock(name):
-        pair.payee.channel_files.batch(name)
+        pair.payee.channels.save(record, "accepted")
+    with pytest.raises(StorageError, match="takes nothing more"), pair.payee.channels.lock(name):
+        pair.payee.channels.batch(name)
     assert pair.accept(pair.pay(other, 1000)).received_sat == 1000, "the others go on"
     assert pair.settle(name=name).broadcast is True, "its close is noted as soon as that is possible"
     pair.restart()

@@ -481,9 +481,9 @@ def test_9_a_colliding_shown_id_is_no_reason_to_refuse(chain_directory: Path, tm
         others = [path for path in before if "/offers/" not in path and not path.endswith("/channels/names")]
         assert {path: after[path] for path in others} == {path: before[path] for path in others}
         assert pair.payee_record(name).paid == Amount(1000)
-        assert len(pair.payee.channel_names()) == 2
+        assert len(pair.payee.channels.names()) == 2
         with pytest.raises(MpchanError) as caught:
-            pair.payee.find_channel(terms.channel_id, lambda record: True, "known")
+            pair.payee.channels.find(terms.channel_id, lambda record: True, "known")
         assert (caught.value.slug, caught.value.exit_code) == ("ambiguous-channel", 2)
 
 

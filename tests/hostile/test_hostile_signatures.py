@@ -25,7 +25,7 @@ from mpchan.channel.terms import Terms
 from mpchan.cli.main import cli
 from mpchan.party.common import read_psbt
 from mpchan.units import Height
-from mpchan.wallet.wallet import Wallet
+from mpchan.wallet.channel_files import ChannelFiles
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_10_a_run_that_was_cut_short_has_signed_nothing(desk: Desk, monkeypatch:
     record = pair.payer_record(f"{request.funding_txid}-0")
     before = pair.files()
     with monkeypatch.context() as patch:
-        patch.setattr(Wallet, "save_channel", interrupted)
+        patch.setattr(ChannelFiles, "save", interrupted)
         ended = mpchan(desk.payee, desk.chain, "payee", "sign-refund", desk.file(request.hex))
     assert ended.code != 0
     assert ended.out == ""

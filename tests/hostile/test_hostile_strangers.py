@@ -70,7 +70,7 @@ def honest_buyer_is_served(market: Market) -> None:
     market.restart()
     market.buy()
     assert market.is_whole()
-    assert len(market.pair.payee.channel_names()) == 2
+    assert len(market.pair.payee.channels.names()) == 2
     done = Watcher(market.pair.payee, market.chain, once=True).round(lambda finding: None)
     assert (len(done.findings), done.alarms) == (2, [])
 
@@ -120,7 +120,7 @@ def test_74_the_largest_manifest(tmp_path: Path, chain: EmbeddedChain) -> None:
     before = disk_of(market)[0]
     assert Stranger(20).opens(market, scattered)
     assert disk_of(market)[0] == before
-    [name] = market.pair.payee.channel_names()
+    [name] = market.pair.payee.channels.names()
     files = [
         path for path in (market.pair.payee.directory / "channels").iterdir() if path.name.startswith(name)
     ]

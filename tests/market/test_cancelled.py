@@ -78,7 +78,7 @@ def test_a_file_that_is_gone(market: Market) -> None:
     assert market.lines[-1].asked[-1].kind == "piece"
     market.buy()
     assert market.is_whole()
-    paid = [market.pair.payer_record(name).paid.sat for name in market.pair.payer.channel_names()]
+    paid = [market.pair.payer_record(name).paid.sat for name in market.pair.payer.channels.names()]
     assert sorted(paid) == [2 * PRICE, 3 * PRICE]
 
 
@@ -146,7 +146,7 @@ def test_cancelled_before_money_is_locked(market: Market, kind: str) -> None:
     assert (market.lines[lines].asked, is_going(market)) == ([], False)
     assert all(
         isinstance(market.pair.payer_record(name).state, payer.Abandoned)
-        for name in market.pair.payer.channel_names()
+        for name in market.pair.payer.channels.names()
     )
 
 
@@ -166,7 +166,7 @@ def test_cancelled_when_money_is_locked(market: Market, paid: int) -> None:
             market.buy()
     market.buy()
     assert market.is_whole()
-    paid_in = [market.pair.payer_record(name).paid.sat for name in market.pair.payer.channel_names()]
+    paid_in = [market.pair.payer_record(name).paid.sat for name in market.pair.payer.channels.names()]
     assert sum(paid_in) == 5 * PRICE
 
 
@@ -198,7 +198,7 @@ def test_what_is_paid_for_is_asked_for_after_a_cancel(market: Market) -> None:
     assert not is_going(market)
     market.buy()
     assert market.is_whole()
-    paid = [market.pair.payer_record(name).paid.sat for name in market.pair.payer.channel_names()]
+    paid = [market.pair.payer_record(name).paid.sat for name in market.pair.payer.channels.names()]
     assert sorted(paid) == [2 * PRICE, 4 * PRICE]
 
 
@@ -213,7 +213,7 @@ def test_cancelled_by_a_seller_that_lies(market: Market) -> None:
     market.restart()
     with pytest.raises(NotPossible):
         market.buy()
-    assert len(market.pair.payer.channel_names()) == 1
+    assert len(market.pair.payer.channels.names()) == 1
 
 
 @pytest.fixture

@@ -60,14 +60,14 @@ def test_files_that_hold_them_are_read(market: Market, monkeypatch: pytest.Monke
         patch.setattr(records, "_terms_fields", with_them)
         ann.open()
         assert ann.pay(1) == 1
-    state = market.pair.payee.channel_files.state_path(ann.name)
+    state = market.pair.payee.channels.state_path(ann.name)
     assert market.hashes.hashes[0].hex() in state.read_text()
     market.restart()
-    assert "pieces" in (market.pair.payee.load_channel(ann.name).terms.offer.sale or {})
+    assert "pieces" in (market.pair.payee.channels.load(ann.name).terms.offer.sale or {})
     assert ann.pay(3) == 3
     assert ann.piece(2) == 2
     assert market.hashes.hashes[0].hex() not in state.read_text()
-    again = Wallet.open(market.pair.payee.directory).load_channel(ann.name)
+    again = Wallet.open(market.pair.payee.directory).channels.load(ann.name)
     assert again.paid.sat == 3 * PRICE
 
 

@@ -254,7 +254,7 @@ def test_what_a_command_beside_the_sale_signs_is_seen(market: Market) -> None:
     bob = replace(other, offer=Forger(market, BOB).offer())
     ann.refused("refund", asking_under(other), "offer-used")
     Forger(market, BOB).refused("refund", asking_under(bob), "payer-key-used")
-    state, payee = beside.channel_files.state_path(ann.name), market.pair.payee
+    state, payee = beside.channels.state_path(ann.name), market.pair.payee
     whole = state.read_bytes()
     for content in (whole, whole.replace(b"active", b"actife")):
         state.write_bytes(content)

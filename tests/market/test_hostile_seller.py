@@ -304,7 +304,7 @@ def test_offers_that_are_not_the_published_one(market: Market, name: str) -> Non
         channel=False,
     )
     assert [request.kind for request in market.lines[-1].asked] == ["offer"]
-    assert market.pair.payer.channel_names() == []
+    assert market.pair.payer.channels.names() == []
     goes_on(market)
 
 
@@ -424,5 +424,5 @@ def test_a_close_in_the_middle(early: Market, blocks: int) -> None:
     assert market.quote().purchase.bought == (4, 5)
     assert market.buy().paid_sat == 2 * PRICE
     assert market.is_whole()
-    paid = [market.pair.payer_record(name).paid.sat for name in market.pair.payer.channel_names()]
+    paid = [market.pair.payer_record(name).paid.sat for name in market.pair.payer.channels.names()]
     assert sorted(paid) == [2 * PRICE, 3 * PRICE]

@@ -159,7 +159,7 @@ def test_what_is_the_sellers_own_is_not_told(
         raise error
 
     ann.offer()
-    monkeypatch.setattr(market.pair.payee, "offer_key_of", load)
+    monkeypatch.setattr(market.pair.payee.keys, "key_of_offer", load)
     answer = market.seller.answer(ann.request("offer", ann.wish("1-5")))
     assert isinstance(answer, Refusal)
     said = json.loads(answer.body)

@@ -57,7 +57,7 @@ def check(shop: Shop, seller: Program, first: int) -> None:
     assert many - few < ROOM_KIB
     assert most - few < PIECE // 1024
     assert shop.received() == len(shop.buyers) * PIECES * PRICE
-    assert len(shop.wallet("seller").channel_names()) == len(shop.buyers)
+    assert len(shop.wallet("seller").channels.names()) == len(shop.buyers)
     assert len({event["session"] for event in seller.events("settlement")}) == len(shop.buyers)
     assert not seller.events("refused")
     assert seller.ended(TERMINATE) == 0

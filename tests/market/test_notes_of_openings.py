@@ -80,7 +80,7 @@ def test_a_stranger_leaves_one_line(market: Market, ann: Forger) -> None:
     """And no channel; the same request gets the same answer, before a restart and after it."""
     [line] = lines(market)
     assert len(line) <= MAX_LINE_BYTES
-    assert market.pair.payee.channel_names() == []
+    assert market.pair.payee.channels.names() == []
     assert not list((market.pair.payee.directory / "channels").iterdir())
     before, reply = market.pair.files(), reply_of(market, ann)
     market.restart()
@@ -131,7 +131,7 @@ def test_messages_before_the_funding_is_seen(market: Market, ann: Forger) -> Non
     """They are refused as ever, and leave nothing: no channel, no lock file."""
     record = market.pair.payer_record(ann.name)
     terms = record.terms
-    key = market.pair.payer.channel_key_of(record)
+    key = market.pair.payer.keys.key_of(record)
 
     update = scheme_of(terms).update(1, Amount(PRICE))
     good = signed_message(terms, update, terms.payer_key, key.sign_update(terms, 1, Amount(PRICE)))
@@ -162,7 +162,7 @@ def test_the_funding_makes_the_channel(market: Market, ann: Forger) -> None:
     """With the history that it has when it is signed by hand, and the same refund again."""
     reply = reply_of(market, ann)
     opened(market, ann, 0)
-    assert market.pair.payee.channel_names() == [ann.name]
+    assert market.pair.payee.channels.names() == [ann.name]
     market.chain.mine(1)
     events = [event.event for event in history(market.pair.payee, ann.name[:16]).events]
     assert events == ["refund-signed", "funding"]
@@ -179,7 +179,7 @@ def test_the_funding_makes_the_channel(market: Market, ann: Forger) -> None:
 def test_whatever_comes_first_makes_the_channel(market: Market, ann: Forger, how: str) -> None:
     """The seller was never told of the funding."""
     opened(market, ann, tell=False)
-    assert market.pair.payee.channel_names() == []
+    assert market.pair.payee.channels.names() == []
     market.restart()
     record = market.pair.payer_record(ann.name)
     if how in ("update", "by hand", "stream"):
@@ -195,7 +195,7 @@ def test_whatever_comes_first_makes_the_channel(market: Market, ann: Forger, how
         assert isinstance(ann.ask("settlement", market.pair.settlement(ann.name, 0)), Message)
     else:
         Watcher(market.pair.payee, market.chain, once=True).round(lambda finding: None)
-    assert market.pair.payee.channel_names() == [ann.name]
+    assert market.pair.payee.channels.names() == [ann.name]
     assert market.pair.payee_record(ann.name).terms == record.terms
     [shown] = list_channels(market.pair.payee, market.chain, lambda *_: None).channels
     assert shown.channel == ann.name[:16]
@@ -212,7 +212,7 @@ def test_the_seller_sends_the_funding_too(market: Market, ann: Forger) -> None:
     assert not market.chain.mempool()
     assert isinstance(ann.ask("funding", funded.hex), Message)  # type: ignore[arg-type]
     assert [str(txid) for txid in market.chain.mempool()] == [ann.name[:64]]
-    assert market.pair.payee.channel_names() == [ann.name]
+    assert market.pair.payee.channels.names() == [ann.name]
 
 
 def test_a_funding_that_the_chain_does_not_take_makes_no_channel(
@@ -226,9 +226,9 @@ def test_a_funding_that_the_chain_does_not_take_makes_no_channel(
     with monkeypatch.context() as patch:
         patch.setattr(market.chain, "broadcast", reject)
         assert isinstance(ann.ask("funding", funded.hex), Message)  # type: ignore[arg-type]
-    assert market.pair.payee.channel_names() == []
+    assert market.pair.payee.channels.names() == []
     assert isinstance(ann.ask("funding", funded.hex), Message)  # type: ignore[arg-type]
-    assert market.pair.payee.channel_names() == [ann.name]
+    assert market.pair.payee.channels.names() == [ann.name]
 
 
 @pytest.mark.parametrize("first", ["sign-refund", "funding"])
@@ -243,7 +243,7 @@ def test_by_hand_the_channel_is_made_at_once(market: Market, ann: Forger, first:
         assert transaction is not None
         assert payee.funding(market.pair.payee, market.chain, transaction).channel == ann.name[:16]
         assert funded.hex == transaction.to_hex()
-    assert market.pair.payee.channel_names() == [ann.name]
+    assert market.pair.payee.channels.names() == [ann.name]
     assert payee.sign_refund(market.pair.payee, market.chain, request).hex == reply
     assert reply_of(market, ann) == reply
 
@@ -256,10 +256,10 @@ def test_a_watcher_without_keys_leaves_it(
     market.pair.payee.keys.encrypt("secret")
     sealed = Wallet.open(market.pair.payee.directory)
     done = Watcher(sealed, market.chain, once=True).round(lambda finding: None)
-    assert (done.alarms, sealed.channel_names()) == ([], [])
+    assert (done.alarms, sealed.channels.names()) == ([], [])
     opener = Wallet.open(market.pair.payee.directory, lambda unlock: unlock("secret"))
     Watcher(opener, market.chain, once=True).round(lambda finding: None)
-    assert opener.channel_names() == [ann.name]
+    assert opener.channels.names() == [ann.name]
 
 
 def test_another_output_at_the_outpoint_makes_no_channel(market: Market, ann: Forger) -> None:
@@ -272,7 +272,7 @@ def test_another_output_at_the_outpoint_makes_no_channel(market: Market, ann: Fo
         rounds.look(market.chain.tip())
     finally:
         market.chain.appeared = seen  # type: ignore[method-assign]
-    assert not market.pair.payee.has_channel(terms.outpoint)
+    assert not market.pair.payee.channels.knows(terms.outpoint)
 
 
 def test_wishes_that_no_line_holds(market: Market, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -285,7 +285,7 @@ def test_wishes_that_no_line_holds(market: Market, monkeypatch: pytest.MonkeyPat
     requests = [one.opening().hex for one in crowd]
     for one, request in zip(crowd[:2], requests, strict=False):
         assert isinstance(one.ask("refund", request), Message)
-    assert sorted(market.pair.payee.channel_names()) == sorted(one.name for one in crowd[:2])
+    assert sorted(market.pair.payee.channels.names()) == sorted(one.name for one in crowd[:2])
     assert lines(market) == []
     crowd[2].refused("refund", requests[2], "too-many-offers")
     market.restart()
@@ -350,7 +350,7 @@ def test_a_funding_that_came_is_not_forgotten(market: Market, ann: Forger) -> No
     opened(market, ann, tell=False)
     for _ in range(3):
         rounds.look(tip_at(market, DAY_SECONDS))
-    assert market.pair.payee.channel_names() == [ann.name]
+    assert market.pair.payee.channels.names() == [ann.name]
     assert market.pair.payee.openings.mark == 0
     market.restart()
     assert ann.pay(1) == 1
@@ -534,7 +534,7 @@ def test_money_that_came_elsewhere_takes_the_place_of_a_line(market: Market, ann
     reply = ann.ask("refund", again.hex)
     assert isinstance(reply, Message), reply
     first, name = ann.name, f"{funding.txid}-{vout}"
-    assert sorted(market.pair.payee.channel_names()) == sorted([first, name])
+    assert sorted(market.pair.payee.channels.names()) == sorted([first, name])
     events = [event.event for event in history(market.pair.payee, first[:16]).events]
     assert events == ["refund-signed", "abandoned"]
     assert ann.ask("refund", again.hex) == reply

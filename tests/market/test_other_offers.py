@@ -67,7 +67,7 @@ EVENTS = pytest.mark.parametrize("happens", [renewed, restored_and_renewed])
 def check_one_channel(market: Market) -> None:
     """The file is whole and paid once; one channel was ever funded."""
     assert market.is_whole()
-    records = [market.pair.payer_record(name) for name in market.pair.payer.channel_names()]
+    records = [market.pair.payer_record(name) for name in market.pair.payer.channels.names()]
     going = [record for record in records if not isinstance(record.state, payer.Abandoned)]
     assert [record.paid.sat for record in going] == [5 * PRICE]
     assert all(record.state.funded is None for record in records if isinstance(record.state, payer.Abandoned))

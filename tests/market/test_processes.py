@@ -94,7 +94,7 @@ def test_some_pieces_of_a_file(shop: Shop) -> None:
         shop.buy().ends_well()
     assert shop.is_whole()
     assert (shop.paid(), shop.received()) == (16 * PRICE, 16 * PRICE)
-    assert len(shop.wallet("buyer").channel_names()) == 2
+    assert len(shop.wallet("buyer").channels.names()) == 2
 
 
 @EITHER
@@ -104,7 +104,7 @@ def test_samples_are_free(way: str, tmp_path: Path, bare: Path, film: Path) -> N
         shop.sell()
         shop.buy("--pieces", "1-2").ends_well()
         assert shop.right_pieces() == {1, 2}
-        assert (shop.wallet("buyer").channel_names(), shop.transactions()) == ([], [])
+        assert (shop.wallet("buyer").channels.names(), shop.transactions()) == ([], [])
         with shop.mining():
             shop.buy().ends_well()
         assert shop.is_whole()
@@ -202,7 +202,7 @@ def test_a_seller_that_never_was_there(shop: Shop) -> None:
     assert buyer.ended() == 6
     assert "nothing is paid and nothing is locked; the same command goes on" in buyer.err
     assert buyer.out == ""
-    assert shop.wallet("buyer").channel_names() == []
+    assert shop.wallet("buyer").channels.names() == []
 
 
 # what they tell -----------------------------------------------------------------------------------
@@ -226,7 +226,7 @@ def test_every_line_is_an_object(shop: Shop) -> None:
     assert seller.err == ""
     [answer] = buyer.lines()
     assert buyer.err == ""
-    [channel] = shop.wallet("buyer").channel_names()
+    [channel] = shop.wallet("buyer").channels.names()
     assert answer == {
         "name": shop.film.name,
         "wanted": "1-16",

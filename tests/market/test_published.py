@@ -104,7 +104,7 @@ def test_a_buyer_locks_no_money_when_its_time_is_nearly_over(
         market.buy()
     assert caught.value.slug == "offer-expired"
     assert market.chain.mempool() == []
-    assert market.pair.payer.channel_names() == []
+    assert market.pair.payer.channels.names() == []
     market.own, _ = published_offer(market.pair.payee, market.chain, SHORT, market.sale, now=later)
     market.hours_later = 19
     market.restart()

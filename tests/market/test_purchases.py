@@ -217,7 +217,7 @@ def test_what_has_come_meanwhile_is_not_paid_for(market: Market, kind: str) -> N
     result = market.buy()
     assert (result.paid_sat, market.is_whole()) == (3 * PRICE, True)
     assert market.asked("offer")[-1].session != session
-    states = [market.pair.payer_record(name).state for name in market.pair.payer.channel_names()]
+    states = [market.pair.payer_record(name).state for name in market.pair.payer.channels.names()]
     assert sum(isinstance(state, payer.Abandoned) for state in states) == (kind == "refund")
     assert sum(isinstance(state, payer.Settling) for state in states) == 1
 
@@ -235,7 +235,7 @@ def test_an_opening_that_was_given_up_by_hand(market: Market) -> None:
     stopped(market, "refund")
     payer_commands.abandon(market.pair.payer, market.chain, None)
     market.buy()
-    assert (market.is_whole(), len(market.pair.payer.channel_names())) == (True, 2)
+    assert (market.is_whole(), len(market.pair.payer.channels.names())) == (True, 2)
 
 
 def test_a_refund_that_was_taken_by_hand(market: Market) -> None:

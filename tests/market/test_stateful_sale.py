@@ -175,12 +175,12 @@ class Sale(RuleBasedStateMachine):
 
     def channels(self) -> list[str]:
         """The buyer's, in no order."""
-        return self.market.pair.payer.channel_names()
+        return self.market.pair.payer.channels.names()
 
     def paid(self) -> tuple[int, int]:
         """What the payer has signed away, and what the payee holds, in all channels."""
         pair = self.market.pair
-        held = pair.payee.channel_names()
+        held = pair.payee.channels.names()
         return (
             sum(pair.payer_record(name).paid.sat for name in self.channels()),
             sum(pair.payee_record(name).paid.sat for name in held),

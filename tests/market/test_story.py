@@ -69,8 +69,8 @@ def test_samples_alone_need_no_channel(tmp_path_factory: pytest.TempPathFactory)
         result = market.buy("1-2")
         assert (result.channel, result.paid_sat, result.settlement_txid) == (None, 0, None)
         assert market.output.read_bytes()[: 2 * PIECE] == market.file.read_bytes()[: 2 * PIECE]
-        assert not market.pair.payer.channel_names()
-        assert not market.pair.payee.channel_names()
+        assert not market.pair.payer.channels.names()
+        assert not market.pair.payee.channels.names()
 
 
 def test_some_pieces(market: Market) -> None:
@@ -112,7 +112,7 @@ def test_a_finished_purchase_begun_again_pays_nothing(market: Market) -> None:
     market.restart()
     again = market.buy()
     assert (again.paid_sat, again.channel) == (0, None)
-    assert len(market.pair.payer.channel_names()) == 1
+    assert len(market.pair.payer.channels.names()) == 1
 
 
 class Broken(Exception):
@@ -141,13 +141,13 @@ def test_broken_off_anywhere_it_goes_on(market: Market, kind: str, answered: boo
         market.buy()
     market.bend = lambda request, answer: answer
     market.restart()
-    if market.pair.payer.channel_names():
+    if market.pair.payer.channels.names():
         market.chain.mine(1)
     market.buy()
     assert market.is_whole()
     assert (market.paid, market.received) == (5 * PRICE, 5 * PRICE)
     assert market.delivered() == {1, 2, 3, 4, 5}
-    assert len(market.pair.payer.channel_names()) == len(market.pair.payee.channel_names()) == 1
+    assert len(market.pair.payer.channels.names()) == len(market.pair.payee.channels.names()) == 1
     assert len(market.pair.payee.offers.ids()) == 1  # the published one: this buyer's is kept in its channel
     purchases = Purchases(market.pair.payer.directory)
     assert all(purchases.load(path).done for path in purchases.files())
@@ -176,7 +176,7 @@ def test_a_silent_seller_before_anything_is_locked(market: Market) -> None:
     with pytest.raises(TooEarly) as caught:
         market.buy()
     assert "nothing is paid and nothing is locked" in str(caught.value.hint)
-    assert market.pair.payer.channel_names() == []
+    assert market.pair.payer.channels.names() == []
 
 
 def test_two_wishes_at_once_are_told_apart(market: Market) -> None:
@@ -200,7 +200,7 @@ def test_an_opening_that_waited_too_long_is_given_up_and_made_anew(market: Marke
     )
     with pytest.raises(NotPossible):
         market.buy()
-    [stale] = market.pair.payer.channel_names()
+    [stale] = market.pair.payer.channels.names()
     market.chain.mine(19)
     market.bend = lambda request, answer: answer
     assert market.buy().paid_sat == 5 * PRICE
@@ -218,6 +218,6 @@ def test_more_pieces_than_the_lock_times_have_room_for(tmp_path_factory: pytest.
         with pytest.raises(NotPossible) as caught:
             market.buy()
         assert caught.value.slug == "out-of-updates"
-        assert not market.pair.payer.channel_names()
+        assert not market.pair.payer.channels.names()
         assert room_warnings(chain, market.published, 7) == []
         assert market.buy("1-7").paid_sat == 7 * PRICE

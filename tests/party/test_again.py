@@ -33,6 +33,7 @@ from mpchan.party.opening.again import open_again
 from mpchan.results.opening import Opened, RefundSigned
 from mpchan.units import Amount, Height, OutPoint
 from mpchan.values import replace
+from mpchan.wallet.channel_files import ChannelFiles
 from mpchan.wallet.wallet import Wallet
 
 VALUE = CAPACITY + 338
@@ -192,7 +193,7 @@ def test_a_refund_at_another_time(pair: External, delay: int, slug: str) -> None
     lock_time = Height(pair.chain.tip().height + least + delay)
     request = own_request(pair, name, outpoint, refund_lock_time=lock_time)
     assert refused(lambda: pair.sign_refund(request)) == (slug, 4)
-    assert not pair.payee.has_channel(outpoint)
+    assert not pair.payee.channels.knows(outpoint)
 
 
 def large(pair: External, value: int) -> OutPoint:
@@ -207,7 +208,7 @@ def forged_update(pair: External, name: str, paid: int) -> str | None:
         return None
     record = pair.payer_record(name)
     state = replace(payer_protocol.ever_funded(record.state), number=1, paid=Amount(paid))
-    return payer_protocol.update_message(state, pair.payer.channel_key_of(record)).to_hex()  # type: ignore[arg-type]
+    return payer_protocol.update_message(state, pair.payer.keys.key_of(record)).to_hex()  # type: ignore[arg-type]
 
 
 def test_a_value_that_pays_for_no_refund(pair: External) -> None:
@@ -273,7 +274,7 @@ def own_request(
     lock_time = Height(pair.chain.tip().height + delay)
     made = Terms(terms.offer, outpoint, Amount(value), terms.payer_key, terms.payer_script, lock_time)
     state = payer_protocol.Opening(replace(made, **changes) if changes else made, None, (), external=True)
-    key = pair.payer.channel_key_of(pair.payer_record(name)) if proven else None
+    key = pair.payer.keys.key_of(pair.payer_record(name)) if proven else None
     return refund_request(state, key).to_hex()
 
 
@@ -324,7 +325,7 @@ def test_nobody_else_takes_the_one_refund(pair: External, phase: str, proof: str
     )
     if proof == "of another request":
         earlier = refund_request(
-            pair.payer_record(name).state, pair.payer.channel_key_of(pair.payer_record(name))
+            pair.payer_record(name).state, pair.payer.keys.key_of(pair.payer_record(name))
         )
         theirs = earlier.global_fields.proprietary(b"mpchan", 1) or b""
         request = request.with_proprietary(b"mpchan", 1, theirs)
@@ -361,7 +362,7 @@ def test_a_signed_refund_under_another_offer(pair: External) -> None:
     """What was signed is signed again under its own offer alone, or under none."""
     name = opened(pair)
     record = pair.payer_record(name)
-    request = refund_request(record.state, pair.payer.channel_key_of(record))
+    request = refund_request(record.state, pair.payer.keys.key_of(record))
     other = Offer.from_toml(pair.offer())
     mixed = with_offer(request, other).to_hex()
     assert refused(lambda: pair.sign_refund(mixed)) == ("outpoint-signed", 4)
@@ -398,20 +399,20 @@ def test_an_update_that_comes_between(pair: External, monkeypatch: pytest.Monkey
     name = opened(pair)
     outpoint = paid_again(pair)
     message, other = pair.pay(name, 1_000), Wallet.open(pair.payee.directory)
-    lock = Wallet.channel_lock
+    lock = ChannelFiles.lock
     begun = []  # type: ignore[var-annotated]
 
-    def accepting(self: Wallet, channel: str, **options: bool) -> object:
-        if self is pair.payee and not begun:
+    def accepting(self: ChannelFiles, channel: str, **options: bool) -> object:
+        if self is pair.payee.channels and not begun:
             begun.append(payee.accept(other, pair.chain, psbt(message)))
         return lock(self, channel, **options)
 
-    monkeypatch.setattr(Wallet, "channel_lock", accepting)
+    monkeypatch.setattr(ChannelFiles, "lock", accepting)
     # a server that does not show it yet
     monkeypatch.setattr(payee_rules, "_is_funded", lambda chain, record: False)
     assert refused(lambda: pair.sign_refund(own_request(pair, name, outpoint))) == ("offer-used", 4)
     assert pair.payee_record(name).paid.sat == 1_000
-    assert not pair.payee.has_channel(outpoint)
+    assert not pair.payee.channels.knows(outpoint)
 
 
 @pytest.mark.parametrize("case", ["unmined", "unseen", "spent", "value", "script", "key", "void"])
@@ -500,7 +501,7 @@ def test_cut_short_anywhere_the_payee_goes_on(
     saves = 0
 
     def counted(save: object) -> object:
-        def cut(self: Wallet, *words: object, **options: object) -> None:
+        def cut(self: ChannelFiles, *words: object, **options: object) -> None:
             nonlocal saves
             if saves == stop:
                 raise KeyboardInterrupt
@@ -510,15 +511,15 @@ def test_cut_short_anywhere_the_payee_goes_on(
         return cut
 
     with monkeypatch.context() as patch:
-        patch.setattr(Wallet, "save_channel", counted(Wallet.save_channel))
+        patch.setattr(ChannelFiles, "save", counted(ChannelFiles.save))
         with pytest.raises(KeyboardInterrupt):
             pair.sign_refund(request.hex)
     pair.restart()
     open_ones = [
-        record for record in pair.payee.channels() if isinstance(record.state, payee_protocol.Active)
+        record for record in pair.payee.channels.readable() if isinstance(record.state, payee_protocol.Active)
     ]
     assert len(open_ones) <= 1
     pair.fund(pair.sign_refund(request.hex))
-    states = [type(record.state) for record in pair.payee.channels()]
+    states = [type(record.state) for record in pair.payee.channels.readable()]
     assert sorted(kind.__name__ for kind in states) == ["Abandoned", "Active"]
     assert pair.status(name_of(request)) == ("open", "open")

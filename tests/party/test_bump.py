@@ -310,7 +310,7 @@ def test_a_refund_that_a_reorganisation_made_too_early_again(pair: Pair) -> None
     later = Height(pair.chain.tip().height + 500)  # the chain is one that other tests mine on too
     terms = replace(pair.terms(name), refund_lock_time=later)
     funded = replace(state.funded, terms=terms)
-    pair.payer.save_channel(replace(pair.payer_record(name), state=replace(state, funded=funded)), "changed")
+    pair.payer.channels.save(replace(pair.payer_record(name), state=replace(state, funded=funded)), "changed")
     assert unchanged(pair, lambda: bump(pair.payer, pair.chain, name, RATE)) == ("refund-locked", 6)
 
 

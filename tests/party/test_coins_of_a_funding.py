@@ -45,7 +45,7 @@ def test_funding_does_not_signal_replacement(pair: Pair) -> None:
 def test_every_input_is_native_segwit_and_signed_outside_the_txid(pair: Pair) -> None:
     request = pair.request()
     reply = pair.sign_refund(request.hex)
-    unsigned = pair.payer_record(pair.payer.channel_names()[0]).state
+    unsigned = pair.payer_record(pair.payer.channels.names()[0]).state
     assert isinstance(unsigned, payer_protocol.Opening)
     assert all(output.script_pubkey[:2] == b"\x00\x14" for output in unsigned.spent)
     signed = Transaction.from_hex(pair.fund(reply).hex)  # type: ignore[arg-type]
@@ -69,11 +69,11 @@ def test_its_coins_are_taken_in_every_phase(pair: Pair, phase: str) -> None:
             assert coin is not None
             unsigned = funded.funding.without_witness()
             state = payer_protocol.Secured(record.terms, unsigned, (coin.output,), funded.refund)
-            pair.payer.save_channel(replace(record, state=state), "changed")
+            pair.payer.channels.save(replace(record, state=state), "changed")
         elif phase == "settling":
             pair.settlement(name)
         elif phase == "refunding":
-            pair.payer.save_channel(replace(record, state=payer_protocol.Refunding(funded, None)), "changed")
+            pair.payer.channels.save(replace(record, state=payer_protocol.Refunding(funded, None)), "changed")
     pair.restart()
     with pytest.raises(NotPossible) as caught:
         pair.request()
@@ -127,7 +127,7 @@ def test_a_change_below_dust_goes_to_the_fundings_fee(pair: Pair) -> None:
 def test_a_coin_that_another_program_spent_meanwhile(pair: Pair) -> None:
     request = pair.request()
     reply = pair.sign_refund(request.hex)
-    name = pair.payer.channel_names()[0]
+    name = pair.payer.channels.names()[0]
     opening = pair.payer_record(name).state
     assert isinstance(opening, payer_protocol.Opening)
     elsewhere = replace(

@@ -34,7 +34,6 @@ from mpchan.errors import StorageError
 from mpchan.party import payer, views
 from mpchan.units import Amount, OutPoint
 from mpchan.values import replace
-from mpchan.wallet.wallet import channel_name
 
 
 @pytest.fixture
@@ -302,9 +301,9 @@ def test_a_plan_does_no_harm(pair: External) -> None:
 def test_coins_of_an_external_funding_are_reserved(pair: External) -> None:
     outpoint = coin(pair.chain, P2WPKH)
     request = pair.take(payment(pair.chain, [outpoint], pair.output()))
-    assert outpoint in pair.payer.reserved_outpoints()
+    assert outpoint in pair.payer.channels.reserved_outpoints()
     payer.abandon(pair.payer, pair.chain, name_of(request))
-    assert outpoint not in pair.payer.reserved_outpoints()
+    assert outpoint not in pair.payer.channels.reserved_outpoints()
 
 
 def test_two_openings_under_one_offer(pair: External) -> None:
@@ -445,5 +444,5 @@ def test_replacement_is_warned_of_until_it_is_confirmed(pair: External) -> None:
 def test_the_names_agree(pair: External) -> None:
     funding = payment(pair.chain, [coin(pair.chain, P2WPKH)], pair.output())
     request = pair.take(funding)
-    assert pair.payer.channel_names() == [channel_name(OutPoint(funding.txid, 1))]
+    assert pair.payer.channels.names() == [OutPoint(funding.txid, 1).name]
     assert isinstance(psbt(request.hex), Psbt)

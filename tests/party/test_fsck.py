@@ -61,9 +61,9 @@ class Copy:
         shutil.copytree(source.directory, folder)
         self.name = name
         self.wallet = Wallet.open(folder)
-        files = self.wallet.channel_files
+        files = self.wallet.channels
         self.state, self.journal = files.state_path(name), files.journal_path(name)
-        self.good: Record = self.wallet.load_channel(name)
+        self.good: Record = self.wallet.channels.load(name)
 
     def lines(self) -> list[bytes]:
         return self.journal.read_bytes().splitlines(keepends=True)
@@ -167,7 +167,7 @@ def test_it_says_what_it_looked_at(lived: Lived) -> None:
 
 def test_it_waits_for_nobody_unless_it_mends(payers: Copy) -> None:
     holder = Wallet.open(payers.wallet.directory)
-    with holder.channel_lock(payers.name):
+    with holder.channels.lock(payers.name):
         assert payers.broken() == set()
 
 
@@ -187,21 +187,21 @@ def test_a_state_file_is_rebuilt_from_its_journal(lived: Lived, copy: Copy, harm
     }[harm]
     copy.state.write_bytes(harmed)
     with pytest.raises(StorageError) as caught:
-        copy.wallet.load_channel(copy.name)
+        copy.wallet.channels.load(copy.name)
     assert (caught.value.slug, "fsck --repair" in str(caught.value.hint)) == ("channel-damaged", True)
     assert copy.broken() == {"state-file"}
     [done] = copy.repaired()
     assert done.startswith("rebuilt the state file from the journal, the damaged one is kept as ")
     [kept] = copy.state.parent.glob("*.damaged-*")
     assert (kept.name in done, kept.read_bytes()) == (True, harmed)
-    assert copy.wallet.load_channel(copy.name) == copy.good
-    assert copy.wallet.channel_names() == lived.pair.payer.channel_names()
+    assert copy.wallet.channels.load(copy.name) == copy.good
+    assert copy.wallet.channels.names() == lived.pair.payer.channels.names()
 
 
 def test_a_state_file_that_is_gone_is_no_harm(copy: Copy) -> None:
     copy.state.unlink()
     assert copy.broken() == set()
-    assert copy.wallet.load_channel(copy.name) == copy.good
+    assert copy.wallet.channels.load(copy.name) == copy.good
 
 
 def test_a_state_file_that_says_something_else_with_a_good_checksum(payers: Copy) -> None:
@@ -210,7 +210,7 @@ def test_a_state_file_that_says_something_else_with_a_good_checksum(payers: Copy
     payers.state.write_text(recovery.dump({**body, "sends": False}, position))
     assert payers.broken() == {"state-file"}
     assert len(payers.repaired()) == 1
-    assert payers.wallet.load_channel(payers.name) == payers.good
+    assert payers.wallet.channels.load(payers.name) == payers.good
 
 
 def test_a_repair_never_goes_back(payers: Copy) -> None:
@@ -220,7 +220,7 @@ def test_a_repair_never_goes_back(payers: Copy) -> None:
     payers.state.write_text(recovery.dump(body, position))
     assert "journal" in payers.broken()
     payers.check(repair=True)
-    assert payers.wallet.load_channel(payers.name).updates >= 9
+    assert payers.wallet.channels.load(payers.name).updates >= 9
 
 
 # the journal --------------------------------------------------------------------------------------
@@ -229,7 +229,7 @@ def test_a_repair_never_goes_back(payers: Copy) -> None:
 def test_an_unfinished_line_is_cut_off(copy: Copy) -> None:
     whole = copy.journal.read_bytes()
     copy.journal.write_bytes(whole + b'{"sha256":"00')
-    assert copy.wallet.load_channel(copy.name) == copy.good
+    assert copy.wallet.channels.load(copy.name) == copy.good
     assert copy.broken() == {"journal-end"}
     assert copy.repaired() == ["cut an unfinished line of 13 bytes off the journal"]
     assert copy.journal.read_bytes() == whole
@@ -239,13 +239,13 @@ def test_damage_before_the_state_file_costs_nothing_but_history(copy: Copy) -> N
     first = copy.lines()[0]
     harmed = bent(copy.journal.read_bytes(), len(first) // 2)
     copy.journal.write_bytes(harmed)
-    assert copy.wallet.load_channel(copy.name) == copy.good  # no command reads that far back
+    assert copy.wallet.channels.load(copy.name) == copy.good  # no command reads that far back
     assert copy.broken() == {"journal"}
     [done] = copy.repaired()
     assert done.startswith("began a new journal with what the state file holds, the damaged one is kept as ")
     [kept] = copy.journal.parent.glob("*.damaged-*")
     assert kept.read_bytes() == harmed
-    assert copy.wallet.load_channel(copy.name) == copy.good
+    assert copy.wallet.channels.load(copy.name) == copy.good
     assert b'"event":"restarted"' in copy.lines()[0]
 
 
@@ -260,14 +260,14 @@ def test_a_journal_that_is_gone(lived: Lived, copy: Copy, harm: str) -> None:
     else:
         copy.journal.write_bytes(b"" if harm == "empty" else b"".join(most[:1]))
     with pytest.raises(StorageError) as caught:
-        Wallet.open(copy.wallet.directory).load_channel(copy.name)
+        Wallet.open(copy.wallet.directory).channels.load(copy.name)
     assert caught.value.slug == "channel-damaged"
     assert copy.broken() == {"journal"}
     found = copy.check(repair=True)
     assert found.exit_code == 0
     [warning] = found.warnings
     assert f"up to {MOST_BEHIND} payments may be missing" in warning
-    record: Record = copy.wallet.load_channel(copy.name)
+    record: Record = copy.wallet.channels.load(copy.name)
     assert record.terms == copy.good.terms
     pair = lived.pair
     if copy.good.role == "payer":
@@ -286,7 +286,7 @@ def test_a_journal_that_is_gone(lived: Lived, copy: Copy, harm: str) -> None:
         last_update = payer.pay_last(pair.payer, pair.chain, lived.name).hex
         taken = payee.accept(copy.wallet, pair.chain, Psbt.from_bytes(bytes.fromhex(last_update)))
         assert taken.paid_sat == 2400
-        assert copy.wallet.load_channel(copy.name).paid == copy.good.paid
+        assert copy.wallet.channels.load(copy.name).paid == copy.good.paid
     assert copy.broken() == set()
 
 
@@ -327,7 +327,7 @@ def test_a_repair_that_is_killed_is_repeated(
                 payers.check(repair=True)
     payers.check(repair=True)
     assert payers.broken() == set()
-    record: Record = payers.wallet.load_channel(payers.name)
+    record: Record = payers.wallet.channels.load(payers.name)
     assert record.paid == payers.good.paid
 
 
@@ -335,7 +335,7 @@ def test_other_channels_are_looked_at_all_the_same(chain_directory: Path, tmp_pa
     with EmbeddedChain(chain_directory) as chain:
         pair = Pair(tmp_path, chain, coins=2)
         first, second = pair.open(), pair.open()
-        path = pair.payer.channel_files.state_path(first)
+        path = pair.payer.channels.state_path(first)
         path.unlink()
         path.mkdir()
         found = fsck(pair.payer)
@@ -432,7 +432,7 @@ SIGNED_AGAIN = ("signatures exchanged", "one signature", "no signature")
 @pytest.mark.parametrize("harm", PAYERS)
 def test_what_the_payers_files_say_is_checked(payers: Copy, harm: str) -> None:
     change, slugs = PAYERS[harm]
-    payers.wallet.save_channel(change(payers.good), "harmed")
+    payers.wallet.channels.save(change(payers.good), "harmed")
     assert payers.broken() == slugs
     # no journal mends the others
     assert payers.check(repair=True).exit_code == (0 if harm in SIGNED_AGAIN else 7)
@@ -441,7 +441,7 @@ def test_what_the_payers_files_say_is_checked(payers: Copy, harm: str) -> None:
 @pytest.mark.parametrize("harm", PAYEES)
 def test_what_the_payees_files_say_is_checked(payees: Copy, harm: str) -> None:
     change, slugs = PAYEES[harm]
-    payees.wallet.save_channel(change(payees.good), "harmed")
+    payees.wallet.channels.save(change(payees.good), "harmed")
     assert payees.broken() == slugs
 
 
@@ -449,7 +449,7 @@ def test_what_the_payees_files_say_is_checked(payees: Copy, harm: str) -> None:
 def test_the_messages_in_the_journal_are_checked(lived: Lived, payers: Copy, message: str) -> None:
     record = _funded(payers.good, number=6, paid=Amount(2500))
     earlier = payer.pay_last(lived.pair.payer, lived.pair.chain, lived.name).hex
-    key = lived.pair.payer.channel_key_of(record)
+    key = lived.pair.payer.keys.key_of(record)
     settling = payer_protocol.Settling(record.state, Amount(2500))
     text = {
         "another": earlier,
@@ -458,16 +458,16 @@ def test_the_messages_in_the_journal_are_checked(lived: Lived, payers: Copy, mes
         "bad": earlier[:-40] + "00" * 20,
         "no hex": "xyz",
     }[message]
-    payers.wallet.save_channel(record, "paid", text)
+    payers.wallet.channels.save(record, "paid", text)
     assert payers.broken() == {"journal-message"}
 
 
 def test_a_message_with_a_wrong_signature_in_the_journal(lived: Lived, payers: Copy) -> None:
     record = _funded(payers.good, number=6, paid=Amount(2500))
-    update = payer_protocol.update_message(record.state, lived.pair.payer.channel_key_of(record))
+    update = payer_protocol.update_message(record.state, lived.pair.payer.keys.key_of(record))
     [signature] = update.inputs[0].partial_sigs.values()
     harmed = update.to_hex().replace(signature.hex(), bent(signature, 20).hex())
-    payers.wallet.save_channel(record, "paid", harmed)
+    payers.wallet.channels.save(record, "paid", harmed)
     assert payers.broken() == {"journal-message"}
 
 
@@ -479,10 +479,10 @@ def test_the_messages_of_an_opening_are_checked(lived: Lived, payers: Copy, even
     if event == "opened":
         message = unsigned_message(terms, update)
     else:
-        key = lived.pair.payee.channel_key_of(lived.pair.payee_record(lived.name))
+        key = lived.pair.payee.keys.key_of(lived.pair.payee_record(lived.name))
         signature = key.sign_update(terms, 1, Amount(1000))
         message = signed_message(terms, update, terms.offer.payee_key, signature)
-    payers.wallet.save_channel(payers.good, event, message.to_hex())
+    payers.wallet.channels.save(payers.good, event, message.to_hex())
     assert payers.broken() == {"journal-message"}
 
 
@@ -544,12 +544,12 @@ def test_one_key_or_one_offer_twice(chain_directory: Path, tmp_path: Path) -> No
         first, second = pair.open(), pair.open()
         one, other = pair.payer_record(first), pair.payer_record(second)
         terms = replace(other.terms, payer_key=one.terms.payer_key)
-        pair.payer.save_channel(_funded(other, terms=terms), "harmed")
+        pair.payer.channels.save(_funded(other, terms=terms), "harmed")
         found = fsck(pair.payer)
         broken = {rule.rule for subject in found.subjects for rule in subject.rules if not rule.ok}
         assert {"wrong-keys", "key-twice"} <= broken
         terms = replace(other.terms, offer=one.terms.offer)
-        pair.payer.save_channel(_funded(other, terms=terms), "harmed")
+        pair.payer.channels.save(_funded(other, terms=terms), "harmed")
         found = fsck(pair.payer)
         broken = {rule.rule for subject in found.subjects for rule in subject.rules if not rule.ok}
         assert "offer-twice" in broken

@@ -17,6 +17,7 @@ from support.party import Pair, psbt
 from support.protocol import scheme_of, signed_message
 
 import mpchan
+from mpchan.bitcoin.network import REGTEST
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.channel.construction import form
 from mpchan.channel.construction.form import UpdateForm
@@ -99,7 +100,7 @@ class Twins:
     def same_files(self) -> None:
         """Journals equal to the byte, and channels that load as equals."""
         for plain, metered in ((self.payer, self.metered_payer), (self.payee, self.metered_payee)):
-            one, other = (ChannelFiles(wallet / "channels") for wallet in (plain, metered))
+            one, other = (ChannelFiles(wallet / "channels", REGTEST) for wallet in (plain, metered))
             assert one.journal_path(self.name).read_bytes() == other.journal_path(self.name).read_bytes()
             assert one.load(self.name) == other.load(self.name)
 
@@ -283,7 +284,7 @@ def test_the_newest_alone_is_verified_and_kept(pair: Pair, tmp_path: Path) -> No
     assert [told(each)["update"] for each in answers] == [1, 2, 3, 4, 5]
     assert {told(each)["superseded_by"] for each in answers[:4]} == {5}
     assert (told(answers[4])["superseded"], told(answers[4])["paid_sat"]) == (4, 5010)
-    journal = ChannelFiles(twins.metered_payee / "channels").journal_path(twins.name).read_bytes()
+    journal = ChannelFiles(twins.metered_payee / "channels", REGTEST).journal_path(twins.name).read_bytes()
     assert journal.count(b'"accepted"') == 1
     again = taking.accept_many(messages, skip_superseded=True)
     assert told(again[4])["duplicate"] is True
@@ -315,8 +316,8 @@ def _with_signature_of(message: str, other: str) -> str:
 
 def signed(twins: Twins, number: int, paid: int) -> str:
     """Any update, signed by the payer without fault."""
-    record = twins.plain_payer.load_channel(twins.name)
-    terms, key, amount = record.terms, twins.plain_payer.channel_key_of(record), Amount(paid)
+    record = twins.plain_payer.channels.load(twins.name)
+    terms, key, amount = record.terms, twins.plain_payer.keys.key_of(record), Amount(paid)
     signature = key.sign_update(terms, number, amount)
     update = scheme_of(terms).update(number, amount)
     return signed_message(terms, update, terms.payer_key, signature).to_hex()
@@ -347,7 +348,7 @@ def test_skipping_ends_where_not_skipping_ends(pair: Pair, tmp_path: Path, data:
     )
     twins.accept(sent)
     assert len(answers) == len(sent)
-    held = [Wallet.open(each).load_channel(twins.name).paid for each in (twins.payee, twins.metered_payee)]
+    held = [Wallet.open(each).channels.load(twins.name).paid for each in (twins.payee, twins.metered_payee)]
     assert held[0] == held[1]
     assert QUEUED > AT_ONCE
 
@@ -386,7 +387,7 @@ def test_nothing_of_a_batch_counts_that_did_not_reach_the_disk(
     taking.accept(first.hex)
     message = paying.pay(10).hex
     paths = [
-        ChannelFiles(w / "channels").journal_path(twins.name)
+        ChannelFiles(w / "channels", REGTEST).journal_path(twins.name)
         for w in (twins.metered_payer, twins.metered_payee)
     ]
     before = [path.read_bytes() for path in paths]
@@ -542,7 +543,7 @@ def test_a_long_journal_is_closed_and_everything_goes_on(
         taking.accept_many([each.hex for each in paying.pay_many([500] * 15)])
     for directory, event in ((twins.metered_payer, "paid"), (twins.metered_payee, "accepted")):
         wallet = Wallet.open(directory)
-        journal = wallet.channel_files.journal_path(twins.name)
+        journal = wallet.channels.journal_path(twins.name)
         assert len(closed_files(journal)) >= 2
         events = list(history(wallet, None).events)
         assert [each.update for each in events if each.event == event] == list(range(1, 151))
@@ -554,7 +555,7 @@ def test_a_long_journal_is_closed_and_everything_goes_on(
         ]
         restore((tmp_path / f"{directory.name}.backup").read_bytes(), tmp_path / "restored" / directory.name)
         again = Wallet.open(tmp_path / "restored" / directory.name)
-        assert again.load_channel(twins.name).paid.sat == 75_000
+        assert again.channels.load(twins.name).paid.sat == 75_000
         assert fsck(again).wrong == 0
         later = list(history(again, None).events)
         assert later[0].event == "continued"

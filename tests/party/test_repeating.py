@@ -155,7 +155,7 @@ def test_giving_up_twice_is_giving_up_once(pair: Pair) -> None:
 def test_a_signed_refund_is_remembered_after_an_opening_was_given_up(pair: Pair) -> None:
     request = pair.request()
     reply = pair.sign_refund(request.hex)
-    name = pair.payer.channel_names()[0]
+    name = pair.payer.channels.names()[0]
     payer.abandon(pair.payer, pair.chain, name)
     payee.abandon(pair.payee, pair.chain, name)
     after = pair.files()
@@ -182,7 +182,7 @@ def test_20_the_funding_by_file(pair: Pair) -> None:
     request = pair.request()
     reply = pair.sign_refund(request.hex)
     funding = Transaction.from_hex(pair.fund(reply, send=False).hex)  # type: ignore[arg-type]
-    name = pair.payee.channel_names()[0]
+    name = pair.payee.channels.names()[0]
     taken = payee.funding(pair.payee, pair.chain, funding)
     assert taken.to_dict() == {"channel": name[:16], "funding_txid": str(funding.txid)}
     assert pair.status(name)[1] == "funding"
@@ -255,7 +255,7 @@ def test_a_wallet_can_be_payer_here_and_payee_there(pair: Pair) -> None:
     pair.chain.mine(1)
     update = payer.pay(pair.payee, pair.chain, None, Amount(7000))
     assert payee.accept(pair.payer, pair.chain, psbt(update.hex)).paid_sat == 7000
-    assert len(pair.payer.channel_names()) == len(pair.payee.channel_names()) == 2
+    assert len(pair.payer.channels.names()) == len(pair.payee.channels.names()) == 2
 
 
 def test_15_an_offer_serves_one_channel(pair: Pair) -> None:
@@ -324,7 +324,7 @@ def test_a_capacity_outside_the_offer(pair: Pair, capacity: int) -> None:
 def test_too_little_time_left_to_fund(pair: Pair) -> None:
     request = pair.request()
     reply = pair.sign_refund(request.hex)
-    terms = pair.terms(pair.payer.channel_names()[0])
+    terms = pair.terms(pair.payer.channels.names()[0])
     pair.mine_to(terms.refund_lock_time.value - 6 - 1)  # the window of 6, one confirmation
     before = pair.files()
     assert slug_of(pair.fund, reply) == ("too-little-time", 5)

@@ -373,9 +373,9 @@ class Parties(RuleBasedStateMachine):
     def files_can_be_read(self) -> None:
         for directory in (self.pair.payer.directory, self.pair.payee.directory):
             wallet = Wallet.open(directory)
-            assert len(wallet.channel_names()) == len(self.channels)
-            for name in wallet.channel_names():
-                wallet.load_channel(name)
+            assert len(wallet.channels.names()) == len(self.channels)
+            for name in wallet.channels.names():
+                wallet.channels.load(name)
             assert wallet.keys.next_index("receive") >= 0
 
     @invariant()

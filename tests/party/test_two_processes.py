@@ -188,7 +188,7 @@ def test_10_one_offer_signs_one_refund(pair: Pair) -> None:
     refused = [answer for listed in answers for answer in listed if "error" in answer]
     assert len(signed) == 1
     assert [answer["error"] for answer in refused] == ["offer-used"] * 4
-    assert len(pair.payee.channel_names()) == 1
+    assert len(pair.payee.channels.names()) == 1
 
 
 def test_one_coin_funds_one_channel(pair: Pair) -> None:
@@ -204,7 +204,7 @@ def test_giving_up_and_funding_at_once(pair: Pair) -> None:
     """Either the opening is given up and nothing is signed, or the funding is signed and it is not given up."""
     request = pair.request()
     reply = pair.sign_refund(request.hex)
-    name = pair.payer.channel_names()[0]
+    name = pair.payer.channels.names()[0]
     [[funded], [abandoned]] = at_once(
         pair.payer.directory, pair.chain.directory, [("fund", reply)], [("abandon", name)]
     )

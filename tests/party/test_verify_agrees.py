@@ -233,7 +233,7 @@ def secret_of(scene: Scene, who: str, terms: Terms) -> Any:
         return scene.pair.payer_secret(terms.name)
     own = scene.pair.payee.offers.for_keys((terms.offer.payee_key.sec, terms.offer.payee_key.sec))
     assert own is not None
-    return scene.pair.payee.offer_key_of(own)._private_key
+    return scene.pair.payee.keys.key_of_offer(own)._private_key
 
 
 @st.composite

@@ -24,7 +24,7 @@ from mpchan.party import payer, views
 from mpchan.party.watch.watcher import STUBBORN_ROUNDS, Round, Watcher
 from mpchan.units import Amount, ChainTip, LockTime, OutPoint
 from mpchan.values import replace
-from mpchan.wallet.wallet import Wallet
+from mpchan.wallet.channel_files import ChannelFiles
 
 SECONDS = {
     "lock_time_unit": "seconds",
@@ -523,17 +523,17 @@ def test_a_chain_that_goes_out_of_reach_in_a_round_ends_it(harmed: Pair) -> None
 
 def test_a_locked_channel_waits_for_the_next_round(pair: Pair) -> None:
     first, _ = two_settled(pair)
-    pair.payee.patience = 0.01
+    pair.payee.channels.patience = 0.01
     watching = watcher(pair.payee, pair.chain)
-    watching._wallet.patience = 0.01
-    with pair.payee.channel_lock(first):
+    watching._wallet.channels.patience = 0.01
+    with pair.payee.channels.lock(first):
         for number in range(1, STUBBORN_ROUNDS + 1):
             done = watching.round(lambda finding: None)
             stubborn = "locked" if number >= STUBBORN_ROUNDS else None
             assert told(done) == [(stubborn, False), (None, number == 1)]
             assert done.findings[0].why.startswith("put off: ")
         hasty = watcher(pair.payee, pair.chain, once=True)
-        hasty._wallet.patience = 0.01
+        hasty._wallet.channels.patience = 0.01
         assert told(hasty.round(lambda finding: None))[0] == ("locked", False)
     assert told(watching.round(lambda finding: None)) == [(None, True), (None, False)]
 
@@ -612,7 +612,7 @@ def test_what_has_ended_is_not_asked_about(pair: Pair, monkeypatch: pytest.Monke
     for _ in range(3):
         assert seen(watching.round(lambda finding: None)) == ("closed", "wait", False, None)
     assert len(asked) == 1
-    pair.payee.save_channel(pair.payee_record(name), "nothing")  # whoever writes the file wakes it up
+    pair.payee.channels.save(pair.payee_record(name), "nothing")  # whoever writes the file wakes it up
     watching.round(lambda finding: None)
     assert len(asked) == 2
     assert snapshot(pair.payee.directory)
@@ -624,8 +624,8 @@ def test_a_file_that_has_not_changed_is_not_read_again(pair: Pair, monkeypatch: 
     pair.accept(pair.pay(names[0], 1000))
     read: list[str] = []
     questions: list[int] = []
-    load, outputs = Wallet.load_channel, EmbeddedChain.outputs
-    monkeypatch.setattr(Wallet, "load_channel", lambda self, name: (read.append(name), load(self, name))[1])
+    load, outputs = ChannelFiles.load, EmbeddedChain.outputs
+    monkeypatch.setattr(ChannelFiles, "load", lambda self, name: (read.append(name), load(self, name))[1])
     monkeypatch.setattr(
         EmbeddedChain, "outputs", lambda self, asked: (questions.append(len(asked)), outputs(self, asked))[1]
     )
@@ -635,7 +635,7 @@ def test_a_file_that_has_not_changed_is_not_read_again(pair: Pair, monkeypatch: 
         watching.round(lambda finding: None)
     assert sorted(read) == sorted(names)
     assert questions == [3, 3, 3]
-    pair.payee.save_channel(pair.payee_record(names[1]), "nothing")
+    pair.payee.channels.save(pair.payee_record(names[1]), "nothing")
     read.clear()
     watching.round(lambda finding: None)
     assert read == [names[1]]
@@ -647,7 +647,7 @@ def test_a_payment_in_the_same_tick_of_the_clock_is_seen(pair: Pair) -> None:
     pair.accept(pair.pay(name, 1000))
     watching = watcher(pair.payee, pair.chain)
     watching.round(lambda finding: None)
-    files = pair.payee.channel_files
+    files = pair.payee.channels
     paths = [files.journal_path(name), files.state_path(name)]
     times = {path: path.stat().st_mtime_ns for path in paths if path.exists()}
     pair.accept(pair.settlement(name, 2000))

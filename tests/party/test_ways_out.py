@@ -374,7 +374,7 @@ def test_62_only_a_broadcast_carries_the_payees_signature_of_a_payment(pair: Pai
     reply = pair.sign_refund(request.hex)
     pair.fund(reply)
     pair.chain.mine(1)
-    name = pair.payer.channel_names()[0]
+    name = pair.payer.channels.names()[0]
     ours = pair.terms(name).offer.payee_key.sec
     left = [offer, str(pair.accept(pair.pay(name, 1000))), str(pair.accept(pair.pay(name, 1000)))]
     left.append(str(views.show(pair.payee, pair.chain, name)))
@@ -409,7 +409,7 @@ def test_a_funding_that_was_given_up_as_void_comes_back(pair: Pair) -> None:
     """Another spend of its coin was in a block, and is not any more: the money is in the channel after all."""
     request = pair.request()
     funding = Transaction.from_hex(pair.fund(pair.sign_refund(request.hex), send=False).hex)  # type: ignore[arg-type]
-    (name,) = pair.payer.channel_names()
+    (name,) = pair.payer.channels.names()
     spent = pair.payer_record(name).state.spent
     elsewhere = replace(
         funding.without_witness(), outputs=(replace(spent[0], value=spent[0].value - Amount(1000)),)

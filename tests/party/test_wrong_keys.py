@@ -17,7 +17,6 @@ from mpchan.chain.embedded import EmbeddedChain
 from mpchan.channel import payee as payee_protocol
 from mpchan.channel import payer as payer_protocol
 from mpchan.channel.construction.two_of_two import TwoOfTwo
-from mpchan.channel.signing import ChannelKey
 from mpchan.errors import StorageError
 from mpchan.party import payee, payer
 from mpchan.party.backup import backup, restore
@@ -25,6 +24,7 @@ from mpchan.party.check.fsck import fsck
 from mpchan.party.meter import payee as payee_meter
 from mpchan.party.watch.watcher import Watcher
 from mpchan.units import Amount
+from mpchan.wallet.keys import Keys
 from mpchan.wallet.wallet import Wallet
 
 CAPACITY = 100_000
@@ -180,13 +180,9 @@ def test_a_restored_wallet(case: Case, tmp_path: Path, encrypted: bool) -> None:
 def trusting() -> Iterator[Callable[[], None]]:
     """A program that compares no key, as there was one, and that no judge looks upon; ``trusting()`` ends that."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Wallet, "channel_key_of", _any_key)
+        patch.setattr(Keys, "_fitting", lambda keys, key, stated, what: key)
         patch.setattr(TwoOfTwo, "complete", UNJUDGED)
         yield patch.undo
-
-
-def _any_key(wallet: Wallet, record: Any) -> ChannelKey:
-    return wallet.keys.key_of(record)
 
 
 @pytest.mark.parametrize("kind", ["update", "settlement"])
@@ -253,7 +249,7 @@ def test_the_payers_way_back_is_saved(fresh: Case, trusting: Callable[[], None])
     pair.chain.mine(1)
     name = next(
         n
-        for n in pair.payer.channel_names()
+        for n in pair.payer.channels.names()
         if pair.payer_record(n).terms.capacity.sat == 20_000
         and isinstance(pair.payer_record(n).state, payer_protocol.Funded)
     )

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mpchan.bitcoin.network import REGTEST
 from mpchan.bitcoin.signature import PublicKey
 from mpchan.bitcoin.tx import Transaction, TxOut
 from mpchan.channel.construction.form import SAMPLES
@@ -117,7 +118,7 @@ def judge_wallet(directory: Path, chain_directory: Path | None = None) -> int:
         Unjust: the engine refuses one, or a funding does not make the channel's output.
     """
     judge = Judge()
-    files = ChannelFiles(directory / "channels")
+    files = ChannelFiles(directory / "channels", REGTEST)
     for name in files.names():
         _judge_channel(judge, files.body(name), chain_directory)
     return judge.passed

@@ -86,9 +86,9 @@ class Many:
         coin = TxOut(output.value, script)
         with mock.patch("os.fsync"):  # how long the disk takes says nothing here
             state = payer.Funded(terms, funding, (coin,), refund, sends=True)
-            self.payer.save_channel(PayerRecord(None, state), "funded")
+            self.payer.channels.save(PayerRecord(None, state), "funded")
             self.payee.offers.save(offer)
-            self.payee.save_channel(PayeeRecord(None, payee.Active(terms)), "refund-signed")
+            self.payee.channels.save(PayeeRecord(None, payee.Active(terms)), "refund-signed")
         self.names.append(terms.name)
         return terms, funding
 

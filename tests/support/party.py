@@ -143,13 +143,13 @@ class Pair:
 
     def payer_record(self, name: str) -> PayerRecord:
         """The channel in the payer's wallet."""
-        record = self.payer.load_channel(name)
+        record = self.payer.channels.load(name)
         assert isinstance(record, PayerRecord)
         return record
 
     def payee_record(self, name: str) -> PayeeRecord:
         """The channel in the payee's wallet."""
-        record = self.payee.load_channel(name)
+        record = self.payee.channels.load(name)
         assert isinstance(record, PayeeRecord)
         return record
 
@@ -168,12 +168,12 @@ class Pair:
 
     def payer_secret(self, name: str) -> PrivateKey:
         """The payer's channel key, as a payer that forges messages has it."""
-        key: PrivateKey = self.payer.channel_key_of(self.payer_record(name))._private_key
+        key: PrivateKey = self.payer.keys.key_of(self.payer_record(name))._private_key
         return key
 
     def payee_secret(self, name: str) -> PrivateKey:
         """The payee's."""
-        key: PrivateKey = self.payee.channel_key_of(self.payee_record(name))._private_key
+        key: PrivateKey = self.payee.keys.key_of(self.payee_record(name))._private_key
         return key
 
 

@@ -25,7 +25,7 @@ def begun(wallet: Wallet, monkeypatch: pytest.MonkeyPatch, salt: int, time: floa
     record = PayeeRecord(None, payee.Active(make_terms(salt=salt)))
     with monkeypatch.context() as patch:
         patch.setattr(batch.time, "time", lambda: time)  # type: ignore[attr-defined]
-        wallet.save_channel(record, "refund-signed")
+        wallet.channels.save(record, "refund-signed")
     return record.terms.name
 
 
@@ -34,16 +34,16 @@ def test_by_the_time_of_the_first_line(wallet: Wallet, monkeypatch: pytest.Monke
     times = (1_700_000_300, 1_700_000_100, 1_700_000_400, 1_700_000_200)
     made = {time: begun(wallet, monkeypatch, salt, time) for salt, time in enumerate(times)}
     for name in made.values():  # what happens later is of no account
-        wallet.save_channel(wallet.load_channel(name), "again")
+        wallet.channels.save(wallet.channels.load(name), "again")
     if names == "lost":
         (wallet.directory / "channels" / "names").unlink()
-    assert wallet.channels_oldest_first() == [made[time] for time in sorted(times)]
+    assert wallet.channels.oldest_first() == [made[time] for time in sorted(times)]
 
 
 def test_in_one_second_by_the_file_of_names(wallet: Wallet, monkeypatch: pytest.MonkeyPatch) -> None:
     made = [begun(wallet, monkeypatch, salt, 1_700_000_000) for salt in range(12)]
     assert made != sorted(made)
-    assert wallet.channels_oldest_first() == made
+    assert wallet.channels.oldest_first() == made
 
 
 def test_a_journal_that_went_on_in_new_files(wallet: Wallet, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,14 +53,14 @@ def test_a_journal_that_went_on_in_new_files(wallet: Wallet, monkeypatch: pytest
     monkeypatch.setattr(channel_files, "CLOSE_BYTES", 10)
     monkeypatch.setattr(names, "_FIRST_READ", 16)
     for _ in range(3):
-        record = wallet.load_channel(old)
-        wallet.save_channel(record, "again")
-    closed = past.closed_files(wallet.channel_files.journal_path(old))
+        record = wallet.channels.load(old)
+        wallet.channels.save(record, "again")
+    closed = past.closed_files(wallet.channels.journal_path(old))
     assert len(closed) == 3
-    assert wallet.channels_oldest_first() == [old, young]
+    assert wallet.channels.oldest_first() == [old, young]
     for path in closed:
         path.unlink()
-    assert wallet.channels_oldest_first() == [young, old]  # its first line that is there is of today
+    assert wallet.channels.oldest_first() == [young, old]  # its first line that is there is of today
 
 
 @pytest.mark.parametrize("harm", [b"", b"no journal", b"no journal\n"])
@@ -69,8 +69,8 @@ def test_a_journal_that_tells_nothing_comes_first(
 ) -> None:
     good = begun(wallet, monkeypatch, 1, 1_500_000_000)
     bad = begun(wallet, monkeypatch, 2, 1_600_000_000)
-    path = wallet.channel_files.journal_path(bad)
+    path = wallet.channels.journal_path(bad)
     path.write_bytes(harm)
-    assert wallet.channels_oldest_first() == [bad, good]
+    assert wallet.channels.oldest_first() == [bad, good]
     path.unlink()
-    assert wallet.channels_oldest_first() == [bad, good]
+    assert wallet.channels.oldest_first() == [bad, good]

@@ -26,6 +26,7 @@ from support.protocol import (
     update_psbt,
 )
 
+from mpchan.bitcoin.network import REGTEST
 from mpchan.channel import payee, payer
 from mpchan.errors import MpchanError, ParseError, StorageError
 from mpchan.units import Amount
@@ -59,12 +60,12 @@ def taking(number: int) -> PayeeRecord:
 
 
 def save(files: ChannelFiles, record: Record, event: str = "paid", message: str | None = None) -> None:
-    files.save(record, event, message, 5)
+    files.save(record, event, message)
 
 
 @pytest.fixture
 def files(tmp_path: Path) -> ChannelFiles:
-    return ChannelFiles(tmp_path)
+    return ChannelFiles(tmp_path, REGTEST)
 
 
 def lines(files: ChannelFiles, name: str = NAME) -> list[bytes]:
@@ -73,7 +74,7 @@ def lines(files: ChannelFiles, name: str = NAME) -> list[bytes]:
 
 def reading(files: ChannelFiles) -> ChannelFiles:
     """Another process."""
-    return ChannelFiles(files.directory)
+    return ChannelFiles(files.directory, REGTEST)
 
 
 def damage(files: ChannelFiles) -> str:
@@ -140,7 +141,7 @@ lives = st.one_of(payer_lives(), payee_lives())
 @given(lives)
 def test_all_lines_folded_are_the_channel_at_every_point(life: list[Record]) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        files = ChannelFiles(Path(folder))
+        files = ChannelFiles(Path(folder), REGTEST)
         for count, record in enumerate(life, 1):
             save(files, record, f"event-{count}", "00" * count)
             assert files.load(NAME) == record
@@ -377,7 +378,7 @@ def test_a_missing_journal_is_damage(files: ChannelFiles) -> None:
 
 def test_a_journal_of_the_same_length_with_other_lines_is_damage(files: ChannelFiles, tmp_path: Path) -> None:
     save(files, paying(1))
-    other = ChannelFiles(tmp_path / "other")
+    other = ChannelFiles(tmp_path / "other", REGTEST)
     (tmp_path / "other").mkdir()
     save(other, replace(paying(1), key_index=4))
     shutil.copy(other.journal_path(NAME), files.journal_path(NAME))
@@ -420,7 +421,7 @@ def test_two_writers_in_turn_see_each_others_lines(files: ChannelFiles) -> None:
     writers = [files, reading(files)]
     for number in range(10):
         writer = writers[number % 2]
-        with writer.lock(NAME, 5):
+        with writer.lock(NAME):
             if number:
                 assert writer.load(NAME) == paying(number - 1)
             save(writer, paying(number))
@@ -501,21 +502,21 @@ def test_what_a_dead_process_left_without_an_fsync_is_made_durable(
         file.write(data)
     disk.fsyncs.clear()
     other = reading(files)
-    with other.lock(NAME, 5):
+    with other.lock(NAME):
         assert other.load(NAME) == paying(2)
     assert disk.fsyncs == [f"{NAME}.journal"]
-    with other.lock(NAME, 5):
+    with other.lock(NAME):
         other.load(NAME)
     assert disk.fsyncs == [f"{NAME}.journal"]
     # before a broadcast, within the lock
     third = reading(files)
-    with third.lock(NAME, 5):
+    with third.lock(NAME):
         third.load(NAME)
         third.make_sure()
         assert len(disk.fsyncs) == 2
     # the fsync of the next line is one for all
     fourth = reading(files)
-    with fourth.lock(NAME, 5):
+    with fourth.lock(NAME):
         fourth.load(NAME)
         save(fourth, paying(3))
     assert len(disk.fsyncs) == 3
@@ -602,7 +603,7 @@ def test_a_payment_costs_one_append_however_many_there_were(files: ChannelFiles,
         disk.fsyncs.clear()
         disk.written = 0
         other = reading(files)  # every payment by a process of its own
-        with other.lock(NAME, 5):
+        with other.lock(NAME):
             other.load(NAME)
             save(other, paying(number), "paid", "00" * 500)
         if len(disk.fsyncs) == 1:

@@ -16,6 +16,7 @@ from support.protocol import facts_of, make_terms, scheme_of, update_psbt
 from test_journal import NAME, lives, paying
 
 import mpchan
+from mpchan.bitcoin.network import REGTEST
 from mpchan.chain.base import OutputStatus, Spend
 from mpchan.channel.facts import Facts
 from mpchan.errors import MpchanError, UsageError
@@ -86,7 +87,7 @@ def test_the_files_of_one_channel_do_not_know_of_the_others(many: Many, touched:
 
 @pytest.fixture
 def files(tmp_path: Path) -> ChannelFiles:
-    return ChannelFiles(tmp_path)
+    return ChannelFiles(tmp_path, REGTEST)
 
 
 def begin(files: ChannelFiles, *names: str) -> None:
@@ -107,7 +108,7 @@ def test_names_are_found_with_and_without_the_file_of_names(files: ChannelFiles)
             assert files.beginning_with("b" * digits) == [C]
             assert files.beginning_with("c" * digits) == []
         assert files.beginning_with(A) == [A]
-        files.save(paying(0), "funded", None, 5)
+        files.save(paying(0), "funded", None)
     text = (files.directory / FILE).read_text()
     assert sorted(text.splitlines()) == sorted([A, B, C, NAME])
 
@@ -122,7 +123,7 @@ def test_a_whole_name_means_that_channel_alone(files: ChannelFiles) -> None:
 
 def test_what_the_file_of_names_does_not_know_is_looked_for(files: ChannelFiles) -> None:
     """A channel whose files a person has put there; a name whose channel never came to be."""
-    files.save(paying(0), "funded", None, 5)
+    files.save(paying(0), "funded", None)
     begin(files, C)
     assert files.beginning_with("b" * 16) == [C]
     with open(files.directory / FILE, "a") as file:
@@ -133,20 +134,20 @@ def test_what_the_file_of_names_does_not_know_is_looked_for(files: ChannelFiles)
 def test_less_than_an_id_is_looked_for_in_the_folder(files: ChannelFiles) -> None:
     """So that a second channel that a person has put there is seen to be one."""
     twin = NAME[:15] + ("1" if NAME[15] == "0" else "0") * 49 + "-0"
-    files.save(paying(0), "funded", None, 5)
+    files.save(paying(0), "funded", None)
     begin(files, twin)
     assert files.beginning_with(NAME[:15]) == sorted([NAME, twin])
     assert files.beginning_with(NAME[:16]) == [NAME]
 
 
 def test_a_name_that_was_never_finished_is_cut_off(files: ChannelFiles) -> None:
-    files.save(paying(0), "funded", None, 5)
+    files.save(paying(0), "funded", None)
     path = files.directory / FILE
     path.write_text(f"{A}\nbbbbbbbbbbbbbbbbbbbb")
     begin(files, A)
     assert files.beginning_with("b" * 16) == []
     other = make_terms(salt=1)
-    files.save(replace(paying(0), state=replace(paying(0).state, terms=other)), "funded", None, 5)
+    files.save(replace(paying(0), state=replace(paying(0).state, terms=other)), "funded", None)
     assert path.read_text() == f"{A}\n{other.name}\n"
 
 
@@ -154,7 +155,7 @@ def test_a_file_of_names_that_cannot_be_read_is_none(files: ChannelFiles) -> Non
     (files.directory / FILE).write_bytes(b"\xff\xfe")
     begin(files, C)
     assert files.beginning_with("b") == [C]
-    files.save(paying(0), "funded", None, 5)
+    files.save(paying(0), "funded", None)
     assert sorted((files.directory / FILE).read_text().splitlines()) == sorted([C, NAME])
 
 
@@ -169,7 +170,7 @@ def test_a_name_is_on_the_disk_before_its_channel(
     with monkeypatch.context() as patch:
         patch.setattr(channel_files, "append_durably", dead)
         with pytest.raises(OSError, match="No space"):
-            files.save(paying(0), "funded", None, 5)
+            files.save(paying(0), "funded", None)
     assert (files.directory / FILE).read_text() == f"{NAME}\n"
     assert files.names() == []
     assert files.beginning_with(NAME[:10]) == []
@@ -178,9 +179,9 @@ def test_a_name_is_on_the_disk_before_its_channel(
 def test_what_was_read_before_is_taken_only_where_it_can_never_change(files: ChannelFiles) -> None:
     """A first line that nobody has made durable may be taken back, and another channel begun in its place."""
     assert files.read_before(NAME) is None
-    files.save(paying(0), "funded", None, 5)
+    files.save(paying(0), "funded", None)
     files.state_path(NAME).unlink()
-    other = ChannelFiles(files.directory)
+    other = ChannelFiles(files.directory, REGTEST)
     assert other.load(NAME) == paying(0)
     assert (other.read_before(NAME), files.read_before(NAME)) == (None, paying(0))
 
@@ -189,7 +190,7 @@ def test_two_of_one_beginning_are_ambiguous(many: Many) -> None:
     starts = {name[:1] for name in many.names}
     shared = next(start for start in starts if sum(name.startswith(start) for name in many.names) > 1)
     with pytest.raises(UsageError, match="channels fit"):
-        many.payer.find_channel(shared, lambda record: True, "known")
+        many.payer.channels.find(shared, lambda record: True, "known")
 
 
 # the list -----------------------------------------------------------------------------------------
@@ -267,7 +268,7 @@ def test_a_brief_view_is_of_the_channel_that_its_file_is_named_by() -> None:
 
 
 def test_the_list_makes_no_channel_of_what_is_usual(many: Many, monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted = [views.short_view(record, None).channel for record in many.payer.channels()]
+    wanted = [views.short_view(record, None).channel for record in many.payer.channels.readable()]
     monkeypatch.setattr(ChannelFiles, "load", lambda *_: pytest.fail("a whole channel was made"))
     problems: list[MpchanError] = []
     found = views.list_channels(

@@ -13,6 +13,7 @@ import pytest
 from test_journal import NAME, paying, reading, save
 
 from mpchan import durability
+from mpchan.bitcoin.network import REGTEST
 from mpchan.errors import ParseError, StorageError
 from mpchan.wallet import channel_files
 from mpchan.wallet.channel_files import ChannelFiles
@@ -28,7 +29,7 @@ SHORT = 20_000
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ChannelFiles:
     monkeypatch.setattr(channel_files, "CLOSE_BYTES", SHORT)
-    return ChannelFiles(tmp_path)
+    return ChannelFiles(tmp_path, REGTEST)
 
 
 MESSAGE = "00" * 400
@@ -78,7 +79,7 @@ def test_files_stay_short_and_the_history_whole(files: ChannelFiles) -> None:
 
 def test_a_batch_closes_a_journal_too(files: ChannelFiles) -> None:
     save(files, paying(0), "funded")
-    with files.lock(NAME, 5):
+    with files.lock(NAME):
         for begin in range(1, 400, 50):
             batch = files.batch(NAME)
             for number in range(begin, begin + 50):

@@ -101,9 +101,7 @@ class Notes:
         if self._directory is None:
             return
         body = _canonical({"outpoint": str(outpoint), **_to_json(note)})
-        self._write(
-            f"{outpoint.txid}-{outpoint.vout}.json", f'{{"checksum":"{_checksum(body)}","note":{body}}}\n'
-        )
+        self._write(f"{outpoint.name}.json", f'{{"checksum":"{_checksum(body)}","note":{body}}}\n')
 
     def put_clear(self, outpoints: Iterable[OutPoint], block: Block) -> None:
         """Note that no block up to this one spends these outputs; what was noted of a spend counts no more.
@@ -175,7 +173,7 @@ class Notes:
 
     @staticmethod
     def _path(directory: Path, outpoint: OutPoint) -> Path:
-        return directory / f"{outpoint.txid}-{outpoint.vout}.json"
+        return directory / f"{outpoint.name}.json"
 
 
 def _newest(clear: dict[OutPoint, Block]) -> dict[OutPoint, Block]:

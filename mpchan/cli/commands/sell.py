@@ -127,7 +127,7 @@ def sell(
         inboxes, ways = _inboxes(stack, wallet, mailbox, listen, wake)
         chain = app.chain(wallet)
         require_backend(chain)
-        wallet.patience = (
+        wallet.channels.patience = (
             PATIENCE_SECONDS  # for a channel that the watcher holds, or another command: others wait too
         )
         own = _published(app, wallet, chain, terms, sale, ways, address, mailbox, output, force=force)

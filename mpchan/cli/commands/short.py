@@ -51,5 +51,5 @@ def settle(
 def _role(app: App, channel: str | None) -> str:
     wallet = app.wallet()
     going = still_going(app.chain(wallet))
-    name = wallet.find_channel(channel, lambda record: record.is_going, "open", going)
-    return wallet.load_channel(name).role
+    name = wallet.channels.find(channel, lambda record: record.is_going, "open", going)
+    return wallet.channels.load(name).role

@@ -14,7 +14,7 @@ from mpchan.cli.demo.stage import PAYEE, PAYER, Stage
 from mpchan.cli.demo.story import CAPACITY_SAT, UNIT_SAT, channel_id
 from mpchan.units import Amount
 from mpchan.values import frozen
-from mpchan.wallet.wallet import Wallet, channel_name
+from mpchan.wallet.wallet import Wallet
 
 if TYPE_CHECKING:
     from mpchan.wallet.records import Record
@@ -125,7 +125,7 @@ class Case:
     def record(self, wallet: Path) -> Record:
         """The channel as one wallet has stored it: what a cheat would read there."""
         outpoint = self.stage.transaction(self.folder / "request.psbt").inputs[0].outpoint
-        return self.wallet(wallet).load_channel(channel_name(outpoint))
+        return self.wallet(wallet).channels.load(outpoint.name)
 
     def wallet(self, wallet: Path) -> Wallet:
         """One party's wallet, opened."""
@@ -235,7 +235,7 @@ def _held(case: Case) -> Transaction:
 def _signed_anew(case: Case) -> Transaction:
     """A settlement of everything, with the payee's own good signature and the payer's of the honest one."""
     record, terms = case.record(PAYEE), case.terms
-    key = case.wallet(PAYEE).channel_key_of(record)
+    key = case.wallet(PAYEE).keys.key_of(record)
     everything = Amount(CAPACITY_SAT)
     honest = case.stage.message(case.folder / "settlement.psbt")
     if isinstance(honest, Transaction):

@@ -88,7 +88,7 @@ def fsck(wallet: Wallet, prefix: str | None = None, *, repair: bool = False) -> 
         raise keys_rule.failure()
     has_keys = keys_rule.ok
     if prefix is None:
-        names = wallet.channel_names()
+        names = wallet.channels.names()
         subjects = [
             Subject("keys", "keys.toml", (keys_rule,)),
             Subject("generation", "generation", (_of("generation", lambda: wallet.offers.generation),)),
@@ -99,7 +99,7 @@ def fsck(wallet: Wallet, prefix: str | None = None, *, repair: bool = False) -> 
             *(_leftovers(wallet) if repair else ()),
         ]
     else:
-        names = [wallet.find_channel(prefix, lambda record: True, "known")]
+        names = [wallet.channels.find(prefix, lambda record: True, "known")]
         subjects = []
     subjects += [_channel(wallet, name, has_keys, repair) for name in names]
     if prefix is None:
@@ -159,7 +159,7 @@ def _plans(wallet: Wallet, has_keys: bool) -> Iterator[Subject]:
         if rules[0].ok and has_keys:
             plan = wallet.plans.load(path)
             rules += index_rules(plan.key_index, wallet.keys)
-            rules.append(_of("wrong-keys", lambda plan=plan: wallet.plan_key_of(plan)))  # type: ignore[misc]
+            rules.append(_of("wrong-keys", lambda plan=plan: wallet.keys.key_of_plan(plan)))  # type: ignore[misc]
         yield Subject("plan", path.stem, tuple(rules))
 
 
@@ -195,7 +195,7 @@ def _key_rules(wallet: Wallet) -> Iterator[Rule]:
     # what is published again keeps its key
     claims = [(own.offer.payee_key, "offer", own.offer.key_name.hex()) for own in offers]
     claims += [(plan.payer_key, "plan", plan.offer.offer_id) for plan in wallet.plans]
-    records = list(wallet.channels())
+    records = list(wallet.channels.readable())
     claims += [(record.own_key, *_opening(record)) for record in records]
     for key, kind, offer_id in claims:
         first = owners.setdefault(key.sec, (kind, offer_id))
@@ -231,7 +231,7 @@ def _readable(wallet: Wallet, offer_id: str) -> bool:
 
 def _channel(wallet: Wallet, name: str, has_keys: bool, repair: bool) -> Subject:
     try:
-        with wallet.channel_lock(name) if repair else nullcontext():
+        with wallet.channels.lock(name) if repair else nullcontext():
             found, lines = _examined(wallet, name)
             repaired: list[str] = []
             warnings: list[str] = []
@@ -252,7 +252,7 @@ def _channel(wallet: Wallet, name: str, has_keys: bool, repair: bool) -> Subject
 
 def _examined(wallet: Wallet, name: str) -> tuple[Examination, Lines]:
     lines = Lines()
-    return examine(wallet.channel_files, name, lines.see), lines
+    return examine(wallet.channels, name, lines.see), lines
 
 
 def _file_rules(found: Examination, lines: Lines) -> Iterator[Rule]:
@@ -287,8 +287,8 @@ def _record_checks(wallet: Wallet, name: str, found: Examination, has_keys: bool
 def _sign_again(wallet: Wallet, name: str, lines: Lines) -> list[str]:
     """Make own signatures again that the keys of another wallet have made; what was done."""
     try:
-        record = wallet.load_channel(name)
-        key = wallet.channel_key_of(record)
+        record = wallet.channels.load(name)
+        key = wallet.keys.key_of(record)
     except MpchanError:
         return []  # the rules say what is wrong
     from mpchan.channel.resigning import resigned_payee, resigned_payer
@@ -304,13 +304,13 @@ def _sign_again(wallet: Wallet, name: str, lines: Lines) -> list[str]:
         after = replace(record, state=resigned_payee(record.state, key, lines.received()))
     if after == record and message is None:
         return []
-    wallet.save_channel(after, RESIGNED, message)
+    wallet.channels.save(after, RESIGNED, message)
     return ["signed again what the keys of another wallet had signed"]
 
 
 def _mend(wallet: Wallet, name: str, found: Examination) -> tuple[list[str], list[str]]:
     """What was done, and what is left for people to do."""
-    files = wallet.channel_files
+    files = wallet.channels
     if found.journal_fault is None:
         return rebuild(files, name, found), []
     if found.body is None:

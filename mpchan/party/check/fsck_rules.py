@@ -42,7 +42,7 @@ def record_rules(record: PayerRecord | PayeeRecord, wallet: Wallet) -> Check[Non
     """The stored transactions are those that the terms allow, and the signatures in them are good."""
     keys = wallet.keys
     yield from index_rules(record.key_index, keys)
-    wallet.channel_key_of(record)
+    wallet.keys.key_of(record)
     yield own_rule("wrong-keys", True)
     if isinstance(record, PayerRecord):
         yield from _payer_rules(record, keys)

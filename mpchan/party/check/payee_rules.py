@@ -32,7 +32,7 @@ from mpchan.units import ChainTip, OutPoint
 from mpchan.values import frozen
 from mpchan.wallet.offers import OwnOffer
 from mpchan.wallet.payee_record import PayeeRecord
-from mpchan.wallet.wallet import Wallet, channel_name
+from mpchan.wallet.wallet import Wallet
 
 if TYPE_CHECKING:
     from mpchan.wallet.opening import Opening
@@ -70,7 +70,7 @@ def request_rules(wallet: Wallet, chain: Chain, psbt: Psbt) -> Check[Request]:
     carried = carried_offer(psbt)
     outpoint = psbt.tx.inputs[0].outpoint
     opening = opening_at(wallet, outpoint)
-    if opening is not None or wallet.has_channel(outpoint):
+    if opening is not None or wallet.channels.knows(outpoint):
         known = yield from _signed_before_rules(wallet, opening, carried, psbt)
         return Request(known.terms, known, known.key_index, opening=opening)
     own = yield from _own_offer_rules(wallet, carried, keys)
@@ -141,7 +141,7 @@ def _returned_rules(
         if isinstance(record, PayeeRecord) and record.terms.offer.offer_id == offer.offer_id
     ]
     opening = wallet.openings.under(offer.offer_id)
-    if opening is not None and not wallet.has_channel(opening.outpoint):
+    if opening is not None and not wallet.channels.knows(opening.outpoint):
         others.append(record_of(wallet, opening))
     text = f"offer {offer.offer_id} serves a channel already, which another payer has opened"
     same = all(other.terms.payer_key == terms.payer_key for other in others)
@@ -175,7 +175,7 @@ def _signed_before_rules(
 ) -> Check[PayeeRecord]:
     """The channel on this outpoint, or the opening, is the one whose very refund this request asks for again."""
     outpoint = psbt.tx.inputs[0].outpoint
-    record = wallet.load_channel(channel_name(outpoint)) if opening is None else record_of(wallet, opening)
+    record = wallet.channels.load(outpoint.name) if opening is None else record_of(wallet, opening)
     terms = record.terms
     same = isinstance(record, PayeeRecord) and terms.schedule.build(REFUND) == psbt.tx
     text = "another refund was signed, or another channel stands, on the outpoint"
@@ -255,7 +255,7 @@ def _free_rules(chain: Chain, psbt: Psbt, terms: Terms, tip: ChainTip) -> Check[
 def own_channel_rules(wallet: Wallet, name: str) -> Check[PayeeRecord]:
     """In the channel that a message names, or that an opening may become, this wallet is the payee. Establishes it."""
     opening = opening_at(wallet, OutPoint.parse(name))
-    record = wallet.load_channel(name) if opening is None else record_of(wallet, opening)
+    record = wallet.channels.load(name) if opening is None else record_of(wallet, opening)
     text = f"role of this wallet in channel {name[:16]}"
     yield Rule("wrong-role", isinstance(record, PayeeRecord), text, "payee", record.role)
     if not isinstance(record, PayeeRecord):
@@ -265,7 +265,7 @@ def own_channel_rules(wallet: Wallet, name: str) -> Check[PayeeRecord]:
 
 def funded_by(wallet: Wallet, transaction: Transaction) -> list[str]:
     """The names of the channels whose funding has this txid, and of the openings that may become such."""
-    channels = [name for name in wallet.channel_names() if name.startswith(str(transaction.txid))]
+    channels = [name for name in wallet.channels.names() if name.startswith(str(transaction.txid))]
     return [*channels, *names_funded_by(wallet, transaction)]
 
 

@@ -36,7 +36,7 @@ def opened_under(wallet: Wallet, offer: Offer) -> list[PayerRecord]:
     """The channels that were opened under this very offer; all but one of them are abandoned."""
     return [
         record
-        for record in wallet.channels()
+        for record in wallet.channels.readable()
         if isinstance(record, PayerRecord) and record.terms.offer == offer
     ]
 
@@ -59,7 +59,7 @@ def new_offer_rules(wallet: Wallet, chain: Chain, offer: Offer, under: Collectio
 
 def own_channel_rules(wallet: Wallet, name: str) -> Check[PayerRecord]:
     """In the channel that a message names, this wallet is the payer. Establishes the channel."""
-    record = wallet.load_channel(name)
+    record = wallet.channels.load(name)
     text = f"role of this wallet in channel {name[:16]}"
     yield Rule("wrong-role", isinstance(record, PayerRecord), text, "payer", record.role)
     if not isinstance(record, PayerRecord):

@@ -27,7 +27,7 @@ from mpchan.results.checks import Verdict, VerifiedRule
 from mpchan.units import MAX_MESSAGE_BYTES
 from mpchan.values import field, frozen
 from mpchan.wallet.payer_record import PayerRecord
-from mpchan.wallet.wallet import Wallet, channel_name
+from mpchan.wallet.wallet import Wallet
 
 Message = Union[Offer, Psbt, Transaction]
 
@@ -72,7 +72,7 @@ def verify(wallet: Wallet, chain: Chain, message: Message, prefix: str | None = 
     if prefix is not None:
         if isinstance(message, Offer):
             raise UsageError("usage", "an offer belongs to no channel yet: leave --channel out")
-        wanted = wallet.find_channel(prefix, lambda record: True, "known")
+        wanted = wallet.channels.find(prefix, lambda record: True, "known")
         check = _of_channel(question, wanted)
     rules: list[Rule] = []
     trouble: MpchanError | None = None
@@ -138,7 +138,7 @@ def _question(wallet: Wallet, chain: Chain, message: Message) -> _Question:
         names = tuple(_fitting_first(wallet, message))
         return _Question("funding", names, _funding_rules(wallet, message))
     of_a_channel = any(each.is_message(message) for each in all_constructions())
-    names = (channel_name(message.tx.inputs[0].outpoint),) if of_a_channel else ()
+    names = (message.tx.inputs[0].outpoint.name,) if of_a_channel else ()
     kind = _kind(wallet, message)
     if kind in ("update", "settlement"):
         notes: list[str] = []
@@ -155,8 +155,8 @@ def _kind(wallet: Wallet, psbt: Psbt) -> str:
     """
     outpoint = psbt.tx.inputs[0].outpoint if psbt.tx.inputs else None
     record = None
-    if outpoint is not None and wallet.has_channel(outpoint):
-        record = wallet.load_channel(channel_name(outpoint))
+    if outpoint is not None and wallet.channels.knows(outpoint):
+        record = wallet.channels.load(outpoint.name)
     elif outpoint is not None and (opening := opening_at(wallet, outpoint)) is not None:
         try:
             record = record_of(wallet, opening)

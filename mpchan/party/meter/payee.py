@@ -79,7 +79,7 @@ class Payee:
         self.wallet.keys.need_secret()
         self._chain = chain_of(self.wallet) if chain is None else chain
         self._only = (
-            None if channel is None else self.wallet.find_channel(channel, lambda record: True, "known")
+            None if channel is None else self.wallet.channels.find(channel, lambda record: True, "known")
         )
         self._known: dict[str, _Known] = {}
         self._unpaid: list[str] = []
@@ -156,8 +156,8 @@ class Payee:
     def close(self) -> None:
         """Write the state files, so that whoever comes next has little to read. Nothing depends on it."""
         for name in self._known:
-            with suppress(StorageError), self.wallet.channel_lock(name, in_turn=True):
-                self.wallet.channel_files.catch_up(name)
+            with suppress(StorageError), self.wallet.channels.lock(name, in_turn=True):
+                self.wallet.channels.catch_up(name)
 
     def __enter__(self) -> Payee:
         return self
@@ -177,7 +177,7 @@ class Payee:
                 raise
             except MpchanError as error:
                 return [error]
-        with self.wallet.channel_lock(name, in_turn=True):
+        with self.wallet.channels.lock(name, in_turn=True):
             run = self._run(name)
             answers = run.newest(messages, stop) if skip_superseded else run.each(messages, stop)
             run.commit()
@@ -241,8 +241,8 @@ class _Run:
         self._form = known.form
         self._record = record = known.record
         self._terms = terms = record.terms
-        self._files = meter.wallet.channel_files
-        self._key = meter.wallet.channel_key_of(record)
+        self._files = meter.wallet.channels
+        self._key = meter.wallet.keys.key_of(record)
         self._batch = self._files.batch(terms.name)
         self._state: payee.PayeeState = record.state
         self._hold(record.state)

@@ -133,8 +133,8 @@ class Payer:
 
     def close(self) -> None:
         """Write the state file, so that whoever comes next has little to read. Nothing depends on it."""
-        with suppress(StorageError), self._wallet.channel_lock(self.name, in_turn=True):
-            self._wallet.channel_files.catch_up(self.name)
+        with suppress(StorageError), self._wallet.channels.lock(self.name, in_turn=True):
+            self._wallet.channels.catch_up(self.name)
 
     def __enter__(self) -> Payer:
         return self
@@ -146,7 +146,7 @@ class Payer:
         self, requests: Sequence[Request], totals: bool, stop: bool
     ) -> list[Payment | MpchanError]:
         results: list[Payment | MpchanError] = []
-        with self._wallet.channel_lock(self.name, in_turn=True):
+        with self._wallet.channels.lock(self.name, in_turn=True):
             run = self._run()
             end = time.monotonic() + LONGEST_SECONDS
             for request in requests:
@@ -187,10 +187,10 @@ class _Run:
     """One batch of payments; the channel is held."""
 
     def __init__(self, meter: Payer, record: PayerRecord) -> None:
-        self._files = meter._wallet.channel_files
+        self._files = meter._wallet.channels
         self._recent = meter._recent
         self._form = meter._form
-        self._key = meter._wallet.channel_key_of(record)
+        self._key = meter._wallet.keys.key_of(record)
         self._record = record
         self._terms = record.terms
         self._batch = self._files.batch(meter.name)

@@ -42,5 +42,5 @@ def made_out(wallet: Wallet, published: OwnOffer, general: Sale, buyer: str, sol
         }
     )
     own = wallet.keys.own_offer(draft)
-    voucher = wallet.offer_key_of(published).sign_tagged(VOUCHER_TAG, voucher_text(own))
+    voucher = wallet.keys.key_of_offer(published).sign_tagged(VOUCHER_TAG, voucher_text(own))
     return replace(own, sale={**(own.sale or {}), "voucher": voucher.hex()})

@@ -178,7 +178,7 @@ def _unused_payout(wallet: Wallet, earlier: Sequence[OwnOffer]) -> str | None:
     """
     used = {
         record.terms.offer.payee_script
-        for record in wallet.channels()
+        for record in wallet.channels.readable()
         if isinstance(record.state, payee.Closing)
     }
     for own in sorted(earlier, key=lambda own: own.offer.expires, reverse=True):
@@ -252,7 +252,7 @@ def offer_for(wallet: Wallet, data: bytes) -> Offered:
     general = published_sale(own.offer)
     signed = [
         sale
-        for record in wallet.channels()
+        for record in wallet.channels.readable()
         if (sale := sold_in(record, general)) and sale.buyer == wish.buyer
     ]
     for opening in wallet.openings.of_session(wish.buyer):

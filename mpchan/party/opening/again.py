@@ -33,7 +33,7 @@ from mpchan.results.opening import Opened
 from mpchan.units import ChainTip, OutPoint
 from mpchan.values import frozen
 from mpchan.wallet.payer_record import Asked, PayerRecord
-from mpchan.wallet.wallet import Wallet, channel_name
+from mpchan.wallet.wallet import Wallet
 
 
 @frozen
@@ -66,7 +66,7 @@ def open_again(wallet: Wallet, chain: Chain, outpoint: OutPoint, refund_delay: i
         ChainError: out of reach, ``node-behind``.
     """
     with wallet.lock():
-        known = load(wallet, channel_name(outpoint)) if wallet.has_channel(outpoint) else None
+        known = load(wallet, outpoint.name) if wallet.channels.knows(outpoint) else None
         if known is not None and payer.ever_funded(known.state) is not None:
             return _answer(wallet, known)
         output = _unspent(chain, outpoint)
@@ -80,12 +80,12 @@ def open_again(wallet: Wallet, chain: Chain, outpoint: OutPoint, refund_delay: i
         _make_room(wallet, chain, terms)
         state = payer.Opening(terms, None, (), external=True)
         record = PayerRecord(lock.key_index, state, Asked(refund_delay, None, lock.address), lock.restored)
-        wallet.save_channel(record, "opened", opened(wallet, record).hex)
+        wallet.channels.save(record, "opened", opened(wallet, record).hex)
         return _answer(wallet, record)
 
 
 def _answer(wallet: Wallet, record: PayerRecord) -> Opened:
-    wallet.make_sure(record.terms.name)
+    wallet.channels.make_sure(record.terms.name)
     terms, why = record.terms, None
     if not is_within_limits(terms):
         why = f"the offer allows no channel of {terms.funding_value}"
@@ -115,7 +115,7 @@ def _unspent(chain: Chain, outpoint: OutPoint) -> TxOut:
 
 def _lock_of(wallet: Wallet, output: TxOut) -> _Lock:
     """The channel or plan whose address an output pays to."""
-    for record in wallet.channels():
+    for record in wallet.channels.readable():
         terms = record.terms
         if isinstance(record, PayerRecord) and terms.funding_txout.script_pubkey == output.script_pubkey:
             address = record.asked.address
@@ -160,7 +160,7 @@ def _is_void(chain: Chain, record: PayerRecord) -> bool:
 def _make_room(wallet: Wallet, chain: Chain, terms: Terms) -> None:
     """Give up what else was begun under the offer; what its payee could still have updates of must have ended."""
     script = terms.funding_txout.script_pubkey
-    for other in list(wallet.channels()):
+    for other in list(wallet.channels.readable()):
         if not isinstance(other, PayerRecord) or other.terms.outpoint == terms.outpoint:
             continue
         if other.terms.funding_txout.script_pubkey != script:

@@ -29,7 +29,7 @@ from mpchan.results.closing import Refunded
 from mpchan.units import ChainTip, lock_time_from_int
 from mpchan.wallet.keys import Keys
 from mpchan.wallet.payer_record import PayerRecord
-from mpchan.wallet.wallet import Wallet, channel_name
+from mpchan.wallet.wallet import Wallet
 
 KEYS_TRIED = 10_000
 """So many channel keys, from the first on, may be that of an older channel: a second's work."""
@@ -175,10 +175,10 @@ def _no_refund(reason: str) -> ParseError:
 def _known(wallet: Wallet, transaction: Transaction) -> str | None:
     """The name of the channel, where this wallet has it and funded it."""
     outpoint = transaction.inputs[0].outpoint
-    if not wallet.has_channel(outpoint):
+    if not wallet.channels.knows(outpoint):
         return None
-    name = channel_name(outpoint)
-    record = wallet.load_channel(name)
+    name = outpoint.name
+    record = wallet.channels.load(name)
     if not isinstance(record, PayerRecord):
         raise UsageError("wrong-role", f"in channel {name[:16]} this wallet is the payee")
     funded = payer.ever_funded(record.state)

@@ -135,12 +135,12 @@ def open_funding(
                     _require_current(chain, plan.offer, outpoint)
                 if not abandoned:
                     known = opened_so(other, plan.capacity, asked, external=True)
-                    wallet.make_sure(known.terms.name)
+                    wallet.channels.make_sure(known.terms.name)
                     return _answer(wallet, chain, known, message)
                 given_up = other
         record = _opening(wallet, chain, message, plan, outpoint, asked, given_up)
         answer = _answer(wallet, chain, record, message)
-        wallet.save_channel(record, "opened", answer.hex)
+        wallet.channels.save(record, "opened", answer.hex)
         return answer
 
 
@@ -229,7 +229,7 @@ class _Coins:
 
     def of_unsent(self) -> tuple[TxOut, ...]:
         """Each is unspent, confirmed and not meant for another channel, and no lock time binds."""
-        reserved = self._wallet.reserved_outpoints()
+        reserved = self._wallet.channels.reserved_outpoints()
         outputs, depths = [], []
         for index, source in enumerate(self._funding.inputs):
             if source.outpoint in reserved:

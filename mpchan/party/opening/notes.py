@@ -20,7 +20,7 @@ from mpchan.channel.terms import Terms
 from mpchan.party.common import gather_facts
 from mpchan.units import OutPoint
 from mpchan.wallet.payee_record import PayeeRecord
-from mpchan.wallet.wallet import Wallet, channel_name
+from mpchan.wallet.wallet import Wallet
 
 if TYPE_CHECKING:
     from mpchan.wallet.opening import Opening
@@ -35,22 +35,22 @@ def record_of(wallet: Wallet, opening: Opening) -> PayeeRecord:
 
 def opening_at(wallet: Wallet, outpoint: OutPoint) -> Opening | None:
     """The opening on an outpoint on which no channel stands."""
-    return None if wallet.has_channel(outpoint) else wallet.openings.find(outpoint)
+    return None if wallet.channels.knows(outpoint) else wallet.openings.find(outpoint)
 
 
 def names_funded_by(wallet: Wallet, transaction: Transaction) -> list[str]:
     """The names of the openings that a transaction may fund."""
     places = wallet.openings.of_funding(transaction.txid)
-    return [channel_name(place) for place in places if not wallet.has_channel(place)]
+    return [place.name for place in places if not wallet.channels.knows(place)]
 
 
 def payee_channel_rules(wallet: Wallet, psbt: Psbt) -> Check[str]:
     """The message spends the funding of a channel, or of an opening, of this wallet. Establishes the channel's name."""
     yield from single_input_rules(psbt)
     outpoint = psbt.tx.inputs[0].outpoint
-    known = wallet.has_channel(outpoint) or wallet.openings.find(outpoint) is not None
+    known = wallet.channels.knows(outpoint) or wallet.openings.find(outpoint) is not None
     yield Rule("unknown-channel", known, "this wallet has no channel on what is spent", found=outpoint)
-    return channel_name(outpoint)
+    return outpoint.name
 
 
 def make_channel(wallet: Wallet, name: str) -> None:
@@ -63,8 +63,8 @@ def make_channel(wallet: Wallet, name: str) -> None:
         if opening is None:
             return
         record = record_of(wallet, opening)
-        reply = payee.signed_refund(record.terms, wallet.channel_key_of(record)).to_hex()
-        wallet.save_channel(record, "refund-signed", reply)
+        reply = payee.signed_refund(record.terms, wallet.keys.key_of(record)).to_hex()
+        wallet.channels.save(record, "refund-signed", reply)
 
 
 def require_channel(wallet: Wallet, chain: Chain, name: str, psbt: Psbt) -> None:

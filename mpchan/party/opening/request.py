@@ -126,7 +126,7 @@ def opened(wallet: Wallet, record: PayerRecord, warnings: Sequence[str] = ()) ->
     """The answer to an opening: the request for the refund. What another wallet pays may lie there before it."""
     terms = record.terms
     foreign = record.has_external_funding or isinstance(record.state, payer.Abandoned)
-    key = wallet.channel_key_of(record) if foreign else None
+    key = wallet.keys.key_of(record) if foreign else None
     return Opened(
         channel=terms.channel_id,
         capacity_sat=terms.capacity.sat,

@@ -13,7 +13,7 @@ from mpchan.chain.base import Chain, OutputStatus
 from mpchan.errors import StorageError
 from mpchan.party.opening.notes import is_shown, make_channel, record_of
 from mpchan.units import ChainTip, LockTime, MedianTime, OutPoint
-from mpchan.wallet.wallet import Wallet, channel_name
+from mpchan.wallet.wallet import Wallet
 
 DAY_SECONDS = 24 * 3600
 
@@ -45,7 +45,7 @@ class OpeningRound:
         openings = self._wallet.openings
         scripts = openings.scripts()
         if not self._rounds % _TIDY_ROUNDS:
-            self._become = {outpoint for outpoint in scripts if self._wallet.has_channel(outpoint)}
+            self._become = {outpoint for outpoint in scripts if self._wallet.channels.knows(outpoint)}
             if self._become:
                 with self._wallet.lock():
                     openings.leave_out(self._become)
@@ -61,12 +61,12 @@ class OpeningRound:
             opening = self._wallet.openings.find(outpoint)
             try:
                 if opening is not None and is_shown(self._chain, record_of(self._wallet, opening).terms):
-                    make_channel(self._wallet, channel_name(outpoint))
+                    make_channel(self._wallet, outpoint.name)
             except StorageError as error:
                 if error.slug.startswith("passphrase-"):
                     return  # nothing is owed in any of them; whoever brings a payment has the keys at hand
                 raise
-            if self._wallet.has_channel(outpoint):
+            if self._wallet.channels.knows(outpoint):
                 self._become.add(outpoint)
 
     def _forget(self, tip: ChainTip) -> None:
@@ -82,7 +82,7 @@ class OpeningRound:
         self._unseen = {outpoint for outpoint in asked if outpoint not in seen}.difference(over)
         if over:
             with self._wallet.lock():
-                left = [outpoint for outpoint in over if not self._wallet.has_channel(outpoint)]
+                left = [outpoint for outpoint in over if not self._wallet.channels.knows(outpoint)]
                 mark = max((due[outpoint] for outpoint in left), default=0)
                 self._wallet.openings.leave_out(over, forgotten=mark)
 

@@ -43,11 +43,11 @@ def bump(wallet: Wallet, chain: Chain, prefix: str | None, rate: FeeRate, *, sen
     if not chain.sends:
         raise ChainError("no-backend", "this wallet asks no chain, so it cannot see what is stuck")
     require_bump_within(rate, wallet.config.limits)
-    name = wallet.find_channel(prefix, may_wait, "funded", still_going(chain))
+    name = wallet.channels.find(prefix, may_wait, "funded", still_going(chain))
     with held_if_possible(wallet.lock()) as failure, sending(wallet, name) as out:
         if failure is not None:
             out.fail(failure)
-        record = wallet.load_channel(name)
+        record = wallet.channels.load(name)
         stuck = stuck_of(chain, record)
         keys = wallet.fresh_keys()
         children = wallet.sent.children_of(stuck.transaction.txid)

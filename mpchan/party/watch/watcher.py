@@ -235,7 +235,7 @@ class Watcher:
     ) -> None:
         require_backend(chain)
         if not once:
-            wallet.patience = PATIENCE_SECONDS
+            wallet.channels.patience = PATIENCE_SECONDS
         self._wallet = wallet
         self._chain = chain
         self._once = once
@@ -260,7 +260,7 @@ class Watcher:
         try:
             tip = self._chain.tip()
             trouble = self._look_at_openings(tip) or trouble
-            names = self._wallet.channel_names()
+            names = self._wallet.channels.names()
         except (ChainError, StorageError) as error:
             return Round(tip, (), error, whole=False)
         found = {name: self._load(name) for name in names if not self._stop()}
@@ -295,13 +295,13 @@ class Watcher:
     def _load(self, name: str) -> _Read | Finding:
         """One channel, read anew where its file has changed; what there is to say where it cannot be, or is over."""
         try:
-            marks = self._wallet.channel_files.marks(name)
+            marks = self._wallet.channels.marks(name)
             over, read = self._over.get(name), self._read.get(name)
             if over is not None and over[0] == marks:
                 return over[1]
             if read is not None and read.marks == marks:
                 return read
-            return _Read(marks, self._wallet.channel_files.changed_at(name), self._wallet.load_channel(name))
+            return _Read(marks, self._wallet.channels.changed_at(name), self._wallet.channels.load(name))
         except MpchanError as error:
             return Finding(name, why="the channel's file cannot be read", alarm=error)
 
@@ -399,7 +399,7 @@ class Watcher:
         self._held_up.pop(finding.name, None)
         finding = replace(finding, sent=sent)
         try:
-            record = self._wallet.load_channel(finding.name)
+            record = self._wallet.channels.load(finding.name)
             return replace(finding, record=record, facts=gather_facts(self._chain, record.terms))
         except MpchanError:  # what was sent is sent, and is told; the next round sees the rest
             return finding

@@ -49,7 +49,7 @@ def payee_with_channels(directory: Path, node: Node, count: int, *, funded: bool
         ours = wallet.keys.channel_key(number).sign_update(terms, 1, PAID)
         update = complete(terms, scheme_of(terms).update(1, PAID), key.sign_update(terms, 1, PAID), ours)
         best = payee.Update(1, PAID, update)
-        wallet.save_channel(
+        wallet.channels.save(
             PayeeRecord(number, payee.Active(terms, best=best if funded else None)), "accepted"
         )
     node.mine(1)

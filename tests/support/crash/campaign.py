@@ -383,7 +383,7 @@ def state_of(folder: Path, later: tuple[Command, ...]) -> str:
         if path.is_file() and not passing and not answer and not apart:
             digest.update(f"{name} {path.stat().st_size}\n".encode() + path.read_bytes())
     for home in sorted(folder.iterdir()):  # the journals tell the time too
-        for record in Wallet.open(home).channels() if (home / "wallet.toml").exists() else ():
+        for record in Wallet.open(home).channels.readable() if (home / "wallet.toml").exists() else ():
             digest.update(json.dumps(body_of(record), sort_keys=True).encode())
     with EmbeddedChain(folder / "chain") as chain:
         digest.update(f"{chain.tip_hash()} {chain.mempool()}\n".encode())
@@ -493,8 +493,8 @@ def check_readable(folder: Path) -> None:
             continue
         wallet = Wallet.open(home, lambda unlock: unlock(PASSPHRASE))
         assert wallet.keys.scripts() is not None
-        for name in wallet.channel_names():
-            wallet.load_channel(name)
+        for name in wallet.channels.names():
+            wallet.channels.load(name)
         for path in (home / "offers").glob("*.toml"):
             wallet.offers.load(path.stem)
         for path in wallet.plans.files():

@@ -210,7 +210,7 @@ def channel_file(data: bytes) -> None:
 def journal(data: bytes) -> None:
     """A whole channel from its journal alone; a file without a whole line is no channel yet."""
     name = _channel_name(data)
-    files = ChannelFiles(folder("journal"))
+    files = ChannelFiles(folder("journal"), REGTEST)
     laid(files.journal_path(name), data)
     try:
         if not files.has(name):

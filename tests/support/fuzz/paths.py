@@ -110,7 +110,7 @@ def accepted(place: World, message: bytes, ended: Ended) -> None:
         assert answer["update"] >= number, answer
     assert paid >= total, answer
     assert answer["received_sat"] == paid - total, answer
-    body = Wallet.open(place.wallets["payee"]).load_channel(terms.name).fields()
+    body = Wallet.open(place.wallets["payee"]).channels.load(terms.name).fields()
     kept = body["update"] if lock_time else body["settlement"]
     assert kept["paid_sat"] == paid
     expect(judged(kept["tx"], terms).to_bytes(include_witness=False), unsigned_of(message))
@@ -129,7 +129,7 @@ def refund_signed(place: World, message: bytes, ended: Ended) -> None:
     psbt = decode_message(message)
     assert isinstance(psbt, Psbt)
     raw, fields = parse_raw(psbt.tx.to_bytes()), dict(psbt.inputs[0].pairs)
-    offers = [known.terms.offer for known in Wallet.open(place.wallets["payer"]).channels()]
+    offers = [known.terms.offer for known in Wallet.open(place.wallets["payer"]).channels.readable()]
     script = fields[b"\x05"]
     [offer] = [each for each in offers if each.payee_key.sec in script]
     value = int.from_bytes(fields[b"\x01"][:8], "little")
@@ -179,7 +179,7 @@ def funded(place: World, message: bytes, ended: Ended) -> None:
 
 
 def _refund_kept(place: World, wallet: str, terms: Terms, request: bytes) -> None:
-    body = Wallet.open(place.wallets[wallet]).load_channel(terms.name).fields()
+    body = Wallet.open(place.wallets[wallet]).channels.load(terms.name).fields()
     expect(judged(body["refund_tx"], terms).to_bytes(include_witness=False), unsigned_of(request))
 
 

@@ -244,7 +244,7 @@ class Breaking(Market):
 
     def check_debt(self) -> None:
         """At most one piece is paid for that is not there."""
-        paid = sum(self.pair.payer_record(name).paid.sat for name in self.pair.payer.channel_names())
+        paid = sum(self.pair.payer_record(name).paid.sat for name in self.pair.payer.channels.names())
         assert paid - PRICE * len(self.right_pieces() - {1}) <= PRICE
 
     def right_pieces(self) -> set[int]:
@@ -262,7 +262,7 @@ class Breaking(Market):
         assert self.is_whole()
         assert not part_path(self.output).exists()
         assert (self.paid, self.received) == (price, price)
-        assert self.pair.payee.channel_names() == [self.name]
+        assert self.pair.payee.channels.names() == [self.name]
         self.chain.mine(1)
         assert self.pair.status(self.name) == ("closed", "closed")
         assert self.pair.payee.offers.ids() == [self.own.offer.offer_id]

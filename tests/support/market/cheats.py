@@ -69,7 +69,7 @@ def resigned(market: Market, answer: Offer, **changes: Any) -> Offer:
             sale[key] = value
     sale.pop("voucher", None)
     offer = Offer.from_dict(table)
-    signer = market.pair.payee.offer_key_of(market.own)
+    signer = market.pair.payee.keys.key_of_offer(market.own)
     return replace(
         offer, sale={**sale, "voucher": signer.sign_tagged(VOUCHER_TAG, voucher_text(offer)).hex()}
     )
@@ -160,10 +160,10 @@ def goes_on(market: Market) -> None:
     assert market.is_whole()
     assert not part_path(market.output).exists()
     pair, whole = market.pair, market.sale.count * PRICE
-    assert sum(pair.payer_record(name).paid.sat for name in pair.payer.channel_names()) == whole
-    assert sum(pair.payee_record(name).paid.sat for name in pair.payee.channel_names()) == whole
+    assert sum(pair.payer_record(name).paid.sat for name in pair.payer.channels.names()) == whole
+    assert sum(pair.payee_record(name).paid.sat for name in pair.payee.channels.names()) == whole
     assert len({request.body for request in market.asked("update")}) == market.sale.count
-    assert len(pair.payer.channel_names()) == 1 + closed
+    assert len(pair.payer.channels.names()) == 1 + closed
 
 
 # a hostile buyer ----------------------------------------------------------------------------------
@@ -230,7 +230,7 @@ class Forger:
     def terms(self) -> Terms:
         """Of its channel, or of what may become one."""
         pair = self.market.pair
-        is_channel = self.name in pair.payee.channel_names()
+        is_channel = self.name in pair.payee.channels.names()
         return pair.terms(self.name) if is_channel else pair.payer_record(self.name).terms
 
     def update(self, number: int, paid: int) -> Psbt:
@@ -271,7 +271,7 @@ def body_of(number: object) -> bytes:
 
 def fair(market: Market) -> None:
     """The seller has delivered no piece for money that is not paid for, in any of its channels."""
-    for name in market.pair.payee.channel_names():
+    for name in market.pair.payee.channels.names():
         events = [event for event in market.events if event.channel == name[:16]]
         delivered = {event.piece for event in events} - {None}
         record = market.pair.payee_record(name)

@@ -208,7 +208,7 @@ class Market:
     @property
     def name(self) -> str:
         """The name of the only channel."""
-        [name] = self.pair.payer.channel_names()
+        [name] = self.pair.payer.channels.names()
         return name
 
     @property

@@ -300,8 +300,8 @@ class Shop:
     def paid(self, name: str = "buyer") -> int:
         """What a payer has signed away, in all its channels."""
         wallet, total = self.wallet(name), 0
-        for channel in wallet.channel_names():
-            record = wallet.load_channel(channel)
+        for channel in wallet.channels.names():
+            record = wallet.channels.load(channel)
             assert isinstance(record, PayerRecord)
             total += record.paid.sat
         return total
@@ -309,8 +309,8 @@ class Shop:
     def received(self) -> int:
         """What the payee holds, in all its channels."""
         wallet, total = self.wallet("seller"), 0
-        for channel in wallet.channel_names():
-            record = wallet.load_channel(channel)
+        for channel in wallet.channels.names():
+            record = wallet.channels.load(channel)
             assert isinstance(record, PayeeRecord)
             total += record.paid.sat
         return total
@@ -364,8 +364,8 @@ class Shop:
         """The end of one whole sale: paid once, delivered whole, one channel with its two transactions."""
         price = PRICE * (self.sale.count - self.sale.free_pieces if pieces is None else pieces)
         assert (self.paid(name), self.received()) == (price, price)
-        [channel] = self.wallet(name).channel_names()
-        assert self.wallet("seller").channel_names() == [channel]
+        [channel] = self.wallet(name).channels.names()
+        assert self.wallet("seller").channels.names() == [channel]
         with EmbeddedChain(self.chain_directory) as chain:
             if chain.mempool():
                 chain.mine(1)
