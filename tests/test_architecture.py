@@ -351,10 +351,12 @@ def test_the_checker_lets_good_imports_pass(path: str, source: str) -> None:
 MAY_SIGN_UNCHECKED = {
     "bitcoin/signature.py:sign": "asks the library, until R is low",
     "bitcoin/signature.py:sign_checked": "verifies what it got",
+    "bitcoin/signature.py:sign_schnorr": "asks the library",
+    "bitcoin/signature.py:sign_schnorr_checked": "verifies what it got",
     "channel/signing.py:sign_update_in": "of those that become durable together, the meters verify the newest",
     "transport/tls.py:_made": "a certificate's own signature, by another library",
 }
-"""The functions that call a ``sign``, which verifies nothing, and why; all others have ``sign_checked``."""
+"""The functions that call ``sign`` or ``sign_schnorr``, which verify nothing, and why; others have ``…_checked``."""
 
 
 def test_whatever_is_signed_is_verified_before_anybody_gets_it() -> None:
@@ -365,9 +367,8 @@ def test_whatever_is_signed_is_verified_before_anybody_gets_it() -> None:
                 for node in ast.walk(function):
                     if isinstance(node, ast.Attribute):
                         callers.setdefault(node.attr, set()).add(f"{path}:{function.name}")
-    assert {name for name in callers["sign"] if not name.startswith("bitcoin/signers/")} == set(
-        MAY_SIGN_UNCHECKED
-    )
+    signing = callers["sign"] | callers["sign_schnorr"]
+    assert {name for name in signing if not name.startswith("bitcoin/signers/")} == set(MAY_SIGN_UNCHECKED)
     meters = {name.split(":")[0] for name in callers["sign_update_in"]}
     assert meters == {"party/meter/payee.py", "party/meter/payer.py"}
     assert {name for name in callers["require_update_in"] if name.endswith(":commit")} == {

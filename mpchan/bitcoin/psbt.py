@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from mpchan.bitcoin import psbt_fields
 from mpchan.bitcoin.psbt_map import GlobalMap, InputMap, OutputMap, PsbtMap
 from mpchan.bitcoin.serialize import Reader, uint32
+from mpchan.bitcoin.taproot import ControlBlock, TapLeaf
 from mpchan.bitcoin.tx import Transaction, TxOut
 from mpchan.errors import NotPossible, ParseError, Refused
 from mpchan.units import checked_int
@@ -16,7 +18,7 @@ __all__ = ["MAGIC", "GlobalMap", "InputMap", "OutputMap", "Psbt", "PsbtMap"]
 
 MAGIC = b"psbt\xff"
 
-_NO_SIGNATURES: Mapping[bytes, bytes] = {}
+_NONE: Mapping[Any, Any] = {}
 
 
 @frozen
@@ -101,18 +103,38 @@ class Psbt:
         witness_utxo: TxOut | None = None,
         sighash_type: int | None = None,
         witness_script: bytes | None = None,
-        partial_sigs: Mapping[bytes, bytes] = _NO_SIGNATURES,
+        partial_sigs: Mapping[bytes, bytes] = _NONE,
+        tap_script_sigs: Mapping[tuple[bytes, bytes], bytes] = _NONE,
+        tap_leaf_scripts: Mapping[ControlBlock, TapLeaf] = _NONE,
+        tap_internal_key: bytes | None = None,
+        tap_merkle_root: bytes | None = None,
+        musig2_participants: Mapping[bytes, Sequence[bytes]] = _NONE,
     ) -> Psbt:
-        """A copy in which input ``index`` has these fields; None leaves a field as it was (BIP-0174, Updater)."""
+        """A copy in which input ``index`` has these fields; None leaves a field as it was (BIP-0174, Updater).
+
+        Each field is what ``InputMap`` reads under the same name.
+        """
         plain = {
             psbt_fields.IN_WITNESS_UTXO: None if witness_utxo is None else witness_utxo.to_bytes(),
             psbt_fields.IN_SIGHASH_TYPE: None if sighash_type is None else uint32(sighash_type),
             psbt_fields.IN_WITNESS_SCRIPT: witness_script,
+            psbt_fields.IN_TAP_INTERNAL_KEY: tap_internal_key,
+            psbt_fields.IN_TAP_MERKLE_ROOT: tap_merkle_root,
         }
-        changes = {
-            **{bytes([kind]): value for kind, value in plain.items() if value is not None},
-            **{bytes([psbt_fields.IN_PARTIAL_SIG]) + key: value for key, value in partial_sigs.items()},
+        keyed = {
+            psbt_fields.IN_PARTIAL_SIG: partial_sigs,
+            psbt_fields.IN_TAP_SCRIPT_SIG: {b"".join(key): value for key, value in tap_script_sigs.items()},
+            psbt_fields.IN_TAP_LEAF_SCRIPT: {
+                block.to_bytes(): leaf.script + bytes([leaf.version])
+                for block, leaf in tap_leaf_scripts.items()
+            },
+            psbt_fields.IN_MUSIG2_PARTICIPANT_PUBKEYS: {
+                aggregate: b"".join(keys) for aggregate, keys in musig2_participants.items()
+            },
         }
+        changes = {bytes([kind]): value for kind, value in plain.items() if value is not None}
+        for kind, values in keyed.items():
+            changes.update({bytes([kind]) + key: value for key, value in values.items()})
         inputs = list(self.inputs)
         inputs[index] = self._input(index).with_pairs(changes)
         return replace(self, inputs=tuple(inputs))

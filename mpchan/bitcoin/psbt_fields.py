@@ -1,11 +1,15 @@
-"""The fields of a PSBT and what is right in each (BIP-0174; those of taproot, BIP-0371, by their lengths)."""
+"""The fields of a PSBT and what is right in each.
+
+Those of BIP-0174 are read; those of taproot (BIP-0371) and MuSig2 (BIP-0373) are held to their lengths.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from mpchan.bitcoin.script import is_public_key
+from mpchan.bitcoin.script import COMPRESSED_KEY_SIZE, is_compressed_key, is_public_key
 from mpchan.bitcoin.serialize import Reader, compact_size, var_bytes
+from mpchan.bitcoin.taproot import MAX_DEPTH, has_control_block_size
 from mpchan.bitcoin.tx import Transaction, TxOut, read_witness
 from mpchan.errors import ParseError
 
@@ -33,6 +37,9 @@ IN_TAP_LEAF_SCRIPT = 0x15
 IN_TAP_BIP32_DERIVATION = 0x16
 IN_TAP_INTERNAL_KEY = 0x17
 IN_TAP_MERKLE_ROOT = 0x18
+IN_MUSIG2_PARTICIPANT_PUBKEYS = 0x1A
+IN_MUSIG2_PUB_NONCE = 0x1B
+IN_MUSIG2_PARTIAL_SIG = 0x1C
 
 OUT_REDEEM_SCRIPT = 0x00
 OUT_WITNESS_SCRIPT = 0x01
@@ -40,6 +47,7 @@ OUT_BIP32_DERIVATION = 0x02
 OUT_TAP_INTERNAL_KEY = 0x05
 OUT_TAP_TREE = 0x06
 OUT_TAP_BIP32_DERIVATION = 0x07
+OUT_MUSIG2_PARTICIPANT_PUBKEYS = 0x08
 
 # BIP-0370 moves the transaction into these fields of version 2; beside the transaction itself they must not stand
 _GLOBAL_VERSION_2 = range(0x02, 0x07)
@@ -48,7 +56,6 @@ _OUT_VERSION_2 = range(0x03, 0x05)
 
 _XPUB_SIZE = 78
 _XPUB_DEPTH_AT = 4
-_MAX_TAP_DEPTH = 128
 
 Check = Callable[[bytes, bytes], object]
 """Takes the key data and the value of a field and raises ParseError when they are wrong."""
@@ -150,9 +157,23 @@ def _xpub(key_data: bytes, value: bytes) -> None:
         raise _fail(f"depth {key_data[_XPUB_DEPTH_AT]}, but {_steps(value)} steps of derivation")
 
 
-def _control_block(key_data: bytes) -> bool:
-    steps, rest = divmod(len(key_data) - 33, 32)
-    return rest == 0 and 0 <= steps <= _MAX_TAP_DEPTH
+def compressed_keys(value: bytes) -> tuple[bytes, ...]:
+    """One compressed key after the other, at least one; whether they are on the curve is not asked.
+
+    Raises:
+        ParseError: ``malformed-psbt``.
+    """
+    size = COMPRESSED_KEY_SIZE
+    keys = tuple([value[at : at + size] for at in range(0, len(value), size)])
+    if not keys or not all(map(is_compressed_key, keys)):
+        raise _fail(f"not a list of compressed keys: {value.hex():.160}")
+    return keys
+
+
+def _of_participant(key_data: bytes) -> bool:
+    """Whether it is the key of a participant, the aggregate key, and, of a script, its leaf hash (BIP-0373)."""
+    participant, aggregate, leaf_hash = key_data[:33], key_data[33:66], key_data[66:]
+    return is_compressed_key(participant) and is_compressed_key(aggregate) and len(leaf_hash) in (0, 32)
 
 
 def _tap_derivation(value: bytes) -> int:
@@ -166,7 +187,7 @@ def _tap_tree(value: bytes) -> None:
     while reader.remaining:
         depth, leaf_version = reader.uint8(), reader.uint8()
         reader.var_bytes()
-        if depth > _MAX_TAP_DEPTH or leaf_version & 1:
+        if depth > MAX_DEPTH or leaf_version & 1:
             raise _fail(f"a leaf of depth {depth} and version {leaf_version}")
 
 
@@ -194,10 +215,13 @@ INPUT_FIELDS: Fields = {
     **dict.fromkeys(IN_VERSION_2, ("field of version 2", _version_2_only)),
     IN_TAP_KEY_SIG: ("taproot key signature", _plain(_of_size(64, 65))),
     IN_TAP_SCRIPT_SIG: ("taproot script signature", _keyed(_sized(32 + 32), _of_size(64, 65))),
-    IN_TAP_LEAF_SCRIPT: ("taproot leaf script", _keyed(_control_block, _not_empty)),
+    IN_TAP_LEAF_SCRIPT: ("taproot leaf script", _keyed(has_control_block_size, _not_empty)),
     IN_TAP_BIP32_DERIVATION: ("taproot derivation", _keyed(_sized(32), _tap_derivation)),
     IN_TAP_INTERNAL_KEY: ("taproot internal key", _plain(_of_size(32))),
     IN_TAP_MERKLE_ROOT: ("taproot merkle root", _plain(_of_size(32))),
+    IN_MUSIG2_PARTICIPANT_PUBKEYS: ("MuSig2 participants", _keyed(is_compressed_key, compressed_keys)),
+    IN_MUSIG2_PUB_NONCE: ("MuSig2 nonce", _keyed(_of_participant, _of_size(66))),
+    IN_MUSIG2_PARTIAL_SIG: ("MuSig2 partial signature", _keyed(_of_participant, _of_size(32))),
 }
 
 OUTPUT_FIELDS: Fields = {
@@ -208,4 +232,5 @@ OUTPUT_FIELDS: Fields = {
     OUT_TAP_INTERNAL_KEY: ("taproot internal key", _plain(_of_size(32))),
     OUT_TAP_TREE: ("taproot tree", _plain(_tap_tree)),
     OUT_TAP_BIP32_DERIVATION: ("taproot derivation", _keyed(_sized(32), _tap_derivation)),
+    OUT_MUSIG2_PARTICIPANT_PUBKEYS: ("MuSig2 participants", _keyed(is_compressed_key, compressed_keys)),
 }

@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from typing import ClassVar, TypeVar
 
 from mpchan.bitcoin import psbt_fields
-from mpchan.bitcoin.psbt_fields import Fields, parse_witness
+from mpchan.bitcoin.psbt_fields import Fields, compressed_keys, parse_witness
+from mpchan.bitcoin.schnorr import X_ONLY_SIZE
 from mpchan.bitcoin.serialize import MAX_UINT64, Reader, var_bytes
+from mpchan.bitcoin.taproot import ControlBlock, TapLeaf
 from mpchan.bitcoin.tx import Transaction, TxOut
 from mpchan.errors import ParseError
 from mpchan.values import frozen
@@ -168,9 +170,32 @@ class InputMap(PsbtMap):
         return self.get(psbt_fields.IN_TAP_KEY_SIG)
 
     @property
-    def tap_script_sigs(self) -> dict[bytes, bytes]:
-        """Signatures of taproot's script path under their x-only key and leaf hash."""
-        return self.keyed(psbt_fields.IN_TAP_SCRIPT_SIG)
+    def tap_script_sigs(self) -> dict[tuple[bytes, bytes], bytes]:
+        """Signatures of taproot's script path, 64 bytes or 65, under their x-only key and leaf hash (BIP-0371)."""
+        found = self.keyed(psbt_fields.IN_TAP_SCRIPT_SIG)
+        return {(key[:X_ONLY_SIZE], key[X_ONLY_SIZE:]): signature for key, signature in found.items()}
+
+    @property
+    def tap_leaf_scripts(self) -> dict[ControlBlock, TapLeaf]:
+        """Leaves of the spent output under their control blocks, which are not verified (BIP-0371)."""
+        found = self.keyed(psbt_fields.IN_TAP_LEAF_SCRIPT)
+        return {ControlBlock.from_bytes(key): TapLeaf(leaf[:-1], leaf[-1]) for key, leaf in found.items()}
+
+    @property
+    def tap_internal_key(self) -> bytes | None:
+        """The x-only internal key of the spent output (BIP-0371)."""
+        return self.get(psbt_fields.IN_TAP_INTERNAL_KEY)
+
+    @property
+    def tap_merkle_root(self) -> bytes | None:
+        """The root of the spent output's tree of scripts (BIP-0371)."""
+        return self.get(psbt_fields.IN_TAP_MERKLE_ROOT)
+
+    @property
+    def musig2_participants(self) -> dict[bytes, tuple[bytes, ...]]:
+        """The compressed keys, in the order of aggregation, under their compressed aggregate key (BIP-0373)."""
+        found = self.keyed(psbt_fields.IN_MUSIG2_PARTICIPANT_PUBKEYS)
+        return {aggregate: compressed_keys(keys) for aggregate, keys in found.items()}
 
     @property
     def final_script_sig(self) -> bytes | None:

@@ -65,6 +65,12 @@ def p2tr_script(x_only_key: bytes) -> bytes:
     return bytes([OP_1, X_ONLY_SIZE]) + x_only_key
 
 
+def has_control_block_size(data: bytes) -> bool:
+    """Whether ``data`` has 33 bytes and 32 for each step of a path, of which there are at most 128 (BIP-0341)."""
+    steps, rest = divmod(len(data) - 1 - X_ONLY_SIZE, HASH_SIZE)
+    return rest == 0 and 0 <= steps <= MAX_DEPTH
+
+
 @frozen
 class ControlBlock:
     """What proves that an output commits to a leaf (BIP-0341, "Script validation rules").
@@ -83,13 +89,12 @@ class ControlBlock:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> ControlBlock:
-        """Read 33 bytes and 32 for each step; whether the internal key is a point is not asked.
+        """Whether the internal key is a point is not asked.
 
         Raises:
             ParseError: ``malformed-control-block`` for another length.
         """
-        steps, rest = divmod(len(data) - 1 - X_ONLY_SIZE, HASH_SIZE)
-        if rest or not 0 <= steps <= MAX_DEPTH:
+        if not has_control_block_size(data):
             raise ParseError("malformed-control-block", f"a control block of {len(data)} bytes")
         hashes = [data[at : at + HASH_SIZE] for at in range(1 + X_ONLY_SIZE, len(data), HASH_SIZE)]
         return cls(data[0] & 0xFE, bool(data[0] & 1), data[1 : 1 + X_ONLY_SIZE], tuple(hashes))

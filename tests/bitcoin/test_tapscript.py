@@ -242,6 +242,17 @@ def test_every_other_input_is_signed_too() -> None:
         assert not takes(replace(complete, inputs=(changed, complete.inputs[1])), other, SPENT)
 
 
+def test_sizes_on_chain() -> None:
+    """With P2WPKH outputs, as designed: a close by both 180 vB, a refund at a height of today 126 vB."""
+    p2wpkh = TxOut(Amount(1_000), b"\x00\x14" + bytes(20))
+    close = replace(spending(), outputs=(p2wpkh, p2wpkh))
+    assert spent_by(close, BOTH, bytes(64), bytes(64)).vsize == 180
+    leaf = TapLeaf(key_after_script(PAYER_X, Height(960_000)))
+    block = TaprootOutput(PAYEE_X, (leaf, BOTH)).control_block(leaf).to_bytes()
+    refund = replace(spending(960_000), outputs=(p2wpkh,))
+    assert refund.with_witness(0, (bytes(64), leaf.script, block)).vsize == 126
+
+
 def test_what_updates_share_and_what_they_do_not() -> None:
     update = spending()
     before, after = taproot_script_constant_parts(update, 0, [SPENT], BOTH.hash)

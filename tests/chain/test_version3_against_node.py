@@ -86,7 +86,9 @@ class Both:
                 self.chain.broadcast_package(transactions)
             else:
                 self.chain.broadcast(transactions[0])
-        except (ChainError, TooEarly) as error:
+        except TooEarly as error:
+            return error.slug
+        except ChainError as error:
             return _word(error.message.partition(": ")[2]) if len(transactions) == 1 else "refused"
         return TAKEN
 
