@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from support.chain.both import OPTIONS, Call, hand_over, word_of
 from support.chain.embedded import BITCOIN, FEE, OPEN_SCRIPT, fund, spend
 from support.chain.node import needs_node, running
 
@@ -21,23 +21,11 @@ from mpchan.values import replace
 
 pytestmark = needs_node
 
-Call = Callable[..., Any]
-
-SYNONYMS = {
-    # ``sendrawtransaction`` uses the longer word
-    "missing-inputs": "bad-txns-inputs-missingorspent",
-    # the words up to Bitcoin Core 30
-    "replacement-failed": "insufficient fee",
-    "mempool-script-verify-flag-failed": "mandatory-script-verify-flag-failed",
-}
-
 
 @pytest.fixture
 def node(tmp_path: Path) -> Iterator[Call]:
     """A regtest node that accepts a tip from 2011 as recent, as a function that calls it."""
-    # newer nodes ask for lower fees
-    options = ("-maxtipage=4000000000", "-minrelaytxfee=0.00001", "-incrementalrelayfee=0.00001")
-    with running(tmp_path / "node", *options, ripe=False) as started:
+    with running(tmp_path / "node", *OPTIONS, ripe=False) as started:
         yield started.call
 
 
@@ -45,17 +33,6 @@ def node(tmp_path: Path) -> Iterator[Call]:
 def chain(tmp_path: Path) -> Iterator[EmbeddedChain]:
     with EmbeddedChain(tmp_path / "chain") as opened, opened.engine():
         yield opened
-
-
-def hand_over(chain: EmbeddedChain, node: Call) -> None:
-    """Give the node all blocks of the chain that it lacks."""
-    index = Index(chain.directory / "index.sqlite3")
-    try:
-        for height in range(node("getblockcount") + 1, index.last_block().height + 1):
-            assert node("submitblock", index.raw_block(height).hex()) is None
-    finally:
-        index.close()
-    assert node("getbestblockhash") == chain.tip_hash()
 
 
 def test_node_takes_every_block_and_counts_the_same_coins(chain: EmbeddedChain, node: Call) -> None:
@@ -201,7 +178,7 @@ def our_verdict(chain: EmbeddedChain, transaction: Transaction) -> str | None:
     except Undo:
         return None
     except (ChainError, TooEarly) as error:
-        return _word(error.message.removeprefix(f"the chain refuses transaction {transaction.txid}: "))
+        return word_of(error.message.removeprefix(f"the chain refuses transaction {transaction.txid}: "))
     finally:
         index.close()
 
@@ -215,8 +192,7 @@ def node_reason(node: Call, transaction: Transaction) -> str | None:
     [verdict] = node("testmempoolaccept", [transaction.to_hex()], 0)
     if verdict["allowed"]:
         return None
-    word = _word(verdict["reject-reason"])
-    return SYNONYMS.get(word, word)
+    return word_of(verdict["reject-reason"])
 
 
 def our_reason(chain: EmbeddedChain, transaction: Transaction) -> str | None:
@@ -224,13 +200,9 @@ def our_reason(chain: EmbeddedChain, transaction: Transaction) -> str | None:
     try:
         chain.broadcast(transaction)
     except (ChainError, TooEarly) as error:
-        return _word(error.message.removeprefix(f"the chain refuses transaction {transaction.txid}: "))
+        return word_of(error.message.removeprefix(f"the chain refuses transaction {transaction.txid}: "))
     index = Index(chain.directory / "index.sqlite3")
     with index.writing():
         index.evict(transaction.txid)
     index.close()
     return None
-
-
-def _word(reason: str) -> str:
-    return reason.partition(",")[0].partition(":")[0].partition(" (")[0]

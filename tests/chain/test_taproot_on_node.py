@@ -11,10 +11,9 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+from support.chain.both import OPTIONS, TAKEN, Both
 from support.chain.embedded import LOCKABLE, OPEN_SCRIPT, fund
 from support.chain.node import Node, needs_node, running
-from test_embedded_against_node import hand_over
-from test_version3_against_node import TAKEN, Both
 
 from mpchan.bitcoin.address import script_to_address
 from mpchan.bitcoin.descriptor import musig_descriptor, with_checksum
@@ -114,28 +113,17 @@ def test_the_node_shows_what_a_psbt_holds(shared_node: Node) -> None:
     ]
 
 
-# --- both judges ----------------------------------------------------------------------------------
-
-
-class Judges(Both):
-    """The embedded chain and a node, with the same blocks."""
-
-    def mine(self) -> int:
-        """The new height."""
-        self.chain.mine(1)
-        hand_over(self.chain, self._node)
-        return self.chain.tip().height
+# --- both both ----------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def judges(tmp_path: Path) -> Iterator[Judges]:
-    options = ("-maxtipage=4000000000", "-minrelaytxfee=0.00001", "-incrementalrelayfee=0.00001")
+def both(tmp_path: Path) -> Iterator[Both]:
     with (
-        running(tmp_path / "node", *options, ripe=False) as node,
+        running(tmp_path / "node", *OPTIONS, ripe=False) as node,
         EmbeddedChain(tmp_path / "chain") as chain,
         chain.engine(),
     ):
-        yield Judges(chain, node.call)
+        yield Both(chain, node.call)
 
 
 PAYER, PAYEE = PrivateKey(bytes([7]) * 32), PrivateKey(bytes([8]) * 32)
@@ -144,13 +132,13 @@ PAYER, PAYEE = PrivateKey(bytes([7]) * 32), PrivateKey(bytes([8]) * 32)
 class Channel:
     """A taproot output on both chains, and transactions that spend it."""
 
-    def __init__(self, judges: Judges, lock_time: int) -> None:
+    def __init__(self, both: Both, lock_time: int) -> None:
         keys = (PAYER.public_key, PAYEE.public_key)
         self.update, self.refund = leaves_of(*keys, lock_time)
         self.output = output_of(*keys, lock_time)
         self.spent = TxOut(Amount(100_000), self.output.script_pubkey)
-        (self.outpoint,) = fund(judges.chain, 100_000, script=self.output.script_pubkey)
-        judges.mine()
+        (self.outpoint,) = fund(both.chain, 100_000, script=self.output.script_pubkey)
+        both.mine()
 
     def spend(self, leaf: TapLeaf, *keys: PrivateKey, lock_time: int = 0, fee: int = 500) -> Transaction:
         """With the signatures of ``keys``, the first one's on top of the stack."""
@@ -165,15 +153,15 @@ class Channel:
 REFUSED = "mandatory-script-verify-flag-failed"
 
 
-def test_a_refund_at_its_time_and_a_close_at_once(judges: Judges) -> None:
-    lock_time = judges.chain.tip().height + 4
-    channel = Channel(judges, lock_time)
+def test_a_refund_at_its_time_and_a_close_at_once(both: Both) -> None:
+    lock_time = both.chain.tip().height + 4
+    channel = Channel(both, lock_time)
     refund = channel.spend(channel.refund, PAYER, lock_time=lock_time)
-    assert judges.give(refund) == "non-final"
-    while judges.mine() < lock_time - 1:
-        assert judges.give(refund) == "non-final"
-    assert judges.give(refund) == "non-final"
-    judges.mine()
+    assert both.give(refund) == "non-final"
+    while both.mine() < lock_time - 1:
+        assert both.give(refund) == "non-final"
+    assert both.give(refund) == "non-final"
+    both.mine()
     for wrong in (
         channel.spend(channel.refund, PAYER, lock_time=lock_time - 1),
         channel.spend(channel.refund, PAYER),
@@ -182,9 +170,9 @@ def test_a_refund_at_its_time_and_a_close_at_once(judges: Judges) -> None:
         channel.spend(channel.update, PAYER),
         channel.spend(channel.update, PAYER, PAYER),
     ):
-        assert judges.give(wrong) == REFUSED
-    assert judges.give(refund) == TAKEN
+        assert both.give(wrong) == REFUSED
+    assert both.give(refund) == TAKEN
     close = channel.spend(channel.update, PAYER, PAYEE, fee=1_500)  # it replaces the refund
-    assert judges.give(close) == TAKEN
-    judges.mine()
-    assert not judges.chain.mempool()
+    assert both.give(close) == TAKEN
+    both.mine()
+    assert not both.chain.mempool()

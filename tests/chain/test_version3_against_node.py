@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
-from support.chain.embedded import FINAL, LOCKABLE, fund, spend
+from support.chain.both import OPTIONS, TAKEN, VALUE, Both, Call
+from support.chain.embedded import FINAL, LOCKABLE, spend
 from support.chain.node import needs_node, running
-from test_embedded_against_node import SYNONYMS, Call, hand_over
 
 from mpchan.bitcoin.tx import Transaction, TxOut
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.channel.watch.bidding import Paying, Rivals, child_fee
-from mpchan.errors import ChainError, TooEarly
 from mpchan.units import Amount, FeeRate, OutPoint
 from mpchan.values import replace
 
 pytestmark = needs_node
 
-VALUE = 200_000
-TAKEN = "taken"
-
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Call]:
     """One node for all tests here; each begins with a block of its own."""
-    options = ("-maxtipage=4000000000", "-minrelaytxfee=0.00001", "-incrementalrelayfee=0.00001")
-    with running(tmp_path_factory.mktemp("policy") / "node", *options, ripe=False) as started:
+    with running(tmp_path_factory.mktemp("policy") / "node", *OPTIONS, ripe=False) as started:
         yield started.call
 
 
@@ -36,71 +31,9 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedChain
         yield opened
 
 
-class Both:
-    """The same transactions to both, which must say the same and hold the same."""
-
-    def __init__(self, chain: EmbeddedChain, node: Call) -> None:
-        self.chain = chain
-        self._node = node
-        self.coins = iter(fund(chain, *[VALUE] * 40))
-        hand_over(chain, node)
-
-    def coin(self) -> OutPoint:
-        return next(self.coins)
-
-    def give(self, *transactions: Transaction) -> str:
-        """What both say: ``taken``, or the word of the refusal."""
-        one = len(transactions) == 1
-        theirs = self._theirs(transactions[0]) if one else self._theirs_together(transactions)
-        assert self._ours(*transactions) == theirs
-        assert {str(txid) for txid in self.chain.mempool()} == set(self._node("getrawmempool"))
-        return theirs
-
-    def would_give(self, transaction: Transaction) -> bool:
-        """Whether the node would take it."""
-        [verdict] = self._node("testmempoolaccept", [transaction.to_hex()], 0)
-        return bool(verdict["allowed"])
-
-    def least(self, build: Callable[[int], Transaction], high: int) -> int:
-        """The least fee at which the node takes such a transaction, found by halving."""
-        low = 0
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (low, middle) if self.would_give(build(middle)) else (middle, high)
-        return high
-
-    def _theirs(self, transaction: Transaction) -> str:
-        [verdict] = self._node("testmempoolaccept", [transaction.to_hex()], 0)
-        if not verdict["allowed"]:
-            return _word(verdict["reject-reason"])
-        self._node("sendrawtransaction", transaction.to_hex(), 0)
-        return TAKEN
-
-    def _theirs_together(self, transactions: tuple[Transaction, ...]) -> str:
-        answer = self._node("submitpackage", [each.to_hex() for each in transactions], 0)
-        return TAKEN if answer["package_msg"] == "success" else "refused"
-
-    def _ours(self, *transactions: Transaction) -> str:
-        try:
-            if len(transactions) > 1:
-                self.chain.broadcast_package(transactions)
-            else:
-                self.chain.broadcast(transactions[0])
-        except TooEarly as error:
-            return error.slug
-        except ChainError as error:
-            return _word(error.message.partition(": ")[2]) if len(transactions) == 1 else "refused"
-        return TAKEN
-
-
 @pytest.fixture
 def both(embedded: EmbeddedChain, node: Call) -> Both:
     return Both(embedded, node)
-
-
-def _word(reason: str) -> str:
-    word = reason.partition(",")[0].partition(":")[0].partition(" (")[0]
-    return SYNONYMS.get(word, word)  # type: ignore[no-any-return]
 
 
 def sized(transaction: Transaction, vsize: int) -> Transaction:
@@ -265,8 +198,7 @@ def test_both_stay_when_their_block_is_replaced(both: Both, node: Call) -> None:
     """Neither knows the rules for version 3 when it puts back what was in a block."""
     funding = spend(both.coin(), VALUE - 500, version=2)
     assert both.give(funding) == TAKEN
-    both.chain.mine(1)
-    hand_over(both.chain, node)
+    both.mine()
     close = child(funding, 500)
     assert both.give(close) == TAKEN
     node("invalidateblock", node("getbestblockhash"))

@@ -43,6 +43,7 @@ What is hostile:
     grounds         private chains on which two parties meet, each behind the backend that it chose
     story           a channel's life as command lines that may be run again
     embedded        play transactions, and the engine's own account of an embedded chain
+    both            the embedded chain and a real node, which must say the same of a transaction
     bitcoind        play transactions, and a record of what a node is asked
     faulty          an HTTP server between the backend and a node, that does harm
     lying           the same for an Electrum server: it alters answers
