@@ -147,6 +147,9 @@ class Chain(Protocol):
     def tip(self) -> ChainTip:
         """The best block's height and median time past."""
 
+    def median_time_at(self, height: int) -> int | None:
+        """The median time past of the block at a height up to the tip; None where the backend cannot say it."""
+
     def output(self, outpoint: OutPoint, *, not_before: LockTime | None = None) -> OutputStatus | None:
         """What is known of ``outpoint``; None when neither chain nor mempool ever held it.
 

@@ -38,6 +38,10 @@ class ManualChain:
             )
         return self.stated_tip
 
+    def median_time_at(self, height: int) -> int | None:
+        """Nothing is known."""
+        return None
+
     def output(self, outpoint: OutPoint, *, not_before: LockTime | None = None) -> OutputStatus | None:
         """Nothing is known."""
         return None

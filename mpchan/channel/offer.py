@@ -109,6 +109,9 @@ class Offer:
             raise unknown_version(self.version)
         self._check_own()
         require_scheme(self.scheme)
+        if self.version < CONSTRUCTIONS[self.scheme].first_offer_version:
+            text = f"no offer of version {self.version} has the scheme {self.scheme}"
+            raise ParseError("malformed-offer", text)
         if self.lock_time_unit not in ("blocks", "seconds"):
             raise ParseError(
                 "malformed-offer",
@@ -148,11 +151,13 @@ class Offer:
                 f"min_refund_delay {self.min_refund_delay} is below {least} {self.lock_time_unit}: "
                 f"settle_window {self.settle_window} + confirmations {self.confirmation_delay} + margin {self.margin}",
             )
-        if self.max_refund_delay < self.min_refund_delay + self.margin:
+        grid = self.refund_grid
+        most = self.min_refund_delay + self.margin + (grid if grid > 1 else 0)
+        if self.max_refund_delay < most:
             raise ParseError(
                 "offer-limits",
                 f"max_refund_delay {self.max_refund_delay} is below min_refund_delay {self.min_refund_delay}"
-                f" + margin {self.margin} {self.lock_time_unit}",
+                f" + margin {self.margin}{f' + {grid}' if grid > 1 else ''} {self.lock_time_unit}",
             )
         if not Amount(1) <= self.min_capacity <= self.max_capacity:
             raise ParseError(
@@ -174,6 +179,12 @@ class Offer:
     def margin(self) -> int:
         """The margin in the offer's unit: 18 blocks or 3 h."""
         return margin(self.lock_time_unit)
+
+    @property
+    def refund_grid(self) -> int:
+        """L_refund is a multiple of this, in the offer's unit; 1 where any lock time will do."""
+        blocks = CONSTRUCTIONS[self.scheme].refund_grid_blocks
+        return blocks_in_unit(blocks, self.lock_time_unit) if blocks > 1 else 1
 
     @property
     def confirmation_delay(self) -> int:

@@ -16,8 +16,9 @@ from typing import Union
 
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.bitcoin.tx import Transaction, TxOut
+from mpchan.channel.carried import with_offer
 from mpchan.channel.construction.base import REFUND, settlement
-from mpchan.channel.construction.refund_first import with_offer, with_proof
+from mpchan.channel.construction.refund_first import with_proof
 from mpchan.channel.facts import Facts, Status, current_rules, funding_status, spend_status, time_left
 from mpchan.channel.messages import message_rules, require_complete, same_transaction_rules
 from mpchan.channel.rules import Check, Rule, enforce

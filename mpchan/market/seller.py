@@ -18,7 +18,7 @@ from pathlib import Path
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.chain.base import Chain
 from mpchan.channel import payee
-from mpchan.channel.construction.refund_first import carried_offer
+from mpchan.channel.carried import carried_offer
 from mpchan.channel.messages import single_input_rules
 from mpchan.channel.offer import Offer
 from mpchan.channel.outputs import paid_in

@@ -10,13 +10,14 @@ from mpchan.bitcoin.psbt import Psbt
 from mpchan.bitcoin.spend import may_be_mined
 from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.base import Chain, OutputStatus, Spend
+from mpchan.channel.construction.registry import construction_of
 from mpchan.channel.facts import Facts, Status, current_rules
 from mpchan.channel.messages import single_input_rules
-from mpchan.channel.offer import blocks_in_unit
+from mpchan.channel.offer import Offer, blocks_in_unit
 from mpchan.channel.rules import Check, Rule, enforce
 from mpchan.channel.terms import Terms
 from mpchan.channel.watch.base import held_back
-from mpchan.errors import ParseError, TooEarly, UsageError
+from mpchan.errors import NotPossible, ParseError, TooEarly, UsageError
 from mpchan.units import DAY_BLOCKS, ChainTip, Height, LockTime, MedianTime, OutPoint
 from mpchan.wallet.wallet import Wallet
 
@@ -66,6 +67,20 @@ def channel_rules(wallet: Wallet, psbt: Psbt) -> Check[str]:
 def named_by(wallet: Wallet, psbt: Psbt) -> str:
     """The name of the channel that a message belongs to."""
     return enforce(channel_rules(wallet, psbt))
+
+
+def require_exchange(offer: Offer) -> None:
+    """Refuse a step of an exchange that channels under such an offer do not have.
+
+    Raises:
+        NotPossible: ``no-opening-exchange``.
+    """
+    if not construction_of(offer).has_exchange:
+        raise NotPossible(
+            "no-opening-exchange",
+            f"nothing is exchanged before a channel with the scheme {offer.scheme} is funded",
+            hint="the payer funds it with `mpchan payer open`, and the first payment brings it to the payee",
+        )
 
 
 def tip_for(chain: Chain, unit: str) -> ChainTip:

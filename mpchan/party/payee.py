@@ -41,13 +41,10 @@ from mpchan.party.offers.offering import (
     relayed,
     set_rate,
     starting_terms,
+    stated_by,
 )
-from mpchan.party.opening.notes import (
-    is_shown,
-    make_channel,
-    payee_channel_rules,
-    require_channel,
-)
+from mpchan.party.opening.brought import payee_channel_rules, receiving_rules, require_channel
+from mpchan.party.opening.notes import is_shown, make_channel
 from mpchan.party.sending import sending
 from mpchan.units import Amount
 from mpchan.values import replace
@@ -97,6 +94,7 @@ def offer(
         **changes,
         "expires": expires_at(wallet, chain, expires_in),
     }
+    terms.update(stated_by(chain, terms))
     warnings = set_rate(terms, chain, wallet.config.limits)
     warnings += least_warnings(wallet, changes, like, terms, chain)
     with wallet.lock():
@@ -321,8 +319,8 @@ def settle(
             raise UsageError(
                 "wrong-channel", f"the file belongs to channel {name[:16]}, not to {prefix!r:.80}"
             )
-        _require_closing(enforce(own_channel_rules(wallet, name)).terms, psbt)
-        require_channel(wallet, chain, name, psbt)
+        _require_closing(enforce(receiving_rules(wallet, chain, psbt)).terms, psbt)
+        require_channel(wallet, chain, name, psbt, closing=True)
     with sending(wallet, name) as out:
         record = _load(wallet, name) if psbt is None else enforce(own_channel_rules(wallet, name))
         facts = gather_facts(chain, record.terms)

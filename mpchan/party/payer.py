@@ -10,6 +10,7 @@ from mpchan.bitcoin.psbt import Psbt
 from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.base import Chain
 from mpchan.channel import payer
+from mpchan.channel.construction.registry import construction_of
 from mpchan.channel.facts import Facts
 from mpchan.channel.offer import Offer
 from mpchan.channel.rules import enforce
@@ -22,11 +23,12 @@ from mpchan.party.common import (
     gather_facts,
     named_by,
     require_confirmed_funding,
+    require_exchange,
     still_going,
     to_give_up,
 )
 from mpchan.party.opening.funding import early_text, find_conflict, is_sent, refuse_conflict, require_possible
-from mpchan.party.sending import hand_over, sending
+from mpchan.party.sending import LEAVES, Leaving, hand_over, sending
 from mpchan.units import Amount, FeeRate
 from mpchan.values import replace
 from mpchan.wallet.payer_record import Asked, PayerRecord
@@ -70,18 +72,30 @@ def open_channel(
     refund_delay: int | None = None,
     funding_fee_rate: FeeRate | None = None,
     address: str | None = None,
+    leaving: Leaving = LEAVES,
 ) -> Opened:
     """``payer open``: choose coins, build the funding, ask for the refund. Nothing is signed.
 
-    The same call again gives the same request again, however far the channel has come.
+    Where nothing is exchanged before the funding, refund and funding are signed at once, and the funding is sent.
+    The same call again gives the same answer again, however far the channel has come.
+
+    Args:
+        leaving: what is said of a funding that leaves at once.
+
+    Raises:
+        UsageError: ``usage``, something is said of it where it does not.
     """
     from mpchan.channel.offer_rules import version_rules
     from mpchan.channel.opening import refund_lock_time
     from mpchan.party.check.payer_rules import new_offer_rules, opened_under
     from mpchan.party.fees import outside_warning
+    from mpchan.party.opening.at_once import open_at_once
     from mpchan.party.opening.request import funding_rate, opened, opened_so, prepared
 
     offer = Offer.from_toml(offer_text)
+    at_once = not construction_of(offer).has_exchange
+    if not at_once and (leaving.refund_out is not None or not leaving.send):
+        raise UsageError("usage", "the funding of such a channel leaves with `mpchan payer fund`, not now")
     limits = wallet.config.limits
     asked = Asked(refund_delay, funding_fee_rate, address)
     with wallet.lock():
@@ -90,9 +104,12 @@ def open_channel(
             if not isinstance(earlier.state, payer.Abandoned):
                 if isinstance(earlier.state, payer.Opening):
                     enforce(version_rules(offer))
-                answer = opened(wallet, opened_so(earlier, capacity, asked, external=False))
+                known = opened_so(earlier, capacity, asked, external=False)
+                if at_once:
+                    return open_at_once(wallet, chain, known, leaving)
+                request = opened(wallet, known)
                 wallet.channels.make_sure(earlier.terms.name)
-                return answer
+                return request
         enforce(new_offer_rules(wallet, chain, offer, [record.terms.name for record in earlier_ones]))
         rate, warnings = funding_rate(chain, limits, funding_fee_rate)
         tip = current_tip(chain, offer.lock_time_unit)
@@ -100,8 +117,12 @@ def open_channel(
         record = prepared(wallet, chain, offer, capacity, lock_time, rate, asked)
         # nobody can have seen this outpoint: a backend that has to look through blocks learns where to begin
         chain.output(record.terms.outpoint, not_before=from_now_on(tip))
-        answer = opened(wallet, record)
-        wallet.channels.save(record, "opened", answer.hex)
+        if at_once:
+            answer: Opened = open_at_once(wallet, chain, record, leaving)
+            warnings += answer.warnings
+        else:
+            answer = opened(wallet, record)
+            wallet.channels.save(record, "opened", answer.hex)
         if record.terms.payer_script not in wallet.keys.scripts():
             warnings.append(outside_warning(address))
         return replace(answer, warnings=tuple(warnings))
@@ -132,6 +153,7 @@ def fund(
     with sending(wallet, name) as out:
         record = enforce(own_channel_rules(wallet, name))
         terms = record.terms
+        require_exchange(terms.offer)
         state = enforce(reply_rules(chain, record, psbt))
         if isinstance(state, (payer.Opening, payer.Secured)):
             out.require_disk()  # a funding leaves after its refund and itself are on the disk
@@ -157,7 +179,7 @@ def fund(
         elif state != before:
             out.note(replace(record, state=state), "funded", message)
         if sends and funding is not None:
-            _send_funding(wallet, chain, terms, funding)
+            send_funding(wallet, chain, terms, funding)
     if not sends:
         out.require_disk()
     txid = str(terms.outpoint.txid)
@@ -206,7 +228,7 @@ def send_funding_again(wallet: Wallet, chain: Chain, name: str) -> SentAgain:
         if funded is None or funded.funding is None:
             raise NotPossible("not-funded", "this wallet has no signed funding to send")
         funding = funded.funding
-        _send_funding(wallet, chain, record.terms, funding)
+        send_funding(wallet, chain, record.terms, funding)
     return out.told(f"the funding {funding.txid}", SentAgain(record.terms.channel_id, str(funding.txid)))
 
 
@@ -216,7 +238,7 @@ def funding_conflict(chain: Chain, record: PayerRecord) -> str | None:
     return None if found is None else str(found.txid)
 
 
-def _send_funding(wallet: Wallet, chain: Chain, terms: Terms, funding: Transaction) -> None:
+def send_funding(wallet: Wallet, chain: Chain, terms: Terms, funding: Transaction) -> None:
     if not is_sent(chain, terms):
         wallet.channels.make_sure(
             terms.name

@@ -8,8 +8,9 @@ told afterwards, and this process takes nothing more in the channel.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from mpchan.bitcoin.tx import Transaction
@@ -19,13 +20,34 @@ from mpchan.channel.facts import Facts
 from mpchan.durability import step
 from mpchan.errors import ChainError, SentUnnoted, StorageError
 from mpchan.results.base import Result
+from mpchan.values import frozen
 from mpchan.wallet.storage import held_if_possible
 from mpchan.wallet.wallet import Wallet
 
 if TYPE_CHECKING:
+    from mpchan.channel.terms import Terms
     from mpchan.wallet.records import Record
 
 R = TypeVar("R", bound=Result)
+
+
+@frozen
+class Leaving:
+    """What the command says of a funding that leaves at once.
+
+    Attributes:
+        send: whether this wallet broadcasts it, and again should it get lost.
+        refund_out: also write the complete refund there, before the funding can leave.
+        confirm: asked before anything is signed; it raises to stop.
+    """
+
+    send: bool = True
+    refund_out: Path | None = None
+    confirm: Callable[[Terms], None] | None = None
+
+
+LEAVES = Leaving()
+"""It is sent, without a question or a copy of the refund."""
 
 
 class Sending:

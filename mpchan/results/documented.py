@@ -36,7 +36,7 @@ ANSWERS: dict[str, tuple[str, ...]] = {
     "watch": ("watching.ChannelSeen", "watching.RoundDone"),
     "plan": ("sales.SalePlanned",),
     "payee offer": ("opening.Offered",),
-    "payer open": ("opening.Opened", "opening.Planned"),
+    "payer open": ("opening.Opened", "opening.OpenedAtOnce", "opening.Planned"),
     "payee sign-refund": ("opening.RefundSigned",),
     "payer fund": ("opening.Funded",),
     "payee funding": ("opening.FundingTaken",),

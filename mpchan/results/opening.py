@@ -43,6 +43,19 @@ class Opened(Result):
 
 
 @frozen
+class OpenedAtOnce(Opened):
+    """A channel that nothing was exchanged for: its refund is stored and its funding signed.
+
+    Attributes:
+        funding_vout: the output of the funding that is the channel's
+        funding_sat: what that output holds, in satoshi: the capacity and the fee of the close
+        hex: the signed funding
+    """
+
+    broadcast: bool = False
+
+
+@frozen
 class Planned(Result):
     """Where another wallet pays the channel's money to, and exactly how much.
 

@@ -12,7 +12,7 @@ from typing import Any
 from mpchan.bitcoin.address import script_to_address
 from mpchan.bitcoin.network import Network
 from mpchan.bitcoin.script import dust_limit, key_to_p2wpkh_script
-from mpchan.channel.construction.registry import construction_of, default
+from mpchan.channel.construction.registry import construction_of, own_terms_of
 from mpchan.channel.limits import PayerLimits
 from mpchan.channel.offer import Offer
 from mpchan.channel.terms import close_reserve, refund_fee
@@ -94,13 +94,16 @@ def planned_offer(terms: Mapping[str, Any], network: Network, cut: Cut, price: A
         terms: keys of an offer's TOML text, as ``offer_defaults`` gives them, with a fee rate.
         price: of one piece.
     """
-    return Offer.from_dict(
+    return Offer.from_terms(
         {
+            **{term.name: term.default for term in own_terms_of(terms["scheme"])},
             **terms,
-            "version": 1,
-            "offer_id": "0" * 16,
+            "version": 2,
+            "offer_id": "0" * 32,
+            "generation": "0" * 16,
+            "token": "0" * 64,
+            "expires": 0,
             "network": network.name,
-            "scheme": default(),
             "payee_pubkey": ANYBODYS_KEY,
             "payee_address": script_to_address(ANYBODYS_SCRIPT, network),
             "min_capacity_sat": price.sat,

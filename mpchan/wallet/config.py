@@ -9,7 +9,7 @@ from typing import Any
 from mpchan.bitcoin.network import Network, network_from_name
 from mpchan.chain.base import BACKENDS
 from mpchan.chain.base import ChainConfig as ChainConfig  # read here, so had from here
-from mpchan.channel.construction.registry import all_own_terms, default, own_terms_of
+from mpchan.channel.construction.registry import CONSTRUCTIONS, all_chosen_terms, chosen_terms_of, default
 from mpchan.channel.limits import PayerLimits, WatchPolicy
 from mpchan.channel.offer import blocks_in_unit
 from mpchan.errors import ParseError
@@ -82,16 +82,21 @@ class Config:
         return cls(network, chain, limits, offer, _watch(_table(table, "watch")))
 
 
-def offer_defaults(config: Config, unit: str | None) -> dict[str, Any]:
+def offer_defaults(config: Config, unit: str | None, scheme: str | None = None) -> dict[str, Any]:
     """The terms of a new offer before the command line changes any: built-in ones, then wallet.toml's.
 
     A fee rate is only among them where wallet.toml names one; else the chain is asked for it.
     The file's delays count only for the unit that the file itself names.
+
+    Args:
+        unit, scheme: None for what wallet.toml says, or mpchan by itself.
     """
     own_unit = config.offer.get("lock_time_unit", "blocks")
     unit = own_unit if unit is None else unit
-    own = own_terms_of(default())
+    scheme = config.offer.get("scheme", default()) if scheme is None else scheme
+    own = chosen_terms_of(scheme)
     terms: dict[str, Any] = {
+        "scheme": scheme,
         "min_capacity_sat": 1000,
         "max_capacity_sat": 100_000_000,
         "lock_time_unit": unit,
@@ -109,7 +114,9 @@ def offer_defaults(config: Config, unit: str | None) -> dict[str, Any]:
         "settle_window",
         *(term.name for term in own if term.is_delay),
     }
-    others = {"expires_in", *(term.name for term in all_own_terms())} - {term.name for term in own}
+    others = {"expires_in", "scheme", *(term.name for term in all_chosen_terms())} - {
+        term.name for term in own
+    }
     for key, value in config.offer.items():
         if key not in others and (unit == own_unit or key not in delays):
             terms[key] = value
@@ -225,8 +232,11 @@ def _limits(table: dict[str, Any]) -> PayerLimits:
 
 
 def _offer_defaults(table: dict[str, Any]) -> dict[str, Any]:
-    numbers = (*_OFFER_NUMBERS, *(term.name for term in all_own_terms()))
-    _known(table, (*numbers, "lock_time_unit", "memo", "expires_in"), "offer.")
+    numbers = (*_OFFER_NUMBERS, *(term.name for term in all_chosen_terms()))
+    _known(table, (*numbers, "scheme", "lock_time_unit", "memo", "expires_in"), "offer.")
+    if table.get("scheme", default()) not in CONSTRUCTIONS:
+        known = ", ".join(CONSTRUCTIONS)
+        raise ParseError("malformed-config", f"offer.scheme {table['scheme']!r:.80} is none of {known}")
     terms = dict(table)
     for key in table:
         if key in numbers:

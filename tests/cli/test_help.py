@@ -18,6 +18,7 @@ TERMS = {
     "--min-refund-delay",
     "--max-refund-delay",
     "--settle-window",
+    "--scheme",
     "--step",
     "--min-confirmations",
     "--memo",
@@ -63,6 +64,7 @@ OPTIONS: dict[str, set[str]] = {
         "--lock-time-unit",
         "--refund-delay",
         "--settle-window",
+        "--scheme",
         "--step",
         "--min-confirmations",
         "--tip",
@@ -102,7 +104,8 @@ OPTIONS: dict[str, set[str]] = {
     "payer sync": CHANNEL | {"--nothing-newer"},
     "payer open": CHAIN
     | OUTPUT
-    | {"--refund-delay", "--funding-fee-rate", "--address", "--external", "--funding", "--again"},
+    | {"--refund-delay", "--funding-fee-rate", "--address", "--external", "--funding", "--again"}
+    | {"--no-broadcast", "--refund-out", "--yes"},
     "payer fund": CHAIN | OUTPUT | {"--funding", "--no-broadcast", "--refund-out", "--yes"},
     "payer pay": CHAIN | OUTPUT | CHANNEL | {"--total", "--last", "--stream", "--totals", "--on-error"},
     "payer settle": CHAIN | OUTPUT | CHANNEL | {"--total"},

@@ -558,7 +558,15 @@ def test_every_option_is_explained_and_the_examples_work(bare: Shell) -> None:
     options = [item for item in plan.params if isinstance(item, click.Option)]
     assert {max(option.opts, key=len) for option in options} == {
         *("--price", "--price-per-piece", "--pieces", "--piece-size", "--free-pieces", "--fee-rate"),
-        *("--lock-time-unit", "--refund-delay", "--settle-window", "--step", "--min-confirmations", "--tip"),
+        *(
+            "--lock-time-unit",
+            "--refund-delay",
+            "--settle-window",
+            "--scheme",
+            "--step",
+            "--min-confirmations",
+            "--tip",
+        ),
         *("--wallet", "--json", "--quiet"),
     }
     assert all(option.help for option in options)

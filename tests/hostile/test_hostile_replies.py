@@ -32,7 +32,7 @@ from support.protocol import (
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.bitcoin.tx import Transaction, TxIn, TxOut
 from mpchan.chain.embedded import EmbeddedChain
-from mpchan.channel.construction.refund_first import with_offer
+from mpchan.channel.carried import with_offer
 from mpchan.channel.payer import Opening
 from mpchan.units import Amount, OutPoint, Txid
 from mpchan.wallet.keys import Keys

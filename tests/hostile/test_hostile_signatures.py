@@ -19,7 +19,7 @@ from support.protocol import message, replace, scheme_of
 
 from mpchan.bitcoin.psbt import GlobalMap, Psbt
 from mpchan.chain.embedded import EmbeddedChain
-from mpchan.channel.construction.refund_first import with_offer
+from mpchan.channel.carried import with_offer
 from mpchan.channel.offer import Offer
 from mpchan.channel.terms import Terms
 from mpchan.cli.main import cli

@@ -16,7 +16,7 @@ from support.protocol import replace
 
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.chain.embedded import EmbeddedChain
-from mpchan.channel.construction.refund_first import carried_offer, with_offer
+from mpchan.channel.carried import carried_offer, with_offer
 from mpchan.channel.offer import Offer
 from mpchan.party import common
 from mpchan.party.common import read_psbt

@@ -16,7 +16,7 @@ from support.protocol import STRANGER_SECRET, bent, message, scheme_of, signed, 
 
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.chain.embedded import EmbeddedChain
-from mpchan.channel.construction.refund_first import with_offer
+from mpchan.channel.carried import with_offer
 from mpchan.channel.payer import refund_request
 from mpchan.channel.terms import Terms
 from mpchan.errors import NotPossible

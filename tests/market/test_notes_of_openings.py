@@ -13,7 +13,7 @@ from support.market.market import PRICE, Market
 from support.protocol import bent, message, scheme_of, signed_message, unsigned_message
 
 from mpchan.bitcoin.tx import Transaction
-from mpchan.channel.construction.refund_first import with_offer
+from mpchan.channel.carried import with_offer
 from mpchan.channel.payer import refund_request
 from mpchan.channel.terms import Terms
 from mpchan.errors import ChainError, NotPossible, Refused, StorageError

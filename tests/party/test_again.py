@@ -22,7 +22,8 @@ from mpchan.chain.embedded import EmbeddedChain
 from mpchan.chain.manual import ManualChain
 from mpchan.channel import payee as payee_protocol
 from mpchan.channel import payer as payer_protocol
-from mpchan.channel.construction.refund_first import with_offer, with_proof
+from mpchan.channel.carried import with_offer
+from mpchan.channel.construction.refund_first import with_proof
 from mpchan.channel.offer import Offer
 from mpchan.channel.payer import refund_request
 from mpchan.channel.signing import ChannelKey

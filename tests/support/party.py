@@ -17,7 +17,7 @@ from mpchan.channel.terms import Terms
 from mpchan.party import payee, payer, views
 from mpchan.party.common import read_psbt
 from mpchan.results.closing import Closed, Refunded
-from mpchan.results.opening import Funded, Opened
+from mpchan.results.opening import Funded, Opened, OpenedAtOnce
 from mpchan.results.payments import Accepted
 from mpchan.units import Amount
 from mpchan.wallet.config import ChainConfig
@@ -28,7 +28,7 @@ from mpchan.wallet.wallet import Wallet
 SHORT = {
     "settle_window": 6,
     "min_refund_delay": 25,
-    "max_refund_delay": 60,
+    "max_refund_delay": 80,
     "fee_rate_sat_per_kvb": 2000,
 }
 """Terms of an offer whose refund is only some blocks away: 43 by default; a real node may estimate any fee rate."""
@@ -63,7 +63,10 @@ class Pair:
     Messages are hex. Each method is a command; wallets are opened anew by ``restart``.
     """
 
-    def __init__(self, directory: Path, chain: EmbeddedChain, *, coins: int = 1) -> None:
+    def __init__(
+        self, directory: Path, chain: EmbeddedChain, *, coins: int = 1, scheme: str | None = None
+    ) -> None:
+        self.scheme = {} if scheme is None else {"scheme": scheme}
         self.directory = directory
         self.chain = chain
         self.payer = new_wallet(directory / "payer")
@@ -90,7 +93,7 @@ class Pair:
 
     def offer(self, **changes: Any) -> str:
         """The payee's offer, as text."""
-        return str(payee.offer(self.payee, self.chain, {**SHORT, **changes}).toml)
+        return str(payee.offer(self.payee, self.chain, {**SHORT, **self.scheme, **changes}).toml)
 
     def request(self, capacity: int = 100_000, offer: str | None = None, **changes: Any) -> Opened:
         """The payer's refund request under a new offer."""
@@ -108,7 +111,8 @@ class Pair:
     def open(self, capacity: int = 100_000, **changes: Any) -> str:
         """A channel that is open on both sides; its unique name."""
         request = self.request(capacity, **changes)
-        self.fund(self.sign_refund(request.hex))
+        if not isinstance(request, OpenedAtOnce):
+            self.fund(self.sign_refund(request.hex))
         self.chain.mine(1)
         return f"{request.funding_txid}-{request.funding_vout}"
 

@@ -112,6 +112,7 @@ def test_a_wallet_that_cannot_work_is_not_made(tmp_path: Path) -> None:
 def test_usual_terms_are_the_designs() -> None:
     terms = offer_defaults(Config.from_toml(MINIMAL), None)
     assert terms == {
+        "scheme": "decrementing",
         "min_capacity_sat": 1000,
         "max_capacity_sat": 100_000_000,
         "lock_time_unit": "blocks",

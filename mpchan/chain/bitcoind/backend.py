@@ -119,6 +119,11 @@ class BitcoindChain:
         tip = ChainTip(info["blocks"].height(), info["mediantime"].time())
         return replace(tip, lag=lag_of(self._rpc, self._network, tip, info))
 
+    def median_time_at(self, height: int) -> int | None:
+        """Of a block of the node's best chain."""
+        block = self._rpc.call("getblockhash", height).block_hash()
+        return self._rpc.call("getblockheader", block)["mediantime"].time()
+
     def output(self, outpoint: OutPoint, *, not_before: LockTime | None = None) -> OutputStatus | None:
         """The output with its spender, spent or not; None when neither chain nor mempool holds it.
 

@@ -95,6 +95,10 @@ class ElectrumChain:
         """Height and median time past of the last block whose header was checked here, and how servers are behind."""
         return self._pool.tip()
 
+    def median_time_at(self, height: int) -> int | None:
+        """Of a block whose header is checked here, and those of the ten before it."""
+        return self._pool.ask(lambda chain, server, view: chain.median_time_at(height))
+
     def output(self, outpoint: OutPoint, *, not_before: LockTime | None = None) -> OutputStatus | None:
         """The output with its spender, each confirmation proven; None where no server knows such an output.
 

@@ -90,8 +90,15 @@ class HeaderChain:
 
     def median_time(self) -> int:
         """The median of the last eleven blocks' times (BIP-0113), of fewer near genesis."""
-        first = max(self.base, self.height - MEDIAN_BLOCKS + 1)
-        times = sorted(self._number(height, _TIME) for height in range(first, self.height + 1))
+        return self._median(max(self.base, self.height - MEDIAN_BLOCKS + 1), self.height)
+
+    def median_time_at(self, height: int) -> int | None:
+        """The same as the block at a height has it; None where not all of those headers are here."""
+        first = max(0, height - MEDIAN_BLOCKS + 1)
+        return self._median(first, height) if self.base <= first and height <= self.height else None
+
+    def _median(self, first: int, last: int) -> int:
+        times = sorted(self._number(height, _TIME) for height in range(first, last + 1))
         return times[len(times) // 2]
 
     def hard_bits(self, easiest: int) -> int:

@@ -74,6 +74,11 @@ class EmbeddedChain:
         """The best block's height and median time past."""
         return self._index().last_block().tip
 
+    def median_time_at(self, height: int) -> int | None:
+        """Of a block of the chain."""
+        index = self._index()
+        return index.block(height).median_time if height <= index.last_block().height else None
+
     def output(self, outpoint: OutPoint, *, not_before: LockTime | None = None) -> OutputStatus | None:
         """The output with its spender, spent or not; None when neither chain nor mempool holds it."""
         return self._index().output_status(outpoint)

@@ -183,6 +183,15 @@ class Construction(Protocol):
             refund_at: L_refund.
         """
 
+    def opening_rules(self, psbt: Psbt, offer: Offer) -> Check[Terms]:
+        """The first message of a channel without an exchange brings all that makes it. Establishes the terms.
+
+        Whether it is, byte for byte, a message under these terms is for ``taking.incoming_rules`` to say.
+
+        Raises:
+            TypeError: the construction has an exchange.
+        """
+
     def first_final(self, offer: Offer) -> int | None:
         """How long before L_0 the first update is final, in the offer's unit; None for at any time."""
 
@@ -195,9 +204,12 @@ class OwnTerm:
         name: its key in the offer's table that is named like the construction, and in ``[offer]`` of wallet.toml.
         help: of the option.
         is_delay: whether it is counted in the offer's unit of lock times.
+        of_tip: whether it is where the chain stood when the offer was made, a height or a median time by the offer's
+            unit, and nobody's choice.
     """
 
     name: str
     default: int
     help: str
     is_delay: bool = True
+    of_tip: bool = False

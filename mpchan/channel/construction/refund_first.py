@@ -3,10 +3,9 @@
 From the request only the free variables are read: outpoint, value, payer key, payer script and lock time. The refund
 that they make under the offer's terms is rebuilt and must be the same bytes. Where the chain stands decides last.
 
-The request carries the offer itself, in its canonical form, as a proprietary field of the PSBT (identifier ``mpchan``,
-subtype 0): the payee need not have kept it. Where another wallet makes the funding it also carries a signature of the
-payer's key (subtype 1), which proves whose money lies there: one refund is signed for it, and whoever has seen another
-request could ask for that first, with a payout of its own.
+The request carries the offer itself (``carried``): the payee need not have kept it. Where another wallet makes the
+funding it also carries a signature of the payer's key, which proves whose money lies there: one refund is signed for
+it, and whoever has seen another request could ask for that first, with a payout of its own.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from mpchan.bitcoin.psbt import Psbt
 from mpchan.bitcoin.schnorr import tagged_hash
 from mpchan.bitcoin.script import dust_limit, is_standard_payout
 from mpchan.bitcoin.signature import PublicKey
+from mpchan.channel.carried import carried_more, with_more
 from mpchan.channel.construction.base import REFUND
 from mpchan.channel.construction.two_of_two import keys_rules
 from mpchan.channel.messages import message_rules, same_transaction_rules
@@ -25,36 +25,18 @@ from mpchan.channel.terms import Terms, refund_fee
 from mpchan.errors import ParseError
 from mpchan.units import ChainTip, lock_time_from_int
 
-_IDENTIFIER, _OFFER_SUBTYPE, _PROOF_SUBTYPE = b"mpchan", 0, 1
 _PROOF_TAG = "mpchan/refund-request"
-
-
-def with_offer(psbt: Psbt, offer: Offer) -> Psbt:
-    """A refund request that brings its offer along; one of version 1 does not."""
-    if offer.version == 1:
-        return psbt
-    return psbt.with_proprietary(_IDENTIFIER, _OFFER_SUBTYPE, offer.canonical())
-
-
-def carried_offer(psbt: Psbt) -> Offer | None:
-    """The offer that a refund request brings along; None where it brings none.
-
-    Raises:
-        ParseError: as ``Offer.from_canonical``.
-    """
-    data = psbt.global_fields.proprietary(_IDENTIFIER, _OFFER_SUBTYPE)
-    return None if data is None else Offer.from_canonical(data)
 
 
 def with_proof(psbt: Psbt, key: ChannelKey) -> Psbt:
     """A refund request with the payer's signature of the refund's txid, in the byte order of the serialisation."""
     signature = key.sign_tagged(_PROOF_TAG, psbt.tx.txid.wire)
-    return psbt.with_proprietary(_IDENTIFIER, _PROOF_SUBTYPE, signature)
+    return with_more(psbt, signature)
 
 
 def proof_rules(psbt: Psbt, terms: Terms) -> Check[None]:
     """The payer itself asks: its key has signed for this very refund."""
-    signature = psbt.global_fields.proprietary(_IDENTIFIER, _PROOF_SUBTYPE)
+    signature = carried_more(psbt)
     proven = signature is not None and terms.payer_key.verify(
         signature, tagged_hash(_PROOF_TAG, psbt.tx.txid.wire)
     )

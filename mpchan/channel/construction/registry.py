@@ -22,16 +22,30 @@ class Entry:
     Attributes:
         place: ``module:NAME`` of its ``Construction``.
         own_terms: what its offers have besides the common terms.
+        refund_grid_blocks: L_refund is a multiple of so many blocks, or of that many times 600 s.
+        first_offer_version: no offer of an older version has it.
     """
 
     place: str
     own_terms: tuple[OwnTerm, ...] = ()
+    refund_grid_blocks: int = 1
+    first_offer_version: int = 1
 
 
 CONSTRUCTIONS: dict[str, Entry] = {
     "decrementing": Entry(
         "mpchan.channel.construction.decrementing:DECREMENTING",
         (OwnTerm("step", 1, "Between the lock times of two updates."),),
+    ),
+    "taproot": Entry(
+        "mpchan.channel.construction.taproot:TAPROOT",
+        (
+            OwnTerm(
+                "made_at", 1, "Where the chain stood when the offer was made.", is_delay=False, of_tip=True
+            ),
+        ),
+        refund_grid_blocks=36,
+        first_offer_version=2,
     ),
 }
 
@@ -68,7 +82,12 @@ def own_terms_of(name: str) -> tuple[OwnTerm, ...]:
     return CONSTRUCTIONS[name].own_terms
 
 
-def all_own_terms() -> tuple[OwnTerm, ...]:
+def chosen_terms_of(name: str) -> tuple[OwnTerm, ...]:
+    """Those of them that a payee can choose."""
+    return tuple(term for term in own_terms_of(name) if not term.of_tip)
+
+
+def all_chosen_terms() -> tuple[OwnTerm, ...]:
     """Those of all constructions; each name once."""
-    found = {term.name: term for entry in CONSTRUCTIONS.values() for term in entry.own_terms}
+    found = {term.name: term for name in CONSTRUCTIONS for term in chosen_terms_of(name)}
     return tuple(found.values())

@@ -258,6 +258,10 @@ class TwoOfTwoLocked:
         """Whether what a PSBT spends first has a witness script."""
         return bool(psbt.tx.inputs) and psbt.inputs[0].witness_script is not None
 
+    def opening_rules(self, psbt: Psbt, offer: Offer) -> Check[Terms]:
+        """The refund was signed before."""
+        raise TypeError("no message of this construction makes a channel")
+
     def refund_fault(self, transaction: Transaction) -> str | None:
         """One input with both signatures of a 2-of-2, one output, a lock time."""
         if not transaction.lock_time:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -14,10 +15,36 @@ from mpchan.cli.input.numbers import AMOUNT, FEE_RATE, WholeNumber
 from mpchan.errors import UsageError
 from mpchan.party import payer
 from mpchan.party.common import read_psbt
-from mpchan.results.opening import Funded, Opened
+from mpchan.party.sending import Leaving
+from mpchan.results.opening import Funded, Opened, OpenedAtOnce
 from mpchan.units import Amount, FeeRate, OutPoint, lock_time_from_int
 from mpchan.values import replace
+from mpchan.wallet.payer_record import Asked
 from mpchan.wallet.wallet import Wallet
+
+_LEAVING_OPTIONS = (
+    click.option("--no-broadcast", is_flag=True, help="Only write the signed funding; you broadcast it."),
+    click.option("--refund-out", type=options.FILE, help="Also write the complete refund there."),
+    click.option("--yes", is_flag=True, help="Do not ask on mainnet."),
+)
+
+
+def _leaving_options(command: options.F) -> options.F:
+    """Of a command with which a funding leaves."""
+    for option in reversed(_LEAVING_OPTIONS):
+        command = option(command)
+    return command
+
+
+def _confirm(app: App, wallet: Wallet, yes: bool) -> Callable[[Terms], None]:
+    """Asks before real money is locked."""
+
+    def confirm(terms: Terms) -> None:
+        if wallet.network.name == "mainnet" and not yes:
+            locked = f"{terms.funding_value} of real money until {terms.refund_lock_time}"
+            app.require_yes(f"This locks {locked} at the latest. Go on?", "funding on mainnet")
+
+    return confirm
 
 
 @options.command(
@@ -50,6 +77,7 @@ from mpchan.wallet.wallet import Wallet
 @click.option(
     "--address", metavar="ADDRESS", help="Where your share goes, instead of a fresh address of this wallet."
 )
+@_leaving_options
 @options.output
 @options.chain
 def open_channel(
@@ -62,12 +90,18 @@ def open_channel(
     refund_delay: int | None,
     funding_fee_rate: FeeRate | None,
     address: str | None,
+    no_broadcast: bool,
+    refund_out: Path | None,
+    yes: bool,
     output: Path | None,
 ) -> None:
     """Open a channel of AMOUNT under OFFER: writes a request.
 
     It asks the payee for its signature on your refund. Nothing is signed or sent yet. The same command again gives the
     same request.
+
+    Under an offer with the scheme taproot nothing is asked: the refund is signed and stored, and the funding signed and
+    broadcast at once; writes that. The last three options are for it.
 
     With --external this wallet needs no coins: another wallet makes the funding without broadcasting it, and --funding
     takes it from there.
@@ -84,10 +118,15 @@ def open_channel(
             "--refund-delay": refund_delay,
             "--funding-fee-rate": funding_fee_rate,
             "--address": address,
+            "--no-broadcast": no_broadcast or None,
+            "--refund-out": refund_out,
             "--output": output,
         },
     )
-    app.check_output(output, *(name for name in (offer, funding) if name is not None))
+    sources = [name for name in (offer, funding) if name is not None]
+    app.check_output(output, *sources)
+    app.check_output(refund_out, *sources, follows=True)
+    check_refund_out(refund_out, "funding", [output] if output is not None else [])
     text = None if offer is None else read_text_input(offer)
     wallet = app.wallet(signs=True)
     if address is not None:
@@ -101,24 +140,51 @@ def open_channel(
     elif external:
         _plan(app, wallet, text, amount, address)
     else:
-        delay, rate = refund_delay, funding_fee_rate
-        result = payer.open_channel(
+        leaving = Leaving(not no_broadcast, refund_out, _confirm(app, wallet, yes))
+        _open(app, wallet, text, amount, Asked(refund_delay, funding_fee_rate, address), leaving, output)
+
+
+def _open(
+    app: App, wallet: Wallet, text: str, amount: Amount, asked: Asked, leaving: Leaving, output: Path | None
+) -> None:
+    def act() -> Opened:
+        return payer.open_channel(
             wallet,
             app.chain(wallet),
             text,
             amount,
-            refund_delay=delay,
-            funding_fee_rate=rate,
-            address=address,
+            refund_delay=asked.refund_delay,
+            funding_fee_rate=asked.funding_fee_rate,
+            address=asked.address,
+            leaving=leaving,
         )
-        _emit_request(app, result, output)
+
+    with app.sent(act) as result:
+        if isinstance(result, OpenedAtOnce):
+            _emit_at_once(app, result, output)
+        else:
+            _emit_request(app, result, output)
 
 
+def _emit_at_once(app: App, result: OpenedAtOnce, output: Path | None) -> None:
+    done = "signed and broadcast" if result.broadcast else "signed; broadcast it yourself"
+    app.emit(
+        result,
+        result.hex,
+        output,
+        f"channel {result.channel} of {result.capacity_sat} sat: the refund is stored, for "
+        f"{lock_time_from_int(result.refund_lock_time)}; the funding {result.funding_txid} is {done}",
+        "your seed words and this offer recover it, whatever else is lost: keep the offer",
+        "next: wait with `mpchan wait CHANNEL --for confirmed`, then `mpchan payer pay AMOUNT`",
+    )
+
+
+_LEAVING = ("--no-broadcast", "--refund-out")
 _NEEDS = {"--external": ("OFFER", "AMOUNT"), "--funding": (), "--again": ()}
 _EXCLUDES = {
-    "--external": ("--refund-delay", "--funding-fee-rate", "--output"),
-    "--funding": ("--funding-fee-rate", "--address"),
-    "--again": ("OFFER", "AMOUNT", "--funding-fee-rate", "--address"),
+    "--external": ("--refund-delay", "--funding-fee-rate", "--output", *_LEAVING),
+    "--funding": ("--funding-fee-rate", "--address", *_LEAVING),
+    "--again": ("OFFER", "AMOUNT", "--funding-fee-rate", "--address", *_LEAVING),
 }
 
 
@@ -197,9 +263,7 @@ def _open_funding(
 @click.option(
     "--funding", type=options.INPUT, metavar="FILE", help="The funding, signed by the wallet that made it."
 )
-@click.option("--no-broadcast", is_flag=True, help="Only write the signed funding; you broadcast it.")
-@click.option("--refund-out", type=options.FILE, help="Also write the complete refund there.")
-@click.option("--yes", is_flag=True, help="Do not ask on mainnet.")
+@_leaving_options
 @options.output
 @options.chain
 def fund(
@@ -229,11 +293,6 @@ def fund(
     signed = None if funding is None else decode_message(read_input(funding), either_version=True)
     wallet = app.wallet(signs=True)
 
-    def confirm(terms: Terms) -> None:
-        if wallet.network.name == "mainnet" and not yes:
-            locked = f"{terms.funding_value} of real money until {terms.refund_lock_time}"
-            app.require_yes(f"This locks {locked} at the latest. Go on?", "funding on mainnet")
-
     def act() -> Funded:
         return payer.fund(
             wallet,
@@ -242,7 +301,7 @@ def fund(
             signed=signed,
             send=not no_broadcast,
             refund_out=refund_out,
-            confirm=confirm,
+            confirm=_confirm(app, wallet, yes),
         )
 
     with app.sent(act) as result:

@@ -23,7 +23,7 @@ from mpchan.cli.input.terms import own_terms_options
 from mpchan.errors import ChainError, ParseError, UsageError, mistyped, system_reason
 from mpchan.party.common import tip_for
 from mpchan.party.fees import estimated_rate, relay_warnings, require_within
-from mpchan.party.offers.offering import short_window
+from mpchan.party.offers.offering import require_own_terms, short_window
 from mpchan.sale.plan import (
     ANYBODYS_SCRIPT,
     Cut,
@@ -196,7 +196,8 @@ def _planned(
     """The plan under these terms and the wallet's, and what people should know of where they are from."""
     wallet = app.wallet_if_any()
     config = Config(REGTEST, ChainConfig()) if wallet is None else wallet.config
-    terms = {**offer_defaults(config, given.get("lock_time_unit")), **given}
+    terms = {**offer_defaults(config, given.get("lock_time_unit"), given.get("scheme")), **given}
+    require_own_terms(terms)
     unit = terms["lock_time_unit"]
     if refund_delay is not None:
         # so that it is what a payer asks for by default

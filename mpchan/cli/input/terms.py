@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from mpchan.channel.construction.registry import all_own_terms
+from mpchan.channel.construction.registry import CONSTRUCTIONS, all_chosen_terms
 from mpchan.cli.input.numbers import FEE_RATE, WholeNumber
 from mpchan.cli.options import F
 from mpchan.units import Amount, FeeRate
@@ -15,11 +15,18 @@ from mpchan.units import Amount, FeeRate
 _DELAY = WholeNumber(min=1)
 _OWN = tuple(
     click.option("--" + term.name.replace("_", "-"), type=_DELAY, metavar="N", help=term.help)
-    for term in all_own_terms()
+    for term in all_chosen_terms()
 )
 """The terms that the constructions have of their own."""
 
+_SCHEME = click.option(
+    "--scheme",
+    type=click.Choice(list(CONSTRUCTIONS)),
+    help="The construction of the channel; `mpchan guide constructions` tells when to use which.",
+)
+
 _OPTIONS = (
+    _SCHEME,
     click.option(
         "--fee-rate",
         "fee_rate_sat_per_kvb",
@@ -51,8 +58,8 @@ def terms_options(command: F) -> F:
 
 
 def own_terms_options(command: F) -> F:
-    """The constructions' own terms alone."""
-    for option in reversed(_OWN):
+    """The construction, and the constructions' own terms alone."""
+    for option in reversed((_SCHEME, *_OWN)):
         command = option(command)
     return command
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mpchan.channel.construction.registry import all_own_terms
+from mpchan.channel.construction.registry import all_chosen_terms
 from mpchan.cli.input.numbers import counted
 from mpchan.cli.render.tables import lock, pairs, sat, text_of
 from mpchan.cli.render.watch_lines import about
@@ -76,7 +76,7 @@ def _risks(view: SalePlanned) -> Iterator[tuple[str, str]]:
 
 def _own_delays(view: SalePlanned) -> list[tuple[str, int]]:
     """The delays that the plan's construction has of its own."""
-    found = [(term.name, getattr(view, term.name, None)) for term in all_own_terms() if term.is_delay]
+    found = [(term.name, getattr(view, term.name, None)) for term in all_chosen_terms() if term.is_delay]
     return [(name, value) for name, value in found if value is not None]
 
 

@@ -12,9 +12,9 @@ from mpchan.bitcoin.psbt import Psbt
 from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.base import Chain
 from mpchan.channel import payee
+from mpchan.channel.carried import carried_offer
 from mpchan.channel.construction.base import REFUND
 from mpchan.channel.construction.refund_first import (
-    carried_offer,
     proof_rules,
     refund_delay_rules,
     refund_request_rules,
@@ -73,13 +73,13 @@ def request_rules(wallet: Wallet, chain: Chain, psbt: Psbt) -> Check[Request]:
     if opening is not None or wallet.channels.knows(outpoint):
         known = yield from _signed_before_rules(wallet, opening, carried, psbt)
         return Request(known.terms, known, known.key_index, opening=opening)
-    own = yield from _own_offer_rules(wallet, carried, keys)
+    own = yield from own_offer_rules(wallet, carried, keys)
     offer = own.offer.without_pieces()
     terms = yield from refund_request_rules(psbt, offer)
     fresh = is_within_limits(terms) and wallet.offers.served_by(offer) is None
     if fresh:  # what needs no chain comes first
         yield from value_rules(terms)
-        yield from _unused_rules(wallet, terms)
+        yield from unused_rules(wallet, terms)
     tip = tip_for(chain, offer.lock_time_unit)
     forgotten = 0 < offer.expires <= wallet.openings.mark
     ended = has_expired(offer, now_by(tip)) or forgotten or not is_current(offer)
@@ -93,7 +93,7 @@ def request_rules(wallet: Wallet, chain: Chain, psbt: Psbt) -> Check[Request]:
         yield from version_rules(offer, terms.outpoint if _is_paid(chain, terms, tip) else None)
     if not fresh:
         yield from value_rules(terms)
-        yield from _unused_rules(wallet, terms)
+        yield from unused_rules(wallet, terms)
     yield from current_rules(tip)
     yield from expired_rules(offer, now_by(tip))
     text = f"offer {offer.offer_id} expired, and what was signed under such offers is forgotten"
@@ -186,8 +186,14 @@ def _signed_before_rules(
     return record
 
 
-def _own_offer_rules(wallet: Wallet, carried: Offer | None, keys: tuple[bytes, bytes]) -> Check[OwnOffer]:
-    """The offer that a request brings, or names by its key alone, is one that this wallet made and stands by."""
+def own_offer_rules(
+    wallet: Wallet, carried: Offer | None, keys: tuple[bytes, bytes], *, restored: bool = False
+) -> Check[OwnOffer]:
+    """The offer that a message brings, or names by its key alone, is one that this wallet made and stands by.
+
+    Args:
+        restored: whether one from before the wallet was restored will do.
+    """
     if carried is None:
         found = wallet.offers.for_keys(keys)
         shown = " and ".join(key.hex() for key in keys)
@@ -212,14 +218,14 @@ def _own_offer_rules(wallet: Wallet, carried: Offer | None, keys: tuple[bytes, b
     yield Rule("unknown-offer", made, text, found=offer.offer_id)
     yield Rule(
         "offer-void",
-        not own.void,
+        restored or not own.void,
         f"offer {offer.offer_id} was made before this wallet was restored, and may have served a channel since",
         hint=f"make another with `mpchan payee offer`; --like {offer.offer_id} takes its terms over",
     )
     return own
 
 
-def _unused_rules(wallet: Wallet, terms: Terms) -> Check[None]:
+def unused_rules(wallet: Wallet, terms: Terms) -> Check[None]:
     """Offer and payer key are fresh."""
     offer_id = terms.offer.offer_id
     name = wallet.offers.served_by(terms.offer)

@@ -22,7 +22,8 @@ from mpchan.channel.taking import incoming_rules
 from mpchan.errors import ChainError, MpchanError, NotPossible, ParseError, StorageError, TooEarly, UsageError
 from mpchan.party.check import payee_rules, payer_rules
 from mpchan.party.common import channel_rules, gather_facts
-from mpchan.party.opening.notes import opening_at, payee_channel_rules, record_of
+from mpchan.party.opening.brought import brought_offer, receiving_rules
+from mpchan.party.opening.notes import opening_at, record_of
 from mpchan.results.checks import Verdict, VerifiedRule
 from mpchan.units import MAX_MESSAGE_BYTES
 from mpchan.values import field, frozen
@@ -166,6 +167,8 @@ def _kind(wallet: Wallet, psbt: Psbt) -> str:
     if isinstance(record, PayerRecord):
         return "signed-refund"
     unsigned = not any(fields.has_signature for fields in psbt.inputs)
+    if record is None and brought_offer(psbt) is not None:
+        return Kind.UPDATE.value
     if record is None:
         return "refund-request" if unsigned else next(all_constructions()).likely_kind(psbt.tx).value
     meant = record.terms.schedule.read(psbt)
@@ -215,8 +218,7 @@ def _reply_rules(wallet: Wallet, chain: Chain, psbt: Psbt) -> Check[None]:
 
 
 def _incoming_rules(wallet: Wallet, chain: Chain, psbt: Psbt, notes: list[str]) -> Check[None]:
-    name = yield from payee_channel_rules(wallet, psbt)
-    record = yield from payee_rules.own_channel_rules(wallet, name)
+    record = yield from receiving_rules(wallet, chain, psbt)
     incoming = yield from incoming_rules(psbt, record.terms)
     receipt = yield from payee.standing_rules(record.state, incoming, gather_facts(chain, record.terms))
     if receipt.pending:

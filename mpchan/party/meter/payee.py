@@ -31,7 +31,7 @@ from mpchan.party import payee as commands
 from mpchan.party.check.payee_rules import own_channel_rules
 from mpchan.party.common import gather_facts, read_psbt
 from mpchan.party.meter.base import AT_ONCE, LONGEST_SECONDS, AnyWallet, Once, RecentFacts, chain_of, opened
-from mpchan.party.opening.notes import payee_channel_rules, require_channel
+from mpchan.party.opening.brought import payee_channel_rules, require_channel
 from mpchan.results.payments import Accepted, Superseded
 from mpchan.units import Amount
 from mpchan.values import replace

@@ -10,15 +10,15 @@ from typing import Any
 from mpchan.bitcoin.address import address_to_script, script_to_address
 from mpchan.bitcoin.network import REGTEST
 from mpchan.chain.base import Chain
-from mpchan.channel.construction.registry import default
+from mpchan.channel.construction.registry import all_chosen_terms, chosen_terms_of, own_terms_of
 from mpchan.channel.limits import PayerLimits
 from mpchan.channel.offer import Offer, blocks_in_unit
 from mpchan.errors import ChainError, ParseError, UsageError, mistyped
-from mpchan.party.common import now_of
+from mpchan.party.common import current_tip, now_of
 from mpchan.results.opening import Offered
 from mpchan.sale.manifest import MADE_OUT
 from mpchan.sale.plan import ANYBODYS_KEY
-from mpchan.units import Amount, FeeRate
+from mpchan.units import Amount, FeeRate, Height, MedianTime
 from mpchan.values import replace
 from mpchan.wallet.config import offer_defaults
 from mpchan.wallet.offers import OwnOffer
@@ -95,7 +95,6 @@ def new_offer(
         "generation": _NO_GENERATION,
         "token": _NO_TOKEN,
         "network": wallet.network.name,
-        "scheme": default(),
         "payee_pubkey": ANYBODYS_KEY,
         "payee_address": address,
     }
@@ -148,18 +147,53 @@ def set_rate(terms: dict[str, Any], chain: Chain, limits: PayerLimits) -> list[s
     return warnings
 
 
-_IDENTITY = (
-    *("offer_id", "generation", "expires", "token", "network", "scheme", "payee_pubkey", "payee_address"),
-)
+_IDENTITY = (*("offer_id", "generation", "expires", "token", "network", "payee_pubkey", "payee_address"),)
 
 
 def starting_terms(wallet: Wallet, changes: Mapping[str, Any], like: str | None) -> dict[str, Any]:
+    """What a new offer has where ``changes`` say nothing else; the construction's own terms too."""
+    scheme = changes.get("scheme")
     if like is None:
-        return offer_defaults(wallet.config, changes.get("lock_time_unit"))
-    terms = wallet.offers.load(like).offer.terms()
-    if "sale" in terms:
-        terms["sale"] = {key: value for key, value in terms["sale"].items() if key not in MADE_OUT}
-    return {key: value for key, value in terms.items() if key not in _IDENTITY}
+        terms = offer_defaults(wallet.config, changes.get("lock_time_unit"), scheme)
+    else:
+        earlier = wallet.offers.load(like).offer
+        terms = {key: value for key, value in earlier.terms().items() if key not in _IDENTITY}
+        if "sale" in terms:
+            terms["sale"] = {key: value for key, value in terms["sale"].items() if key not in MADE_OUT}
+        for term in own_terms_of(earlier.scheme):
+            if term.of_tip or scheme not in (None, earlier.scheme):
+                del terms[term.name]
+        if scheme not in (None, earlier.scheme):
+            terms.update({term.name: term.default for term in chosen_terms_of(scheme)})
+    require_own_terms({**terms, **changes})
+    return terms
+
+
+def require_own_terms(terms: Mapping[str, Any]) -> None:
+    """Refuse a term of another construction than the offer's.
+
+    Raises:
+        UsageError: ``foreign-term``.
+    """
+    own = chosen_terms_of(terms["scheme"])
+    for term in all_chosen_terms():
+        if term.name in terms and term not in own:
+            raise UsageError("foreign-term", f"{term.name} is no term of the scheme {terms['scheme']}")
+
+
+def stated_by(chain: Chain, terms: Mapping[str, Any]) -> dict[str, int]:
+    """The terms of the construction's own that say where the chain stands as the offer is made.
+
+    Raises:
+        ChainError: out of reach.
+        UsageError: ``tip-needed``.
+    """
+    stated = [term.name for term in own_terms_of(terms["scheme"]) if term.of_tip]
+    if not stated:
+        return {}
+    unit = terms["lock_time_unit"]
+    now = (Height if unit == Height.unit else MedianTime).now(current_tip(chain, unit))
+    return dict.fromkeys(stated, now)
 
 
 def _checked(terms: Mapping[str, Any]) -> Offer:

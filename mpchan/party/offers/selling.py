@@ -19,7 +19,15 @@ from mpchan.errors import NotPossible, ParseError, Refused, StorageError
 from mpchan.party.common import now_of
 from mpchan.party.fees import relay_warnings, stake_warnings
 from mpchan.party.offers.made_out import make_out
-from mpchan.party.offers.offering import new_offer, offered, relayed, require_window, set_rate
+from mpchan.party.offers.offering import (
+    new_offer,
+    offered,
+    relayed,
+    require_window,
+    set_rate,
+    starting_terms,
+    stated_by,
+)
 from mpchan.party.opening.terms import published_for
 from mpchan.results.opening import Offered
 from mpchan.sale.manifest import (
@@ -31,7 +39,6 @@ from mpchan.sale.manifest import (
 )
 from mpchan.units import Height, MedianTime
 from mpchan.values import frozen, replace
-from mpchan.wallet.config import offer_defaults
 from mpchan.wallet.offers import OwnOffer
 from mpchan.wallet.wallet import Wallet
 
@@ -122,7 +129,7 @@ def published_offer(
     """
     now = now_of(chain) if now is None else now
     terms = {
-        **offer_defaults(wallet.config, changes.get("lock_time_unit")),
+        **starting_terms(wallet, changes, None),
         **changes,
         "min_capacity_sat": sale.price.sat,
         "max_capacity_sat": sale.whole_price.sat,
@@ -140,7 +147,7 @@ def published_offer(
         relayed(chain, offer)
         return standing[0], [*relay_warnings(offer.fee_rate, chain, "a close under this offer"), *stake]
     warnings = [*set_rate(terms, chain, wallet.config.limits), *stake]
-    terms["expires"] = int(now) + OFFER_SECONDS
+    terms.update(stated_by(chain, terms), expires=int(now) + OFFER_SECONDS)
     with wallet.lock():
         own, outside = new_offer(
             wallet,

@@ -10,12 +10,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mpchan.bitcoin.psbt import Psbt
 from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.base import Chain
 from mpchan.channel import payee
-from mpchan.channel.messages import single_input_rules
-from mpchan.channel.rules import BROKEN, Check, Rule, enforce
 from mpchan.channel.terms import Terms
 from mpchan.party.common import gather_facts
 from mpchan.units import OutPoint
@@ -44,15 +41,6 @@ def names_funded_by(wallet: Wallet, transaction: Transaction) -> list[str]:
     return [place.name for place in places if not wallet.channels.knows(place)]
 
 
-def payee_channel_rules(wallet: Wallet, psbt: Psbt) -> Check[str]:
-    """The message spends the funding of a channel, or of an opening, of this wallet. Establishes the channel's name."""
-    yield from single_input_rules(psbt)
-    outpoint = psbt.tx.inputs[0].outpoint
-    known = wallet.channels.knows(outpoint) or wallet.openings.find(outpoint) is not None
-    yield Rule("unknown-channel", known, "this wallet has no channel on what is spent", found=outpoint)
-    return outpoint.name
-
-
 def make_channel(wallet: Wallet, name: str) -> None:
     """Make a channel of an opening, durable on return; nothing where there is none, or the channel is there."""
     outpoint = OutPoint.parse(name)
@@ -65,23 +53,6 @@ def make_channel(wallet: Wallet, name: str) -> None:
         record = record_of(wallet, opening)
         reply = payee.signed_refund(record.terms, wallet.keys.key_of(record)).to_hex()
         wallet.channels.save(record, "refund-signed", reply)
-
-
-def require_channel(wallet: Wallet, chain: Chain, name: str, psbt: Psbt) -> None:
-    """Make a channel of an opening whose funding the chain shows, for a message that belongs to it.
-
-    Raises:
-        MpchanError: as ``channel.payee.accept`` refuses it while the chain does not show the funding.
-    """
-    opening = opening_at(wallet, OutPoint.parse(name))
-    if opening is None:
-        return
-    record = record_of(wallet, opening)
-    facts = gather_facts(chain, record.terms)
-    if facts.funding != record.terms.funding_txout:
-        enforce(payee.accept_rules(record.state, psbt, facts))
-        raise TypeError(BROKEN)
-    make_channel(wallet, name)
 
 
 def is_shown(chain: Chain, terms: Terms) -> bool:

@@ -10,7 +10,7 @@ from support.protocol import scheme_of, unsigned_message
 
 from mpchan.bitcoin.script import key_to_p2wpkh_script
 from mpchan.bitcoin.signature import PrivateKey
-from mpchan.channel.construction.refund_first import with_offer
+from mpchan.channel.carried import with_offer
 from mpchan.channel.offer import Offer
 from mpchan.channel.terms import Terms, funding_output
 from mpchan.party.offers.selling import Wish
