@@ -34,11 +34,11 @@ def is_final(tx: Transaction, tip: ChainTip) -> bool:
 def lock_accepts(tx: Transaction, index: int, output: TxOut) -> bool | None:
     """Whether the witness of input ``index`` opens what it spends, by the rules that nodes relay by.
 
-    P2WPKH, k-of-n multisig in P2WSH and taproot's key path are judged, with whatever sighash type.
+    P2WPKH and k-of-n multisig in P2WSH are judged with whatever sighash type, taproot's key path and the two leaves of
+    ``tapscript`` with DEFAULT or ALL.
 
     Returns:
-        None for other scripts, for taproot's script path, and where a taproot signature covers outputs that are not
-        known here.
+        None for others, and where a taproot signature covers outputs that are not known here.
     """
     source = tx.inputs[index]
     if not is_native_segwit(output.script_pubkey):

@@ -19,6 +19,9 @@ from mpchan.values import field, frozen
 TAPSCRIPT = 0xC0
 """The leaf version whose scripts BIP-0342 defines; others are anyone's to spend by consensus."""
 
+ANNEX_TAG = b"\x50"
+"""How the last item of a witness of two or more begins where it is an annex, which has no meaning yet."""
+
 HASH_SIZE = 32
 MAX_DEPTH = 128
 _EVEN_Y, _ODD_Y = 2, 3  # the first byte of a compressed key

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from mpchan.bitcoin.psbt_map import InputMap
+from mpchan.bitcoin.schnorr import SIGNATURE_SIZE, verify_schnorr
 from mpchan.bitcoin.script import (
     is_p2tr,
     is_p2wpkh,
@@ -18,13 +19,20 @@ from mpchan.bitcoin.script import (
     parse_multisig,
     script_to_p2wsh_script,
 )
-from mpchan.bitcoin.sighash import SIGHASH_ALL, SIGHASH_DEFAULT, segwit_v0_sighash, taproot_key_sighash
+from mpchan.bitcoin.serialize import MAX_UINT32
+from mpchan.bitcoin.sighash import (
+    SIGHASH_ALL,
+    SIGHASH_DEFAULT,
+    segwit_v0_sighash,
+    taproot_key_sighash,
+    taproot_script_sighash,
+)
 from mpchan.bitcoin.signature import PublicKey, parse_der
+from mpchan.bitcoin.taproot import ANNEX_TAG, TAPSCRIPT, ControlBlock, TapLeaf
+from mpchan.bitcoin.tapscript import parse_key_after, parse_two_keys
 from mpchan.bitcoin.tx import Transaction, TxOut
 from mpchan.errors import NotPossible, ParseError, Refused
-
-_SCHNORR_SIZE = 64
-_ANNEX_TAG = b"\x50"
+from mpchan.units import LOCK_TIME_THRESHOLD, LockTime
 
 
 def is_native_segwit(script_pubkey: bytes) -> bool:
@@ -65,8 +73,8 @@ def check_witness(tx: Transaction, index: int, spent: Sequence[TxOut]) -> bool:
 def judge_witness(tx: Transaction, index: int, spent: Sequence[TxOut | None], *, only_all: bool) -> bool:
     """Judge the witness of input ``index``, which is not empty, by the rules that nodes relay by.
 
-    The signatures of P2WPKH, of k-of-n multisig in P2WSH and of taproot's key path are verified. Of other scripts only
-    the sighash types are looked at, in all that has the form of a signature.
+    The signatures of P2WPKH, of k-of-n multisig in P2WSH, of taproot's key path and of the two leaves of ``tapscript``
+    are verified. Of other scripts only the sighash types are looked at, in all that has the form of a signature.
 
     Args:
         spent: the outputs that all inputs spend, in their order; None for one that is not known, but for this one.
@@ -131,20 +139,81 @@ def _judge_taproot(
     tx: Transaction, index: int, spent: Sequence[TxOut | None], output: TxOut, only_all: bool
 ) -> bool:
     stack: Sequence[bytes] = tx.inputs[index].witness
-    if len(stack) > 1:  # the script path (items, script, control block), or an annex
-        if only_all and stack[-1].startswith(_ANNEX_TAG):
-            raise _wrong(index, "its witness has an annex, which has no meaning yet")
+    if len(stack) > 1 and stack[-1].startswith(ANNEX_TAG):
         if only_all:
-            _look_for_schnorr(index, stack[:-2])
+            raise _wrong(index, "its witness has an annex, which has no meaning yet")
         return False
-    from mpchan.bitcoin.schnorr import verify_schnorr
+    if len(stack) == 1:
+        return _check_schnorr(tx, index, spent, output.script_pubkey[2:], stack[0], None, only_all)
+    *items, script, control_block = stack
+    leaf = _proven_leaf(index, output, script, control_block)
+    keys = _keys_of(tx, index, leaf)
+    if not keys:
+        if only_all:
+            _look_for_schnorr(index, items)
+        return False
+    if len(items) != len(keys):
+        raise _wrong(index, f"its witness has {len(items)} items for a script of {len(keys)} signatures")
+    # the first key of a script takes what lies on top of the stack
+    verdicts = [
+        _check_schnorr(tx, index, spent, key, signature, leaf.hash, only_all)
+        for key, signature in zip(keys, reversed(items), strict=True)
+    ]
+    return all(verdicts)
 
-    sighash_type = _schnorr_type(index, stack[0], only_all)
+
+def _proven_leaf(index: int, output: TxOut, script: bytes, control_block: bytes) -> TapLeaf:
+    try:
+        block = ControlBlock.from_bytes(control_block)
+    except ParseError as error:
+        raise _wrong(index, error.message) from None
+    if not block.proves(script, output.script_pubkey):
+        raise Refused("witness-script", f"input {index}: the coin does not commit to the script")
+    return TapLeaf(script, block.leaf_version)
+
+
+def _keys_of(tx: Transaction, index: int, leaf: TapLeaf) -> tuple[bytes, ...]:
+    """The keys that sign for a leaf that is known here, in the order of the script; none for other leaves."""
+    if leaf.version != TAPSCRIPT:
+        return ()
+    try:
+        return parse_two_keys(leaf.script)
+    except ParseError:
+        pass
+    try:
+        key, lock_time = parse_key_after(leaf.script)
+    except ParseError:
+        return ()
+    if not _has_lock_time(tx, index, lock_time):
+        raise _wrong(index, f"the script asks for the lock time {lock_time.value}, not {tx.lock_time}")
+    return (key,)
+
+
+def _has_lock_time(tx: Transaction, index: int, lock_time: LockTime) -> bool:
+    """Whether nLockTime says as much, in the same unit, and counts (BIP-0065)."""
+    same_unit = (tx.lock_time < LOCK_TIME_THRESHOLD) == (lock_time.value < LOCK_TIME_THRESHOLD)
+    return same_unit and tx.lock_time >= lock_time.value and tx.inputs[index].sequence != MAX_UINT32
+
+
+def _check_schnorr(
+    tx: Transaction,
+    index: int,
+    spent: Sequence[TxOut | None],
+    x_only_key: bytes,
+    signature: bytes,
+    leaf_hash: bytes | None,
+    only_all: bool,
+) -> bool:
+    """Verify a signature; False for one of a type that is not hashed here, or over outputs that are not known."""
+    sighash_type = _schnorr_type(index, signature, only_all)
     known = [each for each in spent if each is not None]
     if sighash_type not in (SIGHASH_DEFAULT, SIGHASH_ALL) or len(known) != len(spent):
         return False
-    digest = taproot_key_sighash(tx, index, known, sighash_type)
-    if not verify_schnorr(output.script_pubkey[2:], stack[0][:_SCHNORR_SIZE], digest):
+    if leaf_hash is None:
+        digest = taproot_key_sighash(tx, index, known, sighash_type)
+    else:
+        digest = taproot_script_sighash(tx, index, known, leaf_hash, sighash_type)
+    if not verify_schnorr(x_only_key, signature[:SIGNATURE_SIZE], digest):
         raise _wrong(index, "the signature is not that of the coin's key")
     return True
 
@@ -177,7 +246,7 @@ def _look_for_ecdsa(index: int, items: Iterable[bytes]) -> None:
 
 def _look_for_schnorr(index: int, items: Iterable[bytes]) -> None:
     for item in items:
-        if len(item) == _SCHNORR_SIZE + 1:
+        if len(item) == SIGNATURE_SIZE + 1:
             _schnorr_type(index, item)
 
 
@@ -189,9 +258,9 @@ def _ecdsa_type(index: int, signature: bytes, only_all: bool = True) -> int:
 
 def _schnorr_type(index: int, signature: bytes, only_all: bool = True) -> int:
     """DEFAULT where the signature has no sighash byte, and only there (BIP-0341, "Common signature message")."""
-    if len(signature) == _SCHNORR_SIZE:
+    if len(signature) == SIGNATURE_SIZE:
         return SIGHASH_DEFAULT
-    if len(signature) != _SCHNORR_SIZE + 1:
+    if len(signature) != SIGNATURE_SIZE + 1:
         raise _wrong(index, f"a Schnorr signature of {len(signature)} bytes")
     if signature[-1] == SIGHASH_DEFAULT or (only_all and signature[-1] != SIGHASH_ALL):
         raise _wrong_type(index, signature[-1])

@@ -176,3 +176,21 @@ def test_a_refund_at_its_time_and_a_close_at_once(both: Both) -> None:
     assert both.give(close) == TAKEN
     both.mine()
     assert not both.chain.mempool()
+
+
+def test_witnesses_that_are_not_relayed(both: Both) -> None:
+    """By consensus they are good: an annex, and a long item for a script that takes any."""
+    drops = TapLeaf(b"\x75\x51")  # OP_DROP OP_1
+    output = TaprootOutput(PAYER.public_key.x_only, drops)
+    outpoints = iter(fund(both.chain, *[100_000] * 3, script=output.script_pubkey))
+    both.mine()
+
+    def spend(item: bytes, *annex: bytes) -> str:
+        paid = TxOut(Amount(99_000), OPEN_SCRIPT)
+        transaction = Transaction(3, (TxIn(next(outpoints), LOCKABLE),), (paid,), 0)
+        block = output.control_block(drops).to_bytes()
+        return both.give(transaction.with_witness(0, (item, drops.script, block, *annex)))
+
+    assert spend(bytes(80)) == TAKEN
+    assert spend(bytes(81)) == "bad-witness-nonstandard"
+    assert spend(bytes(80), b"\x50") == "bad-witness-nonstandard"

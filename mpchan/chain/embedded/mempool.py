@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NoReturn
 
-from mpchan.bitcoin.script import dust_limit, is_unspendable
+from mpchan.bitcoin.script import dust_limit, is_p2tr, is_unspendable
 from mpchan.bitcoin.serialize import MAX_UINT32
+from mpchan.bitcoin.taproot import ANNEX_TAG
 from mpchan.bitcoin.tx import MAX_REPLACEABLE, NULL_OUTPOINT, TRUC_VERSION, Transaction, TxOut
 from mpchan.chain.base import COINBASE_MATURITY
 from mpchan.chain.embedded.index import Index, OutputRecord
@@ -28,6 +29,9 @@ MAX_WEIGHT = 400_000
 
 MIN_STRIPPED_SIZE = 65
 """Fewer bytes without witnesses are not relayed: at 64 one could pass for a node of the merkle tree."""
+
+MAX_TAPSCRIPT_ITEM_SIZE = 80
+"""More bytes in an item that a script of taproot takes are not relayed."""
 
 MAX_VERSION = TRUC_VERSION
 
@@ -75,6 +79,7 @@ def check(transaction: Transaction, index: Index) -> Candidate:
         limit = dust_limit(output.script_pubkey)
         if output.value < limit:
             reject(transaction, f"dust, an output of {output.value} where {limit} is the least")
+    _check_taproot_witnesses(transaction, spent)
     _check_final(transaction, index.last_block().tip)
     _check_relative_locks(transaction, records, index)
     return Candidate(
@@ -169,6 +174,16 @@ def _conflicts(
         if txin.outpoint.txid in found:
             reject(transaction, f"bad-txns-spends-conflicting-tx, {txin.outpoint.txid} would be replaced")
     return tuple(found.values())
+
+
+def _check_taproot_witnesses(transaction: Transaction, spent: Sequence[TxOut]) -> None:
+    """What is not relayed though blocks may hold it (Bitcoin Core: ``IsWitnessStandard``)."""
+    for txin, output in zip(transaction.inputs, spent, strict=True):
+        if not is_p2tr(output.script_pubkey) or len(txin.witness) < 2:
+            continue
+        *items, _, last = txin.witness  # what a script takes, the script, and its control block
+        if last.startswith(ANNEX_TAG) or any(len(item) > MAX_TAPSCRIPT_ITEM_SIZE for item in items):
+            reject(transaction, "bad-witness-nonstandard")
 
 
 def _check_final(transaction: Transaction, tip: ChainTip) -> None:
