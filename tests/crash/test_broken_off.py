@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 import pytest
-from support.crash.campaign import Fault, Forkserver, Stage, errors, kills, of_each_kind, sample
+from support.crash.campaign import Fault, Forkserver, Stage, Story, errors, kills, of_each_kind, sample
 from support.crash.stories import ELSEWHERE, SHORT_FORMS, STORIES, WRITE_NOTHING
 
 from mpchan.cli.main import cli
@@ -39,39 +39,48 @@ def try_all(stage: Stage, faults: Faults, names: set[str]) -> int:
     return sum(tried.values())
 
 
-def first_time(index: int) -> set[str]:
+def first_time(story: Story) -> set[str]:
     """The names of a story's commands that no earlier story has tried."""
-    before = {command.name for story in STORIES[:index] for command in story.tried}
-    return {command.name for command in STORIES[index].tried} - before
+    earlier = STORIES[: STORIES.index(story)]
+    before = {command.name for other in earlier for command in other.tried}
+    return {command.name for command in story.tried} - before
 
 
-EACH = pytest.mark.parametrize("index", range(len(STORIES)), ids=[story.name for story in STORIES])
+EACH = pytest.mark.parametrize(
+    "stage", STORIES, ids=[story.name for story in STORIES], indirect=True, scope="module"
+)
 
 
-@pytest.fixture
-def stage(index: int, forkserver: Forkserver, bare: Path, quick_path: Path) -> Stage:
-    return Stage(forkserver, quick_path, bare, STORIES[index])
+@pytest.fixture(scope="module")
+def stage(
+    request: pytest.FixtureRequest,
+    forkserver: Forkserver,
+    bare: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Stage:
+    """A story that is told once for all that becomes of it: many faults leave the same behind."""
+    return Stage(forkserver, tmp_path_factory.mktemp("stage"), bare, request.param)
 
 
 @EACH
-def test_killed(stage: Stage, index: int) -> None:
-    assert try_all(stage, lambda steps: sample(kills(steps)), first_time(index)) > 3
+def test_killed(stage: Stage) -> None:
+    assert try_all(stage, lambda steps: sample(kills(steps)), first_time(stage.story)) > 3
 
 
 @EACH
-def test_failing_disk(stage: Stage, index: int) -> None:
-    assert try_all(stage, lambda steps: of_each_kind(errors(steps)), first_time(index)) > 3
+def test_failing_disk(stage: Stage) -> None:
+    assert try_all(stage, lambda steps: of_each_kind(errors(steps)), first_time(stage.story)) > 3
 
 
 @pytest.mark.campaign
 @EACH
-def test_killed_everywhere(stage: Stage, index: int) -> None:
+def test_killed_everywhere(stage: Stage) -> None:
     try_all(stage, kills, {command.name for command in stage.story.tried})
 
 
 @pytest.mark.campaign
 @EACH
-def test_failing_disk_everywhere(stage: Stage, index: int) -> None:
+def test_failing_disk_everywhere(stage: Stage) -> None:
     try_all(stage, errors, {command.name for command in stage.story.tried})
 
 

@@ -21,6 +21,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -130,8 +131,8 @@ def _server() -> socket.socket:
     return ours
 
 
-def _serve(end: socket.socket) -> None:
-    """One child for each request, one after the other; returns in the child alone."""
+def load() -> None:
+    """Load all that a command may load, and let some commands do all that the first of a process does."""
     import mpchan
 
     for module in pkgutil.walk_packages(mpchan.__path__, "mpchan."):
@@ -139,6 +140,7 @@ def _serve(end: socket.socket) -> None:
             importlib.import_module(module.name)
     for name in (
         "pbk",
+        "resource",
         "coincurve",
         "btclib_secp256k1",
         "rich.live",
@@ -148,8 +150,52 @@ def _serve(end: socket.socket) -> None:
             importlib.import_module(name)
         except ImportError:
             continue
+    _use()
     gc.collect()
     gc.freeze()
+
+
+USED = (
+    "--help",
+    "pay --help",
+    "--wallet wallet init",
+    "--json --wallet wallet payee offer --fee-rate 2 -o offer.toml",
+    "--json --wallet wallet address",
+    "--wallet wallet list",
+    "--wallet wallet pay 1000",
+    "--json --wallet wallet fsck",
+)
+
+
+def _use() -> None:
+    """Run some commands in a folder that goes: what they compile and import on their way is there from then on."""
+    from mpchan.bitcoin.signers import signer
+    from mpchan.cli.main import main
+
+    before, variables, ours = os.getcwd(), dict(os.environ), [os.dup(number) for number in (1, 2)]
+    with tempfile.TemporaryDirectory() as folder, open(os.devnull, "w") as nowhere:
+        for number in (1, 2):
+            os.dup2(nowhere.fileno(), number)
+        os.chdir(folder)
+        os.environ.update(HOME=folder, MPCHAN_REGTEST=os.path.join(folder, "chain"))
+        try:
+            for line in USED:
+                main(line.split())
+        finally:
+            signer.cache_clear()  # a command may ask for another one
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os.chdir(before)
+            os.environ.clear()
+            os.environ.update(variables)
+            for number, descriptor in zip((1, 2), ours, strict=True):
+                os.dup2(descriptor, number)
+                os.close(descriptor)
+
+
+def _serve(end: socket.socket) -> None:
+    """One child for each request, one after the other; returns in the child alone."""
+    load()
     while True:
         request, descriptors = _receive(end)
         if request is None:

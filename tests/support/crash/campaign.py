@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from support.crash.lasting import lasting
+
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.units import Txid
 from mpchan.wallet.records import body_of
@@ -179,7 +181,8 @@ class Forkserver:
 
     def __init__(self, *words: str) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-X", "utf8", str(Path(__file__).with_name("forkserver.py")), *words],
+            [sys.executable, "-X", "utf8", "-m", "support.crash.forkserver", *words],
+            cwd=Path(__file__).parents[2],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -374,14 +377,7 @@ def copy(source: Path, target: Path) -> None:
 
 def state_of(folder: Path, later: tuple[Command, ...]) -> str:
     """All that the rest of a story depends on: wallets, messages, chain, and what the commands will be."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        name = str(path.relative_to(folder))
-        passing = name.endswith((".tmp", ".part", ".lock")) or name in ("signatures", "emitted")
-        answer = path.parent == folder and path.suffix == ".json"
-        apart = name.startswith("chain/") or "/channels/" in name
-        if path.is_file() and not passing and not answer and not apart:
-            digest.update(f"{name} {path.stat().st_size}\n".encode() + path.read_bytes())
+    digest = hashlib.sha256(lasting(folder))
     for home in sorted(folder.iterdir()):  # the journals tell the time too
         for record in Wallet.open(home).channels.readable() if (home / "wallet.toml").exists() else ():
             digest.update(json.dumps(body_of(record), sort_keys=True).encode())
