@@ -69,18 +69,19 @@ def named_by(wallet: Wallet, psbt: Psbt) -> str:
     return enforce(channel_rules(wallet, psbt))
 
 
-def require_exchange(offer: Offer) -> None:
-    """Refuse a step of an exchange that channels under such an offer do not have.
+def exchange_rules(offer: Offer | None) -> Check[None]:
+    """A step of an exchange belongs to a channel that has one.
 
-    Raises:
-        NotPossible: ``no-opening-exchange``.
+    Args:
+        offer: None for one that is not known, and so of a channel that has.
     """
-    if not construction_of(offer).has_exchange:
-        raise NotPossible(
-            "no-opening-exchange",
-            f"nothing is exchanged before a channel with the scheme {offer.scheme} is funded",
-            hint="the payer funds it with `mpchan payer open`, and the first payment brings it to the payee",
-        )
+    yield Rule(
+        "no-opening-exchange",
+        offer is None or construction_of(offer).has_exchange,
+        f"nothing is exchanged before a channel of the scheme {'' if offer is None else offer.scheme} is funded",
+        error=NotPossible,
+        hint="the payer funds it with `mpchan payer open`, and the first payment brings it to the payee",
+    )
 
 
 def tip_for(chain: Chain, unit: str) -> ChainTip:

@@ -18,12 +18,12 @@ from mpchan.channel.terms import Terms
 from mpchan.errors import NotPossible, UsageError
 from mpchan.party.common import (
     current_tip,
+    exchange_rules,
     facts_if_any,
     from_now_on,
     gather_facts,
     named_by,
     require_confirmed_funding,
-    require_exchange,
     still_going,
     to_give_up,
 )
@@ -153,7 +153,7 @@ def fund(
     with sending(wallet, name) as out:
         record = enforce(own_channel_rules(wallet, name))
         terms = record.terms
-        require_exchange(terms.offer)
+        enforce(exchange_rules(terms.offer))
         state = enforce(reply_rules(chain, record, psbt))
         if isinstance(state, (payer.Opening, payer.Secured)):
             out.require_disk()  # a funding leaves after its refund and itself are on the disk

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.party import Pair, psbt
+from support.party import COIN, SHORT, Pair, psbt
 
+from mpchan.bitcoin.address import address_to_script
+from mpchan.bitcoin.network import REGTEST
+from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.embedded import EmbeddedChain
+from mpchan.channel import payer
 from mpchan.errors import MpchanError
+from mpchan.party import payee as payee_commands
+from mpchan.party import payer as payer_commands
 from mpchan.party import views
 from mpchan.party.check import fsck, verify
+from mpchan.party.sending import Leaving
+from mpchan.results.opening import OpenedAtOnce
+from mpchan.units import Amount, OutPoint
+from mpchan.values import replace
+from mpchan.wallet.config import ChainConfig
+from mpchan.wallet.wallet import Wallet
+
+DAY = 24 * 3600
 
 
 @pytest.fixture
@@ -70,3 +85,101 @@ def test_the_refund_needs_the_payer_alone(pair: Pair) -> None:
     assert pair.refund(name).broadcast
     pair.chain.mine(1)
     assert pair.status(name) == ("refunded", "refunded")
+
+
+def test_no_step_of_an_exchange_is_there(pair: Pair) -> None:
+    """Neither party can be led to sign for an opening that has none."""
+    opened = pair.request(100_000)
+    name = f"{opened.funding_txid}-{opened.funding_vout}"
+    record = pair.payer_record(name)
+    request = psbt(payer.refund_request(record.state).to_hex())
+    before = pair.files()
+    assert refused(lambda: payee_commands.sign_refund(pair.payee, pair.chain, request)) == (
+        "no-opening-exchange",
+        5,
+    )
+    assert refused(lambda: payer_commands.fund(pair.payer, pair.chain, request)) == ("no-opening-exchange", 5)
+    funding = Transaction.from_hex(opened.hex)
+    assert refused(lambda: payee_commands.funding(pair.payee, pair.chain, funding)) == ("no-channel-yet", 5)
+    assert pair.files() == before
+
+
+def test_the_same_opening_again_is_the_same(pair: Pair) -> None:
+    offer = pair.offer()
+    first = pair.request(100_000, offer)
+    assert isinstance(first, OpenedAtOnce)
+    assert first.broadcast
+    files = pair.files()
+    assert pair.request(100_000, offer) == first
+    assert pair.files() == files
+    assert refused(lambda: pair.request(50_000, offer)) == ("offer-used", 5)
+
+
+def test_a_funding_that_got_lost_is_sent_again(pair: Pair) -> None:
+    offer = pair.offer()
+    leaving = Leaving(send=False, refund_out=pair.directory / "refund.hex")
+    first = payer_commands.open_channel(pair.payer, pair.chain, offer, Amount(100_000), leaving=leaving)
+    assert isinstance(first, OpenedAtOnce)
+    assert not first.broadcast
+    outpoint = OutPoint.parse(f"{first.funding_txid}:{first.funding_vout}")
+    assert pair.chain.output(outpoint) is None
+    refund = Transaction.from_hex((pair.directory / "refund.hex").read_text().strip())
+    assert refund.inputs[0].outpoint == outpoint
+    again = pair.request(100_000, offer)
+    assert isinstance(again, OpenedAtOnce)
+    assert again.broadcast
+    assert pair.chain.output(outpoint) is not None
+
+
+def test_a_funding_that_would_come_too_late_is_not_sent(pair: Pair) -> None:
+    offer = pair.offer()
+    leaving = Leaving(send=False)
+    payer_commands.open_channel(pair.payer, pair.chain, offer, Amount(100_000), leaving=leaving)
+    terms = pair.payer_record(pair.payer.channels.names()[0]).terms
+    pair.mine_to(terms.schedule.deadline.value)
+    assert refused(lambda: pair.request(100_000, offer)) == ("too-little-time", 5)
+    assert pair.chain.output(terms.outpoint) is None
+
+
+def test_an_offer_serves_the_first_channel_that_pays(pair: Pair) -> None:
+    pair.coin()
+    offer = pair.offer()
+    name = pair.request(100_000, offer)
+    other = Wallet.create(pair.directory / "other", REGTEST, ChainConfig())
+    pair.chain.faucet(address_to_script(views.fresh_address(other).address, REGTEST), Amount(COIN))
+    pair.chain.mine(1)
+    theirs = payer_commands.open_channel(other, pair.chain, offer, Amount(100_000))
+    pair.chain.mine(1)
+    first = payer_commands.pay(other, pair.chain, None, Amount(1000)).hex
+    second = pair.pay(f"{name.funding_txid}-{name.funding_vout}", 1000)
+    assert pair.accept(first).channel == theirs.channel
+    before = pair.files()
+    assert refused(lambda: pair.accept(second)) == ("offer-used", 4)
+    assert pair.files() == before
+
+
+def test_an_offer_that_expired_serves_a_funding_from_before(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The payer locked its money while the offer held: it is honoured, and a later one is not."""
+    pair.coin()
+    names = []
+    for mined in (True, False):
+        terms = {**SHORT, "scheme": "taproot"}
+        offer = payee_commands.offer(pair.payee, pair.chain, terms, expires_in=DAY).toml
+        opened = pair.request(100_000, offer)
+        names.append(f"{opened.funding_txid}-{opened.funding_vout}")
+        if mined:
+            pair.chain.mine(1)
+    later = time.time() + 2 * DAY
+    monkeypatch.setattr("mpchan.party.common.time.time", lambda: later)
+    assert pair.accept(pair.pay(names[0], 1000)).paid_sat == 1000
+    before = pair.files()
+    record = pair.payer_record(names[1])
+    assert isinstance(record.state, payer.Funded)
+    paid = replace(record.state, number=1, paid=Amount(1000))
+    message = payer.update_message(paid, pair.payer.keys.key_of(record)).to_hex()
+    assert refused(lambda: pair.accept(message)) == ("offer-expired", 4)
+    assert {path: data for path, data in pair.files().items() if "/payee/" in path} == {
+        path: data for path, data in before.items() if "/payee/" in path
+    }

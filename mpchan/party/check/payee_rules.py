@@ -20,13 +20,15 @@ from mpchan.channel.construction.refund_first import (
     refund_request_rules,
     requested_keys_rules,
 )
+from mpchan.channel.construction.registry import construction_of
 from mpchan.channel.facts import current_rules
 from mpchan.channel.messages import message_rules
 from mpchan.channel.offer import Offer
 from mpchan.channel.offer_rules import expired_rules, has_expired, is_current, version_rules
 from mpchan.channel.rules import BROKEN, Check, Rule
 from mpchan.channel.terms import Terms, is_within_limits, value_rules
-from mpchan.party.common import ENDED, from_now_on, gather_facts, now_by, tip_for
+from mpchan.errors import NotPossible
+from mpchan.party.common import ENDED, exchange_rules, from_now_on, gather_facts, now_by, tip_for
 from mpchan.party.opening.notes import names_funded_by, opening_at, record_of
 from mpchan.units import ChainTip, OutPoint
 from mpchan.values import frozen
@@ -66,8 +68,9 @@ def request_rules(wallet: Wallet, chain: Chain, psbt: Psbt) -> Check[Request]:
     Or one for money that the chain shows on the offer's own address, where no refund that was signed could spend it.
     What was signed before is signed again, whatever has become of its offer since.
     """
-    keys = yield from requested_keys_rules(psbt)
     carried = carried_offer(psbt)
+    yield from exchange_rules(carried)
+    keys = yield from requested_keys_rules(psbt)
     outpoint = psbt.tx.inputs[0].outpoint
     opening = opening_at(wallet, outpoint)
     if opening is not None or wallet.channels.knows(outpoint):
@@ -279,9 +282,25 @@ def funded_channels_rules(wallet: Wallet, transaction: Transaction) -> Check[lis
     """A transaction funds a channel of this wallet. Establishes the names of all that it could fund."""
     names = funded_by(wallet, transaction)
     yield Rule(
+        "no-channel-yet",
+        bool(names) or not _waits_for_a_payment(wallet),
+        "no channel of this wallet has this funding, though the first payment of an offer that is out may bring one",
+        found=transaction.txid,
+        error=NotPossible,
+        hint="the funding is not needed: `mpchan payee accept` takes that payment once the chain shows it",
+    )
+    yield Rule(
         "unknown-channel", bool(names), "no channel of this wallet has this funding", found=transaction.txid
     )
     return names
+
+
+def _waits_for_a_payment(wallet: Wallet) -> bool:
+    """Whether an offer of this wallet serves no channel yet, which nothing but its first payment will tell of."""
+    offers = (wallet.offers.load(offer_id).offer for offer_id in wallet.offers.ids())
+    return any(
+        not construction_of(offer).has_exchange and wallet.offers.served_by(offer) is None for offer in offers
+    )
 
 
 def funding_rules(wallet: Wallet, name: str, transaction: Transaction) -> Check[PayeeRecord]:

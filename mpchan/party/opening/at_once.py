@@ -9,7 +9,12 @@ from __future__ import annotations
 from mpchan.chain.base import Chain
 from mpchan.channel import payer
 from mpchan.channel.construction.base import REFUND
+from mpchan.channel.offer_rules import lasting_rules
+from mpchan.channel.rules import Check, enforce
+from mpchan.channel.terms import Terms
+from mpchan.party.common import current_tip, now_by
 from mpchan.party.fees import close_warnings
+from mpchan.party.opening.funding import is_sent
 from mpchan.party.payer import send_funding
 from mpchan.party.sending import Leaving, sending
 from mpchan.results.opening import OpenedAtOnce
@@ -46,6 +51,8 @@ def open_at_once(wallet: Wallet, chain: Chain, record: PayerRecord, leaving: Lea
             raise TypeError("this wallet has made the funding")
         sends = leaving.send and chain.sends
         message = funding.to_hex()
+        if sends and not fresh and not is_sent(chain, terms):
+            enforce(_in_time_rules(chain, terms))
         if isinstance(state, payer.Funded) and sends and not state.sends:
             record = replace(record, state=replace(state, sends=True))
         if fresh:
@@ -68,6 +75,13 @@ def open_at_once(wallet: Wallet, chain: Chain, record: PayerRecord, leaving: Lea
         warnings=tuple(close_warnings(terms, chain)),
     )
     return out.told(f"the funding {terms.outpoint.txid}", result)
+
+
+def _in_time_rules(chain: Chain, terms: Terms) -> Check[None]:
+    """Of a funding that stayed here: its channel can still be paid in."""
+    tip = current_tip(chain, terms.refund_lock_time.unit)
+    yield from payer.time_left_rules(terms, tip)
+    yield from lasting_rules(terms.offer, now_by(tip))
 
 
 def _signed(wallet: Wallet, record: PayerRecord) -> PayerRecord:
