@@ -111,7 +111,10 @@ class Transaction:
     inputs: tuple[TxIn, ...]
     outputs: tuple[TxOut, ...]
     lock_time: int
-    _txid: Txid = field(init=False, repr=False, compare=False)  # once it was asked for
+    # once they were asked for
+    _txid: Txid = field(init=False, repr=False, compare=False)
+    _base: bytes = field(init=False, repr=False, compare=False)
+    _with_witness: bytes = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         checked_int(self.version, 0, MAX_UINT32, "transaction version")
@@ -132,6 +135,7 @@ class Transaction:
         reader = Reader(data)
         transaction = cls.read(reader, allow_witness=allow_witness)
         reader.end()
+        object.__setattr__(transaction, "_with_witness" if transaction.has_witness else "_base", bytes(data))
         return transaction
 
     @classmethod
@@ -163,6 +167,15 @@ class Transaction:
     def to_bytes(self, *, include_witness: bool = True) -> bytes:
         """The wire format; without witnesses (or when there are none) the one before BIP-0144."""
         with_witness = include_witness and self.has_witness
+        form = "_with_witness" if with_witness else "_base"
+        try:
+            return getattr(self, form)  # type: ignore[no-any-return]
+        except AttributeError:
+            data = self._serialised(with_witness)
+            object.__setattr__(self, form, data)
+            return data
+
+    def _serialised(self, with_witness: bool) -> bytes:
         parts = [self.version.to_bytes(4, "little")]
         if with_witness:
             parts.append(_MARKER_AND_FLAG)

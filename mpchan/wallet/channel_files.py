@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from threading import get_ident
 from typing import TYPE_CHECKING
@@ -86,6 +86,7 @@ class ChannelFiles(ChannelFolder):
         self._place = f"{directory}{os.sep}"
         self._stands: dict[str, Stand] = {}
         self._held: dict[str, int] = {}  # which thread holds a channel's lock
+        self._current: set[str] = set()  # what has been read since then: nobody else can have changed it
         self._stopped: dict[str, StorageError] = {}  # what went out without a note, and why
 
     @contextmanager
@@ -99,6 +100,7 @@ class ChannelFiles(ChannelFolder):
         queue = self.directory / f"{name}.queue"
         with locked(self.directory / f"{name}.lock", timeout=self.patience, queue=queue, in_turn=in_turn):
             self._held[name] = get_ident()
+            self._current.discard(name)
             try:
                 yield
                 if sure:
@@ -193,7 +195,17 @@ class ChannelFiles(ChannelFolder):
         return record
 
     def _stand(self, name: str) -> Stand:
-        """The channel's values as of the journal's last whole line."""
+        """The channel's values as of the journal's last whole line; once it is held they are read once."""
+        held = name in self._own()
+        known = self._stands.get(name) if held and name in self._current else None
+        if known is not None:
+            return known
+        stand = self._read(name)
+        if held:
+            self._current.add(name)
+        return stand
+
+    def _read(self, name: str) -> Stand:
         text = self._state_text(name)
         known = self._stands.get(name)
         if known is not None and known.text == text:
@@ -337,16 +349,10 @@ class ChannelFiles(ChannelFolder):
             StorageError: ``write-failed``, nothing has changed; ``write-unsure``; as ``load``; as ``batch``.
         """
         name = record.terms.name
-        if name in self._own():
-            self._save(name, record, event, message, sent)
-            return
-        with self.lock(name):
-            self._save(name, record, event, message, sent)
-
-    def _save(self, name: str, record: Record, event: str, message: str | None, sent: bool) -> None:
-        batch = self.batch(name, sent=sent)
-        batch.add(record, event, message)
-        self.commit(name, batch, record)
+        with nullcontext() if name in self._own() else self.lock(name):
+            batch = self.batch(name, sent=sent)
+            batch.add(record, event, message)
+            self.commit(name, batch, record)
 
     def batch(self, name: str, *, sent: bool = False) -> Batch:
         """Lines that are to become durable together, behind the channel as it stands; its lock is held.
@@ -383,6 +389,7 @@ class ChannelFiles(ChannelFolder):
             from mpchan.wallet.names import Names
 
             Names(self.directory, self.names).add(name)
+        self._current.discard(name)  # an append that fails may leave more, or less, than was there
         append_durably(self.journal_path(name), b"".join(batch.lines), at=batch.start.end)
         after = Stand(before.text, before.taken_at, batch.body, batch.position, record, durable=True)
         self._stands[name] = after

@@ -28,8 +28,8 @@ from mpchan.channel.construction import decrementing
 HOME = str(Path(mpchan.__file__).parent)
 WATCHED = {
     ("channel/construction/decrementing.py", "_built"): "built",
-    ("wallet/channel_files.py", "_stand"): "state read",
-    ("bitcoin/tx.py", "to_bytes"): "serialised",
+    ("wallet/channel_files.py", "_read"): "state read",
+    ("bitcoin/tx.py", "_serialised"): "serialised",
 }
 
 
@@ -53,9 +53,7 @@ class Counted:
             caller = caller.f_back
         self.hops += caller is not None and caller.f_code.co_filename != file
         what = WATCHED.get((file[len(HOME) + 1 :], frame.f_code.co_name))
-        if what is not None and (
-            what != "serialised" or type(frame.f_locals.get("self")).__name__ == "Transaction"
-        ):
+        if what is not None:
             self.done[what] += 1
 
     def __str__(self) -> str:

@@ -30,12 +30,13 @@ from mpchan.bitcoin.network import REGTEST
 from mpchan.channel import payee, payer
 from mpchan.errors import MpchanError, ParseError, StorageError
 from mpchan.units import Amount
-from mpchan.wallet import journal
+from mpchan.wallet import channel_files, journal
 from mpchan.wallet.channel_files import SNAPSHOT_EVERY, ChannelFiles
 from mpchan.wallet.journal import Body, Entry, beginning, difference, entries, fold, written
 from mpchan.wallet.payee_record import PayeeRecord
 from mpchan.wallet.payer_record import PayerRecord
 from mpchan.wallet.records import body_of
+from mpchan.wallet.storage import read_text
 
 Record = PayerRecord | PayeeRecord
 
@@ -426,6 +427,24 @@ def test_two_writers_in_turn_see_each_others_lines(files: ChannelFiles) -> None:
                 assert writer.load(NAME) == paying(number - 1)
             save(writer, paying(number))
     assert len(list(entries(files.journal_path(NAME), beginning(NAME)))) == 10
+
+
+def test_while_it_is_held_the_state_is_read_once(
+    files: ChannelFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody else can change it meanwhile; what was read before counts no more."""
+    save(files, paying(0))
+    read: list[object] = []
+    monkeypatch.setattr(channel_files, "read_text", lambda path: (read.append(path), read_text(path))[1])
+    with files.lock(NAME):
+        assert files.load(NAME) == files.load(NAME) == paying(0)
+    assert len(read) == 1
+    save(reading(files), paying(1))
+    read.clear()
+    with files.lock(NAME):
+        assert files.load(NAME) == paying(1)
+        save(files, paying(2))
+    assert len(read) == 1
 
 
 def test_two_threads_of_one_program_wait_for_each_other(files: ChannelFiles) -> None:
