@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING, Any, TypeVar, Union
 
+from mpchan.channel.construction.form import UpdateForm
 from mpchan.channel.facts import Facts
-from mpchan.errors import MpchanError
+from mpchan.errors import MpchanError, StorageError
+from mpchan.values import replace
+from mpchan.wallet.channels import SNAPSHOT_SELDOM
 from mpchan.wallet.keys import no_passphrase
 from mpchan.wallet.wallet import Wallet
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from mpchan.chain.base import Chain
+    from mpchan.wallet.records import Record
 
 AT_ONCE = 512
 """Payments that become durable together, at the most: the first of them waits for the last."""
@@ -49,6 +57,92 @@ def chain_of(wallet: Wallet) -> Chain:
     from mpchan.chain import open_chain
 
     return open_chain(wallet.config.chain, wallet.network, wallet.directory)
+
+
+class Meter:
+    """A wallet whose channels are held for a batch and no longer; use it as a context manager.
+
+    Args:
+        wallet: open, or its directory.
+        chain: None for the one that the wallet names.
+        passphrase: of a directory's encrypted keys.
+    """
+
+    def __init__(self, wallet: AnyWallet, chain: Chain | None, passphrase: str | None) -> None:
+        self.wallet = opened(wallet, passphrase)
+        self.wallet.keys.need_secret()
+        self._chain = chain_of(self.wallet) if chain is None else chain
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Write the state files, so that whoever comes next has little to read. Nothing depends on it."""
+        for name in self._names():
+            with suppress(StorageError), self.wallet.channels.lock(name, in_turn=True):
+                self.wallet.channels.catch_up(name)
+
+    def _names(self) -> Iterable[str]:
+        """The channels that have been used."""
+        raise NotImplementedError
+
+
+Q = TypeVar("Q")
+A = TypeVar("A")
+
+
+def in_batches(
+    requests: Iterable[Q], most: int, batch: Callable[[list[Q]], list[A]], *, stop: bool
+) -> list[A]:
+    """The answers to all requests.
+
+    Args:
+        most: requests that are looked at together.
+        batch: answers as many as it can, from the first on; durable on return.
+        stop: leave out what follows the first error.
+    """
+    answers: list[A] = []
+    waiting = iter(requests)
+    while some := list(islice(waiting, most)):
+        while some:
+            done = batch(some)
+            answers += done
+            if stop and done and isinstance(done[-1], MpchanError):
+                return answers
+            some = some[len(done) :]
+    return answers
+
+
+def one_by_one(
+    requests: Iterable[Q], answer: Callable[[Q], A | None], *, stop: bool
+) -> list[A | MpchanError]:
+    """The answers to requests, for so long as a batch may take; an error is an answer, but the wallet's own.
+
+    Args:
+        answer: None ends the batch before this request.
+        stop: an error ends it.
+    """
+    answers: list[A | MpchanError] = []
+    end = time.monotonic() + LONGEST_SECONDS
+    for request in requests:
+        if answers and time.monotonic() > end:
+            break
+        try:
+            found = answer(request)
+        except StorageError:
+            raise
+        except MpchanError as error:
+            answers.append(error)
+            if stop:
+                break
+        else:
+            if found is None:
+                break
+            answers.append(found)
+    return answers
 
 
 class RecentFacts:
@@ -109,3 +203,40 @@ class Once:
                 self._failure = error
         if self._failure is not None:
             raise self._failure
+
+
+class Run:
+    """One batch in one channel, which is held.
+
+    Args:
+        form: of the channel's updates; None where its construction has none.
+    """
+
+    def __init__(self, wallet: Wallet, record: Record, form: UpdateForm | None) -> None:
+        self._files = wallet.channels
+        self._key = wallet.keys.key_of(record)
+        self._form = form
+        self._record: Any = record
+        self._terms = terms = record.terms
+        self._batch = self._files.batch(terms.name)
+        self._number = self._paid = 0
+        self._channel, self._capacity = terms.channel_id, terms.capacity.sat
+        self._least = terms.offer.min_increment.sat
+        self._prepare = Once(self._look)
+        self._free = False
+        self._signed: tuple[int, int, bytes] | None = None
+
+    def _look(self) -> None:
+        """Ask the chain, and whether any good further update would pass now."""
+        raise NotImplementedError
+
+    def _now(self) -> object:
+        """The channel's state after what the batch has done so far."""
+        raise NotImplementedError
+
+    def commit(self) -> None:
+        """Make the batch durable, once the newest of our own signatures in it has proved good."""
+        if self._signed is not None and self._form is not None:
+            self._key.require_update_in(self._form, *self._signed)
+        record = replace(self._record, state=self._now())
+        self._files.commit(self._terms.name, self._batch, record, snapshot_every=SNAPSHOT_SELDOM)

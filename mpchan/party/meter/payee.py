@@ -8,11 +8,9 @@ acknowledged. A message that differs in any way goes the way of ``payee accept``
 
 from __future__ import annotations
 
-import time
 from binascii import unhexlify
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from itertools import islice
 from typing import TYPE_CHECKING, Union
 
 from mpchan.bitcoin.psbt import Psbt
@@ -30,12 +28,11 @@ from mpchan.errors import MpchanError, StorageError, UsageError
 from mpchan.party import payee as commands
 from mpchan.party.check.payee_rules import own_channel_rules
 from mpchan.party.common import gather_facts, read_psbt
-from mpchan.party.meter.base import AT_ONCE, LONGEST_SECONDS, AnyWallet, Once, RecentFacts, chain_of, opened
+from mpchan.party.meter.base import AT_ONCE, AnyWallet, Meter, RecentFacts, Run, in_batches, one_by_one
 from mpchan.party.opening.brought import payee_channel_rules, require_channel
 from mpchan.results.payments import Accepted, Superseded
 from mpchan.units import Amount
 from mpchan.values import replace
-from mpchan.wallet.channel_files import SNAPSHOT_SELDOM
 from mpchan.wallet.payee_record import PayeeRecord
 
 if TYPE_CHECKING:
@@ -51,7 +48,7 @@ Message = Union[str, bytes, MpchanError]
 Answer = Union[Accepted, Superseded, MpchanError]
 
 
-class Payee:
+class Payee(Meter):
     """The channels in which a wallet is paid, for programs that are paid often.
 
     It serves one thread at a time. A channel is held for a batch and no longer, so other commands and a watcher work in
@@ -75,9 +72,7 @@ class Payee:
         chain: Chain | None = None,
         passphrase: str | None = None,
     ) -> None:
-        self.wallet = opened(wallet, passphrase)
-        self.wallet.keys.need_secret()
-        self._chain = chain_of(self.wallet) if chain is None else chain
+        super().__init__(wallet, chain, passphrase)
         self._only = (
             None if channel is None else self.wallet.channels.find(channel, lambda record: True, "known")
         )
@@ -118,16 +113,8 @@ class Payee:
             StorageError: the wallet itself fails. Of the last messages none need have been kept, and none was
                 acknowledged.
         """
-        answers: list[Answer] = []
-        waiting = iter(messages)
-        while some := list(islice(waiting, QUEUED if skip_superseded else AT_ONCE)):
-            while some:
-                done = self._batch(some, skip_superseded, stop)
-                answers += done
-                if stop and done and isinstance(done[-1], MpchanError):
-                    return answers
-                some = some[len(done) :]
-        return answers
+        most = QUEUED if skip_superseded else AT_ONCE
+        return in_batches(messages, most, lambda some: self._batch(some, skip_superseded, stop), stop=stop)
 
     def settle(self, settlement: str | bytes | None = None, channel: str | None = None) -> Closed:
         """Close a channel on the chain, with the payer's settlement or with what is held: ``mpchan payee settle``.
@@ -153,17 +140,8 @@ class Payee:
                     )
         return told
 
-    def close(self) -> None:
-        """Write the state files, so that whoever comes next has little to read. Nothing depends on it."""
-        for name in self._known:
-            with suppress(StorageError), self.wallet.channels.lock(name, in_turn=True):
-                self.wallet.channels.catch_up(name)
-
-    def __enter__(self) -> Payee:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def _names(self) -> Iterable[str]:
+        return self._known
 
     def _batch(self, messages: Sequence[Message], skip_superseded: bool, stop: bool) -> list[Answer]:
         """The answers to the first messages, as far as these belong to one channel; none where that changes."""
@@ -232,34 +210,22 @@ Found = tuple[int, int, bytes]
 """Number, total in satoshi and signature of a message that the form gives."""
 
 
-class _Run:
+class _Run(Run):
     """One batch of messages to one channel, which is held."""
 
     def __init__(self, meter: Payee, known: _Known) -> None:
+        super().__init__(meter.wallet, known.record, known.form)
         self._meter = meter
         self._known = known
-        self._form = known.form
-        self._record = record = known.record
-        self._terms = terms = record.terms
-        self._files = meter.wallet.channels
-        self._key = meter.wallet.keys.key_of(record)
-        self._batch = self._files.batch(terms.name)
-        self._state: payee.PayeeState = record.state
-        self._hold(record.state)
+        self._hold(known.record.state)
         self._complete = ""
-        self._channel, self._capacity = terms.channel_id, terms.capacity.sat
-        self._least = terms.offer.min_increment.sat
-        self._prepare = Once(self._look)
-        self._free = False
-        self._signed: tuple[int, int, bytes] | None = None
 
     def _hold(self, state: payee.PayeeState) -> None:
         best = payee.best_of(state)
-        self._state = state
+        self._state: payee.PayeeState = state
         self._number, self._paid = (0, 0) if best is None else (best.number, best.paid.sat)
 
     def _look(self) -> None:
-        """Ask the chain, and whether any good later update would be taken now."""
         self._facts = self._known.facts.latest()
         if self._form is not None and isinstance(self._state, payee.Active):
             self._free = _takes(self._state, self._facts)
@@ -277,26 +243,16 @@ class _Run:
 
     def each(self, messages: Sequence[Message], stop: bool) -> list[Answer]:
         """One after the other, up to the first that belongs to another channel, and not for too long."""
-        answers: list[Answer] = []
-        end = time.monotonic() + LONGEST_SECONDS
-        for message in messages:
-            if answers and time.monotonic() > end:
-                break
-            try:
-                found = self.found(message)
-                psbt = None
-                if found is None:
-                    psbt = read(message)
-                    if self._meter.named_by(psbt) != self._terms.name:
-                        break
-                answers.append(self.take(found, psbt, message))
-            except StorageError:
-                raise
-            except MpchanError as error:
-                answers.append(error)
-                if stop:
-                    break
-        return answers
+        return list(one_by_one(messages, self._own, stop=stop))
+
+    def _own(self, message: Message) -> Accepted | None:
+        """Take a message of this channel; None for one of another."""
+        found, psbt = self.found(message), None
+        if found is None:
+            psbt = read(message)
+            if self._meter.named_by(psbt) != self._terms.name:
+                return None
+        return self.take(found, psbt, message)
 
     def newest(self, messages: Sequence[Message], stop: bool) -> list[Answer]:
         """The update that pays most, first, as far as messages are updates in the usual form; else one as ``each``.
@@ -402,20 +358,12 @@ class _Run:
         )
 
     def _now(self) -> payee.PayeeState:
-        """The channel's state after the last message of the batch."""
         state = self._state
         held = payee.best_of(state)
         if isinstance(state, payee.Active) and self._number != (0 if held is None else held.number):
             best = payee.Update(self._number, Amount(self._paid), Transaction.from_hex(self._complete))
             self._state = replace(state, best=best)
         return self._state
-
-    def commit(self) -> None:
-        """Make the batch durable, once the newest of our own signatures in it has proved good."""
-        if self._signed is not None and self._form is not None:
-            self._key.require_update_in(self._form, *self._signed)
-        record = replace(self._record, state=self._now())
-        self._files.commit(self._terms.name, self._batch, record, snapshot_every=SNAPSHOT_SELDOM)
 
 
 _ALL = bytes([SIGHASH_ALL])

@@ -8,10 +8,7 @@ amount too many or a channel that closes, goes the way of ``payer pay``, whose r
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
-from itertools import islice
 from typing import TYPE_CHECKING, Union
 
 from mpchan.chain.base import Chain
@@ -19,13 +16,12 @@ from mpchan.channel import payer
 from mpchan.channel.construction.form import UpdateForm
 from mpchan.channel.construction.registry import construction_of
 from mpchan.channel.facts import Facts
-from mpchan.errors import MpchanError, StorageError
+from mpchan.errors import MpchanError
 from mpchan.party import payer as commands
-from mpchan.party.meter.base import AT_ONCE, LONGEST_SECONDS, AnyWallet, Once, RecentFacts, chain_of, opened
+from mpchan.party.meter.base import AT_ONCE, AnyWallet, Meter, RecentFacts, Run, in_batches, one_by_one
 from mpchan.results.payments import Payment
 from mpchan.units import Amount
 from mpchan.values import replace
-from mpchan.wallet.channel_files import SNAPSHOT_SELDOM
 from mpchan.wallet.payer_record import PayerRecord
 
 if TYPE_CHECKING:
@@ -35,7 +31,7 @@ Request = Union[int, Amount, MpchanError]
 """An amount in satoshi; or why there is none, which is handed back in its place."""
 
 
-class Payer:
+class Payer(Meter):
     """One channel in which a wallet pays, for programs that pay often.
 
     It serves one thread at a time. The channel is held for a batch and no longer, so other commands work in between,
@@ -59,10 +55,8 @@ class Payer:
         chain: Chain | None = None,
         passphrase: str | None = None,
     ) -> None:
-        self._wallet = opened(wallet, passphrase)
-        self._wallet.keys.need_secret()
-        self._chain = chain_of(self._wallet) if chain is None else chain
-        self.name = commands.find_funded(self._wallet, self._chain, channel)
+        super().__init__(wallet, chain, passphrase)
+        self.name = commands.find_funded(self.wallet, self._chain, channel)
         self._form: UpdateForm | None = None
         self._record: PayerRecord | None = None
         self._recent = RecentFacts(self._ask)
@@ -92,7 +86,7 @@ class Payer:
         Raises:
             MpchanError: as ``mpchan payer pay --last``.
         """
-        return commands.pay_last(self._wallet, self._chain, self.name)
+        return commands.pay_last(self.wallet, self._chain, self.name)
 
     def pay_many(
         self, requests: Iterable[Request], *, totals: bool = False, stop: bool = True
@@ -111,16 +105,7 @@ class Payer:
             StorageError: the wallet itself fails. Of the last requests none need have happened, so what counts is
                 what ``last`` says.
         """
-        results: list[Payment | MpchanError] = []
-        waiting = iter(requests)
-        while some := list(islice(waiting, AT_ONCE)):
-            while some:
-                done = self._pay_batch(some, totals, stop)
-                results += done
-                if stop and isinstance(done[-1], MpchanError):
-                    return results
-                some = some[len(done) :]
-        return results
+        return in_batches(requests, AT_ONCE, lambda some: self._pay_batch(some, totals, stop), stop=stop)
 
     def settle(self, total: int | Amount | None = None) -> SettlementSigned:
         """The final balance, for the payee to countersign and broadcast: ``mpchan payer settle``.
@@ -129,42 +114,22 @@ class Payer:
             total: satoshi; more than what is paid includes a last payment.
         """
         amount = total if total is None or isinstance(total, Amount) else Amount(total)
-        return commands.settle(self._wallet, self._chain, self.name, amount)
+        return commands.settle(self.wallet, self._chain, self.name, amount)
 
-    def close(self) -> None:
-        """Write the state file, so that whoever comes next has little to read. Nothing depends on it."""
-        with suppress(StorageError), self._wallet.channels.lock(self.name, in_turn=True):
-            self._wallet.channels.catch_up(self.name)
-
-    def __enter__(self) -> Payer:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def _names(self) -> Iterable[str]:
+        return (self.name,)
 
     def _pay_batch(
         self, requests: Sequence[Request], totals: bool, stop: bool
     ) -> list[Payment | MpchanError]:
-        results: list[Payment | MpchanError] = []
-        with self._wallet.channels.lock(self.name, in_turn=True):
+        with self.wallet.channels.lock(self.name, in_turn=True):
             run = self._run()
-            end = time.monotonic() + LONGEST_SECONDS
-            for request in requests:
-                if results and time.monotonic() > end:
-                    break
-                try:
-                    results.append(run.pay(request, totals))
-                except StorageError:
-                    raise
-                except MpchanError as error:
-                    results.append(error)
-                    if stop:
-                        break
+            results = one_by_one(requests, lambda request: run.pay(request, totals), stop=stop)
             run.commit()
         return results
 
     def _run(self) -> _Run:
-        record = commands.load(self._wallet, self.name)
+        record = commands.load(self.wallet, self.name)
         if self._record is None or record.terms != self._record.terms:
             self._form = construction_of(record.terms.offer).form(record.terms)
         self._record = record
@@ -183,29 +148,18 @@ def _only(results: list[Payment | MpchanError]) -> Payment:
     return result
 
 
-class _Run:
+class _Run(Run):
     """One batch of payments; the channel is held."""
 
     def __init__(self, meter: Payer, record: PayerRecord) -> None:
-        self._files = meter._wallet.channels
+        super().__init__(meter.wallet, record, meter._form)
         self._recent = meter._recent
-        self._form = meter._form
-        self._key = meter._wallet.keys.key_of(record)
-        self._record = record
-        self._terms = record.terms
-        self._batch = self._files.batch(meter.name)
         self._state: payer.PayerState = record.state
-        self._number, self._paid = (
-            (record.state.number, record.state.paid.sat) if isinstance(record.state, payer.Funded) else (0, 0)
-        )
-        self._channel, self._capacity = self._terms.channel_id, self._terms.capacity.sat
-        self._least = max(1, self._terms.offer.min_increment.sat)
-        self._prepare = Once(self._look)
-        self._free = False
-        self._signed: tuple[int, int, bytes] | None = None
+        if isinstance(record.state, payer.Funded):
+            self._number, self._paid = record.state.number, record.state.paid.sat
+        self._least = max(1, self._least)
 
     def _look(self) -> None:
-        """Ask the chain, and whether any payment would pass now."""
         commands.require_synced(self._record)
         self._facts = self._recent.latest()
         if self._form is not None and isinstance(self._state, payer.Funded):
@@ -265,17 +219,9 @@ class _Run:
         )
 
     def _now(self) -> payer.PayerState:
-        """The channel's state after the last payment of the batch."""
         if isinstance(self._state, payer.Funded) and self._state.number != self._number:
             self._state = replace(self._state, number=self._number, paid=Amount(self._paid))
         return self._state
-
-    def commit(self) -> None:
-        """Make the batch durable, once the newest of our own signatures in it has proved good."""
-        if self._signed is not None and self._form is not None:
-            self._key.require_update_in(self._form, *self._signed)
-        record = replace(self._record, state=self._now())
-        self._files.commit(self._terms.name, self._batch, record, snapshot_every=SNAPSHOT_SELDOM)
 
 
 def _passes(state: payer.Funded, amount: Amount, facts: Facts) -> bool:
