@@ -60,13 +60,7 @@ def chain_of(wallet: Wallet) -> Chain:
 
 
 class Meter:
-    """A wallet whose channels are held for a batch and no longer; use it as a context manager.
-
-    Args:
-        wallet: open, or its directory.
-        chain: None for the one that the wallet names.
-        passphrase: of a directory's encrypted keys.
-    """
+    """A wallet whose channels are held for a batch and no longer; use it as a context manager."""
 
     def __init__(self, wallet: AnyWallet, chain: Chain | None, passphrase: str | None) -> None:
         self.wallet = opened(wallet, passphrase)
@@ -86,7 +80,6 @@ class Meter:
                 self.wallet.channels.catch_up(name)
 
     def _names(self) -> Iterable[str]:
-        """The channels that have been used."""
         raise NotImplementedError
 
 
@@ -206,11 +199,7 @@ class Once:
 
 
 class Run:
-    """One batch in one channel, which is held.
-
-    Args:
-        form: of the channel's updates; None where its construction has none.
-    """
+    """One batch in one channel, which is held. Without a form of its updates all goes the plain way."""
 
     def __init__(self, wallet: Wallet, record: Record, form: UpdateForm | None) -> None:
         self._files = wallet.channels
