@@ -16,7 +16,7 @@ from mpchan.bitcoin.tx import TxOut
 from mpchan.chain.base import Chain
 from mpchan.durability import step
 from mpchan.errors import ChainError, NotPossible, SentUnnoted, StorageError
-from mpchan.party.fees import estimated_rate, require_within
+from mpchan.party.fees import rate_for
 from mpchan.party.holdings import holdings, is_void, since
 from mpchan.results import coins as results
 from mpchan.units import Amount, FeeRate, OutPoint
@@ -65,7 +65,7 @@ def send(
         if record is None:
             if failure is not None:
                 raise failure
-            rate, warnings = _rate(wallet, chain, fee_rate)
+            rate, warnings = rate_for(chain, wallet.config.limits, fee_rate, "the transaction")
             keys = wallet.fresh_keys()
             spend = _chosen(wallet, chain, keys, script_pubkey, amount, rate)
             require_fee_within(spend.transaction, spend.spent, wallet.config.limits.max_fee_rate)
@@ -118,18 +118,6 @@ def _unfinished(wallet: Wallet, chain: Chain, script_pubkey: bytes, amount: Amou
         if same and not record.answered and not is_void(chain, record, sent):
             return record
     return None
-
-
-def _rate(wallet: Wallet, chain: Chain, given: FeeRate | None) -> tuple[FeeRate, list[str]]:
-    """The fee rate, and what people should know about it."""
-    limits = wallet.config.limits
-    if given is None:
-        return estimated_rate(chain, limits, "the transaction")
-    least = chain.min_fee_rate()
-    if given < least:
-        raise NotPossible("fee-rate-low", f"a transaction at {given} is not relayed, the least is {least}")
-    require_within(given, limits, "a transaction")
-    return given, []
 
 
 def _chosen(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.bitcoin.spend import may_be_mined
@@ -14,7 +14,7 @@ from mpchan.channel.construction.registry import construction_of
 from mpchan.channel.facts import Facts, Status, current_rules
 from mpchan.channel.messages import single_input_rules
 from mpchan.channel.offer import Offer, blocks_in_unit
-from mpchan.channel.rules import Check, Rule, enforce
+from mpchan.channel.rules import BROKEN, Check, Rule, enforce
 from mpchan.channel.terms import Terms
 from mpchan.channel.watch.base import held_back
 from mpchan.errors import NotPossible, ParseError, TooEarly, UsageError
@@ -23,6 +23,8 @@ from mpchan.wallet.wallet import Wallet
 
 if TYPE_CHECKING:
     from mpchan.wallet.records import Record
+
+C = TypeVar("C", bound="Record")
 
 
 def read_psbt(data: bytes) -> Psbt:
@@ -53,6 +55,28 @@ def read_transaction(data: bytes) -> Transaction:
     if isinstance(message, Psbt):
         raise ParseError("not-a-transaction", "this is a PSBT, not a complete transaction")
     return message
+
+
+def load_as(kind: type[C], wallet: Wallet, name: str) -> C:
+    """The channel that the user named, in which this wallet must have the role of this kind of record."""
+    record = wallet.channels.load(name)
+    if not isinstance(record, kind):
+        raise UsageError("wrong-role", f"in channel {name[:16]} this wallet is the {record.role}")
+    return record
+
+
+def role_rules(kind: type[C], record: Record, name: str) -> Check[C]:
+    """The same as a rule, of the channel that a message names. Establishes the channel."""
+    text = f"role of this wallet in channel {name[:16]}"
+    yield Rule("wrong-role", isinstance(record, kind), text, kind.role, record.role)
+    if not isinstance(record, kind):
+        raise TypeError(BROKEN)
+    return record
+
+
+def in_phase(kind: type[Record], *phases: type) -> Callable[[Record], bool]:
+    """Whether a channel is of this role and in one of these phases; for ``Wallet.find_channel``."""
+    return lambda record: isinstance(record, kind) and isinstance(record.state, phases)
 
 
 def channel_rules(wallet: Wallet, psbt: Psbt) -> Check[str]:

@@ -76,6 +76,28 @@ def estimated_rate(chain: Chain, limits: PayerLimits, what: str) -> tuple[FeeRat
     return rate, warnings
 
 
+def rate_for(
+    chain: Chain, limits: PayerLimits, given: FeeRate | None, what: str, slug: str = "fee-rate-low"
+) -> tuple[FeeRate, list[str]]:
+    """The rate of a transaction of this wallet, and what people should know about it.
+
+    Args:
+        given: the user's word; None for the chain's estimate.
+        what: the rate is for, such as ``the funding``.
+        slug: of a rate that the chain does not relay.
+
+    Raises:
+        NotPossible: with that slug; ``fee-rate-low``, ``fee-rate-high``.
+    """
+    if given is None:
+        return estimated_rate(chain, limits, what)
+    least, one = chain.min_fee_rate(), what.replace("the", "a")
+    if given < least:
+        raise NotPossible(slug, f"{one} at {given} is not relayed, the least is {least}")
+    require_within(given, limits, one)
+    return given, []
+
+
 def relay_warnings(rate: FeeRate, chain: Chain, what: str) -> list[str]:
     """What people should know where the chain would not relay such a rate now; nothing where it cannot be asked."""
     try:

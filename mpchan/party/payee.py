@@ -29,6 +29,8 @@ from mpchan.party.common import (
     earliest_spend,
     facts_if_any,
     gather_facts,
+    in_phase,
+    load_as,
     require_confirmed_funding,
     still_going,
     to_give_up,
@@ -56,17 +58,12 @@ if TYPE_CHECKING:
     from mpchan.results.opening import FundingTaken, Offered, RefundSigned, Standing
     from mpchan.results.payments import Accepted
     from mpchan.wallet.opening import Opening
-    from mpchan.wallet.records import Record
 
     Admit = Callable[[Union[Opening, None]], None]
 
 
-def _load(wallet: Wallet, name: str) -> PayeeRecord:
-    """The channel that the user named, which must be one in which this wallet is the payee."""
-    record = wallet.channels.load(name)
-    if not isinstance(record, PayeeRecord):
-        raise UsageError("wrong-role", f"in channel {name[:16]} this wallet is the payer")
-    return record
+_is = partial(in_phase, PayeeRecord)
+_load = partial(load_as, PayeeRecord)
 
 
 def offer(
@@ -376,10 +373,3 @@ def _pending_warnings(chain: Chain, terms: Terms, pending: Amount) -> list[str]:
         f"confirmation{'' if depth == 1 else 's'}, wherever you look that up"
     )
     return [f"pending: {text}"]
-
-
-def _is(*phases: type) -> Any:
-    def suitable(record: Record) -> bool:
-        return isinstance(record, PayeeRecord) and isinstance(record.state, phases)
-
-    return suitable

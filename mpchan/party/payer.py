@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,8 @@ from mpchan.party.common import (
     facts_if_any,
     from_now_on,
     gather_facts,
+    in_phase,
+    load_as,
     named_by,
     require_confirmed_funding,
     still_going,
@@ -48,19 +51,8 @@ def _find(wallet: Wallet, chain: Chain, prefix: str | None, phases: Sequence[typ
     return wallet.channels.find(prefix, _is(*phases), what, still_going(chain))
 
 
-def _is(*phases: type) -> Callable[[Record], bool]:
-    def suitable(record: Record) -> bool:
-        return isinstance(record, PayerRecord) and isinstance(record.state, phases)
-
-    return suitable
-
-
-def load(wallet: Wallet, name: str) -> PayerRecord:
-    """The channel that the user named, which must be one in which this wallet is the payer."""
-    record = wallet.channels.load(name)
-    if not isinstance(record, PayerRecord):
-        raise UsageError("wrong-role", f"in channel {name[:16]} this wallet is the payee")
-    return record
+_is = partial(in_phase, PayerRecord)
+load = partial(load_as, PayerRecord)
 
 
 def open_channel(
@@ -88,9 +80,9 @@ def open_channel(
     from mpchan.channel.offer_rules import version_rules
     from mpchan.channel.opening import refund_lock_time
     from mpchan.party.check.payer_rules import new_offer_rules, opened_under
-    from mpchan.party.fees import outside_warning
+    from mpchan.party.fees import outside_warning, rate_for
     from mpchan.party.opening.at_once import open_at_once
-    from mpchan.party.opening.request import funding_rate, opened, opened_so, prepared
+    from mpchan.party.opening.request import opened, opened_so, prepared
 
     offer = Offer.from_toml(offer_text)
     at_once = not construction_of(offer).has_exchange
@@ -111,7 +103,7 @@ def open_channel(
                 wallet.channels.make_sure(earlier.terms.name)
                 return request
         enforce(new_offer_rules(wallet, chain, offer, [record.terms.name for record in earlier_ones]))
-        rate, warnings = funding_rate(chain, limits, funding_fee_rate)
+        rate, warnings = rate_for(chain, limits, funding_fee_rate, "the funding", "funding-fee-rate")
         tip = current_tip(chain, offer.lock_time_unit)
         lock_time = refund_lock_time(offer, tip, refund_delay, limits)
         record = prepared(wallet, chain, offer, capacity, lock_time, rate, asked)
@@ -298,25 +290,12 @@ def find_funded(wallet: Wallet, chain: Chain, prefix: str | None) -> str:
 
 def pay(wallet: Wallet, chain: Chain, prefix: str | None, amount: Amount) -> Payment:
     """``payer pay AMOUNT``: the next update."""
-    name = find_funded(wallet, chain, prefix)
-    with wallet.channels.lock(name):
-        record = load(wallet, name)
-        require_synced(record)
-        state = payer.pay(record.state, amount, facts_of(chain, record))
-        return _pay(wallet, record, state, amount)
+    return _pay(wallet, chain, prefix, amount, payer.pay)
 
 
 def pay_up_to(wallet: Wallet, chain: Chain, prefix: str | None, total: Amount) -> Payment:
     """``payer pay --total``: the update that brings the total there; the latest again where it is reached."""
-    name = find_funded(wallet, chain, prefix)
-    with wallet.channels.lock(name):
-        record = load(wallet, name)
-        require_synced(record)
-        before = payer.ever_funded(record.state)
-        state = payer.pay_up_to(record.state, total, facts_of(chain, record))
-        if before is None or state.number == before.number:
-            return _paid(wallet, record, state, Amount(0))
-        return _pay(wallet, record, state, total - before.paid)
+    return _pay(wallet, chain, prefix, total, payer.pay_up_to)
 
 
 def pay_last(wallet: Wallet, chain: Chain, prefix: str | None) -> Payment:
@@ -327,11 +306,25 @@ def pay_last(wallet: Wallet, chain: Chain, prefix: str | None) -> Payment:
         return _paid(wallet, record, payer.latest_update(record.state), Amount(0))
 
 
-def _pay(wallet: Wallet, record: PayerRecord, state: payer.Funded, amount: Amount) -> Payment:
-    """Sign a new update, and let it out once it is written down."""
-    answer = _paid(wallet, record, state, amount)
-    wallet.channels.save(replace(record, state=state), "paid", answer.hex)
-    return answer
+def _pay(
+    wallet: Wallet,
+    chain: Chain,
+    prefix: str | None,
+    wanted: Amount,
+    decide: Callable[[payer.PayerState, Amount, Facts], payer.Funded],
+) -> Payment:
+    """Sign a new update, and let it out once it is written down; the latest again where none is needed."""
+    name = find_funded(wallet, chain, prefix)
+    with wallet.channels.lock(name):
+        record = load(wallet, name)
+        require_synced(record)
+        before = payer.ever_funded(record.state)
+        state = decide(record.state, wanted, facts_of(chain, record))
+        if before is None or state.number == before.number:
+            return _paid(wallet, record, state, Amount(0))
+        answer = _paid(wallet, record, state, state.paid - before.paid)
+        wallet.channels.save(replace(record, state=state), "paid", answer.hex)
+        return answer
 
 
 def require_synced(record: PayerRecord) -> None:

@@ -9,9 +9,9 @@ from mpchan.bitcoin.psbt import Psbt
 from mpchan.channel import payer, syncing
 from mpchan.channel.rules import enforce
 from mpchan.channel.syncing import latest_message, sync_rules
-from mpchan.errors import Refused, StorageError, UsageError
+from mpchan.errors import Refused, StorageError
 from mpchan.party.check.payer_rules import own_channel_rules
-from mpchan.party.common import named_by
+from mpchan.party.common import load_as, named_by
 from mpchan.results.closing import Exported, Synced
 from mpchan.values import replace
 from mpchan.wallet.payee_record import PayeeRecord
@@ -43,9 +43,7 @@ def export_latest(
 
     name = wallet.channels.find(prefix, suitable, "paid in, so that there is something to give back", going)
     with wallet.channels.lock(name):
-        record = wallet.channels.load(name)
-    if not isinstance(record, PayeeRecord):
-        raise UsageError("wrong-role", f"in channel {name[:16]} this wallet is the payer")
+        record = load_as(PayeeRecord, wallet, name)
     try:
         incoming, message = latest_message(record.state)
     except Refused as error:
@@ -92,9 +90,7 @@ def nothing_newer(wallet: Wallet, prefix: str | None) -> Synced:
 
     name = wallet.channels.find(prefix, suitable, "restored from a backup and not synced yet")
     with wallet.channels.lock(name):
-        record = wallet.channels.load(name)
-        if not isinstance(record, PayerRecord):
-            raise UsageError("wrong-role", f"in channel {name[:16]} this wallet is the payee")
+        record = load_as(PayerRecord, wallet, name)
         if record.restored:
             wallet.channels.save(replace(record, restored=False), "nothing-newer")
         return _view(record, changed=False)

@@ -28,7 +28,7 @@ from mpchan.channel.offer_rules import expired_rules, has_expired, is_current, v
 from mpchan.channel.rules import BROKEN, Check, Rule
 from mpchan.channel.terms import Terms, is_within_limits, value_rules
 from mpchan.errors import NotPossible
-from mpchan.party.common import ENDED, exchange_rules, from_now_on, gather_facts, now_by, tip_for
+from mpchan.party.common import ENDED, exchange_rules, from_now_on, gather_facts, now_by, role_rules, tip_for
 from mpchan.party.opening.notes import names_funded_by, opening_at, record_of
 from mpchan.units import ChainTip, OutPoint
 from mpchan.values import frozen
@@ -265,11 +265,7 @@ def own_channel_rules(wallet: Wallet, name: str) -> Check[PayeeRecord]:
     """In the channel that a message names, or that an opening may become, this wallet is the payee. Establishes it."""
     opening = opening_at(wallet, OutPoint.parse(name))
     record = wallet.channels.load(name) if opening is None else record_of(wallet, opening)
-    text = f"role of this wallet in channel {name[:16]}"
-    yield Rule("wrong-role", isinstance(record, PayeeRecord), text, "payee", record.role)
-    if not isinstance(record, PayeeRecord):
-        raise TypeError(BROKEN)
-    return record
+    return (yield from role_rules(PayeeRecord, record, name))
 
 
 def funded_by(wallet: Wallet, transaction: Transaction) -> list[str]:

@@ -19,7 +19,7 @@ from mpchan.channel.opening import offer_rules
 from mpchan.channel.rules import BROKEN, Check, Rule
 from mpchan.channel.terms import Terms
 from mpchan.errors import NotPossible, TooEarly, UsageError
-from mpchan.party.common import now_by, now_of, tip_for
+from mpchan.party.common import now_by, now_of, role_rules, tip_for
 from mpchan.party.opening.funding import find_conflict, is_sent, refuse_conflict, sent_transaction
 from mpchan.units import FeeRate
 from mpchan.wallet.payer_record import PayerRecord
@@ -59,12 +59,7 @@ def new_offer_rules(wallet: Wallet, chain: Chain, offer: Offer, under: Collectio
 
 def own_channel_rules(wallet: Wallet, name: str) -> Check[PayerRecord]:
     """In the channel that a message names, this wallet is the payer. Establishes the channel."""
-    record = wallet.channels.load(name)
-    text = f"role of this wallet in channel {name[:16]}"
-    yield Rule("wrong-role", isinstance(record, PayerRecord), text, "payer", record.role)
-    if not isinstance(record, PayerRecord):
-        raise TypeError(BROKEN)
-    return record
+    return (yield from role_rules(PayerRecord, wallet.channels.load(name), name))
 
 
 def reply_rules(chain: Chain, record: PayerRecord, psbt: Psbt) -> Check[Going]:

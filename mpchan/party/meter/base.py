@@ -14,7 +14,7 @@ from mpchan.channel.construction.form import UpdateForm
 from mpchan.channel.facts import Facts
 from mpchan.errors import MpchanError, StorageError
 from mpchan.values import replace
-from mpchan.wallet.channels import SNAPSHOT_SELDOM
+from mpchan.wallet.channel_files import SNAPSHOT_SELDOM
 from mpchan.wallet.keys import no_passphrase
 from mpchan.wallet.wallet import Wallet
 

@@ -21,14 +21,13 @@ from mpchan.channel.construction.signed_refund import signed_refund_rules
 from mpchan.channel.facts import time_left
 from mpchan.channel.rules import enforce
 from mpchan.channel.signing import ChannelKey
-from mpchan.errors import NotPossible, ParseError, Refused, SentUnnoted, StorageError, TooEarly, UsageError
+from mpchan.errors import NotPossible, ParseError, Refused, SentUnnoted, StorageError, TooEarly
 from mpchan.party.common import counted_spend, tip_for
-from mpchan.party.payer import refund
+from mpchan.party.payer import load, refund
 from mpchan.party.sending import hand_over
 from mpchan.results.closing import Refunded
 from mpchan.units import ChainTip, lock_time_from_int
 from mpchan.wallet.keys import Keys
-from mpchan.wallet.payer_record import PayerRecord
 from mpchan.wallet.wallet import Wallet
 
 KEYS_TRIED = 10_000
@@ -178,10 +177,7 @@ def _known(wallet: Wallet, transaction: Transaction) -> str | None:
     if not wallet.channels.knows(outpoint):
         return None
     name = outpoint.name
-    record = wallet.channels.load(name)
-    if not isinstance(record, PayerRecord):
-        raise UsageError("wrong-role", f"in channel {name[:16]} this wallet is the payee")
-    funded = payer.ever_funded(record.state)
+    funded = payer.ever_funded(load(wallet, name).state)
     if funded is None:
         return None
     if funded.refund.txid != transaction.txid:

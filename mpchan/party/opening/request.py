@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from mpchan.chain.base import Chain
 from mpchan.channel import payer
-from mpchan.channel.limits import PayerLimits
 from mpchan.channel.offer import Offer
 from mpchan.channel.rules import enforce
 from mpchan.channel.terms import Terms, funding_output
@@ -54,24 +53,6 @@ def prepared(
     terms = Terms(offer, OutPoint(funding.txid, 0), output.value, payer_key, payer_script, lock_time)
     keys.allocate(*kinds)
     return PayerRecord(None, payer.Opening(terms, funding, spent), asked)
-
-
-def funding_rate(chain: Chain, limits: PayerLimits, given: FeeRate | None) -> tuple[FeeRate, list[str]]:
-    """The rate of a funding, and what people should know about it.
-
-    Raises:
-        NotPossible: ``funding-fee-rate`` where the chain does not relay what is given; ``fee-rate-low``,
-            ``fee-rate-high``.
-    """
-    from mpchan.party.fees import estimated_rate, require_within
-
-    if given is None:
-        return estimated_rate(chain, limits, "the funding")
-    least = chain.min_fee_rate()
-    if given < least:
-        raise NotPossible("funding-fee-rate", f"a funding at {given} is not relayed, the least is {least}")
-    require_within(given, limits, "a funding")
-    return given, []
 
 
 _FOR_ANOTHER = "the same command again gives the same request; for another, `mpchan payer abandon` it first"
