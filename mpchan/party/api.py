@@ -10,21 +10,25 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
 
+from mpchan.bitcoin.message import decode_message
 from mpchan.bitcoin.network import network_from_name
 from mpchan.chain.base import Chain, ChainConfig
 from mpchan.errors import MpchanError
 from mpchan.party.common import read_psbt, read_transaction
-from mpchan.party.meter.base import AnyWallet, chain_of, opened
+from mpchan.party.meter.base import AnyWallet, chain_of, opened, unlocker_of
 from mpchan.units import Amount
 from mpchan.wallet.wallet import Wallet as WalletFiles
 
 if TYPE_CHECKING:
+    from mpchan.bitcoin.psbt import Psbt
+    from mpchan.bitcoin.tx import Transaction
     from mpchan.party.meter.payee import Payee
     from mpchan.party.meter.payer import Payer
     from mpchan.results.channels import Channel, ChannelList
     from mpchan.results.closing import Refunded
     from mpchan.results.coins import Balance, FreshAddress
-    from mpchan.results.opening import Funded, FundingTaken, Offered, Opened, RefundSigned, Standing
+    from mpchan.results.opening import Funded, FundingTaken, Offered, Opened, Planned, RefundSigned, Standing
+    from mpchan.results.wallets import BackedUp, Restored
     from mpchan.results.watching import ChannelSeen, RoundDone
 
 Text = Union[str, bytes]
@@ -142,6 +146,56 @@ class Wallet:
         watcher = Watcher(self._files, self.chain, once=True)
         return watcher.round(lambda sight: tell(sight.result(watcher.clock()))).result(watcher.clock())
 
+    def backup(self, target: str | Path, passphrase: str | None = None) -> BackedUp:
+        """``mpchan backup``: the whole wallet in one file (mode 0600), whole or not at all.
+
+        Args:
+            target: an older backup there is replaced.
+            passphrase: that of the keys, where they are encrypted: so is the backup.
+
+        Raises:
+            StorageError: ``passphrase-changed`` where the keys are encrypted and none is given, or the other way
+                round; ``write-failed``.
+            UsageError: ``output-is-wallet``, ``output-unwritable``.
+        """
+        from mpchan.party.backup import backup
+
+        return backup(self._files, Path(target), passphrase)
+
+    @staticmethod
+    def restore(backup: str | Path, directory: str | Path, passphrase: str | None = None) -> Restored:
+        """``mpchan restore``: a wallet in a new or empty directory, all of it or nothing.
+
+        Never use two copies of one wallet. The chain is not searched; the first thing to do is ``mpchan scan``.
+
+        Args:
+            passphrase: of an encrypted backup.
+
+        Raises:
+            ParseError: ``malformed-backup``, ``backup-version``, ``malformed-config``.
+            StorageError: ``wallet-exists``, ``directory-not-empty``, ``passphrase-…``, ``write-failed``.
+        """
+        from mpchan.party.backup import restore
+        from mpchan.wallet.backup import read_backup
+
+        return restore(read_backup(Path(backup)), Path(directory), unlocker_of(passphrase))
+
+    def abandon(self, channel: str) -> Standing:
+        """``mpchan payer abandon`` and ``payee abandon``: give up an opening whose funding never left, or never came.
+
+        Args:
+            channel: any unique beginning of its id.
+
+        Raises:
+            NotPossible: ``funding-early`` and others: its money is locked, or may be.
+        """
+        from mpchan.party import payee, payer
+
+        name = self._files.find_channel(channel, lambda record: True, "known")
+        if self._files.load_channel(name).role == "payer":
+            return payer.abandon(self._files, self.chain, name)
+        return payee.abandon(self._files, self.chain, name)
+
     # the payee ------------------------------------------------------------------------------------
 
     def offer(self, **terms: Any) -> Offered:
@@ -186,16 +240,59 @@ class Wallet:
 
         return open_channel(self._files, self.chain, offer, _amount(capacity))
 
-    def fund(self, signed_refund: Text, *, refund_out: str | Path | None = None) -> Funded:
+    def plan(self, offer: str, capacity: Satoshi, *, address: str | None = None) -> Planned:
+        """``mpchan payer open --external``: where another wallet pays a channel's money to, and exactly how much.
+
+        That wallet makes the funding and broadcasts nothing. Then ``open_funding`` takes it, and ``fund`` what it
+        signed; a replacement by fee, at any time, would void the refund.
+
+        Args:
+            offer: its TOML.
+            capacity: what can be paid in all, in satoshi.
+            address: where the payer's share goes; None for a fresh address of this wallet.
+
+        Raises:
+            NotPossible: ``offer-used``.
+            Refused: the offer is none that this wallet takes.
+        """
+        from mpchan.party.opening.external import plan_channel
+
+        return plan_channel(self._files, self.chain, offer, _amount(capacity), address=address)
+
+    def open_funding(self, funding: Text) -> Opened:
+        """``mpchan payer open --funding``: take what the other wallet made, and ask for the refund.
+
+        Args:
+            funding: a PSBT or a transaction that pays a plan.
+
+        Raises:
+            NotPossible: ``no-plan``, ``offer-used``; ``coin-spent`` and others of the coins that it spends.
+            TooEarly: ``coin-unconfirmed``.
+            Refused: ``output-value`` and others of its form.
+        """
+        from mpchan.party.opening.external import open_funding
+
+        return open_funding(self._files, self.chain, _message(funding))
+
+    def fund(
+        self, signed_refund: Text, *, funding: Text | None = None, refund_out: str | Path | None = None
+    ) -> Funded:
         """``mpchan payer fund``: store the refund, then sign the funding and broadcast it. It does not ask.
 
         Args:
+            funding: as another wallet has signed it, where that one makes it.
             refund_out: also write the complete refund there.
+
+        Raises:
+            Refused: ``signature`` and others: the payee has signed something else.
+            NotPossible: ``coin-spent``, ``funding-needed``, ``channel-abandoned``.
+            TooEarly: too little time is left until the refund.
         """
         from mpchan.party.payer import fund
 
+        signed = None if funding is None else _message(funding)
         copy = None if refund_out is None else Path(refund_out)
-        return fund(self._files, self.chain, read_psbt(_bytes(signed_refund)), refund_out=copy)
+        return fund(self._files, self.chain, read_psbt(_bytes(signed_refund)), signed=signed, refund_out=copy)
 
     def payer(self, channel: str | None = None) -> Payer:
         """One open channel in which this wallet pays."""
@@ -216,6 +313,10 @@ def _fail(name: str, error: MpchanError) -> None:
 
 def _bytes(message: Text) -> bytes:
     return message.encode() if isinstance(message, str) else message
+
+
+def _message(message: Text) -> Psbt | Transaction:
+    return decode_message(_bytes(message), either_version=True)
 
 
 def _amount(value: Satoshi) -> Amount:

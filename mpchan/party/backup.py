@@ -25,7 +25,7 @@ from pathlib import Path
 from mpchan import durability
 from mpchan.bitcoin.network import network_from_name
 from mpchan.channel import payer
-from mpchan.errors import AsStorageError, MpchanError, ParseError, StorageError, storage_error
+from mpchan.errors import AsStorageError, MpchanError, ParseError, StorageError, UsageError, storage_error
 from mpchan.results.wallets import BackedUp, Restored
 from mpchan.values import replace
 from mpchan.wallet.backup import Backup, collect, left_out, pack, unpack
@@ -54,9 +54,11 @@ def backup(wallet: Wallet, target: Path, passphrase: str | None = None) -> Backe
         passphrase: that of the keys, where they are encrypted: so is the backup.
 
     Raises:
+        UsageError: ``output-is-wallet``, ``output-unwritable``.
         StorageError: ``passphrase-changed``, ``backup-too-large``, ``backup-unproven``, ``write-failed``; as
             ``collect``.
     """
+    require_place(target, wallet.directory)
     made, damaged = collect(wallet)
     if wallet.keys.are_encrypted is (passphrase is None):
         raise StorageError(
@@ -78,6 +80,15 @@ def backup(wallet: Wallet, target: Path, passphrase: str | None = None) -> Backe
         left_out=tuple(left_out(wallet, made)),
         warnings=(*warnings, *_left_out(wallet)),
     )
+
+
+def require_place(target: Path, directory: Path) -> None:
+    """A backup is a regular file, and lost with the wallet where it lies inside of it."""
+    place, home = Path(os.path.realpath(target)), Path(os.path.realpath(directory))
+    if str(target) == "-" or (place.exists() and not place.is_file()):
+        raise UsageError("output-unwritable", f"{target} is no file that keeps a backup")
+    if place.is_relative_to(home):
+        raise UsageError("output-is-wallet", f"{target} lies in the wallet itself, and would be lost with it")
 
 
 def _prove(data: bytes, made: Backup, passphrase: str | None) -> None:

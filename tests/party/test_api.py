@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from support.foreign_wallet import P2WPKH, coin, payment, psbt_of, signed
 from support.party import SHORT, new_wallet, psbt
 
 import mpchan
 from mpchan.bitcoin.address import address_to_script
 from mpchan.bitcoin.network import REGTEST
+from mpchan.bitcoin.tx import TxOut
 from mpchan.chain.embedded import EmbeddedChain
-from mpchan.errors import StorageError
+from mpchan.errors import NotPossible, StorageError, UsageError
 from mpchan.party import payee, payer
 from mpchan.units import Amount
 
@@ -96,6 +100,88 @@ def test_it_does_what_the_commands_do(
     assert payer.open_channel(alice._files, chain, offer, Amount(100_000)) == opened
     signed = bob.sign_refund(opened.hex)
     assert payee.sign_refund(bob._files, chain, psbt(opened.hex)) == signed
+
+
+def block_of_another_wallet() -> str:
+    """The page's own lines."""
+    page = (Path(mpchan.__file__).parent / "guide" / "python.md").read_text()
+    [found] = [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if ".plan(" in block]
+    return str(found)
+
+
+def test_another_wallet_pays(
+    wallets: tuple[EmbeddedChain, mpchan.Wallet, mpchan.Wallet],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As the page of the guide says it, line by line, with a wallet in between that makes what the plan asks for."""
+    chain, bob, alice = wallets
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {"buyer": alice, "seller": bob, "offer": bob.offer(**SHORT)}
+    first, *rest = block_of_another_wallet().splitlines()
+    exec(first, names)
+    output = TxOut(Amount(names["plan"].amount_sat), address_to_script(names["plan"].address, REGTEST))
+    funding = payment(chain, [coin(chain, P2WPKH)], output)
+    names["unsigned"] = psbt_of(chain, funding).to_hex()
+    names["complete"] = signed(chain, funding).to_hex()
+    exec("\n".join(rest), names)
+    chain.mine(1)
+    opened = names["opened"]
+    assert opened.funding_txid == str(funding.txid)
+    assert (tmp_path / "refund.hex").exists()
+    assert bob.wait("confirmed", opened.channel, timeout=0).status == "open"
+    with alice.payer() as paying, bob.payee() as paid:
+        assert paid.accept(paying.pay(1000).hex).paid_sat == 1000
+
+
+def test_a_funding_of_nobodys_plan(wallets: tuple[EmbeddedChain, mpchan.Wallet, mpchan.Wallet]) -> None:
+    chain, _, alice = wallets
+    funding = payment(chain, [coin(chain, P2WPKH)])
+    with pytest.raises(NotPossible) as error:
+        alice.open_funding(funding.to_hex())
+    assert error.value.slug == "no-plan"
+
+
+def test_an_opening_is_given_up(wallets: tuple[EmbeddedChain, mpchan.Wallet, mpchan.Wallet]) -> None:
+    """In both roles; one whose money is locked is not."""
+    chain, bob, alice = wallets
+    before = alice.balance()
+    opened = alice.open(bob.offer(**SHORT).toml, 100_000)
+    bob.sign_refund(opened.hex)
+    assert alice.balance().reserved_sat
+    for wallet in (alice, bob):
+        assert wallet.abandon(opened.channel).status == "abandoned"
+        assert wallet.abandon(opened.channel[:8]).status == "abandoned"
+    assert alice.balance() == before
+    other = alice.open(bob.offer(**SHORT).toml, 100_000)
+    alice.fund(bob.sign_refund(other.hex).hex)
+    chain.mine(1)
+    for wallet in (alice, bob):
+        with pytest.raises(NotPossible):
+            wallet.abandon(other.channel)
+
+
+@pytest.mark.parametrize("passphrase", [None, "secret"])
+def test_a_wallet_is_made_of_its_backup(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, passphrase: str | None
+) -> None:
+    monkeypatch.setenv("MPCHAN_REGTEST", str(tmp_path / "chain"))
+    made = mpchan.Wallet.create(tmp_path / "wallet", passphrase=passphrase)
+    made.offer(**SHORT)
+    file = tmp_path / "backup"
+    with pytest.raises(StorageError, match="passphrase"):
+        made.backup(file, "another" if passphrase is None else None)
+    with pytest.raises(UsageError, match="lost with it"):
+        made.backup(tmp_path / "wallet" / "backup", passphrase)
+    assert not file.exists()
+    written = made.backup(file, passphrase)
+    assert (written.offers, written.encrypted) == (1, passphrase is not None)
+    if passphrase is not None:
+        with pytest.raises(StorageError):
+            mpchan.Wallet.restore(file, tmp_path / "again")
+    assert mpchan.Wallet.restore(str(file), tmp_path / "again", passphrase).void_offers == 1
+    again = mpchan.Wallet(tmp_path / "again", passphrase=passphrase)
+    assert again.address() == made.address()
 
 
 def test_a_new_wallet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import click
@@ -12,7 +11,6 @@ from mpchan.cli.app import App, unlock
 from mpchan.cli.commands.coins import scanned_if_possible
 from mpchan.cli.files import DONE
 from mpchan.cli.input.numbers import counted
-from mpchan.errors import UsageError
 from mpchan.results.wallets import BackedUp, Restored
 from mpchan.values import replace
 from mpchan.wallet.wallet import Wallet
@@ -37,8 +35,10 @@ def backup(app: App, output: Path) -> None:
     payer fund --refund-out`) brings the payer's money back.
     """
     app.check_output(output, follows=True)
-    _check_place(output, app.wallet_directory)
     from mpchan.party.backup import backup as make
+    from mpchan.party.backup import require_place
+
+    require_place(output, app.wallet_directory)
 
     wallet = app.wallet()
     result = make(wallet, output, _passphrase(wallet))
@@ -58,15 +58,6 @@ def _passphrase(wallet: Wallet) -> str | None:
 
     unlock(attempt)
     return found[0]
-
-
-def _check_place(output: Path, directory: Path) -> None:
-    """A backup is a regular file, and lost with the wallet where it lies inside of it."""
-    place, home = Path(os.path.realpath(output)), Path(os.path.realpath(directory))
-    if str(output) == "-" or (place.exists() and not place.is_file()):
-        raise UsageError("output-unwritable", f"{output} is no file that keeps a backup")
-    if place.is_relative_to(home):
-        raise UsageError("output-is-wallet", f"{output} lies in the wallet itself, and would be lost with it")
 
 
 def _made(view: BackedUp) -> str:

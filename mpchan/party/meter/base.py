@@ -15,7 +15,7 @@ from mpchan.channel.facts import Facts
 from mpchan.errors import MpchanError, StorageError
 from mpchan.values import replace
 from mpchan.wallet.channel_files import SNAPSHOT_SELDOM
-from mpchan.wallet.keys import no_passphrase
+from mpchan.wallet.keys import Unlocker, no_passphrase
 from mpchan.wallet.wallet import Wallet
 
 if TYPE_CHECKING:
@@ -47,9 +47,12 @@ def opened(wallet: AnyWallet, passphrase: str | None) -> Wallet:
     """
     if isinstance(wallet, Wallet):
         return wallet
-    if passphrase is None:
-        return Wallet.open(Path(wallet), no_passphrase)
-    return Wallet.open(Path(wallet), lambda attempt: attempt(passphrase))
+    return Wallet.open(Path(wallet), unlocker_of(passphrase))
+
+
+def unlocker_of(passphrase: str | None) -> Unlocker:
+    """Who gives the passphrase where one is needed."""
+    return no_passphrase if passphrase is None else lambda attempt: attempt(passphrase)
 
 
 def chain_of(wallet: Wallet) -> Chain:
