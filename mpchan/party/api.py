@@ -191,8 +191,8 @@ class Wallet:
         """
         from mpchan.party import payee, payer
 
-        name = self._files.find_channel(channel, lambda record: True, "known")
-        if self._files.load_channel(name).role == "payer":
+        name = self._files.channels.find(channel, lambda record: True, "known")
+        if self._files.channels.load(name).role == "payer":
             return payer.abandon(self._files, self.chain, name)
         return payee.abandon(self._files, self.chain, name)
 
