@@ -371,9 +371,12 @@ def test_whatever_is_signed_is_verified_before_anybody_gets_it() -> None:
     assert {name for name in signing if not name.startswith("bitcoin/signers/")} == set(MAY_SIGN_UNCHECKED)
     meters = {name.split(":")[0] for name in callers["sign_update_in"]}
     assert meters == {"party/meter/payee.py", "party/meter/payer.py"}
-    assert {name for name in callers["require_update_in"] if name.endswith(":commit")} == {
-        f"{path}:commit" for path in meters
+    # both commit by what their batches have in common, and by nothing else
+    assert {name for name in callers["require_update_in"] if name.startswith("party/")} == {
+        "party/meter/base.py:commit"
     }
+    committing = {name.split(":")[0] for name in callers["commit"] if name.startswith("party/")}
+    assert committing == meters | {"party/meter/base.py"}
 
 
 # the switchboard ----------------------------------------------------------------------------------
