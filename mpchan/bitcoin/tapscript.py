@@ -64,7 +64,7 @@ def parse_key_after(script: bytes) -> tuple[bytes, LockTime]:
     number = push[0] - OP_1 + 1 if len(push) == 1 else int.from_bytes(push[1:], "little")
     try:
         lock_time = lock_time_from_int(number)
-        if len(key) == X_ONLY_SIZE and script == key_after_script(key, lock_time):
+        if script == key_after_script(key, lock_time):
             return key, lock_time
     except ParseError:  # no lock time, or none that a script can hold
         pass

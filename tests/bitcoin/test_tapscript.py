@@ -109,6 +109,9 @@ def test_other_lock_times_in_a_script(push: str) -> None:
 def test_nothing_but_the_scripts_themselves() -> None:
     assert parse_two_keys(BOTH.script) == (PAYER_X, PAYEE_X)
     others = {bytes([0x20]) + PAYER_X + b"\xac", BOTH.script[:34] + BOTH.script}
+    for wrong in (PAYEE.public_key.sec, PAYEE_X[:-1], b""):  # other lengths, each with its own push
+        others.update((two_keys_script(PAYER_X, wrong), two_keys_script(wrong, PAYEE_X)))
+        others.add(key_after_script(wrong, LOCK_TIME))
     for script in (BOTH.script, REFUND.script):
         others.update(script[:end] for end in range(len(script)))
         others.update((script + b"\x51", script + script, b"\x51" + script))

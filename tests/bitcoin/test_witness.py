@@ -8,6 +8,7 @@ from support.judge import ENGINE, Judge, Unjust
 from mpchan.bitcoin.script import key_to_p2wpkh_script, p2wpkh_script_code, script_to_p2wsh_script
 from mpchan.bitcoin.sighash import segwit_v0_sighash, taproot_key_sighash
 from mpchan.bitcoin.signature import PrivateKey
+from mpchan.bitcoin.taproot import TapLeaf, TaprootOutput
 from mpchan.bitcoin.tx import Transaction, TxIn, TxOut
 from mpchan.bitcoin.witness import check_witness, is_native_segwit
 from mpchan.errors import NotPossible, Refused
@@ -100,6 +101,32 @@ def test_taproot_commits_to_everything(kind: int, wrong: str | None) -> None:
     complete = transaction.with_witness(0, (first,)).with_witness(1, (second,))
     assert ours(complete, 0, spent) is the_engines(complete, spent) is (wrong is None)
     assert ours(complete, 1, spent) is True
+
+
+LEAF = TapLeaf(b"\x20" + PUBLIC[0][1:] + b"\xac")  # one signature: of the leaves that are not known here
+TREE = TaprootOutput(PUBLIC[2][1:], LEAF)
+
+
+def refusal(witness: tuple[bytes, ...]) -> str | None:
+    """Why a script path is refused, None where nothing speaks against it."""
+    transaction, spent = spending(TREE.script_pubkey)
+    try:
+        assert check_witness(transaction.with_witness(0, witness), 0, spent) is False
+    except Refused as error:
+        return error.slug
+    return None
+
+
+def test_a_script_path_of_another_kind() -> None:
+    """It may leave nothing open, though whether it opens the coin is not told here."""
+    shown = (LEAF.script, TREE.control_block(LEAF).to_bytes())
+    for signature in (bytes(64), bytes(64) + b"\x01", b"", b"any other item"):
+        assert refusal((signature, *shown)) is None
+    for kind in (0, 2, 3, 0x81, 0x83):
+        assert refusal((bytes(64) + bytes([kind]), *shown)) == "sighash-type"
+    assert refusal((bytes(64), *shown, b"\x50")) == "signature"
+    assert refusal((bytes(64), LEAF.script, shown[1] + bytes(32))) == "witness-script"
+    assert refusal((bytes(64), LEAF.script, shown[1] + b"\x00")) == "signature"
 
 
 @needs_engine
