@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from mpchan.bitcoin.network import Network
 from mpchan.bitcoin.tx import Transaction, TxOut
 from mpchan.units import ChainTip, FeeRate, LockTime, OutPoint, Txid
 from mpchan.values import frozen
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 COINBASE_MATURITY = 100
 """So many blocks must stand above a coinbase before its outputs can be spent."""
@@ -227,3 +230,30 @@ class Chain(Protocol):
 
     def incremental_fee_rate(self) -> FeeRate:
         """What a replacement adds to the fees of what it replaces, for its own size, to be relayed."""
+
+
+class Connected:
+    """A backend that asks somebody: what is open is closed with it, or when nobody holds it any more."""
+
+    sends = True
+    stated_confirmations = None
+
+    def close(self) -> None:
+        """Close what is open; the next question opens it again."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+    def outputs(self, asked: Mapping[OutPoint, LockTime | None]) -> dict[OutPoint, OutputStatus]:
+        """As ``Chain`` has it."""
+        raise NotImplementedError
+
+    def output(self, outpoint: OutPoint, *, not_before: LockTime | None = None) -> OutputStatus | None:
+        """As ``Chain`` has it."""
+        return self.outputs({outpoint: not_before}).get(outpoint)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 from mpchan.bitcoin.tx import TRUC_VERSION, Transaction
-from mpchan.errors import ChainError
+from mpchan.errors import ChainError, TooEarly
+from mpchan.units import lock_time_from_int
 
 WAITING_ALREADY = ("txn-already-in-mempool", "txn-same-nonwitness-data-in-mempool")
 KNOWN_ALREADY = (*WAITING_ALREADY, "txn-already-known")
@@ -29,6 +30,27 @@ def is_of_version(reason: str, transaction: Transaction) -> bool:
 def too_old(message: str) -> ChainError:
     """The error of a node that does not relay what mpchan makes today."""
     return ChainError("node-too-old", message, hint="Bitcoin Core 28 and newer relay it")
+
+
+def refusal(
+    who: str, transaction: Transaction, told: str, not_yet: str | None, reason: str
+) -> TooEarly | ChainError:
+    """The error that a refusal is, of a transaction that the node does not have.
+
+    Args:
+        who: refuses it, for the message.
+        told: why, in the node's words.
+        not_yet: which of ``NOT_YET`` that is, if any.
+        reason: begins with the node's word where that is the version.
+    """
+    message = f"{who} refuses transaction {transaction.txid}: {told}"
+    if not_yet is not None:
+        locked = not_yet == "non-final" and transaction.lock_time > 0
+        hint = f"it is locked until {lock_time_from_int(transaction.lock_time)}" if locked else None
+        return TooEarly("non-final", message, hint=hint)
+    if is_of_version(reason, transaction):
+        return too_old(f"{message}: it is too old for transactions of version {transaction.version}")
+    return ChainError("rejected", message)
 
 
 def telling(found: Refusals) -> tuple[Transaction, str]:

@@ -36,8 +36,8 @@ def pair(tmp_path: Path) -> Iterator[Pair]:
 
 
 def node_of(pair: Pair) -> Node:
-    assert isinstance(pair.chain, MinedChain)  # type: ignore[unreachable]
-    return pair.chain.node  # type: ignore[unreachable]
+    assert isinstance(pair.chain, MinedChain)
+    return pair.chain.node
 
 
 def refused(call: Callable[[], object]) -> MpchanError:

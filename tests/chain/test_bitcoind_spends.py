@@ -14,6 +14,7 @@ from support.chain.bitcoind import account, calls, first, fresh_script, spend
 from support.chain.node import Node, needs_node, running
 
 from mpchan.bitcoin.tx import Transaction
+from mpchan.chain.answer import Answer
 from mpchan.chain.base import OutputStatus, Spend
 from mpchan.chain.bitcoind import BitcoindChain
 from mpchan.chain.bitcoind.notes import Block, Notes
@@ -609,6 +610,31 @@ def test_another_branch_while_blocks_are_looked_through(
     assert status == account(node)[first(funding)] == asked(node, seen, first(funding), start)
     assert status is not None
     assert status.spend == Spend(close.txid, 12, close)
+
+
+def test_a_node_that_answers_in_an_order_of_its_own(
+    node: Node, chain: BitcoindChain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that keeps an index of spends tells first of those that its mempool spends."""
+    fundings = [node.pay(fresh_script(), 50_000) for _ in range(2)]
+    node.mine(1)
+    closes = [spend(funding, 49_000) for funding in fundings]
+    for close in closes:
+        node.call("sendrawtransaction", close.to_hex())
+    attempt = Rpc.attempt
+
+    def turned(self: Rpc, method: str, *parameters: object, **options: float | None) -> object:
+        reply = attempt(self, method, *parameters, **options)
+        if method == "gettxspendingprevout":
+            assert isinstance(reply, Answer)
+            reply = Answer([item._value for item in reversed(reply.items())], method)
+        return reply
+
+    monkeypatch.setattr(Rpc, "attempt", turned)
+    found = chain.outputs({first(funding): None for funding in fundings})
+    assert [found[first(funding)].spend for funding in fundings] == [
+        Spend(close.txid, 0, close) for close in closes
+    ]
 
 
 def test_a_chain_that_never_holds_still(

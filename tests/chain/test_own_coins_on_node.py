@@ -39,8 +39,8 @@ SHOP = KINDS["p2wpkh"]
 @pytest.fixture
 def chain(shared_node: Node, tmp_path: Path) -> Iterator[MinedChain]:
     with MinedChain(shared_node, tmp_path / "seen") as opened:
-        yield opened  # type: ignore[misc]
-        opened.mine(1)  # type: ignore[attr-defined]
+        yield opened
+        opened.mine(1)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from mpchan.chain.base import (
     TARGET_BLOCKS,
     ChainConfig,
     Coin,
+    Connected,
     OutputStatus,
     Spend,
 )
@@ -24,20 +25,12 @@ from mpchan.chain.bitcoind.notes import Block, ConfirmedSpend, Notes
 from mpchan.chain.bitcoind.openings import Openings
 from mpchan.chain.bitcoind.package import is_unable, refusals
 from mpchan.chain.bitcoind.rpc import ANSWER_SECONDS, Rpc, granted, portions, spenders
-from mpchan.chain.bitcoind.spends import NOT_FOUND, Spends
+from mpchan.chain.bitcoind.spends import Spends
 from mpchan.chain.lag import refuse
-from mpchan.chain.reasons import (
-    KNOWN_ALREADY,
-    NO_INPUTS,
-    NOT_YET,
-    WAITING_ALREADY,
-    is_of_version,
-    telling,
-    too_old,
-)
+from mpchan.chain.reasons import KNOWN_ALREADY, NO_INPUTS, NOT_YET, WAITING_ALREADY, refusal, telling
 from mpchan.chain.steady import moved, steady
-from mpchan.errors import ChainError, TooEarly
-from mpchan.units import DAY_BLOCKS, ChainTip, FeeRate, Height, LockTime, OutPoint, Txid, lock_time_from_int
+from mpchan.errors import ChainError
+from mpchan.units import DAY_BLOCKS, ChainTip, FeeRate, Height, LockTime, OutPoint, Txid
 from mpchan.values import replace
 
 _NOTE_EVERY = 6
@@ -52,7 +45,7 @@ _VERIFY_ALREADY_IN_CHAIN = -27
 _INTERNAL_ERROR = -32603
 
 
-class BitcoindChain:
+class BitcoindChain(Connected):
     """The chain of a Bitcoin Core node: 28 or newer, or 25 where it only watches and sends what is held.
 
     The node needs no wallet and none of its optional indexes. A node that prunes does, as long as it still has the
@@ -68,9 +61,6 @@ class BitcoindChain:
             ``node-behind``, ``node-too-old``, ``node-busy``, ``pruned``, ``chain-moving``, ``malformed-answer``,
             ``rpc-error``.
     """
-
-    sends = True
-    stated_confirmations = None
 
     def __init__(
         self,
@@ -102,15 +92,6 @@ class BitcoindChain:
         """Close the connection; the next call opens another."""
         self._rpc.close()
 
-    def __enter__(self) -> BitcoindChain:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        self.close()
-
     # --- the questions of every backend -----------------------------------------------------------
 
     def tip(self) -> ChainTip:
@@ -123,14 +104,6 @@ class BitcoindChain:
         """Of a block of the node's best chain."""
         block = self._rpc.call("getblockhash", height).block_hash()
         return self._rpc.call("getblockheader", block)["mediantime"].time()
-
-    def output(self, outpoint: OutPoint, *, not_before: LockTime | None = None) -> OutputStatus | None:
-        """The output with its spender, spent or not; None when neither chain nor mempool holds it.
-
-        Args:
-            not_before: from where on blocks are looked through for a spender, where it comes to that.
-        """
-        return self.outputs({outpoint: not_before}).get(outpoint)
 
     def outputs(self, asked: Mapping[OutPoint, LockTime | None]) -> dict[OutPoint, OutputStatus]:
         """Those that chain or mempool hold, each with its spender; each block is read once for all of them."""
@@ -340,13 +313,9 @@ class BitcoindChain:
         """See that the mempool does not hold what was found nowhere: it came, or its spender went, meanwhile."""
         txids = sorted({outpoint.txid for outpoint in outpoints})
         for part in portions(txids):
-            replies = self._rpc.attempt_all("getmempoolentry", [[str(txid)] for txid in part])
+            replies = self._rpc.found_all("getmempoolentry", [[str(txid)] for txid in part])
             for txid, reply in zip(part, replies, strict=True):
-                if isinstance(reply, Failure):
-                    if reply.code != NOT_FOUND:
-                        raise self._rpc.refused("getmempoolentry", reply)
-                    continue
-                parent = self._mempool_transaction(txid)
+                parent = None if reply is None else self._mempool_transaction(txid)
                 if parent is not None and any(
                     outpoint.txid == txid and outpoint.vout < len(parent.outputs) for outpoint in outpoints
                 ):
@@ -367,33 +336,22 @@ class BitcoindChain:
 
     def _mempool_transaction(self, txid: Txid) -> Transaction | None:
         # a node with an index of transactions would also give one that is confirmed: so the mempool is asked first
-        entry = self._rpc.attempt("getmempoolentry", str(txid))
-        reply = entry if isinstance(entry, Failure) else self._rpc.attempt("getrawtransaction", str(txid))
-        if not isinstance(reply, Failure):
-            return reply.transaction(txid)
-        if reply.code != NOT_FOUND:
-            raise self._rpc.refused("getrawtransaction", reply)
-        return None
+        entry = self._rpc.found("getmempoolentry", str(txid))
+        reply = None if entry is None else self._rpc.found("getrawtransaction", str(txid))
+        return None if reply is None else reply.transaction(txid)
 
     # --- refusals ---------------------------------------------------------------------------------
 
     def _refused(self, transaction: Transaction, reason: str, verdict: Answer | None) -> None:
         """Raise what a refusal is; return where the node only says that it knows the transaction."""
-        word = reason.partition(",")[0].partition(":")[0].strip()
-        if word in KNOWN_ALREADY or (word in NO_INPUTS and self._is_in_chain(transaction)):
+        word = _word(reason)
+        if self._is_known(transaction, word):
             return
         told = words(reason)
         if verdict is not None and "reject-details" in verdict:
             details = words(verdict["reject-details"].text())
             told = details if details.startswith(told) else f"{told} ({details})"
-        message = f"the node refuses transaction {transaction.txid}: {told}"
-        if word in NOT_YET:
-            locked = word == "non-final" and transaction.lock_time > 0
-            hint = f"it is locked until {lock_time_from_int(transaction.lock_time)}" if locked else None
-            raise TooEarly("non-final", message, hint=hint)
-        if is_of_version(word, transaction):
-            raise too_old(f"{message}: it is too old for transactions of version {transaction.version}")
-        raise ChainError("rejected", message)
+        raise refusal("the node", transaction, told, word if word in NOT_YET else None, word)
 
     def _is_known(self, transaction: Transaction, word: str) -> bool:
         """Whether the node refuses a transaction only because it has it."""

@@ -7,8 +7,8 @@ from collections.abc import Collection, Sequence
 
 from mpchan.chain.answer import Answer, Failure
 from mpchan.chain.base import COINBASE_MATURITY, Coin
-from mpchan.chain.bitcoind.rpc import Rpc
-from mpchan.chain.bitcoind.spends import NOT_FOUND, OUT_OF_RANGE
+from mpchan.chain.bitcoind.rpc import Rpc, spenders
+from mpchan.chain.bitcoind.spends import OUT_OF_RANGE
 from mpchan.chain.steady import moved
 from mpchan.errors import ChainError
 from mpchan.units import OutPoint, Txid
@@ -32,7 +32,8 @@ def coins_of(rpc: Rpc, scripts: Collection[bytes]) -> list[Coin]:
     scan = _scan(rpc, [f"raw({script.hex()})" for script in wanted])
     coins = [_confirmed(item, scan["height"].height(), wanted) for item in scan["unspents"].items()]
     coins += _unconfirmed(rpc, wanted)
-    spent = _spent(rpc, [coin.outpoint for coin in coins])
+    answers = spenders(rpc, [coin.outpoint for coin in coins])
+    spent = {outpoint for outpoint, answer in answers if "spendingtxid" in answer}
     if rpc.call("getbestblockhash").block_hash() != scan["bestblock"].block_hash():
         raise moved()
     return sorted((coin for coin in coins if coin.outpoint not in spent), key=lambda coin: coin.outpoint)
@@ -87,11 +88,9 @@ def _unconfirmed(rpc: Rpc, scripts: Sequence[bytes]) -> list[Coin]:
     coins = []
     for start in range(0, len(txids), _TRANSACTIONS_AT_ONCE):
         part = txids[start : start + _TRANSACTIONS_AT_ONCE]
-        replies = rpc.attempt_all("getrawtransaction", [[str(txid)] for txid in part])
+        replies = rpc.found_all("getrawtransaction", [[str(txid)] for txid in part])
         for txid, reply in zip(part, replies, strict=True):
-            if isinstance(reply, Failure):
-                if reply.code != NOT_FOUND:
-                    raise rpc.refused("getrawtransaction", reply)
+            if reply is None:
                 continue  # it has left the mempool; had it gone into a block, the tip would be another one
             text = reply.text()
             if any(needle in text for needle in needles):
@@ -105,19 +104,3 @@ def _outputs(reply: Answer, txid: Txid, scripts: Sequence[bytes]) -> list[Coin]:
         for vout, output in enumerate(reply.transaction(txid).outputs)
         if output.script_pubkey in scripts
     ]
-
-
-def _spent(rpc: Rpc, outpoints: Sequence[OutPoint]) -> set[OutPoint]:
-    """Which of these outputs the mempool spends."""
-    if not outpoints:
-        return set()
-    query = [{"txid": str(outpoint.txid), "vout": outpoint.vout} for outpoint in outpoints]
-    answers = rpc.call("gettxspendingprevout", query)
-    items = answers.items()
-    if len(items) != len(outpoints):
-        raise answers.malformed(f"a list of {len(outpoints)}")
-    # a node with an index of spends answers about those in its mempool first
-    spent = {item.outpoint(): "spendingtxid" in item for item in items}
-    if set(spent) != set(outpoints):
-        raise answers.malformed("about the outputs that were asked for")
-    return {outpoint for outpoint, is_spent in spent.items() if is_spent}

@@ -29,6 +29,7 @@ MAX_ANSWER_BYTES = 500_000_000
 # Bitcoin Core's RPCErrorCode
 METHOD_NOT_FOUND = -32601
 IN_WARMUP = -28
+NOT_FOUND = -5
 
 _WITH_BODY = (200, 400, 404, 500)
 """HTTP statuses under which a node sends JSON: errors of the request itself have 400, 404 and 500."""
@@ -93,6 +94,21 @@ class Rpc:
             if isinstance(reply, dict) and type(reply.get("id")) is int
         }
         return [self._read(by_id.get(request["id"]), request["id"], method) for request in requests]
+
+    def found(self, method: str, *parameters: object) -> Answer | None:
+        """The result of a request about something; None where the node does not know that."""
+        return self._found(method, self.attempt(method, *parameters))
+
+    def found_all(self, method: str, calls: Sequence[Sequence[object]]) -> list[Answer | None]:
+        """The same of many, as ``attempt_all``."""
+        return [self._found(method, reply) for reply in self.attempt_all(method, calls)]
+
+    def _found(self, method: str, reply: Reply) -> Answer | None:
+        if isinstance(reply, Answer):
+            return reply
+        if reply.code == NOT_FOUND:
+            return None
+        raise self.refused(method, reply)
 
     def refused(self, method: str, failure: Failure) -> ChainError:
         """The error that a refusal is where nobody expected one."""
@@ -287,11 +303,14 @@ def granted(rpc: Rpc, method: str, questions: Sequence[Sequence[object]]) -> lis
 
 
 def spenders(rpc: Rpc, outpoints: Sequence[OutPoint]) -> Iterator[tuple[OutPoint, Answer]]:
-    """What the node says of what spends each output; in the mempool, unless it happens to keep an index of spends."""
+    """What the node says of what spends each output; in the mempool, unless it happens to keep an index of spends.
+
+    Such a node answers about those first that its mempool spends.
+    """
     for part in portions(outpoints):
         query = [{"txid": str(outpoint.txid), "vout": outpoint.vout} for outpoint in part]
-        answers = rpc.call("gettxspendingprevout", query).exactly(len(part))
-        for outpoint, answer in zip(part, answers, strict=True):
-            if answer.outpoint() != outpoint:
-                raise answer.malformed(f"about {outpoint}")
-            yield outpoint, answer
+        answer = rpc.call("gettxspendingprevout", query)
+        found = {item.outpoint(): item for item in answer.exactly(len(part))}
+        if found.keys() != set(part):
+            raise answer.malformed("about the outputs that were asked for")
+        yield from found.items()

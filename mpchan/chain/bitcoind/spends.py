@@ -13,14 +13,13 @@ from mpchan.bitcoin.block import block_hash, block_transactions, parent_hash
 from mpchan.bitcoin.tx import outpoint_to_bytes
 from mpchan.chain.answer import Answer, Failure, words
 from mpchan.chain.bitcoind.notes import Block, ConfirmedSpend, Note, Notes
-from mpchan.chain.bitcoind.rpc import Reply, Rpc, portions
+from mpchan.chain.bitcoind.rpc import NOT_FOUND, Rpc, portions
 from mpchan.chain.steady import moved
 from mpchan.errors import ChainError, ParseError
 from mpchan.units import LockTime, MedianTime, OutPoint, Txid
 
 # Bitcoin Core's RPCErrorCode
 MISC_ERROR = -1
-NOT_FOUND = -5
 OUT_OF_RANGE = -8
 
 _BLOCKS_PER_NOTE = 100
@@ -103,7 +102,7 @@ class Spends:
         """The first height that a note on this block says nothing of: after a reorganisation that of the fork."""
         block = clear
         for _ in range(_DEEPEST_FORK):
-            header = self._header(block, self._rpc.attempt("getblockheader", block.hash))
+            header = _of_height(self._rpc.found("getblockheader", block.hash), block)
             if header is None:
                 break
             if header["confirmations"].integer(-1, 1 << 30) > 0:
@@ -118,19 +117,11 @@ class Spends:
         asked = sorted(blocks, key=lambda block: (block.height, block.hash))
         found = {}
         for part in portions(asked):
-            replies = self._rpc.attempt_all("getblockheader", [[block.hash] for block in part])
+            replies = self._rpc.found_all("getblockheader", [[block.hash] for block in part])
             for block, reply in zip(part, replies, strict=True):
-                header = self._header(block, reply)
+                header = _of_height(reply, block)
                 found[block] = 0 if header is None else header["confirmations"].integer(-1, 1 << 30)
         return found
-
-    def _header(self, block: Block, reply: Reply) -> Answer | None:
-        """What the node says of a block; None where it does not know it, or at another height."""
-        if isinstance(reply, Failure):
-            if reply.code == NOT_FOUND:
-                return None
-            raise self._rpc.refused("getblockheader", reply)
-        return reply if reply["height"].height() == block.height else None
 
     def _first_height(self, bounds: Sequence[LockTime | None], tip: Block) -> int:
         """The first height at which one of these bounds lets a spend be."""
@@ -238,3 +229,8 @@ def _spenders(raw: bytes, outpoints: Collection[OutPoint]) -> dict[OutPoint, Txi
         for txin in transaction.inputs
         if txin.outpoint in wanted
     }
+
+
+def _of_height(header: Answer | None, block: Block) -> Answer | None:
+    """What the node says of a block; None where it does not know it, or at another height."""
+    return header if header is not None and header["height"].height() == block.height else None

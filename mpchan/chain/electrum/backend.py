@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mpchan.bitcoin.network import Network
 from mpchan.bitcoin.tx import Transaction
-from mpchan.chain.base import FALLBACK_RATE, TARGET_BLOCKS, ChainConfig, Coin, OutputStatus
+from mpchan.chain.base import FALLBACK_RATE, TARGET_BLOCKS, ChainConfig, Coin, Connected, OutputStatus
 from mpchan.chain.electrum.address import Proxy, Server, read_config
 from mpchan.chain.electrum.certificates import Certificates
 from mpchan.chain.electrum.connection import ANSWER_SECONDS, Connection
@@ -34,7 +34,7 @@ OPENINGS_AT_ONCE = 200
 """Servers count what they are asked, and turn away whom that makes too expensive."""
 
 
-class ElectrumChain:
+class ElectrumChain(Connected):
     """The chain as Electrum servers show it, on any network. One object serves one thread.
 
     Every confirmation is proven against a chain of headers that is checked here: see ``View`` for what is proven and
@@ -50,9 +50,6 @@ class ElectrumChain:
         ChainError: any method: ``unreachable``, ``certificate-changed``, ``wrong-network``, ``proxy-missing``,
             ``malformed-answer``, ``rpc-error``, ``headers-refused``, ``proof-refused``, ``chain-moving``.
     """
-
-    sends = True
-    stated_confirmations = None
 
     def __init__(
         self,
@@ -77,17 +74,8 @@ class ElectrumChain:
 
     def close(self) -> None:
         """Close the connections; the next call opens others."""
-        self._pool.close()
-
-    def __enter__(self) -> ElectrumChain:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __del__(self) -> None:
         if hasattr(self, "_pool"):
-            self.close()
+            self._pool.close()
 
     # --- the questions of every backend -----------------------------------------------------------
 
@@ -99,18 +87,11 @@ class ElectrumChain:
         """Of a block whose header is checked here, and those of the ten before it."""
         return self._pool.ask(lambda chain, server, view: chain.median_time_at(height))
 
-    def output(self, outpoint: OutPoint, *, not_before: LockTime | None = None) -> OutputStatus | None:
-        """The output with its spender, each confirmation proven; None where no server knows such an output.
+    def outputs(self, asked: Mapping[OutPoint, LockTime | None]) -> dict[OutPoint, OutputStatus]:
+        """Those that a server knows, each confirmation proven; every kind of question goes out for all together.
 
         Of what waits in the mempool only that counts as a spend which the next block could hold.
-
-        Args:
-            not_before: not needed, a server has an index of spends.
         """
-        return self._pool.outputs([outpoint]).get(outpoint)
-
-    def outputs(self, asked: Mapping[OutPoint, LockTime | None]) -> dict[OutPoint, OutputStatus]:
-        """Those that a server knows, each as ``output`` has it; every kind of question goes out for all together."""
         return self._pool.outputs(asked)
 
     def appeared(self, openings: Mapping[OutPoint, bytes]) -> set[OutPoint]:

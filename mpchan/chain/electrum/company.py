@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 
 from mpchan.chain.base import OutputStatus
 from mpchan.chain.electrum.headers import HeaderChain
@@ -74,15 +75,8 @@ class Company:
                 else:
                     server.close()
 
-        threads = [
-            threading.Thread(target=ask, args=(server, seen), daemon=True)
-            for server, seen in self._servers.items()
-        ]
-        for thread in threads:
-            thread.start()
-        limit = time.monotonic() + ASK_SECONDS
-        for thread in threads:
-            thread.join(max(0.0, limit - time.monotonic()))
+        tasks = [partial(ask, server, seen) for server, seen in self._servers.items()]
+        at_once(tasks, ASK_SECONDS)
         accounts = dict(found)
         self._servers = {server: seen for server, seen in self._servers.items() if server in accounts}
         return list(accounts.values())
@@ -103,3 +97,20 @@ def agreed(accounts: Iterable[OutputStatus | None]) -> OutputStatus | None:
     deepest = max(known, key=lambda account: account.confirmations)
     spends = [account.spend for account in known if account.spend is not None]
     return replace(deepest, spend=max(spends, key=lambda spend: spend.confirmations, default=None))
+
+
+def at_once(tasks: Sequence[Callable[[], None]], seconds: float | None = None) -> None:
+    """Run tasks beside each other, in threads; one alone that may take as long as it wants runs in this one.
+
+    Args:
+        seconds: to wait for them all; those that are not done by then go on, and nobody waits for them.
+    """
+    if seconds is None and len(tasks) == 1:
+        tasks[0]()
+        return
+    threads = [threading.Thread(target=task, daemon=True) for task in tasks]
+    for thread in threads:
+        thread.start()
+    limit = None if seconds is None else time.monotonic() + seconds
+    for thread in threads:
+        thread.join(None if limit is None else max(0.0, limit - time.monotonic()))

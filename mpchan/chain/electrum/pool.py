@@ -9,7 +9,6 @@ answers, and the tip says so. What is broadcast goes to all of them.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
@@ -20,7 +19,7 @@ from mpchan.bitcoin.block import Header
 from mpchan.bitcoin.network import Network
 from mpchan.chain.base import OutputStatus
 from mpchan.chain.electrum.address import Server
-from mpchan.chain.electrum.company import Company
+from mpchan.chain.electrum.company import Company, at_once
 from mpchan.chain.electrum.connection import Connection
 from mpchan.chain.electrum.following import Behind, begin, follow
 from mpchan.chain.electrum.headers import HeaderChain
@@ -154,12 +153,7 @@ class Pool:
             finally:
                 questions.close()
 
-        threads = [threading.Thread(target=tell, args=(server,), daemon=True) for server in others]
-        for thread in threads:
-            thread.start()
-        limit = time.monotonic() + _TELL_SECONDS
-        for thread in threads:
-            thread.join(max(0.0, limit - time.monotonic()))
+        at_once([partial(tell, server) for server in others], _TELL_SECONDS)
 
     # choosing -------------------------------------------------------------------------------------
 
@@ -212,14 +206,7 @@ class Pool:
             except MpchanError as error:
                 others.append(error)
 
-        if len(servers) == 1:
-            check(servers[0])
-        else:
-            threads = [threading.Thread(target=check, args=(server,), daemon=True) for server in servers]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
+        at_once([partial(check, server) for server in servers])
         if others:
             raise others[0]
         return errors

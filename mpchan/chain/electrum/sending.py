@@ -12,9 +12,8 @@ from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.answer import Failure, words
 from mpchan.chain.electrum.questions import Questions
 from mpchan.chain.electrum.view import View
-from mpchan.chain.reasons import KNOWN_ALREADY, NO_INPUTS, NOT_YET, is_of_version, telling, too_old
-from mpchan.errors import ChainError, TooEarly
-from mpchan.units import lock_time_from_int
+from mpchan.chain.reasons import KNOWN_ALREADY, NO_INPUTS, NOT_YET, refusal, telling
+from mpchan.errors import ChainError
 
 _IN_CHAIN_ALREADY = ("transaction already in block chain", "transaction outputs already in utxo set")
 _PREFACE = r"^the (transaction|tx package) was rejected by network rules\.?"
@@ -88,16 +87,8 @@ def _judge(view: View, transaction: Transaction, text: str) -> None:
         return
     if _names(reason, *NO_INPUTS) and view.confirmations(transaction):
         return  # its inputs are gone because it has spent them itself
-    message = f"the server refuses transaction {transaction.txid}: {words(reason)}"
-    if _names(reason, *NOT_YET):
-        locked = _names(reason, "non-final") and transaction.lock_time > 0
-        hint = f"it is locked until {lock_time_from_int(transaction.lock_time)}" if locked else None
-        raise TooEarly("non-final", message, hint=hint)
-    if is_of_version(reason, transaction):
-        raise too_old(
-            f"{message}: the server's node is too old for transactions of version {transaction.version}"
-        )
-    raise ChainError("rejected", message)
+    not_yet = next((word for word in NOT_YET if _names(reason, word)), None)
+    raise refusal("the server", transaction, words(reason), not_yet, reason)
 
 
 def _is_known(reason: str) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mpchan.bitcoin.tx import Transaction
-from mpchan.chain.base import Coin, OutputStatus
+from mpchan.chain.base import Coin, Connected, OutputStatus
 from mpchan.durability import make_directory
 from mpchan.errors import ChainError
 from mpchan.units import Amount, ChainTip, FeeRate, LockTime, OutPoint, Txid, checked_int
@@ -26,7 +26,7 @@ LOCK_SECONDS = 60.0
 MAX_BLOCKS_AT_ONCE = 1_000_000
 
 
-class EmbeddedChain:
+class EmbeddedChain(Connected):
     """A private regtest chain in a directory, which several processes may share.
 
     The first question or request makes the chain where there is none, which needs the consensus engine; so does
@@ -43,9 +43,6 @@ class EmbeddedChain:
             used. Where the engine is needed: ``engine-missing``, ``engine-failed``, ``chain-locked``.
     """
 
-    sends = True
-    stated_confirmations = None
-
     def __init__(self, directory: Path, *, lock_timeout: float = LOCK_SECONDS, create: bool = True) -> None:
         self.directory = directory
         self._may_create = create
@@ -57,12 +54,6 @@ class EmbeddedChain:
         if self._opened is not None:
             self._opened.close()
             self._opened = None
-
-    def __enter__(self) -> EmbeddedChain:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def __del__(self) -> None:
         if self._opened is not None:
@@ -78,10 +69,6 @@ class EmbeddedChain:
         """Of a block of the chain."""
         index = self._index()
         return index.block(height).median_time if height <= index.last_block().height else None
-
-    def output(self, outpoint: OutPoint, *, not_before: LockTime | None = None) -> OutputStatus | None:
-        """The output with its spender, spent or not; None when neither chain nor mempool holds it."""
-        return self._index().output_status(outpoint)
 
     def outputs(self, asked: Mapping[OutPoint, LockTime | None]) -> dict[OutPoint, OutputStatus]:
         """Those that chain or mempool hold, each with its spender."""
