@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mpchan.channel.construction.registry import construction_of
+from mpchan.channel.construction.registry import construction_of, own_terms_of
 from mpchan.channel.limits import PayerLimits
 from mpchan.channel.offer import Offer
 from mpchan.channel.rules import Check, Rule, enforce
@@ -33,7 +33,7 @@ def refund_lock_time(offer: Offer, tip: ChainTip, delay: int | None, limits: Pay
     """L_refund: the tip plus ``delay``, or plus the offer's default where it is None.
 
     Raises:
-        Refused: ``refund-delay`` where the offer's default is above the payer's own limit.
+        Refused: ``refund-delay`` where the offer's default is above the payer's own limit; ``made-ahead``.
         NotPossible: ``refund-delay`` where ``delay`` is outside the offer's or the payer's limits.
     """
     chosen = enforce(
@@ -44,7 +44,22 @@ def refund_lock_time(offer: Offer, tip: ChainTip, delay: int | None, limits: Pay
     found = construction_of(offer).refund_at(kind_of_lock(now + chosen))
     if found.value > now + chosen:
         enforce(_delay_rules(offer, found.value - now, limits))
+    enforce(_stated_rules(offer, found))
     return found
+
+
+def _stated_rules(offer: Offer, refund_at: LockTime) -> Check[None]:
+    """A payer that has nothing but its words looks for L_refund from there on where, by the offer, that was made.
+
+    One that says more than the chain has reached would hide the channel from its own payer.
+    """
+    for term in own_terms_of(offer.scheme):
+        if term.of_tip:
+            least = offer.own_terms[term.name] + offer.min_refund_delay
+            text = f"lock time of the refund, by the offer's own {term.name}"
+            hint = "where your chain is not behind, the payee's is ahead of it: ask for another offer"
+            fits = refund_at.value >= least
+            yield Rule("made-ahead", fits, text, f"at least {least}", refund_at.value, hint=hint)
 
 
 def default_delay_rules(offer: Offer, limits: PayerLimits) -> Check[int]:

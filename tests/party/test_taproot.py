@@ -14,6 +14,7 @@ from mpchan.bitcoin.network import REGTEST
 from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.channel import payer
+from mpchan.channel.offer import Offer
 from mpchan.errors import MpchanError
 from mpchan.party import payee as payee_commands
 from mpchan.party import payer as payer_commands
@@ -85,6 +86,21 @@ def test_the_refund_needs_the_payer_alone(pair: Pair) -> None:
     assert pair.refund(name).broadcast
     pair.chain.mine(1)
     assert pair.status(name) == ("refunded", "refunded")
+
+
+@pytest.mark.parametrize("unit", ["blocks", "seconds"])
+def test_an_offer_made_in_the_future_hides_no_channel(pair: Pair, unit: str) -> None:
+    """From words and the offer alone the refund's lock time is looked for from there on."""
+    delays: dict[str, object] = {"lock_time_unit": unit}
+    if unit == "seconds":
+        delays.update(
+            {key: SHORT[key] * 600 for key in ("settle_window", "min_refund_delay", "max_refund_delay")}
+        )
+    offer = Offer.from_toml(pair.offer(**delays))
+    lied = replace(offer, own_terms={"made_at": offer.own_terms["made_at"] + offer.max_refund_delay})
+    before = pair.files()
+    assert refused(lambda: pair.request(100_000, lied.to_toml())) == ("made-ahead", 4)
+    assert pair.files() == before
 
 
 def test_no_step_of_an_exchange_is_there(pair: Pair) -> None:
