@@ -38,17 +38,17 @@ class Asking:
     """A line to a seller, and the patience with which it is asked.
 
     Args:
-        pause: seconds before a refused request is repeated for the first time.
-        tell: is told of refusals.
+        tell: is told of every step, refusals among them.
 
     Attributes:
         patience: seconds in which the seller must answer well.
+        pause: seconds before a refused request is repeated for the first time.
     """
 
     def __init__(self, line: Line, tell: Callable[[Step], None], *, patience: float, pause: float) -> None:
         self._line = line
-        self._tell = tell
-        self._pause = pause
+        self.tell = tell
+        self.pause = pause
         self.patience = patience
 
     def message(self, kind: str, body: bytes) -> bytes:
@@ -76,11 +76,11 @@ class Asking:
             TooEarly: ``peer-silent``.
             NotPossible: ``seller-refused``.
         """
-        limit, breaks, pause = time.monotonic() + self.patience, 0, self._pause
+        limit, breaks, pause = time.monotonic() + self.patience, 0, self.pause
         while True:
             refusal: Refusal | None = None
             try:
-                patience = max(self._pause, limit - time.monotonic())
+                patience = max(self.pause, limit - time.monotonic())
                 with self._line.ask(kind, body, patience, length) as arrival:
                     if arrival.kind == "refusal":
                         refusal = read_refusal(arrival.body)
@@ -102,9 +102,9 @@ class Asking:
                 raise refusal.error
             if left <= 0:
                 return False
-            self._tell(Step("refused", text="" if refusal is None else refusal.error.message))
+            self.tell(Step("refused", text="" if refusal is None else refusal.error.message))
             time.sleep(min(pause, left))
-            pause = min(2 * pause, max(self._pause, LONGEST_PAUSE))
+            pause = min(2 * pause, max(self.pause, LONGEST_PAUSE))
 
 
 # what a seller says instead of an answer ----------------------------------------------------------

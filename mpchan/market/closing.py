@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from mpchan.chain.base import Chain
 from mpchan.channel.construction.base import settlement
 from mpchan.channel.facts import Status
@@ -20,7 +18,7 @@ from mpchan.wallet.purchases import Purchase, Purchases
 from mpchan.wallet.wallet import Wallet
 
 
-def settled(wallet: Wallet, chain: Chain, asking: Asking, name: str, tell: Callable[[Step], None]) -> str:
+def settled(wallet: Wallet, chain: Chain, asking: Asking, name: str) -> str:
     """Hand the settlement over; the txid of the close. What the seller answers must be that very transaction.
 
     Raises:
@@ -29,7 +27,7 @@ def settled(wallet: Wallet, chain: Chain, asking: Asking, name: str, tell: Calla
     record = party.load(wallet, name)
     facts = gather_facts(chain, record.terms)
     if facts.spent_by is not None and record.status(facts) in (Status.SETTLING, Status.CLOSED):
-        tell(Step("settled", text=str(facts.spent_by)))
+        asking.tell(Step("settled", text=str(facts.spent_by)))
         return str(facts.spent_by)
     result = party.settle(wallet, chain, name)
     closing = read_transaction(asking.message("settlement", bytes.fromhex(result.hex)))
@@ -38,13 +36,11 @@ def settled(wallet: Wallet, chain: Chain, asking: Asking, name: str, tell: Calla
         raise Refused(
             "other-settlement", f"the seller answers with transaction {closing.txid}, not with {expected}"
         )
-    tell(Step("settled", text=str(expected)))
+    asking.tell(Step("settled", text=str(expected)))
     return str(expected)
 
 
-def cancel(
-    wallet: Wallet, chain: Chain, purchase: Purchase, asking: Asking, tell: Callable[[Step], None]
-) -> PurchaseCancelled:
+def cancel(wallet: Wallet, chain: Chain, purchase: Purchase, asking: Asking) -> PurchaseCancelled:
     """``payer buy --cancel``: end a purchase where it stands.
 
     The settlement pays what is paid so far, and the rest comes back with it at once. An opening that is not funded is
@@ -62,7 +58,7 @@ def cancel(
         record = None
     if record is not None:
         ended = record.status(gather_facts(chain, record.terms)) in ENDED
-        closing = _closed(wallet, chain, record, asking, tell)
+        closing = _closed(wallet, chain, record, asking)
         record = party.load(wallet, record.terms.name)
         over = ended or (not record.paid and gather_facts(chain, record.terms).spent_by is not None)
     if over:
@@ -77,15 +73,13 @@ def cancel(
     )
 
 
-def _closed(
-    wallet: Wallet, chain: Chain, record: PayerRecord, asking: Asking, tell: Callable[[Step], None]
-) -> str | None:
+def _closed(wallet: Wallet, chain: Chain, record: PayerRecord, asking: Asking) -> str | None:
     """The txid of the close; of one that ended the channel before this, whatever it was."""
     facts = gather_facts(chain, record.terms)
     if record.status(facts) in ENDED:
         return None if facts.spent_by is None else str(facts.spent_by)
     try:
-        return settled(wallet, chain, asking, record.terms.name, tell)
+        return settled(wallet, chain, asking, record.terms.name)
     except MpchanError as error:
         error.hint = back_text(error.hint, party.load(wallet, record.terms.name))
         raise

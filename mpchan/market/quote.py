@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mpchan.bitcoin.script import script_to_p2wsh_script
 from mpchan.chain.base import Chain
@@ -33,9 +32,6 @@ from mpchan.wallet.payer_record import PayerRecord
 from mpchan.wallet.purchases import Purchase, Purchases
 from mpchan.wallet.wallet import Wallet
 
-if TYPE_CHECKING:
-    from mpchan.market.buyer import Delivered
-
 
 @frozen
 class Quote:
@@ -60,8 +56,8 @@ class Quote:
     refund_at: str
     locked_at_most: str
 
-    def bought(self, delivered: Delivered) -> Bought:
-        """The answer of ``payer buy``."""
+    def bought(self, record: PayerRecord | None, settlement_txid: str | None) -> Bought:
+        """The answer of ``payer buy``, with the channel and the txid of its close."""
         return Bought(
             name=self.sale.name,
             wanted=pieces_text(self.purchase.wanted),
@@ -74,9 +70,9 @@ class Quote:
             pieces=len(self.purchase.wanted),
             bytes=sum(self.sale.length_of(number) for number in self.purchase.wanted),
             merkle_root=self.sale.root.hex(),
-            channel=delivered.channel,
-            paid_sat=delivered.paid.sat,
-            settlement_txid=delivered.settlement_txid,
+            channel=None if record is None else record.terms.channel_id,
+            paid_sat=0 if record is None else record.paid.sat,
+            settlement_txid=settlement_txid,
         )
 
 

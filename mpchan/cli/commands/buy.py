@@ -18,7 +18,7 @@ from mpchan.cli.input.numbers import Seconds, counted
 from mpchan.cli.render.buy_lines import BuyLines, News
 from mpchan.errors import NotPossible, StorageError, UsageError
 from mpchan.market.asking import Asking, Step
-from mpchan.market.buyer import Buyer, Delivered
+from mpchan.market.buyer import Buyer
 from mpchan.market.output import Output, part_path
 from mpchan.market.place import offer_in_place
 from mpchan.market.quote import Quote, quote
@@ -27,6 +27,7 @@ from mpchan.results.sales import Bought, PurchaseCancelled
 from mpchan.sale.manifest import listening_at, sale_of
 from mpchan.transport.base import Line
 from mpchan.transport.folder import REQUESTS
+from mpchan.wallet.payer_record import PayerRecord
 from mpchan.wallet.purchases import Purchases
 from mpchan.wallet.wallet import Wallet
 
@@ -129,7 +130,7 @@ def buy(
             delivered = _buy(app, wallet, found, line, patience, refund_out)
         finally:
             line.close()
-    app.report(found.bought(delivered), lambda view: _bought(view, output))
+    app.report(found.bought(*delivered), lambda view: _bought(view, output))
 
 
 def _agree(app: App, found: Quote, way: str, *, asks: bool) -> None:
@@ -229,7 +230,7 @@ def _show(app: App, found: Quote, way: str) -> None:
 
 def _buy(
     app: App, wallet: Wallet, found: Quote, line: Line, patience: float, refund_out: Path | None
-) -> Delivered:
+) -> tuple[PayerRecord | None, str | None]:
     purchase, held = found.purchase, set(found.held)
     with Output(Path(purchase.output), found.sale) as output, _telling(app, found) as tell:
         if purchase.own is None:
@@ -240,13 +241,10 @@ def _buy(
             wallet,
             app.chain(wallet),
             purchase,
-            line,
+            Asking(line, tell, patience=patience, pause=min(patience, _pause(wallet))),
             output,
             held,
-            patience=patience,
-            pause=min(patience, _pause(wallet)),
-            tell=tell,
-            refund_out=refund_out,
+            refund_out,
         )
         try:
             return buyer.run()
@@ -281,7 +279,7 @@ def _cancel(
 
     try:
         asking = Asking(line, tell, patience=patience, pause=min(patience, _pause(wallet)))
-        return cancel(wallet, app.chain(wallet), going, asking, tell)
+        return cancel(wallet, app.chain(wallet), going, asking)
     finally:
         line.close()
 

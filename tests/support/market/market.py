@@ -183,21 +183,21 @@ class Market:
                 self.pair.payer,
                 self.chain,
                 purchase,
-                self.line(purchase.session),
+                self.asking(purchase.session),
                 output,
                 held,
-                patience=self.patience,
-                pause=0.01,
-                tell=self.steps.append,
             )
-            return found.bought(buyer.run())
+            return found.bought(*buyer.run())
+
+    def asking(self, session: str) -> Asking:
+        """The buyer's patience with whatever the seller is then."""
+        return Asking(self.line(session), self.steps.append, patience=self.patience, pause=0.01)
 
     def cancel(self) -> PurchaseCancelled:
         """``buy --cancel``."""
         going = going_purchase(self.pair.payer, self.sale.root, str(self.output))
         assert going is not None
-        asking = Asking(self.line(going.session), self.steps.append, patience=self.patience, pause=0.01)
-        return cancel(self.pair.payer, self.chain, going, asking, self.steps.append)
+        return cancel(self.pair.payer, self.chain, going, self.asking(going.session))
 
     # what can be looked at afterwards -------------------------------------------------------------
 
