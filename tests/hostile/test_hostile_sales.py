@@ -20,7 +20,7 @@ from mpchan import durability
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.channel.offer import Offer
 from mpchan.cli.app import App
-from mpchan.cli.commands.sell import _published
+from mpchan.cli.commands.sell import Published
 from mpchan.errors import NotPossible, ParseError
 from mpchan.market.hashing import hash_file
 from mpchan.market.place import offer_in_place
@@ -169,9 +169,7 @@ def test_78_an_offer_that_comes_while_one_sells(place: Place) -> None:
     sale = Sale("film", hashes.length, hashes.piece_length, Amount(1000), 0, hashes.hashes)
     place.offer.write_text(foreign)
     with pytest.raises(NotPossible, match="another wallet") as caught:
-        _published(
-            App(), place.pair.payee, place.pair.chain, {}, sale, [], None, place.mailbox, None, force=False
-        )
+        Published(App(), place.pair.payee, place.pair.chain, sale, place.mailbox, None).publish({})
     assert caught.value.slug == "other-sale"
     assert place.offer.read_text() == foreign
 

@@ -104,41 +104,30 @@ def sell(
     """
     gc.enable()  # this command may run for days
     _check_usage(pieces, piece_size, mailbox, listen, output)
-    if listen is not None:
-        from mpchan.transport.tcp import parse_address
-
-        parse_address(listen)
     app.check_output(output, str(file))
     _require_text(file.name)
     wallet = app.wallet(signs=True)
     hashes = _hashed(app, wallet, file, pieces, piece_size)
+    sale = Sale(file.name, hashes.length, hashes.piece_length, price, free_pieces, hashes.hashes)
     with ExitStack() as stack, ending() as end:
-        wake = threading.Event()
-        sale = Sale(
-            file.name,
-            hashes.length,
-            hashes.piece_length,
-            price,
-            free_pieces,
-            hashes.hashes,
-        )
         if mailbox is not None:
             require_own_place(wallet, mailbox / OFFER_NAME, sale)
+        wake = threading.Event()
         inboxes, ways = _inboxes(stack, wallet, mailbox, listen, wake)
         chain = app.chain(wallet)
         require_backend(chain)
-        wallet.channels.patience = (
-            PATIENCE_SECONDS  # for a channel that the watcher holds, or another command: others wait too
-        )
-        own = _published(app, wallet, chain, terms, sale, ways, address, mailbox, output, force=force)
-        place = output or (mailbox / OFFER_NAME if mailbox is not None else None)
-        app.say(f"the offer is in {place}: buyers run `mpchan payer buy {place} --output FILE`")
+        # for a channel that the watcher holds, or another command: others wait too
+        wallet.channels.patience = PATIENCE_SECONDS
+        published = Published(app, wallet, chain, sale, mailbox, output)
+        publish = partial(published.publish, plain_terms(terms), ways=ways, address=address, force=force)
+        own = publish()
+        app.say(f"the offer is in {published}: buyers run `mpchan payer buy {published} --output FILE`")
         lines = SaleLines(app)
         seller = Seller(wallet, chain, own, file.resolve(), hashes, lines.event)
         lines.published(selling_line(sale, own.offer.offer_id), "selling", own.offer)
 
         def renew() -> OwnOffer:
-            new = _published(app, wallet, chain, terms, sale, ways, address, mailbox, output, force=force)
+            new = publish()
             lines.published(renewed_line(new.offer), "renewed", new.offer)
             return new
 
@@ -202,6 +191,10 @@ def _check_usage(
         raise UsageError("usage", "give --mailbox, --listen, or both", hint=hint)
     if mailbox is None and output is None:
         raise UsageError("usage", "without a mailbox, -o names a file for the offer", hint=hint)
+    if listen is not None:
+        from mpchan.transport.tcp import parse_address
+
+        parse_address(listen)
 
 
 def _require_text(name: str) -> None:
@@ -267,30 +260,37 @@ def _inboxes(
     return inboxes, [tcp_way(listen, certificate.fingerprint)]
 
 
-def _published(
-    app: App,
-    wallet: Wallet,
-    chain: Chain,
-    terms: Mapping[str, object],
-    sale: Sale,
-    ways: Sequence[Mapping[str, Any]],
-    address: str | None,
-    mailbox: Path | None,
-    output: Path | None,
-    *,
-    force: bool,
-) -> OwnOffer:
-    """The offer for everybody, which is in its places when this returns; people are told what they should know."""
-    if mailbox is not None:
-        require_own_place(wallet, mailbox / OFFER_NAME, sale)
-    own, warnings = published_offer(
-        wallet, chain, plain_terms(terms), sale, ways=ways, address=address, force=force
-    )
-    app.warn([*warnings, *room_warnings(chain, own.offer, len(sale.sold))])
-    text = own.offer.to_toml()
-    if mailbox is not None:
-        write_durably(mailbox / OFFER_NAME, text.encode(), mode=0o644)
-    if output is not None:
-        with written(output, text):
-            pass
-    return own
+class Published:
+    """The offer for everybody, and its places.
+
+    Args:
+        mailbox: it is laid there.
+        output: it is also written there.
+    """
+
+    def __init__(
+        self, app: App, wallet: Wallet, chain: Chain, sale: Sale, mailbox: Path | None, output: Path | None
+    ) -> None:
+        self._app = app
+        self._wallet = wallet
+        self._chain = chain
+        self._sale = sale
+        self._mailbox = None if mailbox is None else mailbox / OFFER_NAME
+        self._output = output
+
+    def __str__(self) -> str:
+        return str(self._output or self._mailbox)
+
+    def publish(self, terms: Mapping[str, Any], **options: Any) -> OwnOffer:
+        """The offer, which is in its places when this returns; people are told what they should know."""
+        if self._mailbox is not None:
+            require_own_place(self._wallet, self._mailbox, self._sale)
+        own, warnings = published_offer(self._wallet, self._chain, terms, self._sale, **options)
+        self._app.warn([*warnings, *room_warnings(self._chain, own.offer, len(self._sale.sold))])
+        text = own.offer.to_toml()
+        if self._mailbox is not None:
+            write_durably(self._mailbox, text.encode(), mode=0o644)
+        if self._output is not None:
+            with written(self._output, text):
+                pass
+        return own

@@ -156,12 +156,15 @@ def published_offer(
             force=force,
             vouch=lambda offer: relayed(chain, _collectable(offer)),
         )
-    for old in earlier:
-        offer_id = old.offer.offer_id
-        over = old.offer.version > 1 and old.offer.expires <= now
-        if over and not wallet.openings.names_published(offer_id):
-            wallet.offers.drop(offer_id)
+    _drop_expired(wallet, earlier, now)
     return own, [*warnings, *outside]
+
+
+def _drop_expired(wallet: Wallet, published: Iterable[OwnOffer], now: float) -> None:
+    for own in published:
+        offer = own.offer
+        if offer.version > 1 and offer.expires <= now and not wallet.openings.names_published(offer.offer_id):
+            wallet.offers.drop(offer.offer_id)
 
 
 OFFER_SECONDS = 24 * 3600

@@ -25,7 +25,7 @@ import mpchan
 from mpchan import durability
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.errors import ChainError, MpchanError, TooEarly
-from mpchan.market import buyer, output
+from mpchan.market import output, own_channel
 from mpchan.market.output import part_path
 from mpchan.transport.base import Answer, Request
 from mpchan.wallet.purchases import Purchases
@@ -289,7 +289,7 @@ def breaking_market(bare: Path, place: Path) -> Iterator[Breaking]:
                     patch.setattr(module, "step", market.counted.step)
             patch.setattr(output, "ThreadPoolExecutor", Inline)
             patch.setattr(output, "_SYNC_SECONDS", 0)
-            patch.setattr(buyer, "time", Clock(chain, market.counted))
+            patch.setattr(own_channel, "time", Clock(chain, market.counted))
             with in_time():
                 yield market
     finally:
