@@ -91,6 +91,10 @@ def psbt(data: bytes) -> None:
     """What was read comes out byte for byte, and nothing that is done with it fails without a word."""
     found = Psbt.from_bytes(data)
     assert found.to_bytes() == data
+    for fields in found.inputs:
+        assert all(leaf.hash for leaf in fields.tap_leaf_scripts.values())
+        assert all(len(key) == len(leaf_hash) == 32 for key, leaf_hash in fields.tap_script_sigs)
+        assert all(fields.musig2_participants.values())
     describe(found, REGTEST)
     _may_refuse(lambda: found.finalize().extract())
 
@@ -346,9 +350,9 @@ def _transaction_seeds() -> list[bytes]:
 
 
 def _psbt_seeds() -> list[bytes]:
-    known = vectors("bip174")
-    texts = [text for case in known["valid"] for text in _hex_texts(case)] + _hex_texts(known["workflow"])
-    found = [bytes.fromhex(text) for text in texts]
+    known = [vectors("bip174")["valid"], vectors("bip174")["workflow"]]
+    known += [vectors(name)["valid"] for name in ("bip371", "bip373")]
+    found = [bytes.fromhex(text) for text in _hex_texts(known)]
     own = list(world().messages.values())
     return [data for data in found + own if data.startswith(b"psbt")]
 
