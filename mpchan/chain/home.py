@@ -22,11 +22,7 @@ def data_directory(name: str, instead: str) -> Path:
 
 
 def home_directory(instead: str) -> Path:
-    """The user's home.
-
-    Raises:
-        UsageError: ``no-home``.
-    """
+    """The user's home."""
     try:
         return Path.home()
     except RuntimeError:

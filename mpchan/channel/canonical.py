@@ -24,11 +24,7 @@ def canonical_form(value: object) -> bytes:
 
 
 def from_canonical_form(data: bytes) -> dict[str, Any]:
-    """Read the canonical form of an object; any other way of writing the same is refused.
-
-    Raises:
-        ParseError: ``malformed-offer``.
-    """
+    """Read the canonical form of an object; any other way of writing the same is refused."""
     try:
         table = json.loads(data.decode())
         same = isinstance(table, dict) and canonical_form(table) == data
@@ -40,11 +36,7 @@ def from_canonical_form(data: bytes) -> dict[str, Any]:
 
 
 def check_canonical(value: object, depth: int = _MAX_DEPTH) -> None:
-    """Whether plain values have a canonical form.
-
-    Raises:
-        ParseError: ``malformed-offer``.
-    """
+    """Whether plain values have a canonical form."""
     if type(value) is str:
         if any("\ud800" <= character <= "\udfff" for character in value):
             raise _unfit("half of a surrogate pair")

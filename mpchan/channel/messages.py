@@ -38,11 +38,7 @@ def complete_rules(terms: Terms, unsigned: Transaction, transaction: Transaction
 
 
 def require_complete(terms: Terms, unsigned: Transaction, transaction: Transaction) -> None:
-    """Refuse to build on a stored transaction that no block could hold.
-
-    Raises:
-        StorageError: ``stored-transaction``, ``stored-witness``.
-    """
+    """Refuse to build on a stored transaction that no block could hold."""
     try:
         enforce(complete_rules(terms, unsigned, transaction))
     except (Refused, ParseError) as error:

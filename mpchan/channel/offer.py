@@ -309,11 +309,7 @@ class Offer:
 
 
 def require_scheme(name: object) -> None:
-    """Refuse a construction that this program does not know.
-
-    Raises:
-        ParseError: ``unknown-scheme``.
-    """
+    """Refuse a construction that this program does not know."""
     if name not in CONSTRUCTIONS:
         raise ParseError("unknown-scheme", f"offer of an unknown scheme: {name!r:.80}")
 

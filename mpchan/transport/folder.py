@@ -305,11 +305,7 @@ def let_go(mailbox: Path, descriptor: int) -> None:
 
 
 def next_number(names: Iterable[Name], used: int) -> int:
-    """The first number of a session that stands above everything in both folders, and above ``used``.
-
-    Raises:
-        NotPossible: ``session-used-up``.
-    """
+    """The first number of a session that stands above everything in both folders, and above ``used``."""
     number = 1 + max([used, *[name.number for name in names]])
     if number > HIGHEST_NUMBER:
         raise NotPossible(

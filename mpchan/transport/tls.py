@@ -127,11 +127,7 @@ def _damaged(path: Path) -> StorageError:
 
 
 def seller_context(certificate: Certificate) -> SSLContext:
-    """What ``seller_side`` needs.
-
-    Raises:
-        StorageError: ``certificate-damaged``.
-    """
+    """What ``seller_side`` needs."""
     import ssl
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

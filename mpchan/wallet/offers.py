@@ -242,11 +242,7 @@ _BYTES = 8
 
 
 def read_generation(directory: Path) -> str | None:
-    """The wallet's generation, 16 lower-case hex digits; None before its first offer.
-
-    Raises:
-        StorageError: ``generation-damaged``, ``read-failed``.
-    """
+    """The wallet's generation, 16 lower-case hex digits; None before its first offer."""
     path = directory / GENERATION_FILE
     try:
         text = read_text(path).strip()

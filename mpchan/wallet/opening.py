@@ -99,11 +99,7 @@ class Opening:
 
     @classmethod
     def from_line(cls, line: bytes) -> Opening:
-        """Read ``to_line`` back.
-
-        Raises:
-            ParseError: ``openings-damaged``.
-        """
+        """Read ``to_line`` back."""
         data = checked_data(line)
         try:
             (
@@ -143,11 +139,7 @@ class Opening:
 
 
 def checked_data(line: bytes) -> bytes:
-    """The bytes of a line whose check sum fits.
-
-    Raises:
-        ParseError: ``openings-damaged``.
-    """
+    """The bytes of a line whose check sum fits."""
     text = line[:-1]
     try:
         data = b64decode(text + b"=" * (-len(text) % 4), validate=True)

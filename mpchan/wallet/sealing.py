@@ -164,11 +164,7 @@ def passphrase_bytes(passphrase: str) -> bytes:
 
 
 def scrypt(secret: bytes, salt: bytes, cost: Cost, length: int = _KEY_BYTES) -> bytes:
-    """scrypt (RFC 7914): ``length`` bytes.
-
-    Raises:
-        StorageError: ``no-memory``.
-    """
+    """scrypt (RFC 7914): ``length`` bytes."""
     from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
     try:

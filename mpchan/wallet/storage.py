@@ -123,11 +123,7 @@ def _take_back(path: Path, at: int, failure: OSError) -> NoReturn:
 
 
 def sync_file(path: Path) -> None:
-    """Make durable what another process has written to a file.
-
-    Raises:
-        StorageError: ``write-failed``.
-    """
+    """Make durable what another process has written to a file."""
     with AsStorageError("write-failed", path):
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:

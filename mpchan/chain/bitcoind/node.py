@@ -37,11 +37,7 @@ def catching_up(network: Network, info: Answer) -> Lag | None:
 
 
 def require_truc(rpc: Rpc) -> None:
-    """The node relays transactions of version 3.
-
-    Raises:
-        ChainError: ``node-too-old``.
-    """
+    """The node relays transactions of version 3."""
     number = rpc.call("getnetworkinfo")["version"].integer(0, MAX_LOCK_TIME)
     if number < _TRUC_NODES:
         own = f"{number // 10_000}.{number // 100 % 100}"

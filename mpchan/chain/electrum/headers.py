@@ -196,11 +196,7 @@ class HeaderChain:
 
 
 def check_links(raw: bytes, last: bytes) -> None:
-    """Whether each header names the one before it, and the last one has that hash (wire order).
-
-    Raises:
-        ParseError: ``malformed-header``.
-    """
+    """Whether each header names the one before it, and the last one has that hash (wire order)."""
     for start in range(len(raw) - HEADER_SIZE, -1, -HEADER_SIZE):
         data = bytes(raw[start : start + HEADER_SIZE])
         if double_sha256(data) != last:
