@@ -31,10 +31,10 @@ from mpchan.values import replace
 from mpchan.wallet.backup import Backup, collect, left_out, pack, unpack
 from mpchan.wallet.config import Config
 from mpchan.wallet.journal import continues
-from mpchan.wallet.keys import Unlocker, no_passphrase
 from mpchan.wallet.keys_file import parse_keys
 from mpchan.wallet.layout import foreign
 from mpchan.wallet.payer_record import PayerRecord
+from mpchan.wallet.seed_file import Unlocker, no_passphrase
 from mpchan.wallet.storage import (
     close_to_others,
     locked,

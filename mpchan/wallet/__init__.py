@@ -3,7 +3,8 @@
 storage   durable writes, locks, reading with limits
 store     checked JSON files, one table in each
 config    wallet.toml
-keys      the keys that the seed gives, and their indexes
+seed_file the seed, its passphrase, and how many keys are in use
+keys      the keys that the seed gives
 keys_file the two forms of keys.toml
 sealing   bytes encrypted with a passphrase
 records   a channel's state as JSON

@@ -27,8 +27,8 @@ from typing import Any
 
 from mpchan.errors import AsStorageError, MpchanError, ParseError, StorageError, storage_error, system_reason
 from mpchan.values import frozen
-from mpchan.wallet.keys import Unlocker, no_passphrase
 from mpchan.wallet.layout import is_kept, kept_folders, stored
+from mpchan.wallet.seed_file import Unlocker, no_passphrase
 from mpchan.wallet.store import canonical, checksum
 from mpchan.wallet.wallet import Wallet
 

@@ -29,8 +29,9 @@ from mpchan.bitcoin.network import Network
 from mpchan.errors import ParseError, StorageError
 from mpchan.wallet.channel_files import ChannelFiles
 from mpchan.wallet.config import ChainConfig, Config, config_text
-from mpchan.wallet.keys import Keys, Unlocker, no_passphrase
+from mpchan.wallet.keys import Keys
 from mpchan.wallet.offers import OwnOffers
+from mpchan.wallet.seed_file import Unlocker, no_passphrase
 from mpchan.wallet.storage import close_to_others, locked, make_directory, read_text, write_durably
 
 if TYPE_CHECKING:

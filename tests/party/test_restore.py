@@ -21,7 +21,8 @@ from mpchan.party import coins, views
 from mpchan.party.holdings import scan
 from mpchan.units import Amount, FeeRate
 from mpchan.wallet.config import ChainConfig
-from mpchan.wallet.keys import RESTORE_STEP, Keys
+from mpchan.wallet.keys import Keys
+from mpchan.wallet.seed_file import RESTORE_STEP
 from mpchan.wallet.wallet import Wallet
 
 ABANDON = "abandon " * 11 + "about"

@@ -22,8 +22,8 @@ from mpchan.errors import ChainError, StorageError
 from mpchan.party import payer
 from mpchan.units import Amount
 from mpchan.wallet import channel_files
-from mpchan.wallet import keys as keys_module
 from mpchan.wallet import offers as offers_module
+from mpchan.wallet import seed_file as keys_module
 from mpchan.wallet import wallet as wallet_module
 from mpchan.wallet.keys import Keys
 from mpchan.wallet.storage import append_durably, write_durably

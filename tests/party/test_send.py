@@ -21,7 +21,7 @@ from mpchan.results.coins import Balance, Sent
 from mpchan.units import Amount, FeeRate, OutPoint, Txid
 from mpchan.values import replace
 from mpchan.wallet import coins as coins_module
-from mpchan.wallet import keys as keys_module
+from mpchan.wallet import seed_file as keys_module
 from mpchan.wallet import store as store_module
 from mpchan.wallet.storage import write_durably
 from mpchan.wallet.wallet import Wallet

@@ -19,7 +19,7 @@ from mpchan.chain.manual import ManualChain
 from mpchan.errors import MpchanError, ParseError, StorageError
 from mpchan.party import payee, views
 from mpchan.units import Amount, OutPoint, Txid
-from mpchan.wallet import keys as keys_module
+from mpchan.wallet import seed_file as keys_module
 from mpchan.wallet.keys import Keys
 from mpchan.wallet.wallet import Wallet
 

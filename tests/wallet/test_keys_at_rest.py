@@ -21,8 +21,8 @@ from mpchan.bitcoin.network import MAINNET, REGTEST, SIGNET
 from mpchan.chain.manual import ManualChain
 from mpchan.errors import StorageError
 from mpchan.party import payee, views
-from mpchan.wallet import keys as keys_module
 from mpchan.wallet import sealing
+from mpchan.wallet import seed_file as keys_module
 from mpchan.wallet.config import ChainConfig
 from mpchan.wallet.keys import Keys
 from mpchan.wallet.sealing import Cost

@@ -15,7 +15,7 @@ from mpchan.channel.facts import Facts
 from mpchan.errors import MpchanError, StorageError
 from mpchan.values import replace
 from mpchan.wallet.channel_files import SNAPSHOT_SELDOM
-from mpchan.wallet.keys import Unlocker, no_passphrase
+from mpchan.wallet.seed_file import Unlocker, no_passphrase
 from mpchan.wallet.wallet import Wallet
 
 if TYPE_CHECKING:
