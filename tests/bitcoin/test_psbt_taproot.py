@@ -14,9 +14,10 @@ from mpchan.bitcoin.schnorr import verify_schnorr
 from mpchan.bitcoin.sighash import taproot_script_sighash
 from mpchan.bitcoin.signature import PrivateKey, PublicKey
 from mpchan.bitcoin.taproot import TapLeaf, TaprootOutput, output_key, p2tr_script
+from mpchan.bitcoin.tapscript import key_after_script, two_keys_script
 from mpchan.bitcoin.tx import Transaction, TxIn, TxOut
 from mpchan.errors import ParseError
-from mpchan.units import Amount, OutPoint, Txid
+from mpchan.units import Amount, Height, OutPoint, Txid
 
 BIP371, BIP373 = vectors("bip371.json"), vectors("bip373.json")
 VALID = {**BIP371["valid"], **BIP373["valid"]}
@@ -195,3 +196,35 @@ def test_participants_of_an_output(keys: str, right: bool) -> None:
         return
     with pytest.raises(ParseError):
         OutputMap(pairs)
+
+
+# --- by others ------------------------------------------------------------------------------------
+
+
+def test_embit_signs_for_the_same_leaves() -> None:
+    """The library of several hardware signers reads the fields; its signatures are right by our sighash."""
+    ec, embit = (pytest.importorskip(f"embit.{name}") for name in ("ec", "psbt"))
+    payer, payee = KEYS
+    both = TapLeaf(two_keys_script(payer.x_only, payee.x_only))
+    refund = TapLeaf(key_after_script(payer.x_only, Height(7)))
+    output = TaprootOutput(musig_key(payer, payee).x_only, (both, refund))
+    spent = TxOut(Amount(100_000), output.script_pubkey)
+    unsigned = Psbt.create(TX).with_input_fields(
+        0,
+        witness_utxo=spent,
+        tap_leaf_scripts={output.control_block(leaf): leaf for leaf in (both, refund)},
+        tap_internal_key=output.internal_key,
+        tap_merkle_root=output.merkle_root,
+    )
+    theirs = embit.PSBT.parse(unsigned.to_bytes())
+    for number in (1, 2):
+        theirs.sign_with(ec.PrivateKey(bytes([number]) * 32))
+    (fields,) = Psbt.from_bytes(theirs.serialize()).inputs
+    assert fields.tap_leaf_scripts == unsigned.inputs[0].tap_leaf_scripts
+    assert fields.tap_script_sigs.keys() == {
+        (payer.x_only, both.hash),
+        (payee.x_only, both.hash),
+        (payer.x_only, refund.hash),
+    }
+    for (key, leaf_hash), signature in fields.tap_script_sigs.items():
+        assert verify_schnorr(key, signature, taproot_script_sighash(TX, 0, [spent], leaf_hash))
