@@ -14,14 +14,20 @@ from mpchan.errors import Refused
 from mpchan.units import ChainTip, OutPoint, lock_time_from_int
 
 
-def may_be_mined(tx: Transaction, outpoint: OutPoint, output: TxOut, tip: ChainTip) -> bool:
+def may_be_mined(
+    tx: Transaction, outpoint: OutPoint, output: TxOut, tip: ChainTip, *, verified: bool = False
+) -> bool:
     """Whether the block after ``tip`` could hold ``tx`` as the spend of an output, as far as that can be told here.
 
     Args:
         outpoint, output: what it is said to spend.
+        verified: whether what ``lock_accepts`` cannot tell is taken for a no.
     """
     index = _input_of(tx, outpoint)
-    return index is not None and is_final(tx, tip) and lock_accepts(tx, index, output) is not False
+    if index is None or not is_final(tx, tip):
+        return False
+    accepted = lock_accepts(tx, index, output)
+    return accepted is True if verified else accepted is not False
 
 
 def is_final(tx: Transaction, tip: ChainTip) -> bool:

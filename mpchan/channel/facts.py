@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from mpchan.bitcoin.tx import Transaction, TxOut
+from mpchan.channel.construction.base import REFUND
 from mpchan.channel.rules import Check, Rule
 from mpchan.errors import ChainError
 from mpchan.units import Amount, ChainTip, LockTime, Txid
 from mpchan.values import frozen
+
+if TYPE_CHECKING:
+    from mpchan.channel.terms import Terms
 
 
 class Status(str, Enum):
@@ -69,12 +74,19 @@ class Credit:
     pending: Amount = Amount(0)
 
 
-def spend_status(facts: Facts, refund_txid: Txid) -> Status | None:
+def is_refund(terms: Terms, facts: Facts) -> bool:
+    """Whether what spends the funding output is the refund, or takes everything back in another way."""
+    if facts.spent_by == terms.schedule.build(REFUND).txid:
+        return True
+    return facts.spending is not None and terms.lock.takes_back(facts.spending)
+
+
+def spend_status(terms: Terms, facts: Facts) -> Status | None:
     """The status that a spend of the funding output brings about, or None while it is unspent."""
     if facts.spent_by is None:
         return None
     confirmed = facts.spend_confirmations > 0
-    if facts.spent_by == refund_txid:
+    if is_refund(terms, facts):
         return Status.REFUNDED if confirmed else Status.REFUNDING
     return Status.CLOSED if confirmed else Status.SETTLING
 

@@ -162,7 +162,7 @@ def status(state: PayeeState, facts: Facts | None) -> Status:
     if isinstance(state, Abandoned):
         return Status.ABANDONED
     terms = terms_of(state)
-    spent = None if facts is None else spend_status(facts, terms.schedule.build(REFUND).txid)
+    spent = None if facts is None else spend_status(terms, facts)
     if spent is not None:
         return spent
     if isinstance(state, Closing):

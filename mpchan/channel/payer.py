@@ -19,13 +19,21 @@ from mpchan.bitcoin.tx import Transaction, TxOut
 from mpchan.channel.carried import with_offer
 from mpchan.channel.construction.base import REFUND, settlement
 from mpchan.channel.construction.refund_first import with_proof
-from mpchan.channel.facts import Facts, Status, current_rules, funding_status, spend_status, time_left
+from mpchan.channel.facts import (
+    Facts,
+    Status,
+    current_rules,
+    funding_status,
+    is_refund,
+    spend_status,
+    time_left,
+)
 from mpchan.channel.messages import message_rules, require_complete, same_transaction_rules
 from mpchan.channel.rules import Check, Rule, enforce
 from mpchan.channel.signing import ChannelKey
 from mpchan.channel.terms import Terms, is_within_limits
 from mpchan.errors import NotPossible, TooEarly
-from mpchan.units import Amount, ChainTip, Txid
+from mpchan.units import Amount, ChainTip
 from mpchan.values import frozen, replace
 
 
@@ -163,7 +171,7 @@ def status(state: PayerState, facts: Facts | None) -> Status:
         return Status.ABANDONED
     if isinstance(state, (Opening, Secured)):
         return Status.OPENING
-    spent = None if facts is None else spend_status(facts, _refund_txid(state))
+    spent = None if facts is None else spend_status(terms_of(state), facts)
     if spent is not None:
         return spent
     if isinstance(state, Settling):
@@ -174,10 +182,6 @@ def status(state: PayerState, facts: Facts | None) -> Status:
         return Status.FUNDING
     seen = funding_status(facts, state.terms.offer.min_confirmations)
     return Status.FUNDING if seen is Status.OPENING else seen
-
-
-def _refund_txid(state: Funded | Settling | Refunding) -> Txid:
-    return funded_of(state).refund.txid
 
 
 # opening ------------------------------------------------------------------------------------------
@@ -472,11 +476,12 @@ def take_refund(state: PayerState, facts: Facts) -> Refunding:
     if isinstance(state, (Opening, Secured, Abandoned)):
         raise NotPossible("not-funded", "the channel was never funded, there is nothing to refund")
     now = status(state, facts)
-    foreign = facts.spent_by is not None and facts.spent_by != _refund_txid(state)
-    if foreign:
+    if facts.spent_by not in (None, funded_of(state).refund.txid):
+        how = (
+            "another refund was sent" if is_refund(terms_of(state), facts) else "the payee closed the channel"
+        )
         raise NotPossible(
-            f"channel-{now.value}",
-            f"the funding is spent by {facts.spent_by}, not by the refund: the payee closed the channel",
+            f"channel-{now.value}", f"the funding is spent by {facts.spent_by}, not by the refund: {how}"
         )
     refund_time = terms_of(state).refund_lock_time
     if facts.spent_by is None and not refund_time.is_final(facts.tip):

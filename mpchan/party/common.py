@@ -184,7 +184,7 @@ def facts_of(terms: Terms, tip: ChainTip, seen: OutputStatus | None) -> Facts:
     """What a backend has said of a channel's funding, as far as it counts."""
     if seen is None:
         return Facts(tip)
-    spend = counted_spend(terms.outpoint, seen, tip)
+    spend = counted_spend(terms.outpoint, seen, tip, verified=True)
     if spend is None:
         return Facts(tip, seen.output, seen.confirmations, mature=seen.mature)
     return Facts(
@@ -192,17 +192,25 @@ def facts_of(terms: Terms, tip: ChainTip, seen: OutputStatus | None) -> Facts:
     )
 
 
-def counted_spend(outpoint: OutPoint, seen: OutputStatus, tip: ChainTip) -> Spend | None:
+def counted_spend(
+    outpoint: OutPoint, seen: OutputStatus, tip: ChainTip, *, verified: bool = False
+) -> Spend | None:
     """The spend of an output as far as it counts: in a block, or such that the next block could hold it.
 
     A spend that only waits, with a witness that the lock does not take or before its lock time, is one server's
     invention, or the payer's refund shown early: it is as if nothing were shown.
+
+    Args:
+        verified: whether so is one whose signatures cannot be verified here, with an annex or beside other inputs: that
+            can be made up too, and must hold up no close.
     """
     spend = seen.spend
     if spend is None or spend.confirmations:
         return spend
     known = spend.transaction
-    return spend if known is not None and may_be_mined(known, outpoint, seen.output, tip) else None
+    if known is None or not may_be_mined(known, outpoint, seen.output, tip, verified=verified):
+        return None
+    return spend
 
 
 def require_confirmed_funding(chain: Chain, terms: Terms, facts: Facts) -> None:

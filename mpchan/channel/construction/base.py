@@ -129,6 +129,12 @@ class Lock(Protocol):
     def signature_from(self, psbt: Psbt, signer: PublicKey) -> bytes:
         """One party's signature out of a message, be it good or not; empty where there is none."""
 
+    def takes_back(self, spending: Transaction) -> bool:
+        """Whether a spend that the chain shows needed no signature of the payee, so that the payer can have made it.
+
+        Where that is possible, such a spend is a refund even where it is another one than the schedule's.
+        """
+
 
 class Construction(Protocol):
     """A construction as an offer knows it, before there is a channel."""

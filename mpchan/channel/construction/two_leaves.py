@@ -252,6 +252,11 @@ class TwoLeaves:
         place = signer.x_only, self._leaf(psbt.tx).hash
         return psbt.inputs[0].tap_script_sigs.get(place, b"") if psbt.inputs else b""
 
+    def takes_back(self, spending: Transaction) -> bool:
+        """Whether leaf R is what it was spent by. Its outputs, fee and other inputs are for the payer to choose."""
+        shown = (self.tree.refund.script, self.tree.control_block(self.tree.refund))
+        return any(source.witness[-2:] == shown for source in spending.inputs)
+
 
 def _hex(data: bytes | None) -> str:
     return "none" if data is None else data[:200].hex()

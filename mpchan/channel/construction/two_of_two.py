@@ -181,6 +181,10 @@ class TwoOfTwo:
         """One party's partial signature."""
         return psbt.inputs[0].partial_sigs.get(signer.sec, b"") if psbt.inputs else b""
 
+    def takes_back(self, spending: Transaction) -> bool:
+        """Never: both sign the refund, and there is one."""
+        return False
+
 
 def signature_over_rules(digest: bytes, signer: PublicKey, signature: bytes) -> Check[None]:
     """A signature over a transaction's 32-byte digest for SIGHASH_ALL: strict DER, low S, made by ``signer``."""

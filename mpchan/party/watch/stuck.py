@@ -11,7 +11,7 @@ from mpchan.chain.base import Chain, Coin
 from mpchan.chain.steady import moved
 from mpchan.channel import payee, payer
 from mpchan.channel.construction.base import Kind
-from mpchan.channel.facts import Facts
+from mpchan.channel.facts import Facts, is_refund
 from mpchan.channel.terms import Terms
 from mpchan.channel.watch.bidding import MAX_CHILD_VSIZE, NOBODY, Paying, Rivals, child_fee, pays
 from mpchan.errors import NotPossible
@@ -71,7 +71,7 @@ def stuck_of(chain: Chain, record: Record) -> Stuck:
         return _funding(chain, record, facts)
     if facts.spend_confirmations:
         raise NotPossible("already-confirmed", f"{facts.spent_by}, which ended the channel, is in a block")
-    if isinstance(record, PayeeRecord) and _is_refund(record.terms, facts):
+    if isinstance(record, PayeeRecord) and is_refund(record.terms, facts):
         return _contested_close(record, facts)
     if facts.spent_by is not None:
         return waiting(record.terms, facts)
@@ -100,12 +100,9 @@ def waiting(terms: Terms, facts: Facts) -> Stuck:
         raise moved()
     meant = terms.schedule.read(transaction)
     kind = Kind.SETTLEMENT if meant is None else meant.kind
+    if is_refund(terms, facts):
+        kind = Kind.REFUND
     return close_of(kind.value, terms, transaction, waits=True)
-
-
-def _is_refund(terms: Terms, facts: Facts) -> bool:
-    meant = None if facts.spending is None else terms.schedule.read(facts.spending)
-    return meant is not None and meant.kind is Kind.REFUND
 
 
 def _contested_close(record: PayeeRecord, facts: Facts) -> Stuck:
