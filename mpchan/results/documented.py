@@ -61,6 +61,7 @@ ANSWERS: dict[str, tuple[str, ...]] = {
     "engine": ("wallets.Engine",),
     "engine install": ("wallets.Engine",),
     "guide": ("wallets.Topics", "wallets.Page"),
+    "demo": ("demo.DemoPlayed",),
 }
 """The classes of each command's answers, by module and name; of a command with several, the usual one comes first."""
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.documented import require_documented
 
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.cli.demo import story as demo_story
@@ -98,6 +99,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("\n") == 1
     assert is_untouched(home)
+    require_documented(["demo", "--cheat", "--json"], done.stdout)
     result: dict[str, Any] = json.loads(done.stdout)
     return result
 

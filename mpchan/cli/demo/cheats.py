@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 from mpchan.bitcoin.tx import Transaction
 from mpchan.channel import payee, payer
@@ -12,6 +12,7 @@ from mpchan.channel.construction.base import settlement
 from mpchan.channel.terms import Terms, refund_fee
 from mpchan.cli.demo.stage import PAYEE, PAYER, Stage
 from mpchan.cli.demo.story import CAPACITY_SAT, UNIT_SAT, channel_id
+from mpchan.results.demo import BadEnding, DemoAnswer
 from mpchan.units import Amount
 from mpchan.values import frozen
 from mpchan.wallet.wallet import Wallet
@@ -19,26 +20,12 @@ from mpchan.wallet.wallet import Wallet
 if TYPE_CHECKING:
     from mpchan.wallet.records import Record
 
+F = TypeVar("F", bound=Callable[["Case"], None])
+
 _NON_FINAL = "bad-txns-nonfinal"
 _SPENT = "bad-txns-inputs-missingorspent"
 _BAD_SCRIPT = "script-verify-flag-failed"
 _TOO_EARLY, _NOT_POSSIBLE = 6, 5
-
-
-@frozen
-class Answer:
-    """What a command or the engine was asked, and what it said.
-
-    Attributes:
-        by: ``command`` or ``engine``.
-        ok: whether the answer is the expected one.
-    """
-
-    by: str
-    asked: str
-    expected: str
-    answer: str
-    ok: bool
 
 
 class Case:
@@ -55,22 +42,14 @@ class Case:
         self.name = name
         self.channel = channel
         self.folder = folder
-        self.answers: list[Answer] = []
+        self.answers: list[DemoAnswer] = []
         self.numbers: dict[str, int] = {}
 
-    def to_dict(self) -> dict[str, Any]:
-        """As data."""
-        answers = [
-            {"by": one.by, "asked": one.asked, "expected": one.expected, "answer": one.answer, "ok": one.ok}
-            for one in self.answers
-        ]
-        return {
-            "name": self.name,
-            "channel": self.channel,
-            "ok": all(one.ok for one in self.answers),
-            "answers": answers,
-            **self.numbers,
-        }
+    @property
+    def result(self) -> BadEnding:
+        """As ``demo`` tells of it."""
+        ok = all(one.ok for one in self.answers)
+        return BadEnding(self.name, self.channel, ok, tuple(self.answers), **self.numbers)
 
     # commands on this channel ---------------------------------------------------------------------
 
@@ -117,8 +96,17 @@ class Case:
         return height
 
     def _note(self, by: str, asked: str, expected: str, answer: str, ok: bool) -> None:
-        self.answers.append(Answer(by, asked, expected, answer, ok))
+        self.answers.append(DemoAnswer(by, asked, expected, answer, ok))
         self.stage.expect(ok, f"of {self.name}, for {asked}: {expected}", f"the answer was {answer:.300}")
+
+    def paid_out(self, before: int) -> int:
+        """The payee has exactly the 30 units more that it was paid; how much that is."""
+        gained = self.stage.coins(PAYEE) - before
+        self.stage.expect(
+            gained == 30 * UNIT_SAT, "exactly 30 units for the payee", f"it gained {gained} sat"
+        )
+        self.numbers["payee_gained_sat"] = gained
+        return gained
 
     # what the parties know ------------------------------------------------------------------------
 
@@ -143,7 +131,34 @@ class Case:
         return self.stage.transaction(self.folder / "refund.hex")
 
 
-def play_all(stage: Stage) -> list[Case]:
+@frozen
+class _Ending:
+    """A bad ending.
+
+    Attributes:
+        title, story: what happens, in words.
+        funded: whether its channel has its funding when it is played.
+    """
+
+    name: str
+    title: str
+    story: str
+    funded: bool
+    play: Callable[[Case], None]
+
+
+_ENDINGS: list[_Ending] = []
+
+
+def _ending(name: str, title: str, story: str, *, funded: bool = True) -> Callable[[F], F]:
+    def listed(play: F) -> F:
+        _ENDINGS.append(_Ending(name, title, story, funded, play))
+        return play
+
+    return listed
+
+
+def play_all(stage: Stage) -> list[BadEnding]:
     """Play every bad ending.
 
     Raises:
@@ -154,23 +169,34 @@ def play_all(stage: Stage) -> list[Case]:
         "Each bad ending gets a channel of its own, opened as above. The verdicts are not mpchan's: "
         "blocks with the bad transactions are handed to Bitcoin Core's consensus engine."
     )
-    cases = [play(stage, number) for number, play in enumerate(_PLAYS, 1)]
-    stage.show.scene(f"All {len(cases)} bad endings went as told")
-    return cases
+    played = [_played(stage, number, ending) for number, ending in enumerate(_ENDINGS, 1)]
+    stage.show.scene(f"All {len(played)} bad endings went as told")
+    return played
 
 
-def _open(stage: Stage, number: int, name: str, *, funded: bool = True) -> Case:
+def _played(stage: Stage, number: int, ending: _Ending) -> BadEnding:
+    stage.show.scene(f"Bad ending {number}: {ending.title}")
+    stage.show.say(ending.story)
+    case = _open(stage, number, ending)
+    ending.play(case)
+    return case.result
+
+
+def _open(stage: Stage, number: int, ending: _Ending) -> Case:
     """A further channel between the two wallets."""
+    before = None if ending.funded else stage.coins(PAYER)
     folder = Path(f"cheat-{number}")
     (stage.directory / folder).mkdir()
     offer, request, signed = folder / "offer.toml", folder / "request.psbt", folder / "signed.psbt"
     stage.payee("payee", "offer", "-o", offer, shown=False)
     stage.payer("payer", "open", offer, CAPACITY_SAT, "-o", request, shown=False)
     stage.payee("payee", "sign-refund", request, "-o", signed, shown=False)
-    case = Case(stage, name, channel_id(stage, request), folder)
+    case = Case(stage, ending.name, channel_id(stage, request), folder)
     refund_lock = stage.transaction(request).lock_time
     case.numbers["refund_lock_time"] = refund_lock
-    if funded:
+    if before is not None:
+        case.numbers["payer_before_sat"] = before
+    if ending.funded:
         refund, funding = folder / "refund.hex", folder / "funding.hex"
         stage.payer("payer", "fund", signed, "--refund-out", refund, "-o", funding, shown=False)
         stage.mine(1, shown=False)
@@ -181,24 +207,24 @@ def _open(stage: Stage, number: int, name: str, *, funded: bool = True) -> Case:
     return case
 
 
-def _early_refund(stage: Stage, number: int) -> Case:
-    stage.show.scene(f"Bad ending {number}: the payer takes its refund right after opening")
-    stage.show.say(
-        "The payer would like the goods and the money. But its refund is locked for a good while yet."
-    )
-    case = _open(stage, number, "early-refund")
+@_ending(
+    "early-refund",
+    "the payer takes its refund right after opening",
+    "The payer would like the goods and the money. But its refund is locked for a good while yet.",
+)
+def _early_refund(case: Case) -> None:
     case.refuses(PAYER, "refund", code=_TOO_EARLY, word="locked until block")
     case.engine_refuses("the refund in it", case.refund, _NON_FINAL)
-    return case
 
 
-def _altered_settlement(stage: Stage, number: int) -> Case:
-    stage.show.scene(f"Bad ending {number}: the payee raises its own share")
-    stage.show.say(
-        "The payer settles for 30 units. The payee rewrites the complete settlement to all 100 units, and "
-        "even signs the altered one anew. But the payer's signature covers every amount."
-    )
-    case = _open(stage, number, "altered-settlement")
+@_ending(
+    "altered-settlement",
+    "the payee raises its own share",
+    "The payer settles for 30 units. The payee rewrites the complete settlement to all 100 units, and "
+    "even signs the altered one anew. But the payer's signature covers every amount.",
+)
+def _altered_settlement(case: Case) -> None:
+    stage = case.stage
     case.pay(30, 1)
     message = case.folder / "settlement.psbt"
     stage.payer("settle", *case.selector, "-o", message)
@@ -214,11 +240,8 @@ def _altered_settlement(stage: Stage, number: int) -> Case:
     stage.payee("settle", message, "-o", closing)
     stage.mine(1)
     case.confirmed("the settlement that both signed", closing)
-    gained = stage.coins(PAYEE) - before
-    stage.expect(gained == 30 * UNIT_SAT, "exactly 30 units for the payee", f"it gained {gained} sat")
-    case.numbers["payee_gained_sat"] = gained
+    gained = case.paid_out(before)
     stage.show.fact(f"The payee has {gained:,} sat more: the 30 units that it was paid.")
-    return case
 
 
 def _held(case: Case) -> Transaction:
@@ -247,13 +270,14 @@ def _signed_anew(case: Case) -> Transaction:
     )
 
 
-def _payer_gone(stage: Stage, number: int) -> Case:
-    stage.show.scene(f"Bad ending {number}: the payer disappears")
-    stage.show.say(
-        "Three payments were made, then the payer answers no more. The payee needs no help: its latest update is "
-        "complete. It only has to wait for that update's lock time, which comes long before the refund's."
-    )
-    case = _open(stage, number, "payer-disappears")
+@_ending(
+    "payer-disappears",
+    "the payer disappears",
+    "Three payments were made, then the payer answers no more. The payee needs no help: its latest update is "
+    "complete. It only has to wait for that update's lock time, which comes long before the refund's.",
+)
+def _payer_gone(case: Case) -> None:
+    stage = case.stage
     case.pay(10, 1, 2, 3)
     case.refuses(PAYEE, "payee", "settle", code=_TOO_EARLY, word="locked until block")
     lock_time = _held(case).lock_time
@@ -264,10 +288,9 @@ def _payer_gone(stage: Stage, number: int) -> Case:
     stage.payee("payee", "settle", *case.selector, "-o", closing)
     stage.mine(1)
     height = case.confirmed("update 3", closing)
-    gained = stage.coins(PAYEE) - before
-    stage.expect(gained == 30 * UNIT_SAT, "exactly 30 units for the payee", f"it gained {gained} sat")
+    gained = case.paid_out(before)
     refund_lock = case.refund.lock_time
-    case.numbers.update(update_lock_time=lock_time, update_height=height, payee_gained_sat=gained)
+    case.numbers.update(update_lock_time=lock_time, update_height=height)
     stage.expect(
         height < refund_lock, "the update to be confirmed before the refund's time", f"found {height}"
     )
@@ -280,46 +303,46 @@ def _payer_gone(stage: Stage, number: int) -> Case:
     stage.mine_to(refund_lock)
     case.refuses(PAYER, "refund", code=_NOT_POSSIBLE, word="the payee closed the channel")
     case.engine_refuses("the refund, now past its lock time", case.refund, _SPENT)
-    return case
 
 
-def _payee_gone_before_funding(stage: Stage, number: int) -> Case:
-    stage.show.scene(f"Bad ending {number}: the payee disappears after it signed the refund")
-    stage.show.say(
-        "The payer has signed nothing yet, so it just gives the opening up. Its coins never left the wallet."
-    )
-    before = stage.coins(PAYER)
-    case = _open(stage, number, "payee-disappears-before-funding", funded=False)
+@_ending(
+    "payee-disappears-before-funding",
+    "the payee disappears after it signed the refund",
+    "The payer has signed nothing yet, so it just gives the opening up. Its coins never left the wallet.",
+    funded=False,
+)
+def _payee_gone_before_funding(case: Case) -> None:
+    stage = case.stage
+    before = case.numbers["payer_before_sat"]
     state = case.record(PAYER).state
     stage.payer("payer", "abandon", *case.selector)
     after = stage.coins(PAYER)
     stage.expect(after == before, f"the payer to keep {before} sat", f"it has {after} sat")
-    case.numbers.update(payer_before_sat=before, payer_after_sat=after)
+    case.numbers["payer_after_sat"] = after
     stage.show.fact(f"The payer has {after:,} sat, as before.")
     if not isinstance(state, payer.Opening) or state.funding is None:
         raise TypeError("a channel that was just opened is an opening")
     case.engine_refuses("the funding, which nobody signed", state.funding, _BAD_SCRIPT)
-    return case
 
 
-def _payee_gone_after_funding(stage: Stage, number: int) -> Case:
-    stage.show.scene(f"Bad ending {number}: the payee disappears after the funding")
-    stage.show.say("The payer waits for the refund's lock time, and broadcasts the refund. It asks nobody.")
-    case = _open(stage, number, "payee-disappears-after-funding")
+@_ending(
+    "payee-disappears-after-funding",
+    "the payee disappears after the funding",
+    "The payer waits for the refund's lock time, and broadcasts the refund. It asks nobody.",
+)
+def _payee_gone_after_funding(case: Case) -> None:
     _take_refund(case)
-    return case
 
 
-def _payee_gone_after_payments(stage: Stage, number: int) -> Case:
-    stage.show.scene(f"Bad ending {number}: the payee disappears after some payments")
-    stage.show.say(
-        "The payee could have collected 20 units at its update's lock time, and did not. What nobody collects "
-        "goes back to the payer: all of it, the paid units included."
-    )
-    case = _open(stage, number, "payee-disappears-after-payments")
+@_ending(
+    "payee-disappears-after-payments",
+    "the payee disappears after some payments",
+    "The payee could have collected 20 units at its update's lock time, and did not. What nobody collects "
+    "goes back to the payer: all of it, the paid units included.",
+)
+def _payee_gone_after_payments(case: Case) -> None:
     case.pay(10, 1, 2)
     _take_refund(case)
-    return case
 
 
 def _take_refund(case: Case) -> None:
@@ -348,13 +371,14 @@ def _take_refund(case: Case) -> None:
     )
 
 
-def _older_update(stage: Stage, number: int) -> Case:
-    stage.show.scene(f"Bad ending {number}: an older update turns up after a newer one")
-    stage.show.say(
-        "Update 1 pays the payee 10 units, update 3 pays it 30. Suppose that the complete update 1 fell into the "
-        "payer's hands, which mpchan never lets happen: could it still win?"
-    )
-    case = _open(stage, number, "older-update")
+@_ending(
+    "older-update",
+    "an older update turns up after a newer one",
+    "Update 1 pays the payee 10 units, update 3 pays it 30. Suppose that the complete update 1 fell into the "
+    "payer's hands, which mpchan never lets happen: could it still win?",
+)
+def _older_update(case: Case) -> None:
+    stage = case.stage
     case.pay(10, 1)
     older = _held(case)
     case.pay(10, 2, 3)
@@ -372,27 +396,15 @@ def _older_update(stage: Stage, number: int) -> Case:
     stage.mine_to(older.lock_time)
     case.engine_refuses("update 1, now past its lock time", older, _SPENT)
     case.numbers.update(older_lock_time=older.lock_time, newer_lock_time=newer.lock_time, newer_height=height)
-    return case
 
 
-def _held_up_close(stage: Stage, number: int) -> Case:
+@_ending(
+    "held-up-close",
+    "the payer holds up the payee's close",
+    "The payer settles, and hangs a large and cheap child on its own share of the close, so that no miner takes "
+    "either before the refund is final. Then all would be the payer's again.",
+)
+def _held_up_close(case: Case) -> None:
     from mpchan.cli.demo.pin import play
 
-    stage.show.scene(f"Bad ending {number}: the payer holds up the payee's close")
-    stage.show.say(
-        "The payer settles, and hangs a large and cheap child on its own share of the close, so that no miner takes "
-        "either before the refund is final. Then all would be the payer's again."
-    )
-    return play(_open(stage, number, "held-up-close"))
-
-
-_PLAYS: tuple[Callable[[Stage, int], Case], ...] = (
-    _early_refund,
-    _altered_settlement,
-    _payer_gone,
-    _payee_gone_before_funding,
-    _payee_gone_after_funding,
-    _payee_gone_after_payments,
-    _older_update,
-    _held_up_close,
-)
+    play(case)

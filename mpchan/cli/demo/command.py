@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -19,6 +18,7 @@ from mpchan.errors import StorageError, UsageError
 
 if TYPE_CHECKING:
     from mpchan.cli.demo.show import Transcript
+    from mpchan.results.demo import DemoPlayed
 
 _REGTEST = "MPCHAN_REGTEST"
 
@@ -49,17 +49,18 @@ def demo(app: App, cheat: bool, directory: Path | None) -> None:
     with heeding_interrupts() as interrupts, _place(directory) as place, _own_chain(place):
         result = _play(place, show, interrupts, kept=directory, cheat=cheat)
     if app.json:
-        print_output(json.dumps(result))
+        print_output(result.to_json())
 
 
 def _play(
     place: Path, show: Transcript, interrupts: Sequence[int], *, kept: Path | None, cheat: bool
-) -> dict[str, Any]:
-    """Play everything in ``place``; the whole as data."""
+) -> DemoPlayed:
+    """Play everything in ``place``."""
     from mpchan.chain.embedded import EmbeddedChain
     from mpchan.cli.demo.cheats import play_all
     from mpchan.cli.demo.stage import Stage
     from mpchan.cli.demo.story import CAPACITY_SAT, UNIT_SAT, UNITS, tell
+    from mpchan.results.demo import BothCoins, DemoPlayed, StepDone
 
     show.title(f"A file in {UNITS} pieces, paid piece by piece")
     show.say(
@@ -75,26 +76,20 @@ def _play(
         _say_goodbye(show, place)
     elif not cheat:
         show.scene("And if one of them cheats, or disappears? See `mpchan demo --cheat`")
-    return {
-        "directory": None if kept is None else str(place),
-        "engine": engine,
-        "unit_sat": UNIT_SAT,
-        "payments": UNITS,
-        "capacity_sat": CAPACITY_SAT,
-        "channel": ending.channel,
-        "transactions_on_chain": len(ending.transactions),
-        "transactions": [
-            {"height": seen.height, "txid": str(seen.txid), "kind": seen.kind, "fee_sat": seen.fee_sat}
-            for seen in ending.transactions
-        ],
-        "balances": {
-            name: {"before_sat": before, "after_sat": after}
-            for name, (before, after) in (("payer", ending.payer), ("payee", ending.payee))
-        },
-        "fees_sat": ending.fees_sat,
-        "cheats": [case.to_dict() for case in cheats],
-        "steps": [{"command": step.command, "exit_code": step.exit_code} for step in stage.steps],
-    }
+    return DemoPlayed(
+        directory=None if kept is None else str(place),
+        engine=engine,
+        unit_sat=UNIT_SAT,
+        payments=UNITS,
+        capacity_sat=CAPACITY_SAT,
+        channel=ending.channel,
+        transactions_on_chain=len(ending.transactions),
+        transactions=ending.transactions,
+        balances=BothCoins(ending.payer, ending.payee),
+        fees_sat=ending.fees_sat,
+        cheats=tuple(cheats),
+        steps=tuple(StepDone(step.command, step.exit_code) for step in stage.steps),
+    )
 
 
 def _say_goodbye(show: Transcript, place: Path) -> None:

@@ -16,7 +16,7 @@ _LARGE_VSIZE, _LARGE_FEE = 900, 1_000
 _SMALL_VSIZE = 110
 
 
-def play(case: Case) -> Case:
+def play(case: Case) -> None:
     """The payer hangs a large and cheap child on its own output of the payee's close."""
     stage = case.stage
     case.pay(30, 1)
@@ -53,7 +53,6 @@ def play(case: Case) -> Case:
     stage.show.fact(
         f"The payee has {gained:,} sat more: the 30 units, less {most - gained:,} sat for the block."
     )
-    return case
 
 
 def _child(case: Case, close: Transaction) -> Transaction:

@@ -18,6 +18,7 @@ from mpchan.chain.embedded import EmbeddedChain
 from mpchan.cli.demo.show import Transcript
 from mpchan.cli.main import INTERRUPTED, main
 from mpchan.errors import MpchanError
+from mpchan.results.demo import StepDone
 from mpchan.values import frozen
 
 PAYER, PAYEE = Path("payer"), Path("payee")
@@ -33,16 +34,9 @@ class ExpectationError(MpchanError):
 
 
 @frozen
-class Step:
-    """One command that was run.
+class Step(StepDone):
+    """The same with its stdout and stderr."""
 
-    Attributes:
-        command: as it is typed inside the demo's directory.
-        said: its stdout and stderr.
-    """
-
-    command: str
-    exit_code: int
     said: str
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.bitcoin.tx import Transaction
 from mpchan.cli.demo.stage import PAYEE, PAYER, Stage
-from mpchan.units import Txid
+from mpchan.results.demo import Coins, TransactionSeen
 from mpchan.values import frozen
 
 UNIT_SAT = 1000
@@ -25,28 +25,13 @@ _SETTLEMENT = Path("settlement.psbt")
 
 
 @frozen
-class OnChain:
-    """A transaction of the channel, found in a block."""
-
-    height: int
-    txid: Txid
-    kind: str
-    fee_sat: int
-
-
-@frozen
 class Ending:
-    """What the chain saw, and who has what; amounts in satoshi.
-
-    Attributes:
-        payer: coins before and after.
-        payee: likewise.
-    """
+    """What the chain saw, and who has what."""
 
     channel: str
-    transactions: tuple[OnChain, ...]
-    payer: tuple[int, int]
-    payee: tuple[int, int]
+    transactions: tuple[TransactionSeen, ...]
+    payer: Coins
+    payee: Coins
 
     @property
     def fees_sat(self) -> int:
@@ -72,8 +57,8 @@ def tell(stage: Stage) -> Ending:
     ending = Ending(
         channel,
         tuple(_on_chain(stage, opened_at)),
-        (before[0], stage.coins(PAYER)),
-        (before[1], stage.coins(PAYEE)),
+        Coins(before[0], stage.coins(PAYER)),
+        Coins(before[1], stage.coins(PAYEE)),
     )
     _conclude(stage, ending)
     return ending
@@ -171,7 +156,7 @@ def _settle(stage: Stage) -> None:
     stage.payer("wait", "--for", "closed")
 
 
-def _on_chain(stage: Stage, opened_at: int) -> Iterator[OnChain]:
+def _on_chain(stage: Stage, opened_at: int) -> Iterator[TransactionSeen]:
     """Every transaction in the blocks since the channel was opened, by the engine's own account; coinbases apart."""
     request = stage.message(_REQUEST)
     utxo = request.inputs[0].witness_utxo if isinstance(request, Psbt) else None
@@ -184,7 +169,7 @@ def _on_chain(stage: Stage, opened_at: int) -> Iterator[OnChain]:
             elif transaction.inputs[0].outpoint.txid == stage.transaction(_FUNDING).txid:
                 closes = transaction.txid == stage.transaction(_SETTLEMENT).txid
                 kind = "settlement" if closes else "update or refund"
-            yield OnChain(height, transaction.txid, kind, _fee(stage, transaction))
+            yield TransactionSeen(height, str(transaction.txid), kind, _fee(stage, transaction))
 
 
 def _fee(stage: Stage, transaction: Transaction) -> int:
@@ -200,16 +185,16 @@ def _conclude(stage: Stage, ending: Ending) -> None:
     kinds = [transaction.kind for transaction in seen]
     stage.expect(kinds == ["funding", "settlement"], "funding and settlement on the chain", f"found {kinds}")
     show.say(f"{UNITS} payments, and {len(seen)} transactions in all blocks since the channel was opened:")
-    rows = [(str(item.height), str(item.txid), item.kind, f"{item.fee_sat:,}") for item in seen]
+    rows = [(str(item.height), item.txid, item.kind, f"{item.fee_sat:,}") for item in seen]
     show.table(("block", "transaction", "kind", "fee (sat)"), rows)
     show.scene("Who has what")
-    gained = ending.payee[1] - ending.payee[0]
+    gained = ending.payee.after_sat - ending.payee.before_sat
     stage.expect(gained == CAPACITY_SAT, f"the payee to gain {CAPACITY_SAT} sat", f"it gained {gained}")
-    spent, total = ending.payer[0] - ending.payer[1], CAPACITY_SAT + ending.fees_sat
+    spent, total = ending.payer.before_sat - ending.payer.after_sat, CAPACITY_SAT + ending.fees_sat
     stage.expect(spent == total, f"the payer to have spent {total} sat with the fees", f"it spent {spent}")
     rows_of_coins = [
-        (name, f"{before:,}", f"{after:,}", f"{after - before:+,}")
-        for name, (before, after) in (("payer", ending.payer), ("payee", ending.payee))
+        (name, f"{has.before_sat:,}", f"{has.after_sat:,}", f"{has.after_sat - has.before_sat:+,}")
+        for name, has in (("payer", ending.payer), ("payee", ending.payee))
     ]
     show.table(("", "before (sat)", "after (sat)", "change"), rows_of_coins)
     show.fact(
