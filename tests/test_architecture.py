@@ -189,6 +189,7 @@ OF_A_SCHEDULE = {"last_update", "update_number", "update_lock_time"}
 
 KNOWS_A_SHAPE = {
     "results/checks.py": "names those fields",
+    "results/demo.py": "names a key of the demo's JSON",
     "party/check/inspection.py": "shows whatever fields a PSBT has",
     "party/briefs.py": "in every construction the refund alone has L_refund as its lock time",
     "channel/foreign_funding.py": "the lock time of a funding that another wallet made",
