@@ -22,6 +22,7 @@ TOPICS = {
     "json": "what each command prints with --json, key by key",
     "exit-codes": "exit codes and all slugs",
     "by-hand": "a channel step by step, and what happens when the payee disappears",
+    "constructions": "the two kinds of channel, and when to use which",
     "selling": "selling and buying a file: mailbox, TCP, strangers",
     "files": "the wallet's files, backup and restore, passphrase, journal and repair",
     "meter": "a running meter: thousands of payments a second through a pipe",
