@@ -48,6 +48,12 @@ def margin(unit: str) -> int:
     return blocks_in_unit(_MARGIN_BLOCKS, unit)
 
 
+def refund_grid(scheme: str, unit: str) -> int:
+    """L_refund is a multiple of this, in the unit; 1 where any lock time will do."""
+    blocks = CONSTRUCTIONS[scheme].refund_grid_blocks
+    return blocks_in_unit(blocks, unit) if blocks > 1 else 1
+
+
 def _check_digits(name: str, text: str, digits: int) -> None:
     if len(text) != digits or not is_hex(text) or text != text.lower():
         raise ParseError("malformed-offer", f"{name} is not {digits} lower-case hex digits: {text!r:.80}")
@@ -183,8 +189,7 @@ class Offer:
     @property
     def refund_grid(self) -> int:
         """L_refund is a multiple of this, in the offer's unit; 1 where any lock time will do."""
-        blocks = CONSTRUCTIONS[self.scheme].refund_grid_blocks
-        return blocks_in_unit(blocks, self.lock_time_unit) if blocks > 1 else 1
+        return refund_grid(self.scheme, self.lock_time_unit)
 
     @property
     def confirmation_delay(self) -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.chain.base import Chain
 from mpchan.channel import payer
+from mpchan.channel.construction.registry import construction_of
 from mpchan.channel.facts import Status
 from mpchan.channel.messages import single_input_rules
 from mpchan.channel.offer import Offer
@@ -23,11 +24,13 @@ from mpchan.party import payer as party
 from mpchan.party.common import gather_facts, read_psbt
 from mpchan.party.offers.selling import Wish
 from mpchan.party.opening.funding import require_possible
+from mpchan.party.sending import LEAVES, Leaving
+from mpchan.results.opening import Opened
 from mpchan.results.payments import Payment
 from mpchan.sale.manifest import made_out_rules, pieces_text, sale_of
 from mpchan.units import Amount
 from mpchan.values import replace
-from mpchan.wallet.payer_record import PayerRecord
+from mpchan.wallet.payer_record import Asked, PayerRecord
 from mpchan.wallet.purchases import Purchase, Purchases
 from mpchan.wallet.wallet import Wallet
 
@@ -93,10 +96,16 @@ class OwnChannel:
     # opening --------------------------------------------------------------------------------------
 
     def _own_offer(self) -> Offer:
-        """The offer that the seller made out to this session, which must be the published one but for its keys."""
-        if self._purchase.own is not None:
-            return self._purchase.own
-        return self._take_offer(self._made_out())
+        """The offer that the seller made out to this session, which must be the published one but for its keys.
+
+        Where nothing else is asked of the seller before money is locked, it is asked for it again: so it is there now,
+        has the file, and makes this very offer out.
+        """
+        own = self._purchase.own
+        if own is not None and (construction_of(own).has_exchange or self.record() is not None):
+            return own
+        made = self._made_out()
+        return made if made == own else self._take_offer(made)
 
     def _made_out(self) -> Offer:
         """What the seller makes out to this session now."""
@@ -152,28 +161,45 @@ class OwnChannel:
         """The channel under the offer of this session, funded."""
         offer = self._own_offer()
         record = self.record()
+        has_exchange = construction_of(offer).has_exchange
         if record is None or isinstance(record.state, (payer.Opening, payer.Secured)):
-            asked = None if record is None else record.asked
-            request = party.open_channel(
-                self._wallet,
-                self._chain,
-                offer.to_toml(),
-                sale_of(self._purchase.published).price_of(len(self._purchase.bought)),
-                refund_delay=None if asked is None else asked.refund_delay,
-                funding_fee_rate=None if asked is None else asked.funding_fee_rate,
-                address=None if asked is None else asked.address,
-            )
-            self._tell(Step("opened", text=request.channel))
-            reply = read_psbt(self._asking.message("refund", bytes.fromhex(request.hex)))
-            self._require_own(reply)
-            party.fund(self._wallet, self._chain, reply, refund_out=self._refund_out)
+            if has_exchange:
+                self._exchange(offer, record)
+            else:
+                self._open_channel(offer, record, Leaving(refund_out=self._refund_out))
             record = self.record()
         if record is None or record.funding is None:
             raise NotPossible("channel-abandoned", "the channel of this purchase was abandoned")
         self._tell(Step("funded", text=record.terms.channel_id))
-        if isinstance(record.state, payer.Funded):
+        if has_exchange and isinstance(record.state, payer.Funded):
             self._asking.message("funding", bytes.fromhex(record.funding.to_hex()))
         return record
+
+    def _exchange(self, offer: Offer, record: PayerRecord | None) -> None:
+        """Have the refund signed by the seller, and fund the channel."""
+        request = self._open_channel(offer, record)
+        self._tell(Step("opened", text=request.channel))
+        reply = read_psbt(self._asking.message("refund", bytes.fromhex(request.hex)))
+        self._require_own(reply)
+        party.fund(self._wallet, self._chain, reply, refund_out=self._refund_out)
+
+    def _open_channel(self, offer: Offer, record: PayerRecord | None, leaving: Leaving = LEAVES) -> Opened:
+        """Begin the channel, or go on with the one that was begun; where nothing is exchanged, its funding leaves.
+
+        Args:
+            record: of what was begun.
+        """
+        asked = Asked() if record is None else record.asked
+        return party.open_channel(
+            self._wallet,
+            self._chain,
+            offer.to_toml(),
+            sale_of(self._purchase.published).price_of(len(self._purchase.bought)),
+            refund_delay=asked.refund_delay,
+            funding_fee_rate=asked.funding_fee_rate,
+            address=asked.address,
+            leaving=leaving,
+        )
 
     def _require_own(self, reply: Psbt) -> None:
         """The refund is that of this purchase's channel: a good one of another would fund what nobody agreed to now."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mpchan.bitcoin.script import script_to_p2wsh_script
 from mpchan.chain.base import Chain
 from mpchan.channel import payer
 from mpchan.channel.construction.refund_first import refund_delay_rules
@@ -12,7 +11,7 @@ from mpchan.channel.construction.registry import construction_of
 from mpchan.channel.facts import Status
 from mpchan.channel.offer import Offer
 from mpchan.channel.offer_rules import lasting_rules, version_rules
-from mpchan.channel.opening import default_delay_rules, offer_rules, refund_lock_time
+from mpchan.channel.opening import offer_rules, refund_lock_time
 from mpchan.channel.rules import enforce
 from mpchan.channel.terms import close_reserve
 from mpchan.errors import MpchanError, NotPossible, UsageError
@@ -23,7 +22,7 @@ from mpchan.party.common import ENDED, current_tip, facts_if_any, now_of, tip_fo
 from mpchan.party.fees import estimated_rate
 from mpchan.results.sales import Bought
 from mpchan.sale.manifest import Sale, pieces_from_text, pieces_text, published_sale
-from mpchan.sale.plan import ANYBODYS_SCRIPT
+from mpchan.sale.plan import ANYBODYS_FUNDING, ANYBODYS_SCRIPT
 from mpchan.transport.base import new_session
 from mpchan.units import Amount, LockTime
 from mpchan.values import frozen, replace
@@ -109,7 +108,6 @@ def quote(
     enforce(offer_rules(published, wallet.network.name, limits, chain.min_fee_rate()))
     enforce(lasting_rules(published, now_of(chain)))
     chain.require_version(published.transaction_version)
-    delay = enforce(default_delay_rules(published, limits))
     rate, _ = estimated_rate(chain, limits, "the funding")
     tip = current_tip(chain, published.lock_time_unit)
     refund_at = refund_lock_time(published, tip, None, limits)
@@ -121,9 +119,9 @@ def quote(
         False,
         capacity,
         reserve,
-        rate.fee(spend_vsize(1, [script_to_p2wsh_script(b""), ANYBODYS_SCRIPT])),
+        rate.fee(spend_vsize(1, [ANYBODYS_FUNDING, ANYBODYS_SCRIPT])),
         str(refund_at),
-        f"{delay} {published.lock_time_unit}",
+        f"{refund_at.value - refund_at.now(tip)} {refund_at.unit}",
     )
 
 

@@ -1,7 +1,8 @@
 """The seller of one file: answers the requests of many buyers.
 
 Each buyer has a session, an offer that is made out to it, and a channel. A wish leaves nothing behind: its offer
-follows from it, and comes back with the request for the refund. Which piece a payment pays for stands in that offer,
+follows from it, and comes back with the request for the refund, or with the first payment where nothing is exchanged
+before the funding. Which piece a payment pays for stands in that offer,
 and what was paid stands in the channel; nothing else is remembered, so a seller that was killed goes on where it was,
 and the same request again gets the same answer. Every answer leaves after the state behind it is on disk, because the
 functions behind the commands see to that.
@@ -31,7 +32,15 @@ from mpchan.market.sold_file import SoldFile
 from mpchan.party import payee as party
 from mpchan.party.check.payee_rules import own_channel_rules
 from mpchan.party.common import gather_facts, read_psbt, read_transaction
-from mpchan.party.offers.selling import OFFER_SECONDS, Wish, answer_wish, needs_renewal, read_table
+from mpchan.party.offers.selling import (
+    OFFER_SECONDS,
+    Wish,
+    answer_wish,
+    needs_renewal,
+    read_table,
+    wish_changed,
+)
+from mpchan.party.opening.brought import brought_offer, receiving_rules
 from mpchan.results.sales import RequestServed
 from mpchan.sale.manifest import Sale, pieces_text, sale_of
 from mpchan.transport.base import Answer, Message, Piece, Request, refusal
@@ -200,8 +209,8 @@ class Seller:
             raise Refused("other-session", "the wish is of another session")
         self._file.require()
         published = self._published_by(wish.offer_id)
-        signed = self._sessions.channels(request.session).values()
-        offer = answer_wish(self.wallet, published, wish, signed, int(self._clock()))
+        begun = self._sessions.channels(request.session).values()
+        offer = answer_wish(self.wallet, published, wish, begun, int(self._clock()))
         return Message(offer.to_toml().encode()), Event("offer", request.session)
 
     def _refund(self, request: Request) -> tuple[Answer, Event]:
@@ -209,7 +218,9 @@ class Seller:
         enforce(single_input_rules(psbt))
         name = psbt.tx.inputs[0].outpoint.name
         if name not in self._sessions.channels(request.session):
-            self._require_own_wish(request.session, carried_offer(psbt), name)
+            offer = carried_offer(psbt)
+            if offer is not None or self._sessions.is_anybodys(name):
+                self._require_own_wish(request.session, offer)
         self._file.require()
         result = party.sign_refund(
             self.wallet,
@@ -220,20 +231,17 @@ class Seller:
         self._sessions.find(request.session, lambda known: known == name)
         return Message(bytes.fromhex(result.hex)), Event("refund", request.session, result.channel)
 
-    def _require_own_wish(self, session: str, offer: Offer | None, name: str) -> None:
-        """A request for a refund comes under an offer that is made out to this session, for its one wish.
+    def _require_own_wish(self, session: str, offer: Offer | None) -> None:
+        """What begins a channel comes under an offer that is made out to this session, for its one wish.
 
         Whether this wallet made it is for the channel's own rules to say.
         """
         sale = {} if offer is None else offer.sale or {}
-        mine = sale.get("buyer") == session and sale.get("merkle_root") == self.sale.root.hex()
-        if not mine and (offer is not None or self._sessions.is_anybodys(name)):
-            raise Refused("other-session", "the refund is asked for under the offer of another session")
+        if sale.get("buyer") != session or sale.get("merkle_root") != self.sale.root.hex():
+            raise Refused("other-session", "the message comes under the offer of another session")
         for known in self._sessions.channels(session).values():
-            if mine and sale.get("sold") != pieces_text(known.sold):
-                raise Refused(
-                    "wish-changed", f"the refund for another wish of session {session} was signed already"
-                )
+            if sale.get("sold") != pieces_text(known.sold):
+                raise wish_changed(session)
 
     def _funding(self, request: Request) -> tuple[Answer, Event]:
         transaction = read_transaction(request.body)
@@ -250,14 +258,17 @@ class Seller:
     def _update(self, request: Request) -> tuple[Answer, Event]:
         psbt = read_psbt(request.body)
         name, sale = self._named(request.session, psbt)
-        record = enforce(own_channel_rules(self.wallet, name))
+        record = enforce(receiving_rules(self.wallet, self.chain, psbt))
         self._require_even(psbt, record, sale)
+        if not paid_in(psbt.tx, record.terms):
+            raise Refused("uneven-payment", "the message pays for no piece")
         if not self._is_held(psbt, record):
             self._require_time(record)
         self._file.require(self._paid_by(psbt, record, sale))
         result = party.accept(self.wallet, self.chain, psbt)
         if result.pending_sat:
             raise _unconfirmed(f"{result.pending_sat} sat are paid")
+        self._sessions.take_in(request.session, name)
         self._room.paid(request.session)
         paid = Amount(result.paid_sat)
         number = sale.paid_pieces(paid)[-1]
@@ -349,8 +360,9 @@ class Seller:
     def _settlement(self, request: Request) -> tuple[Answer, Event]:
         psbt = read_psbt(request.body)
         name, sale = self._named(request.session, psbt)
-        self._require_even(psbt, enforce(own_channel_rules(self.wallet, name)), sale)
+        self._require_even(psbt, enforce(receiving_rules(self.wallet, self.chain, psbt)), sale)
         result = party.settle(self.wallet, self.chain, psbt)
+        self._sessions.take_in(request.session, name)
         self.note_close()
         paid, pending = Amount(result.paid_sat), Amount(result.pending_sat)
         event = Event("settlement", request.session, name[:16], paid=paid, pending=pending)
@@ -359,9 +371,13 @@ class Seller:
     # whose is what --------------------------------------------------------------------------------
 
     def _named(self, session: str, psbt: Psbt) -> tuple[str, Sale]:
-        """The channel of a session whose funding a message spends, and what it sells."""
+        """The channel of a session whose funding a message spends, or that it brings, and what it sells."""
         enforce(single_input_rules(psbt))
         name = psbt.tx.inputs[0].outpoint.name
+        brought = brought_offer(self.wallet, psbt)
+        if brought is not None:
+            self._require_own_wish(session, brought)
+            return name, sale_of(brought, self.sale)
         sale = self._sessions.find(session, lambda known: known == name).get(name)
         if sale is None:
             raise Refused("other-session", "the message belongs to another session's channel")

@@ -77,6 +77,11 @@ class Sessions:
             raise NotPossible("unknown-session", f"session {session} has no channel here")
         return {name: sale for name, sale in found.items() if fits(name)}
 
+    def take_in(self, session: str, name: str) -> None:
+        """A session has this channel, which may have come just now."""
+        if name not in self._channels.get(session, {}):
+            self._look()
+
     def all(self) -> Iterator[tuple[str, str]]:
         """Every session that has a channel, with the name of each of its channels."""
         for session, channels in self._channels.items():

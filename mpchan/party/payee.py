@@ -304,7 +304,7 @@ def settle(
         contest: as in ``channel.payee.close``.
 
     Raises:
-        TooEarly: ``funding-unconfirmed``; the payer's settlement is kept.
+        TooEarly: ``funding-unconfirmed``; the payer's settlement is kept, unless it is what brings its channel.
     """
     from mpchan.results.closing import Closed
 

@@ -26,7 +26,7 @@ class SalePlanned(Result):
         lock_time_unit: blocks or seconds
         step: between the lock times of two updates; null where they have none
         settle_window: the payee's time to close before the refund
-        refund_delay: what a payer asks for by default, from the opening on
+        refund_delay: what a payer asks for by default, from the opening on; the least where the tip is not known
         refund_lock_time: of a channel that is opened now; null where the tip is not known
         deadline: the lock time from which on no payment counts; null where the tip is not known
         time_for_payments: from a confirmed funding to the deadline
@@ -37,7 +37,8 @@ class SalePlanned(Result):
         payer_locked_at_most: how long the payer waits for its refund, where the payee is gone
         payee_waits_at_most: how long the payee waits for its money, where the payer is gone
         updates: how many are needed
-        updates_possible: how many the lock times leave room for; null in blocks where the tip is not known
+        updates_possible: how many the lock times leave room for; null where there is no limit, and in blocks where the
+            tip is not known
     """
 
     length: int

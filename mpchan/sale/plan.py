@@ -11,7 +11,7 @@ from typing import Any
 
 from mpchan.bitcoin.address import script_to_address
 from mpchan.bitcoin.network import Network
-from mpchan.bitcoin.script import dust_limit, key_to_p2wpkh_script
+from mpchan.bitcoin.script import dust_limit, key_to_p2wpkh_script, script_to_p2wsh_script
 from mpchan.channel.construction.registry import construction_of, own_terms_of
 from mpchan.channel.limits import PayerLimits
 from mpchan.channel.offer import Offer
@@ -32,6 +32,9 @@ EARLIEST_TIME = 1_231_006_505
 
 ANYBODYS_SCRIPT = key_to_p2wpkh_script(b"\x02" + bytes(32))
 """A P2WPKH script; of a payout's script nothing but its kind matters here."""
+
+ANYBODYS_FUNDING = script_to_p2wsh_script(b"")
+"""The script of a funding output; P2WSH and P2TR have one length."""
 
 ANYBODYS_KEY = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798"  # the curve's generator
 
@@ -198,27 +201,31 @@ class SalePlan:
 
     @property
     def refund_delay(self) -> int:
-        """From opening to L_refund: what a payer asks for unless told otherwise."""
-        return self.offer.default_refund_delay
+        """From opening to L_refund: what a payer asks for unless told otherwise.
+
+        Without a tip it is the least: L_refund may have to be a multiple of something.
+        """
+        lock_time = self.refund_lock_time
+        if lock_time is None or self.tip is None:
+            return self.offer.default_refund_delay
+        return lock_time.value - lock_time.now(self.tip)
 
     @property
     def refund_lock_time(self) -> LockTime | None:
         """L_refund, where the tip is known."""
-        return self._lock_time(self.refund_delay)
+        if self.tip is None:
+            return None
+        kind: type[Height] | type[MedianTime] = Height if self.unit == Height.unit else MedianTime
+        earliest = kind(kind.now(self.tip) + self.offer.default_refund_delay)
+        return construction_of(self.offer).refund_at(earliest)
 
     @property
     def deadline(self) -> LockTime | None:
         """L_0, where the tip is known: from then on nothing is paid any more."""
-        return self._lock_time(
-            self.refund_delay  # to L_refund
-            - self.offer.settle_window  # which lies between the two
-        )
-
-    def _lock_time(self, delay: int) -> LockTime | None:
-        if self.tip is None:
+        refund_at = self.refund_lock_time
+        if refund_at is None:
             return None
-        kind: type[Height] | type[MedianTime] = Height if self.unit == Height.unit else MedianTime
-        return kind(kind.now(self.tip) + delay)
+        return type(refund_at)(refund_at.value - self.offer.settle_window)
 
     @property
     def time_for_payments(self) -> int:
@@ -242,7 +249,8 @@ class SalePlan:
     @property
     def payer_locked_at_most(self) -> int:
         """How long a payer waits for its money where the payee is gone: until L_refund, in the unit."""
-        return self.refund_delay
+        unknown = self.offer.refund_grid - 1 if self.tip is None else 0
+        return self.refund_delay + unknown
 
     @property
     def payee_waits_at_most(self) -> int:
@@ -318,9 +326,9 @@ class SalePlan:
             percent = 100 * self.fees.sat // self.capacity.sat
             found.append(f"opening and closing cost {self.fees}, {percent} % of the price")
         most = PayerLimits().max_refund_delay(self.unit)
-        if self.refund_delay > most:
+        if self.payer_locked_at_most > most:
             found.append(
-                f"the refund is {self.refund_delay} {self.unit} away: a payer waits {most} at most, unless its "
+                f"the refund is {self.payer_locked_at_most} {self.unit} away: a payer waits {most} at most, unless its "
                 f"wallet.toml says otherwise"
             )
         return found

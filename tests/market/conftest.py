@@ -51,6 +51,13 @@ def chain(quick_path: Path) -> Iterator[EmbeddedChain]:
 
 
 @pytest.fixture
-def market(quick_path: Path, chain: EmbeddedChain) -> Market:
+def scheme(request: pytest.FixtureRequest) -> str | None:
+    """The construction; None for the default, unless a test runs over each (``support.market.market``)."""
+    named: str | None = getattr(request, "param", None)
+    return named
+
+
+@pytest.fixture
+def market(quick_path: Path, chain: EmbeddedChain, scheme: str | None) -> Market:
     """Five pieces of 1,000 bytes, the last one of 999, for 1,000 sat each."""
-    return Market(quick_path, chain)
+    return Market(quick_path, chain, scheme=scheme)

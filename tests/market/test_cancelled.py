@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.market.cheats import data, refusing
-from support.market.market import PRICE, Market, honest, piece_of, unheard
+from support.market.market import PRICE, Market, each_scheme, honest, piece_of, unheard
 from support.market.processes import MIB, Shop, make_film, opened
 from support.party import balance_sat
 
@@ -45,6 +45,7 @@ def is_going(market: Market) -> bool:
     return going_purchase(market.pair.payer, market.sale.root, str(market.output)) is not None
 
 
+@each_scheme
 def test_a_file_that_is_gone(market: Market) -> None:
     """The patience ends, and the channel closes with what is paid: no lock time is waited for.
 
@@ -99,6 +100,7 @@ def test_a_file_that_is_put_back_in_time(market: Market) -> None:
     assert market.paid == market.received == 5 * PRICE
 
 
+@each_scheme
 def test_a_settlement_that_the_seller_does_not_take(market: Market) -> None:
     """The error is the first one, and the refund is what remains; the next time the seller is asked again."""
 
@@ -122,6 +124,7 @@ def test_a_settlement_that_the_seller_does_not_take(market: Market) -> None:
     assert market.is_whole()
 
 
+@each_scheme
 def test_nobody_is_asked_to_close_what_it_does_not_know(market: Market) -> None:
     """A payment may go on once the seller has its channel again, which a settlement would end."""
     stopped(market, "update", 2)
@@ -150,10 +153,14 @@ def test_cancelled_before_money_is_locked(market: Market, kind: str) -> None:
     )
 
 
+@each_scheme
 @pytest.mark.parametrize("paid", [0, 2])
 def test_cancelled_when_money_is_locked(market: Market, paid: int) -> None:
     before = balance_sat(market.pair.payee, market.chain)
-    stopped(market, "update" if paid else "funding", paid or 1)
+    if paid:
+        stopped(market, "update", paid)
+    else:
+        market.stop_funded()
     market.chain.mine(1)
     result = market.cancel()
     assert (result.paid_sat, result.returned_sat) == (paid * PRICE, (5 - paid) * PRICE)
@@ -184,6 +191,7 @@ def test_cancelled_and_the_seller_is_away(market: Market) -> None:
     assert market.cancel().returned_sat == 3 * PRICE
 
 
+@each_scheme
 def test_what_is_paid_for_is_asked_for_after_a_cancel(market: Market) -> None:
     """The second payment has not brought its piece. A second cancel gives that up."""
     stopped(market, "update", 2)
@@ -202,6 +210,7 @@ def test_what_is_paid_for_is_asked_for_after_a_cancel(market: Market) -> None:
     assert sorted(paid) == [2 * PRICE, 4 * PRICE]
 
 
+@each_scheme
 def test_cancelled_by_a_seller_that_lies(market: Market) -> None:
     """It answers with the close, but does not send it: the purchase is not done, and no other channel is opened."""
     stopped(market, "update", 2)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from support.market.breaking import Fault, break_off, faults, of_each_kind, straight
+from support.market.market import each_scheme
 
 from mpchan.errors import MpchanError
 
@@ -20,12 +21,12 @@ CLEAR = {3, 4, 5, 6, 7, 8}
 """Exit codes of errors that people can do something about; 1 would be a mistake of ours, 2 of theirs."""
 
 
-def try_all(bare: Path, place: Path, found: list[Fault]) -> None:
+def try_all(bare: Path, place: Path, found: list[Fault], scheme: str | None) -> None:
     """Break a sale off at each of these faults."""
     failures, ends = [], Counter[str]()
     for fault in found:
         try:
-            error = break_off(bare, place, fault)
+            error = break_off(bare, place, fault, scheme)
             ends["none" if error is None else error.slug] += 1
             assert error is None or error.exit_code in CLEAR, error
             assert error is None or "bug" not in error.message, error
@@ -36,29 +37,35 @@ def try_all(bare: Path, place: Path, found: list[Fault]) -> None:
 
 
 @pytest.fixture
-def kinds(bare: Path, quick_path: Path) -> Iterator[dict[str, list[str]]]:
-    return straight(bare, quick_path)  # type: ignore[return-value]
+def kinds(bare: Path, quick_path: Path, scheme: str | None) -> Iterator[dict[str, list[str]]]:
+    return straight(bare, quick_path, scheme)  # type: ignore[return-value]
 
 
-def test_killed(bare: Path, quick_path: Path, kinds: dict[str, list[str]]) -> None:
+@each_scheme
+def test_killed(bare: Path, quick_path: Path, kinds: dict[str, list[str]], scheme: str | None) -> None:
     assert len(kinds["buyer"]) > 50
     assert len(kinds["seller"]) > 50
-    try_all(bare, quick_path, of_each_kind(faults(kinds, "kill")))
+    try_all(bare, quick_path, of_each_kind(faults(kinds, "kill")), scheme)
 
 
-def test_failing_disk(bare: Path, quick_path: Path, kinds: dict[str, list[str]]) -> None:
-    try_all(bare, quick_path, of_each_kind(faults(kinds, "disk")))
-
-
-@pytest.mark.campaign
-@pytest.mark.parametrize("side", ["buyer", "seller"])
-def test_killed_everywhere(bare: Path, quick_path: Path, kinds: dict[str, list[str]], side: str) -> None:
-    try_all(bare, quick_path, [fault for fault in faults(kinds, "kill") if fault.side == side])
+@each_scheme
+def test_failing_disk(bare: Path, quick_path: Path, kinds: dict[str, list[str]], scheme: str | None) -> None:
+    try_all(bare, quick_path, of_each_kind(faults(kinds, "disk")), scheme)
 
 
 @pytest.mark.campaign
 @pytest.mark.parametrize("side", ["buyer", "seller"])
-def test_failing_disk_everywhere(
-    bare: Path, quick_path: Path, kinds: dict[str, list[str]], side: str
+@each_scheme
+def test_killed_everywhere(
+    bare: Path, quick_path: Path, kinds: dict[str, list[str]], side: str, scheme: str | None
 ) -> None:
-    try_all(bare, quick_path, [fault for fault in faults(kinds, "disk") if fault.side == side])
+    try_all(bare, quick_path, [fault for fault in faults(kinds, "kill") if fault.side == side], scheme)
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("side", ["buyer", "seller"])
+@each_scheme
+def test_failing_disk_everywhere(
+    bare: Path, quick_path: Path, kinds: dict[str, list[str]], side: str, scheme: str | None
+) -> None:
+    try_all(bare, quick_path, [fault for fault in faults(kinds, "disk") if fault.side == side], scheme)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from support.market.cheats import always, cheated, data, from_the, goes_on, held_pieces, refusing, resigned
-from support.market.market import PIECE, PRICE, Bend, Market
+from support.market.market import PIECE, PRICE, Bend, Market, each_scheme
 
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.channel import payer
@@ -101,6 +101,7 @@ def gone(request: Request, good: Answer) -> Answer:
     raise TooEarly("peer-silent", "no answer")
 
 
+@each_scheme
 def test_no_piece_at_all(market: Market) -> None:
     """What breaks off is asked for again some times, since a line may break."""
     market.patience = 5.0
@@ -144,6 +145,7 @@ def test_a_good_piece_after_two_bad_ones(market: Market, bad: BadPiece) -> None:
     assert (market.paid, market.received) == (5 * PRICE, 5 * PRICE)
 
 
+@each_scheme
 def test_good_and_bad_pieces_in_turn(market: Market) -> None:
     """Every piece is bad at first, and then the seller is gone; the buyer begins again each time."""
 
@@ -205,6 +207,7 @@ def test_refusals_that_stay(market: Market, name: str) -> None:
     goes_on(market)
 
 
+@each_scheme
 @pytest.mark.parametrize("code", [6, 7, 8])
 def test_refusals_that_might_pass(market: Market, code: int) -> None:
     """They are waited for while the patience lasts, with the same payment; then they end the purchase."""
@@ -291,6 +294,7 @@ OFFERS: dict[str, tuple[Callable[[Market, Offer], Message], str, int]] = {
 }
 
 
+@each_scheme
 @pytest.mark.parametrize("name", OFFERS)
 def test_offers_that_are_not_the_published_one(market: Market, name: str) -> None:
     bad, slug, code = OFFERS[name]
@@ -308,6 +312,7 @@ def test_offers_that_are_not_the_published_one(market: Market, name: str) -> Non
     goes_on(market)
 
 
+@each_scheme
 def test_an_offer_that_nobody_vouches_for(market: Market) -> None:
     """Somebody in between puts in a key of its own."""
 
@@ -381,6 +386,7 @@ SETTLEMENTS: dict[str, tuple[Callable[[Market], bytes], str, int]] = {
 }
 
 
+@each_scheme
 @pytest.mark.parametrize("name", SETTLEMENTS)
 def test_settlements_that_are_none(market: Market, name: str) -> None:
     """All pieces are there and right by then, so the file has its name; nothing is lost."""

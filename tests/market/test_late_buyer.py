@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 from support.market.cheats import Forger, body_of, fair
-from support.market.market import PIECE, PRICE, Market
+from support.market.market import PIECE, PRICE, Market, each_scheme
 from support.party import balance_sat
-from support.protocol import scheme_of
 
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.errors import NotPossible, TooEarly
@@ -37,12 +36,13 @@ def ann(market: Market) -> Forger:
 
 def deadline(ann: Forger) -> int:
     """L_0."""
-    return scheme_of(ann.terms).deadline.value
+    return ann.terms.schedule.deadline.value
 
 
 # time ---------------------------------------------------------------------------------------------
 
 
+@each_scheme
 def test_a_buyer_that_vanishes(market: Market, ann: Forger) -> None:
     """The seller serves on, and its watcher has the money in a block before L_0."""
     before = balance_sat(market.pair.payee, market.chain)
@@ -75,6 +75,7 @@ def test_a_buyer_that_vanishes(market: Market, ann: Forger) -> None:
     assert ann.piece(3) == 3  # it is paid for
 
 
+@each_scheme
 def test_near_the_deadline_nothing_is_taken(market: Market, ann: Forger) -> None:
     """What was paid for is delivered again, and a settlement is taken: it costs nobody anything."""
     near = market.pair.payee.config.watch.near_blocks
@@ -92,12 +93,13 @@ def test_near_the_deadline_nothing_is_taken(market: Market, ann: Forger) -> None
     assert isinstance(ann.ask("settlement", ann.settlement(4 * PRICE)), Message)
 
 
+@each_scheme
 def test_a_buyer_stops_paying_near_the_deadline(market: Market) -> None:
     """The other way round: it may be that nothing is delivered any more."""
 
     def bend(request: Request, answer: Answer) -> Answer:
         if request.kind == "update" and len(market.asked("update")) == 2:
-            market.pair.mine_to(scheme_of(market.pair.terms(market.name)).deadline.value - 6)
+            market.pair.mine_to(market.pair.terms(market.name).schedule.deadline.value - 6)
         return answer
 
     market.bend = bend
@@ -121,7 +123,7 @@ class Reorganiser(list[Step]):
         chain = self._market.chain
         if step.kind == "confirming" and step.number:
             chain.reorganise(1)
-            near = scheme_of(self._market.pair.payer_record(self._market.name).terms).deadline.value - 6
+            near = self._market.pair.payer_record(self._market.name).terms.schedule.deadline.value - 6
             while chain.tip().height < near:
                 chain.submit_block_with([])
 
@@ -138,11 +140,12 @@ def test_a_funding_that_no_block_holds_is_waited_for_until_it_is_of_no_use(
     assert "nothing is lost; the other 5000 sat come back" in str(caught.value.hint)
 
 
+@each_scheme
 def test_a_funding_without_confirmation(market: Market) -> None:
     ann = Forger(market, ANN)
     ann.open(blocks=0)
     ann.refused("update", ann.update(1, PRICE), "unconfirmed")
-    ann.refused("piece", body_of(1), "piece-unpaid")
+    ann.refused("piece", body_of(1), "piece-unpaid", "unknown-session")
     market.chain.mine(1)
     assert ann.pay(1) == 1
 
@@ -167,6 +170,7 @@ def test_a_funding_that_is_another_transaction(market: Market) -> None:
 # settlements --------------------------------------------------------------------------------------
 
 
+@each_scheme
 def test_a_settlement_for_less(market: Market, ann: Forger) -> None:
     for paid in (0, PRICE, 2 * PRICE):
         ann.refused("settlement", ann.settlement(paid), "paid-lower")
@@ -182,6 +186,7 @@ def test_a_settlement_for_less(market: Market, ann: Forger) -> None:
     ann.refused("piece", body_of(4), "piece-unpaid")
 
 
+@each_scheme
 @pytest.mark.parametrize("late", [False, True])
 def test_a_settlement_that_pays(market: Market, ann: Forger, late: bool) -> None:
     """Nothing keeps the refund away from it: what it pays for is delivered when a block holds it."""
@@ -198,6 +203,7 @@ def test_a_settlement_that_pays(market: Market, ann: Forger, late: bool) -> None
     assert [ann.piece(number) for number in (4, 5)] == [4, 5]
 
 
+@each_scheme
 def test_a_late_settlement_in_the_place_of_an_update(
     market: Market, ann: Forger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -207,12 +213,14 @@ def test_a_late_settlement_in_the_place_of_an_update(
     for _ in range(2):
         answer = ann.ask("update", ann.settlement(5 * PRICE))
         assert isinstance(answer, Refusal)
-        assert json.loads(answer.body)["error"] == "settlement-unconfirmed"
+        slug = "settlement-unconfirmed" if market.exchanges else "past-deadline"
+        assert json.loads(answer.body)["error"] == slug
     assert isinstance(ann.ask("settlement", ann.settlement(5 * PRICE)), Message)
     market.chain.mine(1)
     assert [ann.piece(number) for number in (4, 5)] == [4, 5]
 
 
+@each_scheme
 def test_a_settlement_that_pays_and_loses_to_the_refund(market: Market, ann: Forger) -> None:
     """Without an update before it, all pieces would be free."""
     bob = Forger(market, BOB)
@@ -223,7 +231,7 @@ def test_a_settlement_that_pays_and_loses_to_the_refund(market: Market, ann: For
     bob.refused("settlement", bob.settlement(5 * PRICE), "channel-refunding")
     market.chain.mine(1)
     for number in range(1, 6):
-        bob.refused("piece", body_of(number), "piece-unpaid")
+        bob.refused("piece", body_of(number), "piece-unpaid", "unknown-session")
 
 
 # the file -----------------------------------------------------------------------------------------

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from support.market.market import PIECE, PRICE, Market, unheard
+from support.market.market import PIECE, PRICE, Market, each_scheme, unheard
 from support.party import balance_sat
 
 from mpchan.chain.embedded import EmbeddedChain
+from mpchan.channel.construction.registry import CONSTRUCTIONS, construction
 from mpchan.errors import NotPossible, TooEarly, UsageError
 from mpchan.market.output import part_path
 from mpchan.party.offers.selling import room_warnings
@@ -14,6 +15,7 @@ from mpchan.transport.base import Answer, Refusal, Request
 from mpchan.wallet.purchases import Purchases
 
 
+@each_scheme
 def test_the_whole_file(market: Market) -> None:
     before = balance_sat(market.pair.payee, market.chain)
     quoted = market.quote()
@@ -73,6 +75,7 @@ def test_samples_alone_need_no_channel(tmp_path_factory: pytest.TempPathFactory)
         assert not market.pair.payee.channels.names()
 
 
+@each_scheme
 def test_some_pieces(market: Market) -> None:
     """Only what was wanted is paid and there; the rest is a hole, and can be bought later into the same file."""
     result = market.buy("2-3,5")
@@ -106,6 +109,7 @@ def test_another_file_is_not_overwritten(market: Market) -> None:
         assert market.output.read_bytes() == content
 
 
+@each_scheme
 def test_a_finished_purchase_begun_again_pays_nothing(market: Market) -> None:
     market.buy()
     market.chain.mine(1)
@@ -119,7 +123,15 @@ class Broken(Exception):
     """The buyer's program ends here."""
 
 
-@pytest.mark.parametrize("kind", ["offer", "refund", "funding", "update", "settlement"])
+REQUESTS = [
+    (name, kind)
+    for name in CONSTRUCTIONS
+    for kind in ("offer", "refund", "funding", "update", "settlement")
+    if construction(name).has_exchange or kind not in ("refund", "funding")
+]
+
+
+@pytest.mark.parametrize(("scheme", "kind"), REQUESTS, indirect=["scheme"])
 @pytest.mark.parametrize("answered", [False, True])
 def test_broken_off_anywhere_it_goes_on(market: Market, kind: str, answered: bool) -> None:
     """The third request of a kind, or the only one, is not answered, or its answer is lost; both sides start again."""
@@ -153,6 +165,7 @@ def test_broken_off_anywhere_it_goes_on(market: Market, kind: str, answered: boo
     assert all(purchases.load(path).done for path in purchases.files())
 
 
+@each_scheme
 def test_the_money_waits_while_the_seller_is_away(market: Market) -> None:
     """It says what is at stake, and the same command goes on."""
     market.bend = unheard(lambda request: request.kind == "update" and len(market.asked("update")) >= 3)
@@ -168,6 +181,7 @@ def test_the_money_waits_while_the_seller_is_away(market: Market) -> None:
     assert (market.is_whole(), market.paid) == (True, 5 * PRICE)
 
 
+@each_scheme
 def test_a_silent_seller_before_anything_is_locked(market: Market) -> None:
     def bend(request: Request, answer: Answer) -> Answer:
         raise TooEarly("peer-silent", "no answer")
@@ -179,6 +193,7 @@ def test_a_silent_seller_before_anything_is_locked(market: Market) -> None:
     assert market.pair.payer.channels.names() == []
 
 
+@each_scheme
 def test_two_wishes_at_once_are_told_apart(market: Market) -> None:
     """A purchase that goes on is not mixed with another one into the same file."""
     market.bend = lambda request, answer: Refusal(

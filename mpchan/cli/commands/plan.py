@@ -11,11 +11,10 @@ from typing import Any
 import click
 
 from mpchan.bitcoin.network import REGTEST
-from mpchan.bitcoin.script import script_to_p2wsh_script
 from mpchan.chain.base import Chain
 from mpchan.chain.manual import ManualChain
 from mpchan.channel.limits import PayerLimits
-from mpchan.channel.offer import Offer, blocks_in_unit, margin
+from mpchan.channel.offer import Offer, blocks_in_unit, margin, refund_grid
 from mpchan.cli import options
 from mpchan.cli.app import App
 from mpchan.cli.input.numbers import AMOUNT, FEE_RATE, SIZE, TIP, WholeNumber
@@ -25,6 +24,7 @@ from mpchan.party.common import tip_for
 from mpchan.party.fees import estimated_rate, relay_warnings, require_within
 from mpchan.party.offers.offering import require_own_terms, short_window
 from mpchan.sale.plan import (
+    ANYBODYS_FUNDING,
     ANYBODYS_SCRIPT,
     Cut,
     SalePlan,
@@ -202,7 +202,9 @@ def _planned(
     if refund_delay is not None:
         # so that it is what a payer asks for by default
         terms["min_refund_delay"] = max(1, refund_delay - margin(unit))
-        terms["max_refund_delay"] = max(terms["max_refund_delay"], refund_delay)
+        grid = refund_grid(terms["scheme"], unit)
+        farthest = refund_delay + grid if grid > 1 else refund_delay
+        terms["max_refund_delay"] = max(terms["max_refund_delay"], farthest)
     chain, known, notes = _asked(app, wallet, unit, tip)
     notes += _set_rate(terms, chain, config.limits)
     offer = _offer(terms, config, cut, price)
@@ -210,7 +212,7 @@ def _planned(
     short = short_window(offer)
     if short is not None:
         notes.append(f"{short}; an offer needs --force for it")
-    funding_vsize = spend_vsize(1, [script_to_p2wsh_script(b""), ANYBODYS_SCRIPT])  # any P2WSH is as long
+    funding_vsize = spend_vsize(1, [ANYBODYS_FUNDING, ANYBODYS_SCRIPT])
     return SalePlan(cut, price, offer, funding_vsize, known), notes
 
 

@@ -46,7 +46,8 @@ def _channel(view: SalePlanned) -> Iterator[tuple[str, str]]:
 
 def _times(view: SalePlanned) -> Iterator[tuple[str, str]]:
     refund, deadline = view.refund_lock_time, view.deadline
-    text = f"{_span(view, view.refund_delay)} after opening"
+    least = "at least " if view.payer_locked_at_most > view.refund_delay else ""
+    text = f"{least}{_span(view, view.refund_delay)} after opening"
     yield "refund", text if refund is None else f"{text}: {lock(refund)}"
     text = f"{_span(view, view.settle_window)} before the refund"
     text += "" if deadline is None else f": {lock(deadline)}"
@@ -69,8 +70,12 @@ def _risks(view: SalePlanned) -> Iterator[tuple[str, str]]:
         "sleeps through the settle window, which `mpchan watch` does not, or where a reorganisation takes the funding"
     )
     yield "payee loses", text
-    text = f"{_span(view, view.payee_waits_at_most)} after the first payment, where the payer is gone"
-    text += "".join(f"; {_unit(view, value)} less after each further one" for _, value in _own_delays(view))
+    text = "not at all: it can close at any time"
+    if view.payee_waits_at_most:
+        text = f"{_span(view, view.payee_waits_at_most)} after the first payment, where the payer is gone"
+        text += "".join(
+            f"; {_unit(view, value)} less after each further one" for _, value in _own_delays(view)
+        )
     yield "payee waits", text
 
 

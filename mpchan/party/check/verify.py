@@ -167,7 +167,7 @@ def _kind(wallet: Wallet, psbt: Psbt) -> str:
     if isinstance(record, PayerRecord):
         return "signed-refund"
     unsigned = not any(fields.has_signature for fields in psbt.inputs)
-    if record is None and brought_offer(psbt) is not None:
+    if record is None and brought_offer(wallet, psbt) is not None:
         return Kind.UPDATE.value
     if record is None:
         return "refund-request" if unsigned else next(all_constructions()).likely_kind(psbt.tx).value

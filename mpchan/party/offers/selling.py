@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mpchan.bitcoin.script import dust_limit
@@ -254,13 +254,13 @@ def offer_for(wallet: Wallet, data: bytes) -> Offered:
 
     Raises:
         ParseError: ``malformed-request``, ``malformed-pieces``, ``malformed-sale``, ``offer-version``.
-        Refused: ``wish-changed``, ``offer-void``, ``offer-expired``.
+        Refused: ``wish-changed``, ``offer-used``, ``offer-void``, ``offer-expired``.
         NotPossible: ``unknown-offer``, ``nothing-sold``, ``made-out``.
     """
     wish = Wish.from_bytes(data)
     own = wallet.offers.load(wish.offer_id)
     general = published_sale(own.offer)
-    signed = [
+    begun = [
         sale
         for record in wallet.channels.readable()
         if (sale := sold_in(record, general)) and sale.buyer == wish.buyer
@@ -268,8 +268,8 @@ def offer_for(wallet: Wallet, data: bytes) -> Offered:
     for opening in wallet.openings.of_session(wish.buyer):
         _, sale = published_for(wallet, opening)
         if sale.root == general.root:
-            signed.append(replace(sale, buyer=wish.buyer, sold=opening.sold))
-    return offered(answer_wish(wallet, own, wish, signed, int(time.time())))
+            begun.append(replace(sale, buyer=wish.buyer, sold=opening.sold))
+    return offered(answer_wish(wallet, own, wish, begun, int(time.time())))
 
 
 def sold_in(record: Record, general: Sale) -> Sale | None:
@@ -287,16 +287,16 @@ def sold_in(record: Record, general: Sale) -> Sale | None:
         return None
 
 
-def answer_wish(wallet: Wallet, published: OwnOffer, wish: Wish, signed: Iterable[Sale], now: int) -> Offer:
+def answer_wish(wallet: Wallet, published: OwnOffer, wish: Wish, begun: Collection[Sale], now: int) -> Offer:
     """The offer for a buyer.
 
     Args:
-        signed: what the channels of this session sell: from its signed refund on a session stands for one wish.
+        begun: what the channels of this session sell, since it stands for one wish.
         now: Unix time.
 
     Raises:
         ParseError: ``malformed-pieces``, ``malformed-sale``, ``offer-version``.
-        Refused: ``wish-changed``, ``offer-void``, ``offer-expired``.
+        Refused: ``wish-changed``, ``offer-used``, ``offer-void``, ``offer-expired``.
         NotPossible: ``nothing-sold``, ``made-out``.
     """
     offer = published.offer
@@ -307,11 +307,17 @@ def answer_wish(wallet: Wallet, published: OwnOffer, wish: Wish, signed: Iterabl
         )
     enforce(expired_rules(offer, now))
     sold = pieces_from_text(wish.pieces, published_sale(offer).count)
-    if any(sale.sold != sold for sale in signed):
-        raise Refused(
-            "wish-changed", f"the refund for another wish of session {wish.buyer} was signed already"
-        )
+    if any(sale.sold != sold for sale in begun):
+        raise wish_changed(wish.buyer)
+    if begun and not construction_of(offer).has_exchange:
+        # money would be locked under it next, be it by a buyer whose wallet was restored from before it opened this one
+        raise Refused("offer-used", f"session {wish.buyer} has its channel already")
     return make_out(wallet, published, wish.buyer, sold)
+
+
+def wish_changed(session: str) -> Refused:
+    """A session stands for one wish from the beginning of its channel on."""
+    return Refused("wish-changed", f"session {session} has begun a channel for another wish")
 
 
 _NEWER = "take the offer that the seller publishes now"

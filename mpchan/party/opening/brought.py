@@ -11,12 +11,13 @@ from mpchan.chain.base import Chain
 from mpchan.channel import payee
 from mpchan.channel.carried import carried_offer
 from mpchan.channel.construction.registry import construction_of
-from mpchan.channel.facts import current_rules
+from mpchan.channel.facts import Facts, current_rules
 from mpchan.channel.messages import single_input_rules
 from mpchan.channel.offer import Offer
 from mpchan.channel.rules import BROKEN, Check, Rule, enforce
 from mpchan.channel.terms import Terms, value_rules
-from mpchan.errors import ParseError
+from mpchan.channel.watch.base import held_back
+from mpchan.errors import ParseError, TooEarly
 from mpchan.party.check.payee_rules import own_channel_rules, own_offer_rules, unused_rules
 from mpchan.party.common import gather_facts, now_by, tip_for
 from mpchan.party.opening.notes import make_channel, opening_at, record_of
@@ -25,8 +26,13 @@ from mpchan.wallet.payee_record import PayeeRecord
 from mpchan.wallet.wallet import Wallet
 
 
-def brought_offer(psbt: Psbt) -> Offer | None:
-    """The offer that a message carries, where it can be the first of a channel; else None."""
+def brought_offer(wallet: Wallet, psbt: Psbt) -> Offer | None:
+    """The offer under which a message brings its channel; None for one of a channel that is known, or that brings none.
+
+    Whether this wallet made the offer is for ``receiving_rules`` to say.
+    """
+    if not psbt.tx.inputs or _is_known(wallet, psbt.tx.inputs[0].outpoint):
+        return None
     try:
         offer = carried_offer(psbt)
     except ParseError:
@@ -45,7 +51,7 @@ def payee_channel_rules(wallet: Wallet, psbt: Psbt) -> Check[str]:
     """
     yield from single_input_rules(psbt)
     outpoint = psbt.tx.inputs[0].outpoint
-    known = _is_known(wallet, outpoint) or brought_offer(psbt) is not None
+    known = _is_known(wallet, outpoint) or brought_offer(wallet, psbt) is not None
     yield Rule("unknown-channel", known, "this wallet has no channel on what is spent", found=outpoint)
     return outpoint.name
 
@@ -53,8 +59,8 @@ def payee_channel_rules(wallet: Wallet, psbt: Psbt) -> Check[str]:
 def receiving_rules(wallet: Wallet, chain: Chain, psbt: Psbt) -> Check[PayeeRecord]:
     """The channel that a message belongs to, that an opening may become, or that the message brings."""
     name = yield from payee_channel_rules(wallet, psbt)
-    offer = brought_offer(psbt)
-    if offer is None or _is_known(wallet, psbt.tx.inputs[0].outpoint):
+    offer = brought_offer(wallet, psbt)
+    if offer is None:
         return (yield from own_channel_rules(wallet, name))
     return (yield from _brought_rules(wallet, chain, psbt, offer))
 
@@ -125,5 +131,22 @@ def require_channel(wallet: Wallet, chain: Chain, name: str, psbt: Psbt, *, clos
         record = enforce(receiving_rules(wallet, chain, psbt))
         if wallet.channels.knows(outpoint):
             return
-        enforce(payee.accept_rules(record.state, psbt, gather_facts(chain, record.terms), closing=closing))
+        facts = gather_facts(chain, record.terms)
+        incoming, _ = enforce(payee.accept_rules(record.state, psbt, facts, closing=closing))
+        if not incoming.paid:
+            _require_block(chain, record.terms, facts)
         wallet.channels.save(record, "brought")
+
+
+def _require_block(chain: Chain, terms: Terms, facts: Facts) -> None:
+    """A settlement that pays nothing brings no channel while its funding can still be taken away: that costs nothing.
+
+    Raises:
+        TooEarly: ``funding-unconfirmed``.
+    """
+    if chain.sends and held_back(terms, facts):
+        raise TooEarly(
+            "funding-unconfirmed",
+            "the funding is not in a block yet, and nothing is kept of a channel that has paid nothing",
+            hint="give the settlement again once a block holds the funding",
+        )

@@ -186,9 +186,9 @@ class FragileLine(DirectLine):
 class Breaking(Market):
     """A market whose steps are counted."""
 
-    def __init__(self, directory: Path, chain: EmbeddedChain) -> None:
+    def __init__(self, directory: Path, chain: EmbeddedChain, scheme: str | None) -> None:
         self.counted = Steps()
-        super().__init__(directory, chain, pieces=PIECES, free=FREE)
+        super().__init__(directory, chain, pieces=PIECES, free=FREE, scheme=scheme)
         self.patience = 5.0
 
     def new_seller(self) -> Any:
@@ -271,7 +271,7 @@ class Breaking(Market):
 
 
 @contextmanager
-def breaking_market(bare: Path, place: Path) -> Iterator[Breaking]:
+def breaking_market(bare: Path, place: Path, scheme: str | None = None) -> Iterator[Breaking]:
     """A market in a folder of its own, whose every step passes through it."""
     directory = place / "case"
     shutil.copytree(bare, directory / "chain", ignore=shutil.ignore_patterns("kernel"))
@@ -281,7 +281,7 @@ def breaking_market(bare: Path, place: Path) -> Iterator[Breaking]:
             EmbeddedChain(directory / "chain") as chain,
             chain.engine(),
         ):
-            market = Breaking(directory, chain)
+            market = Breaking(directory, chain, scheme)
             real = durability.step
             load_all()
             for name, module in list(sys.modules.items()):
@@ -321,17 +321,17 @@ def in_time() -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def straight(bare: Path, place: Path) -> dict[str, list[str]]:
+def straight(bare: Path, place: Path, scheme: str | None = None) -> dict[str, list[str]]:
     """The kinds of all steps of a sale in which nothing happens, by side."""
-    with breaking_market(bare, place) as market:
+    with breaking_market(bare, place, scheme) as market:
         market.buys()
         market.check_end()
         return market.counted.kinds
 
 
-def break_off(bare: Path, place: Path, fault: Fault) -> MpchanError | None:
+def break_off(bare: Path, place: Path, fault: Fault, scheme: str | None = None) -> MpchanError | None:
     """One sale with one fault, after which both programs start again; the error that it ended with."""
-    with breaking_market(bare, place) as market:
+    with breaking_market(bare, place, scheme) as market:
         market.counted.fault = fault
         found: MpchanError | None = None
         try:

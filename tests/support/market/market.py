@@ -9,9 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from support.party import SHORT, Pair
 
 from mpchan.chain.embedded import EmbeddedChain
+from mpchan.channel.construction.registry import CONSTRUCTIONS, construction_of
 from mpchan.channel.offer import Offer
 from mpchan.errors import TooEarly
 from mpchan.market.asking import Asking, Step
@@ -19,6 +21,7 @@ from mpchan.market.buyer import Buyer
 from mpchan.market.closing import cancel
 from mpchan.market.hashing import hash_file
 from mpchan.market.output import Output
+from mpchan.market.own_channel import OwnChannel
 from mpchan.market.quote import Quote, quote
 from mpchan.market.seller import Event, Seller
 from mpchan.market.standing import going_purchase
@@ -27,9 +30,12 @@ from mpchan.party.watch.watcher import Watcher
 from mpchan.results.sales import Bought, PurchaseCancelled
 from mpchan.sale.manifest import Sale
 from mpchan.transport.base import Answer, Arrival, Message, Piece, Refusal, Request
-from mpchan.units import Amount
+from mpchan.units import Amount, Txid
 from mpchan.wallet.offers import OwnOffer
 from mpchan.wallet.purchases import Purchases
+
+each_scheme = pytest.mark.parametrize("scheme", list(CONSTRUCTIONS), indirect=True)
+"""A test that runs over each construction."""
 
 PRICE = 1_000
 PIECE = 1_000
@@ -74,7 +80,7 @@ class DirectLine:
         request = Request(self._session, len(self.asked) + 1, kind, body)
         self.asked.append(request)
         answer = self.bend(request, self._seller().answer(request))
-        if kind == "funding":
+        if kind == "funding":  # a third party's block
             self.mine()
         with arrival_of(answer) as arrival:
             yield arrival
@@ -100,25 +106,41 @@ def arrival_of(answer: Answer) -> Iterator[Arrival]:
             yield Arrival("piece", length=answer.length, read=file.readinto)
 
 
+def _killed(*_: object) -> None:
+    raise TooEarly("peer-silent", "killed")
+
+
 class Market:
     """A file on sale, and one who buys it.
 
     Args:
         pieces: of ``PIECE`` bytes each; the last one is shorter by one.
+        scheme: the construction of its channels; None for the default.
+
+    Attributes:
+        exchanges: whether a refund is asked for before the funding.
     """
 
     def __init__(
-        self, directory: Path, chain: EmbeddedChain, *, pieces: int = 5, free: int = 0, **terms: Any
+        self,
+        directory: Path,
+        chain: EmbeddedChain,
+        *,
+        pieces: int = 5,
+        free: int = 0,
+        scheme: str | None = None,
+        **terms: Any,
     ) -> None:
         self.directory = directory
         self.chain = chain
-        self.pair = Pair(directory, chain)
+        self.pair = Pair(directory, chain, scheme=scheme)
         self.file = directory / "film"
         self.file.write_bytes(os.urandom(pieces * PIECE - 1))
         self.output = directory / "bought"
         self.hashes = hash_file(self.file, PIECE)
         self.sale = Sale("film", self.hashes.length, PIECE, Amount(PRICE), free, self.hashes.hashes)
         self.own = self.publish(**terms)
+        self.exchanges = construction_of(self.own.offer).has_exchange
         self.events: list[Event] = []
         self.steps: list[Step] = []
         self.lines: list[DirectLine] = []
@@ -129,7 +151,9 @@ class Market:
 
     def publish(self, **terms: Any) -> OwnOffer:
         """The published offer."""
-        return published_offer(self.pair.payee, self.chain, {**SHORT, **terms}, self.sale)[0]
+        return published_offer(
+            self.pair.payee, self.chain, {**SHORT, **self.pair.scheme, **terms}, self.sale
+        )[0]
 
     @property
     def published(self) -> Offer:
@@ -170,6 +194,17 @@ class Market:
         self.lines.append(made)
         return made
 
+    def _told(self, step: Step) -> None:
+        self.steps.append(step)
+        waits = any(self.name_of_funding(txid) for txid in self.chain.mempool())
+        if step.kind == "funded" and not self.exchanges and waits:
+            self.lines[-1].mine()
+
+    def name_of_funding(self, txid: Txid) -> str | None:
+        """The buyer's channel that a transaction funds; None where it funds none."""
+        names = self.pair.payer.channels.names()
+        return next((name for name in names if name.startswith(str(txid))), None)
+
     def buy(self, pieces: str | None = None) -> Bought:
         """The whole command, but for its words."""
         found = self.quote(pieces)
@@ -191,7 +226,15 @@ class Market:
 
     def asking(self, session: str) -> Asking:
         """The buyer's patience with whatever the seller is then."""
-        return Asking(self.line(session), self.steps.append, patience=self.patience, pause=0.01)
+        return Asking(self.line(session), self._told, patience=self.patience, pause=0.01)
+
+    def stop_funded(self) -> None:
+        """The buyer's program ends when its channel is funded, and nothing is paid."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(OwnChannel, "wait_for_confirmation", _killed)
+            with pytest.raises(TooEarly):
+                self.buy()
+        self.restart()
 
     def cancel(self) -> PurchaseCancelled:
         """``buy --cancel``."""
