@@ -8,15 +8,12 @@ offer takes the place of the one before, whose address is the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from mpchan.bitcoin.signature import PublicKey
 from mpchan.bitcoin.tx import TxOut
 from mpchan.channel.offer import Offer
 from mpchan.channel.terms import funding_output
-from mpchan.errors import StorageError
 from mpchan.units import Amount, key_index_or_none
 from mpchan.values import frozen
 from mpchan.wallet.store import Store, checked
@@ -58,72 +55,47 @@ class Plan:
         return _name(self.output.script_pubkey)
 
 
-class Plans:
-    """The plans of one wallet.
+class Plans(Store[Plan]):
+    """The plans of one wallet; a damaged one is found by its address only."""
 
-    Args:
-        directory: of the wallet.
-    """
-
-    def __init__(self, directory: Path) -> None:
-        self._store = Store(directory, "plans", "plan", _schema_of, "plan-damaged")
-
-    def save(self, plan: Plan) -> None:
-        """Write a plan; durable on return."""
-        body = {
-            "offer": plan.offer.to_dict(),
-            "capacity_sat": plan.capacity.sat,
-            "key_index": plan.key_index,
-            "payer_pubkey": plan.payer_key.sec.hex(),
-            "payer_script": plan.payer_script.hex(),
-            "address": plan.address,
-            **({"restored": True} if plan.restored else {}),
-        }
-        self._store.write(plan.name, body)
+    folder, kind, slug = "plans", "plan", "plan-damaged"
 
     def find(self, script_pubkey: bytes) -> Plan | None:
         """The plan whose address has this scriptPubKey."""
         if len(script_pubkey) != _SCRIPT_SIZE:
             return None
-        path = self._store.path(_name(script_pubkey))
+        path = self.path(_name(script_pubkey))
         plan = self.load(path) if path.exists() else None
         # another version of witness program may have the same 32 bytes
         return plan if plan is not None and plan.output.script_pubkey == script_pubkey else None
 
-    def __iter__(self) -> Iterator[Plan]:
-        """All readable plans, in no order that means anything; a damaged one is found by its address only."""
-        for path in self.files():
-            try:
-                yield self.load(path)
-            except StorageError:
-                continue
+    def _name(self, value: Plan) -> str:
+        return value.name
 
-    def files(self) -> list[Path]:
-        """Their files, sorted; none where there never was a plan."""
-        return self._store.files()
+    def _to_table(self, value: Plan) -> dict[str, Any]:
+        return {
+            "offer": value.offer.to_dict(),
+            "capacity_sat": value.capacity.sat,
+            "key_index": value.key_index,
+            "payer_pubkey": value.payer_key.sec.hex(),
+            "payer_script": value.payer_script.hex(),
+            "address": value.address,
+            **({"restored": True} if value.restored else {}),
+        }
 
-    def load(self, path: Path) -> Plan:
-        """Read one of ``files``."""
+    def _from_table(self, body: dict[str, Any], name: str) -> Plan:
+        return Plan(
+            Offer.from_dict(body["offer"]),
+            Amount(body["capacity_sat"]),
+            key_index_or_none(body["key_index"]),
+            PublicKey.from_hex(body["payer_pubkey"]),
+            bytes.fromhex(body["payer_script"]),
+            None if body["address"] is None else checked(body["address"], str),
+            bool(body.get("restored")),
+        )
 
-        def parse(body: dict[str, Any]) -> Plan:
-            plan = Plan(
-                Offer.from_dict(body["offer"]),
-                Amount(body["capacity_sat"]),
-                key_index_or_none(body["key_index"]),
-                PublicKey.from_hex(body["payer_pubkey"]),
-                bytes.fromhex(body["payer_script"]),
-                None if body["address"] is None else checked(body["address"], str),
-                bool(body.get("restored")),
-            )
-            if plan.name != path.stem:
-                raise ValueError("it is another plan's")
-            return plan
-
-        return self._store.read(path, parse)
-
-
-def _schema_of(body: dict[str, Any]) -> int:
-    return PLAN_SCHEMA if body["key_index"] is None else _COUNTED_SCHEMA
+    def _schema_of(self, body: dict[str, Any]) -> int:
+        return PLAN_SCHEMA if body["key_index"] is None else _COUNTED_SCHEMA
 
 
 def _name(script_pubkey: bytes) -> str:

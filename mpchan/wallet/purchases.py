@@ -13,7 +13,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 from mpchan.channel.offer import Offer
@@ -49,27 +48,10 @@ class Purchase:
     done: bool = False
 
 
-class Purchases:
-    """The purchases of one wallet.
+class Purchases(Store[Purchase]):
+    """The purchases of one wallet."""
 
-    Args:
-        directory: of the wallet.
-    """
-
-    def __init__(self, directory: Path) -> None:
-        self._store = Store(directory, "purchases", "purchase", lambda body: 1, "purchase-damaged")
-
-    def save(self, purchase: Purchase) -> None:
-        """Write a purchase; durable on return."""
-        body = {
-            "published": purchase.published.to_dict(),
-            "output": purchase.output,
-            "wanted": pieces_text(purchase.wanted),
-            "bought": pieces_text(purchase.bought),
-            "own": None if purchase.own is None else purchase.own.to_dict(),
-            "done": purchase.done,
-        }
-        self._store.write(purchase.session, body)
+    folder, kind, slug = "purchases", "purchase", "purchase-damaged"
 
     def unfinished(self, root: bytes, output: str) -> list[Purchase]:
         """The purchases of a file into a place that are not done, under whatever offer they were begun.
@@ -102,29 +84,33 @@ class Purchases:
         Args:
             output: absolute path of the file.
         """
-        make_directory(self._store.directory)
+        make_directory(self.directory)
         name = sha256(os.fsencode(output)).hexdigest()[:32]
-        with locked(self._store.directory / f"{name}.lock", timeout=_LOCK_SECONDS):
+        with locked(self.directory / f"{name}.lock", timeout=_LOCK_SECONDS):
             yield
 
-    def files(self) -> list[Path]:
-        """Their files, sorted; none where there never was a purchase."""
-        return self._store.files()
+    def _name(self, value: Purchase) -> str:
+        return value.session
 
-    def load(self, path: Path) -> Purchase:
-        """Read one of ``files``."""
+    def _to_table(self, value: Purchase) -> dict[str, Any]:
+        return {
+            "published": value.published.to_dict(),
+            "output": value.output,
+            "wanted": pieces_text(value.wanted),
+            "bought": pieces_text(value.bought),
+            "own": None if value.own is None else value.own.to_dict(),
+            "done": value.done,
+        }
 
-        def parse(body: dict[str, Any]) -> Purchase:
-            published = Offer.from_dict(body["published"])
-            count = sale_of(published).count
-            return Purchase(
-                path.stem,
-                published,
-                checked(body["output"], str),
-                pieces_from_text(body["wanted"], count),
-                pieces_from_text(body["bought"], count) if body["bought"] else (),
-                None if body["own"] is None else Offer.from_dict(body["own"]),
-                checked(body["done"], bool),
-            )
-
-        return self._store.read(path, parse)
+    def _from_table(self, body: dict[str, Any], name: str) -> Purchase:
+        published = Offer.from_dict(body["published"])
+        count = sale_of(published).count
+        return Purchase(
+            name,
+            published,
+            checked(body["output"], str),
+            pieces_from_text(body["wanted"], count),
+            pieces_from_text(body["bought"], count) if body["bought"] else (),
+            None if body["own"] is None else Offer.from_dict(body["own"]),
+            checked(body["done"], bool),
+        )

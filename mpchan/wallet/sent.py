@@ -54,20 +54,20 @@ def _children(parent: Txid, records: Iterable[Sent]) -> list[Sent]:
     return sorted(children, key=lambda child: child.fee, reverse=True)
 
 
-class SentTransactions:
-    """All of one wallet. Whoever changes them holds the wallet's lock.
+_DAMAGED = (
+    "it tells which coins a transaction spends: put it back from a backup, or move it away once that transaction is in "
+    "a block or nobody can send it any more"
+)
 
-    Args:
-        directory: of the wallet.
-    """
 
-    def __init__(self, directory: Path) -> None:
-        self._store = Store(directory, "sent", "sent", lambda body: 1, "send-damaged", _DAMAGED)
+class SentTransactions(Store[Sent]):
+    """All of one wallet. Whoever changes them holds the wallet's lock."""
+
+    folder, kind, slug, hint = "sent", "sent", "send-damaged", _DAMAGED
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(home)
         self._unwritten: dict[Txid, Sent] = {}
-
-    def save(self, sent: Sent) -> None:
-        """Write a record; durable on return."""
-        self._store.write(str(sent.txid), _fields(sent))
 
     def keep_unwritten(self, sent: Sent) -> None:
         """Remember what must go out although no record of it could be written, as long as this process lives."""
@@ -79,11 +79,11 @@ class SentTransactions:
         Raises:
             StorageError: ``send-damaged``: what a damaged record has spent is not known, so nothing may be spent.
         """
-        return {record.txid: record for record in map(self._load, self._store.files())}
+        return {record.txid: record for record in map(self.load, self.files())}
 
     def names(self) -> list[str]:
         """The txids of all records, sorted; whether they can be read is not asked."""
-        return [path.stem for path in self._store.files()]
+        return [path.stem for path in self.files()]
 
     def children_of(self, parent: Txid) -> list[Sent]:
         """Those that pay for this transaction, the one that pays most first: it replaces the others."""
@@ -93,9 +93,7 @@ class SentTransactions:
         """The same of the records that can be read: for what must go out whatever has become of the others."""
         readable = [*self._unwritten.values()]
         with suppress(StorageError):  # the folder itself
-            for path in self._store.files():
-                with suppress(StorageError):
-                    readable.append(self._load(path))
+            readable += self
         return _children(parent, readable)
 
     def find(self, prefix: str) -> Sent:
@@ -107,60 +105,42 @@ class SentTransactions:
             StorageError: ``send-damaged``.
         """
         wanted = prefix.lower()
-        found = [path for path in self._store.files() if wanted and path.name.startswith(wanted)]
+        found = [path for path in self.files() if wanted and path.name.startswith(wanted)]
         if not found:
             raise NotPossible("unknown-send", f"this wallet sent no transaction {prefix!r:.80}")
         if len(found) > 1:
             raise UsageError("ambiguous-send", f"{len(found)} transactions begin with {prefix!r:.80}")
-        return self._load(found[0])
-
-    def load(self, txid: Txid) -> Sent:
-        """The record of one transaction."""
-        return self._load(self._store.path(str(txid)))
+        return self.load(found[0])
 
     def forget(self, txid: Txid) -> None:
         """Remove a record; durable on return."""
-        remove_durably(self._store.path(str(txid)))
+        remove_durably(self.path(str(txid)))
 
-    def _load(self, path: Path) -> Sent:
-        def parse(body: dict[str, Any]) -> Sent:
-            record = _record(body)
-            if str(record.txid) != path.stem:
-                raise ValueError("it is another transaction's")
-            return record
+    def _name(self, value: Sent) -> str:
+        return str(value.txid)
 
-        return self._store.read(path, parse)
+    def _to_table(self, value: Sent) -> dict[str, Any]:
+        return {
+            "tx": value.transaction.to_hex(),
+            "spent": [[output.value.sat, output.script_pubkey.hex()] for output in value.spent],
+            "script": value.script_pubkey.hex(),
+            "amount_sat": None if value.amount is None else value.amount.sat,
+            "change_vout": value.change_vout,
+            "height": value.height,
+            "answered": value.answered,
+            "parent_tx": None if value.parent is None else value.parent.to_hex(),
+        }
 
-
-_DAMAGED = (
-    "it tells which coins a transaction spends: put it back from a backup, or move it away once that transaction is in "
-    "a block or nobody can send it any more"
-)
-
-
-def _fields(sent: Sent) -> dict[str, Any]:
-    return {
-        "tx": sent.transaction.to_hex(),
-        "spent": [[output.value.sat, output.script_pubkey.hex()] for output in sent.spent],
-        "script": sent.script_pubkey.hex(),
-        "amount_sat": None if sent.amount is None else sent.amount.sat,
-        "change_vout": sent.change_vout,
-        "height": sent.height,
-        "answered": sent.answered,
-        "parent_tx": None if sent.parent is None else sent.parent.to_hex(),
-    }
-
-
-def _record(body: dict[str, Any]) -> Sent:
-    amount, parent, vout = body["amount_sat"], body["parent_tx"], body["change_vout"]
-    transaction = Transaction.from_hex(body["tx"])
-    return Sent(
-        transaction,
-        tuple(TxOut(Amount(value), bytes.fromhex(script)) for value, script in body["spent"]),
-        None if vout is None else checked_int(vout, 0, len(transaction.outputs) - 1, "change_vout"),
-        bytes.fromhex(body["script"]),
-        None if amount is None else Amount(amount),
-        checked_int(body["height"], 0, LOCK_TIME_THRESHOLD - 1, "height"),
-        checked(body["answered"], bool),
-        None if parent is None else Transaction.from_hex(parent),
-    )
+    def _from_table(self, body: dict[str, Any], name: str) -> Sent:
+        amount, parent, vout = body["amount_sat"], body["parent_tx"], body["change_vout"]
+        transaction = Transaction.from_hex(body["tx"])
+        return Sent(
+            transaction,
+            tuple(TxOut(Amount(value), bytes.fromhex(script)) for value, script in body["spent"]),
+            None if vout is None else checked_int(vout, 0, len(transaction.outputs) - 1, "change_vout"),
+            bytes.fromhex(body["script"]),
+            None if amount is None else Amount(amount),
+            checked_int(body["height"], 0, LOCK_TIME_THRESHOLD - 1, "height"),
+            checked(body["answered"], bool),
+            None if parent is None else Transaction.from_hex(parent),
+        )

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from mpchan.errors import NotPossible, ParseError, StorageError
 from mpchan.wallet.layout import stored
@@ -53,31 +54,38 @@ def checked(value: object, kind: type[T]) -> T:
     return value
 
 
-class Store:
-    """One of a wallet's folders.
+class Store(Generic[T]):
+    """One of a wallet's folders, with one value in each file.
 
     Args:
         home: the wallet's directory.
-        kind: of what it holds, as the files name it.
-        schema: tells the schema number of a table.
-        slug: of the error where a file cannot be used.
-        hint: what to do then.
     """
 
-    def __init__(
-        self,
-        home: Path,
-        folder: str,
-        kind: str,
-        schema: Callable[[Any], int],
-        slug: str,
-        hint: str | None = None,
-    ) -> None:
-        self.directory = home / folder
-        self._kind = kind
-        self._schema = schema
-        self._slug = slug
-        self._hint = hint
+    folder: ClassVar[str]
+    kind: ClassVar[str]
+    """Of what it holds, as the files name it."""
+    slug: ClassVar[str]
+    """Of the error where a file cannot be used; ``hint`` says what to do then."""
+    hint: ClassVar[str | None] = None
+
+    def __init__(self, home: Path) -> None:
+        self.directory = home / self.folder
+
+    # of each kind
+
+    def _name(self, value: T) -> str:
+        raise NotImplementedError
+
+    def _to_table(self, value: T) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def _from_table(self, body: Any, name: str) -> T:
+        raise NotImplementedError
+
+    def _schema_of(self, body: Any) -> int:
+        return 1
+
+    # of all
 
     def path(self, name: str) -> Path:
         """The file of this name, which may not be there."""
@@ -88,24 +96,34 @@ class Store:
         names = stored(self.directory.parent, self.directory.name, ".json")
         return [self.directory / name for name in names]
 
-    def write(self, name: str, body: dict[str, Any]) -> None:
-        """Write a table; durable on return."""
+    def save(self, value: T) -> None:
+        """Write a value; durable on return."""
+        body = self._to_table(value)
         text = canonical(body)
         make_directory(self.directory)
-        schema = self._schema(body)
-        envelope = f'{{"schema": {schema}, "checksum": "{checksum(text)}", "{self._kind}": {text}}}\n'
-        write_durably(self.path(name), envelope.encode())
+        schema = self._schema_of(body)
+        envelope = f'{{"schema": {schema}, "checksum": "{checksum(text)}", "{self.kind}": {text}}}\n'
+        write_durably(self.path(self._name(value)), envelope.encode())
 
-    def read(self, path: Path, parse: Callable[[Any], T]) -> T:
-        """What ``parse`` makes of the table in a file, which stays as it is.
+    def load(self, path: Path) -> T:
+        """The value in one of ``files``, which stays as it is.
 
         Raises:
             StorageError: the slug of this store; ``file-missing``, ``read-failed``.
         """
         try:
-            return parse(opened(read_text(path), self._kind, self._schema))
+            value = self._from_table(opened(read_text(path), self.kind, self._schema_of), path.stem)
+            if self._name(value) != path.stem:
+                raise ValueError("it is another one's")
+            return value
         except (
             *(ParseError, NotPossible, ValueError, KeyError, TypeError, AttributeError),
             RecursionError,
         ) as error:
-            raise StorageError(self._slug, f"{path}: {error!s:.200}", hint=self._hint) from None
+            raise StorageError(self.slug, f"{path}: {error!s:.200}", hint=self.hint) from None
+
+    def __iter__(self) -> Iterator[T]:
+        """All readable values, in no order that means anything."""
+        for path in self.files():
+            with suppress(StorageError):
+                yield self.load(path)

@@ -19,7 +19,7 @@ from mpchan.errors import NotPossible
 from mpchan.party import coins, views
 from mpchan.party.holdings import scan
 from mpchan.results.coins import Sent
-from mpchan.units import Amount, FeeRate, Txid
+from mpchan.units import Amount, FeeRate
 from mpchan.values import replace
 from mpchan.wallet.config import ChainConfig
 from mpchan.wallet.wallet import Wallet
@@ -117,7 +117,7 @@ def test_the_nodes_own_dust_limits(shared_node: Node, chain: MinedChain, wallet:
             coins.send(wallet, chain, script, least - Amount(1))
         assert caught.value.slug == "below-dust"
         held = coins.send(wallet, chain, script, least, sends=False)
-        record = wallet.sent.load(Txid.from_hex(held.txid))
+        record = wallet.sent.find(held.txid)
         raw = bytes.fromhex(held.hex)
         exact = least.sat.to_bytes(8, "little") + bytes([len(script)]) + script
         below = (least.sat - 1).to_bytes(8, "little") + bytes([len(script)]) + script
@@ -165,7 +165,7 @@ def test_what_a_block_put_in_the_place_of_a_send_frees_its_coins(
         shared_node.pay(fresh(wallet), 100_000)
     shared_node.mine(1)
     held = coins.send(wallet, chain, SHOP, Amount(150_000), sends=False)
-    record = wallet.sent.load(Txid.from_hex(held.txid))
+    record = wallet.sent.find(held.txid)
     first = record.transaction.without_witness()
     output = first.outputs[0]
     conflict = Transaction(2, first.inputs[:1], (type(output)(Amount(99_000), KINDS["p2tr"]),), 0)

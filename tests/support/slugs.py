@@ -13,9 +13,6 @@ PACKAGE = Path(mpchan.__file__).parent
 CLASSES = {name: kind.exit_code for name, kind in vars(errors).items() if hasattr(kind, "exit_code")}
 HELPERS = {"storage_error": 7, "_malformed": 3, "_fail": 3}
 
-_STORE_SLUG = 4
-"""Which argument of ``wallet.store.Store`` it is."""
-
 
 def slugs() -> set[tuple[int, str]]:
     """Every (exit code, slug)."""
@@ -24,15 +21,14 @@ def slugs() -> set[tuple[int, str]]:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call):
                 found.update(_of_call(node))
+            elif isinstance(node, ast.ClassDef):
+                found.update(_of_store(node))
     return found
 
 
 def _of_call(node: ast.Call) -> Iterator[tuple[int, str]]:
     name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
     if not node.args:
-        return
-    if name == "Store":  # of files whose damage has a slug of their own
-        yield 7, _slug(node.args[_STORE_SLUG]) or ""
         return
     slug = _slug(node.args[0])
     if slug is None:
@@ -49,6 +45,17 @@ def _of_call(node: ast.Call) -> Iterator[tuple[int, str]]:
         yield 7, slug
     elif name in ("kind", "wrong"):
         yield 4, slug
+
+
+def _of_store(node: ast.ClassDef) -> Iterator[tuple[int, str]]:
+    """Of files whose damage has a slug of their own: a ``wallet.store.Store`` of one kind."""
+    if not any(isinstance(base, ast.Subscript) and ast.unparse(base.value) == "Store" for base in node.bases):
+        return
+    for line in node.body:
+        if isinstance(line, ast.Assign) and isinstance(line.targets[0], ast.Tuple):
+            names = [ast.unparse(target) for target in line.targets[0].elts]
+            assert isinstance(line.value, ast.Tuple)
+            yield 7, _slug(line.value.elts[names.index("slug")]) or ""
 
 
 def _slug(node: ast.expr) -> str | None:
