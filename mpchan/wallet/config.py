@@ -62,7 +62,7 @@ class Config:
         try:
             table = tomli.loads(text)
         except (tomli.TOMLDecodeError, RecursionError, ValueError) as error:
-            raise ParseError("malformed-config", f"{source} is not valid TOML: {error!s:.200}") from None
+            raise _malformed(f"{source} is not valid TOML: {error!s:.200}") from None
         try:
             return cls._from_table(table)
         except ParseError as error:
@@ -73,9 +73,7 @@ class Config:
         _known(table, ("version", "network", "chain", "limits", "offer", "watch"), "")
         version = table.get("version", CONFIG_VERSION)
         if type(version) is not int or version != CONFIG_VERSION:
-            raise ParseError(
-                "malformed-config", f"version {version!r:.80} is unknown, this mpchan reads {CONFIG_VERSION}"
-            )
+            raise _malformed(f"version {version!r:.80} is unknown, this mpchan reads {CONFIG_VERSION}")
         network = network_from_name(_string(table, "network"))
         chain = _chain(_table(table, "chain"), network)
         limits, offer = _limits(_table(table, "limits")), _offer_defaults(_table(table, "offer"))
@@ -172,25 +170,29 @@ max_refund_delay_seconds = 2592000
 """
 
 
+def _malformed(what: str) -> ParseError:
+    return ParseError("malformed-config", what)
+
+
 def _known(table: Mapping[str, Any], keys: tuple[str, ...], where: str) -> None:
     unknown = [key for key in table if key not in keys]
     if unknown:
-        raise ParseError("malformed-config", f"unknown key {where}{unknown[0]!r:.80}")
+        raise _malformed(f"unknown key {where}{unknown[0]!r:.80}")
 
 
 def _table(table: Mapping[str, Any], key: str) -> dict[str, Any]:
     value = table.get(key, {})
     if not isinstance(value, dict):
-        raise ParseError("malformed-config", f"{key} must be a table, not {value!r:.80}")
+        raise _malformed(f"{key} must be a table, not {value!r:.80}")
     return value
 
 
 def _string(table: Mapping[str, Any], key: str) -> str:
     if key not in table:
-        raise ParseError("malformed-config", f"the key {key} is missing")
+        raise _malformed(f"the key {key} is missing")
     value = table[key]
     if type(value) is not str:
-        raise ParseError("malformed-config", f"{key} must be a string, not {value!r:.80}")
+        raise _malformed(f"{key} must be a string, not {value!r:.80}")
     return value
 
 
@@ -200,9 +202,7 @@ def _strings(table: Mapping[str, Any], key: str) -> tuple[str, ...]:
     if type(value) is str:
         return (value,)
     if type(value) is not list or not all(type(item) is str for item in value):
-        raise ParseError(
-            "malformed-config", f"{key} must be a string or a list of strings, not {value!r:.80}"
-        )
+        raise _malformed(f"{key} must be a string or a list of strings, not {value!r:.80}")
     return tuple(value)
 
 
@@ -212,13 +212,9 @@ def _chain(table: dict[str, Any], network: Network) -> ChainConfig:
     values["electrum"] = _strings(table, "electrum")
     backend = values.get("backend", "embedded")
     if backend not in BACKENDS:
-        raise ParseError(
-            "malformed-config", f"chain.backend {backend!r:.80} is none of {', '.join(BACKENDS)}"
-        )
+        raise _malformed(f"chain.backend {backend!r:.80} is none of {', '.join(BACKENDS)}")
     if BACKENDS[backend].is_private and network.name != "regtest":
-        raise ParseError(
-            "malformed-config", f"the {backend} chain is regtest only, this wallet is {network.name}"
-        )
+        raise _malformed(f"the {backend} chain is regtest only, this wallet is {network.name}")
     return ChainConfig(**values)
 
 
@@ -236,7 +232,7 @@ def _offer_defaults(table: dict[str, Any]) -> dict[str, Any]:
     _known(table, (*numbers, "scheme", "lock_time_unit", "memo", "expires_in"), "offer.")
     if table.get("scheme", default()) not in CONSTRUCTIONS:
         known = ", ".join(CONSTRUCTIONS)
-        raise ParseError("malformed-config", f"offer.scheme {table['scheme']!r:.80} is none of {known}")
+        raise _malformed(f"offer.scheme {table['scheme']!r:.80} is none of {known}")
     terms = dict(table)
     for key in table:
         if key in numbers:
@@ -261,6 +257,4 @@ def _seconds(value: Any, key: str) -> int:
     try:
         return parse_duration(value if type(value) is str else "")
     except ParseError:
-        raise ParseError(
-            "malformed-config", f'{key} must be a duration such as "12h" or "2d", not {value!r:.80}'
-        ) from None
+        raise _malformed(f'{key} must be a duration such as "12h" or "2d", not {value!r:.80}') from None

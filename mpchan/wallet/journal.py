@@ -107,10 +107,16 @@ def fold(body: Body, entry: Entry) -> Body:
 
 def written(after: Position, entry: Entry) -> tuple[bytes, Position]:
     """An entry as a line, and where that ends."""
-    message = None if entry.message is None else json.dumps(entry.message)
-    gone = canonical(list(entry.gone)) if entry.gone else None
-    changes = canonical(entry.changes)
-    return _written(after, entry.sequence, changes, json.dumps(entry.event), gone, message, entry.time)
+    line = {
+        "before": entry.before,
+        "changes": entry.changes,
+        "event": entry.event,
+        "gone": list(entry.gone) or None,
+        "message": entry.message,
+        "sequence": entry.sequence,
+        "time": entry.time,
+    }
+    return _framed(after, canonical({key: value for key, value in line.items() if value is not None}))
 
 
 def continuation(after: Position, body: Body, now: int) -> tuple[bytes, Position]:
@@ -121,9 +127,7 @@ def continuation(after: Position, body: Body, now: int) -> tuple[bytes, Position
         now: seconds since 1970.
     """
     start = Position(after.sequence, after.digest, 0, 0)
-    changes = canonical(body)
-    before = f'"before":"{after.digest}",'
-    return _written(start, after.sequence + 1, changes, f'"{CONTINUED}"', None, None, now, before)
+    return written(start, Entry(after.sequence + 1, now, CONTINUED, body, before=after.digest))
 
 
 def update_written(
@@ -136,31 +140,17 @@ def update_written(
         event, message: nothing in them needs escaping.
         now: seconds since 1970.
     """
-    return _written(after, after.sequence + 1, changes, f'"{event}"', None, f'"{message}"', now)
+    number = after.sequence + 1
+    text = f'{{"changes":{changes},"event":"{event}","message":"{message}","sequence":{number},"time":{now}}}'
+    return _framed(after, text)
 
 
-def _written(
-    after: Position,
-    sequence: int,
-    changes: str,
-    event: str,
-    gone: str | None,
-    message: str | None,
-    now: int,
-    before: str = "",
-) -> tuple[bytes, Position]:
-    """A line of JSON texts; its keys stand sorted, without spaces."""
-    text = "".join(
-        (
-            f'{{{before}"changes":{changes},"event":{event}',
-            "" if gone is None else f',"gone":{gone}',
-            "" if message is None else f',"message":{message}',
-            f',"sequence":{sequence},"time":{now}}}',
-        )
-    ).encode()
+def _framed(after: Position, line: str) -> tuple[bytes, Position]:
+    """A line with its digest, from its canonical text."""
+    text = line.encode()
     digest = _digest(after, text)
     data = b"".join((_HEAD, digest.encode(), _MIDDLE, text, _TAIL))
-    return data, Position(sequence, digest, after.end, after.end + len(data))
+    return data, Position(after.sequence + 1, digest, after.end, after.end + len(data))
 
 
 def entries(path: AnyPath, after: Position) -> Iterator[tuple[Entry, Position]]:

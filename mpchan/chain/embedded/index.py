@@ -200,13 +200,8 @@ class Index:
 
     def output(self, outpoint: OutPoint) -> OutputRecord | None:
         """The output, spent or not; None when there never was one."""
-        found = self._output_and_height(outpoint)
-        return None if found is None else found[0]
-
-    def _output_and_height(self, outpoint: OutPoint) -> tuple[OutputRecord, int] | None:
-        """The output and the tip's height, by one question: so they fit each other."""
         rows = self._run(
-            """SELECT o.value, o.script, t.height, t.position, s.raw, s.height, (SELECT MAX(height) FROM blocks)
+            """SELECT o.value, o.script, t.height, t.position, s.raw, s.height
             FROM outputs o JOIN transactions t ON t.txid = o.txid
             LEFT JOIN transactions s ON s.txid = o.spender
             WHERE o.txid = ? AND o.vout = ?""",
@@ -215,36 +210,21 @@ class Index:
         )
         if not rows:
             return None
-        value, script, height, position, spender, spender_height, tip_height = rows[0]
-        record = OutputRecord(
-            TxOut(Amount(value), script),
-            height,
-            position == 0,
-            None if spender is None else _read(spender),
-            spender_height,
-        )
-        return record, tip_height
-
-    def output_status(self, outpoint: OutPoint) -> OutputStatus | None:
-        """The output as the interface of all backends tells it."""
-        found = self._output_and_height(outpoint)
-        if found is None:
-            return None
-        record, tip_height = found
-        spend = None
-        if record.spender is not None:
-            spend = Spend(
-                record.spender.txid, _confirmations(record.spender_height, tip_height), record.spender
-            )
-        confirmations = _confirmations(record.height, tip_height)
-        mature = not record.coinbase or spend is not None or confirmations > COINBASE_MATURITY
-        return OutputStatus(record.output, confirmations, spend, mature)
+        value, script, height, position, spender, spender_height = rows[0]
+        made = TxOut(Amount(value), script)
+        spent_by = None if spender is None else _read(spender)
+        return OutputRecord(made, height, position == 0, spent_by, spender_height)
 
     def output_statuses(self, outpoints: Collection[OutPoint]) -> dict[OutPoint, OutputStatus]:
         """Those of these outputs that there are, all as of one moment."""
         with self._snapshot():
-            found = [(outpoint, self.output_status(outpoint)) for outpoint in outpoints]
-        return {outpoint: status for outpoint, status in found if status is not None}
+            tip_height = self.last_block().height
+            records = {outpoint: self.output(outpoint) for outpoint in outpoints}
+        return {
+            outpoint: _status(record, tip_height)
+            for outpoint, record in records.items()
+            if record is not None
+        }
 
     def appeared(self, outpoints: Collection[OutPoint]) -> set[OutPoint]:
         """Those of these outputs that there are."""
@@ -445,6 +425,17 @@ class Index:
 
 def _confirmations(height: int | None, tip_height: int) -> int:
     return 0 if height is None else tip_height - height + 1
+
+
+def _status(record: OutputRecord, tip_height: int) -> OutputStatus:
+    """An output as the interface of all backends tells it."""
+    spend = None
+    if record.spender is not None:
+        confirmations = _confirmations(record.spender_height, tip_height)
+        spend = Spend(record.spender.txid, confirmations, record.spender)
+    confirmations = _confirmations(record.height, tip_height)
+    mature = not record.coinbase or spend is not None or confirmations > COINBASE_MATURITY
+    return OutputStatus(record.output, confirmations, spend, mature)
 
 
 def _coin(row: tuple[Any, ...], tip_height: int) -> Coin:
