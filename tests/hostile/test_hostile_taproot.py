@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.hostile import Desk, Refusal, same_verdict
@@ -81,7 +82,7 @@ class Scene:
         pair.accept(pair.pay(self.held, HELD))
         self.fresh = pair.open()
         self._look_at(self.fresh)
-        self.first = self.message
+        self.first: Psbt = self.message
 
     def _look_at(self, name: str) -> None:
         self.terms = self.pair.payer_record(name).terms
@@ -754,7 +755,7 @@ def refused_first(desk: Desk, message: Psbt) -> tuple[str, int]:
     return found.slug, found.exit_code
 
 
-def opened(desk: Desk, offer: str | None = None, **terms: object) -> str:
+def opened(desk: Desk, offer: str | None = None, **terms: Any) -> str:
     request = desk.pair.request(offer=offer, **terms)
     return f"{request.funding_txid}-{request.funding_vout}"
 
@@ -849,6 +850,6 @@ def test_the_other_ways_of_an_exchange(desk: Desk) -> None:
     path = desk.file(first_of(desk, name))
     asked = desk.refused_writing(desk.payee, "payee", "sign-refund", path)
     assert (asked.slug, asked.exit_code) == ("no-opening-exchange", 5)
-    funding = desk.file(desk.pair.payer_record(name).funding.to_hex())  # type: ignore[union-attr]
+    funding = desk.file(desk.pair.payer_record(name).funding.to_hex())
     given = desk.refused(desk.payee, "payee", "funding", funding)
     assert (given.slug, given.exit_code) == ("no-channel-yet", 5)
