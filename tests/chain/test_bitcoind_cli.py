@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import warm
 from support.chain.node import Node, needs_node, running
 
 from mpchan.bitcoin.address import address_to_script
@@ -45,16 +46,8 @@ class Program:
 
     def run(self, command: str, *, stdin: str = "", **env: str) -> subprocess.CompletedProcess[str]:
         """Run a command; whatever happens, it says what the rules of the command line ask for."""
-        done = subprocess.run(
-            [sys.executable, "-m", "mpchan", *command.split()],
-            cwd=self.folder,
-            input=stdin,
-            env={**self.env, **env},
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        code, out, err = warm.run(command.split(), self.folder, {**self.env, **env}, stdin.encode(), 120)
+        done = subprocess.CompletedProcess(command, code, out.decode(), err.decode())
         assert "Traceback" not in done.stderr, done
         assert "Exception ignored" not in done.stderr, done
         assert "Warning" not in done.stderr, done

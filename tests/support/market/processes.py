@@ -60,7 +60,7 @@ def awaited(look: Callable[[], T | None], what: str) -> T:
     limit = time.monotonic() + LIMIT_SECONDS
     while not (found := look()):
         assert time.monotonic() < limit, f"{what} does not come"
-        time.sleep(0.002)
+        time.sleep(0.01)
     return found
 
 
