@@ -12,8 +12,8 @@ import pytest
 from hypothesis import settings
 from support.judge import ENGINE, Judge
 
+from mpchan.channel.construction.two_leaves import TwoLeaves
 from mpchan.channel.construction.two_of_two import TwoOfTwo
-from mpchan.party.meter import payee as payee_meter
 from mpchan.wallet.keys import Keys
 
 # a busy machine is no failure
@@ -103,7 +103,7 @@ def _session_judge() -> Iterator[Judge]:
     with pytest.MonkeyPatch.context() as patch:
         if ENGINE:
             patch.setattr(TwoOfTwo, "complete", judge.judged_complete(TwoOfTwo.complete))
-            patch.setattr(payee_meter, "complete", judge.judged_form(payee_meter.complete))
+            patch.setattr(TwoLeaves, "complete", judge.judged_complete(TwoLeaves.complete))
             patch.setattr(Keys, "sign_coins", judge.judged_funding(Keys.sign_coins))
         yield judge
 

@@ -354,7 +354,9 @@ MAY_SIGN_UNCHECKED = {
     "bitcoin/signature.py:sign_checked": "verifies what it got",
     "bitcoin/signature.py:sign_schnorr": "asks the library",
     "bitcoin/signature.py:sign_schnorr_checked": "verifies what it got",
-    "channel/signing.py:sign_update_in": "of those that become durable together, the meters verify the newest",
+    "channel/construction/decrementing_form.py:_signature": "see ``ChannelKey.sign_update_in``",
+    "channel/construction/taproot_form.py:_signature": "the same",
+    "channel/signing.py:sign_update_in": "of those that become durable together, the payer's meter verifies the newest",
     "transport/tls.py:_made": "a certificate's own signature, by another library",
 }
 """The functions that call ``sign`` or ``sign_schnorr``, which verify nothing, and why; others have ``…_checked``."""
@@ -370,14 +372,12 @@ def test_whatever_is_signed_is_verified_before_anybody_gets_it() -> None:
                         callers.setdefault(node.attr, set()).add(f"{path}:{function.name}")
     signing = callers["sign"] | callers["sign_schnorr"]
     assert {name for name in signing if not name.startswith("bitcoin/signers/")} == set(MAY_SIGN_UNCHECKED)
-    meters = {name.split(":")[0] for name in callers["sign_update_in"]}
-    assert meters == {"party/meter/payee.py", "party/meter/payer.py"}
-    # both commit by what their batches have in common, and by nothing else
-    assert {name for name in callers["require_update_in"] if name.startswith("party/")} == {
-        "party/meter/base.py:commit"
+    assert {name for name in callers["sign_update_in"] if name.startswith("party/")} == {
+        "party/meter/payer.py:pay"
     }
-    committing = {name.split(":")[0] for name in callers["commit"] if name.startswith("party/")}
-    assert committing == meters | {"party/meter/base.py"}
+    assert {name for name in callers["require_update_in"] if name.startswith("party/")} == {
+        "party/meter/payer.py:commit"
+    }
 
 
 # the switchboard ----------------------------------------------------------------------------------

@@ -6,16 +6,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.judge import Judge, Unjust, channel_output, judge_wallet
+from support.judge import Judge, Unjust, channel_output, judge_wallet, taproot_script
 from support.protocol import (
     PAYEE,
+    PAYEE_SECRET,
     PAYER,
+    PAYER_SECRET,
     STRANGER_SECRET,
     bent,
     complete,
     facts_of,
     make_funded,
     make_funding,
+    make_offer,
     make_secured,
     make_terms,
     replace,
@@ -28,11 +31,13 @@ from mpchan.bitcoin.network import REGTEST
 from mpchan.bitcoin.signature import PublicKey
 from mpchan.bitcoin.tx import Transaction
 from mpchan.channel import payee
-from mpchan.units import Amount
+from mpchan.channel.construction.two_leaves import TwoLeaves, tree_of
+from mpchan.units import Amount, Height, lock_time_from_int
 from mpchan.wallet.channel_files import ChannelFiles
 from mpchan.wallet.payee_record import PayeeRecord
 from mpchan.wallet.payer_record import PayerRecord
 
+UNJUDGED_IN_TAPROOT = TwoLeaves.complete  # as it is before any test begins
 TERMS = make_terms()
 REFUND = make_secured(TERMS).refund
 OUTPUT = channel_output(TERMS.funding_value.sat, PAYER.public_key.sec, PAYEE.public_key.sec)
@@ -138,3 +143,32 @@ def test_judged_complete_is_the_real_one_behind() -> None:
     refund = scheme_of(TERMS).refund()
     signatures = (PAYER.sign_refund(TERMS), PAYEE.sign_refund(TERMS))
     assert TERMS.lock.complete(refund, both(*signatures)) == complete(TERMS, refund, *signatures)
+
+
+def test_the_output_of_a_channel_in_taproot_is_worked_out_by_itself() -> None:
+    """From keys and L_refund alone; any other value of them makes another output."""
+    for refund_at in (144, 2016, 840_024, 1_700_006_400):
+        for one, two in ((PAYER, PAYEE), (PAYEE, PAYER)):
+            keys = one.public_key, two.public_key
+            tree = tree_of(*keys, lock_time_from_int(refund_at))
+            script = taproot_script(keys[0].sec, keys[1].sec, refund_at)
+            assert script == tree.output.script_pubkey
+            assert script != taproot_script(keys[1].sec, keys[0].sec, refund_at)
+            assert script != taproot_script(keys[0].sec, keys[1].sec, refund_at + 36)
+
+
+@pytest.mark.parametrize("spoilt", ["refund_at", "payer_key", "value"])
+def test_a_completion_in_taproot_is_judged(spoilt: str) -> None:
+    """One by a lock that is wrong about what is spent is refused, although it is right by its own lights."""
+    judge, offer = Judge(), make_offer(version=2, scheme="taproot", own_terms={"made_at": 1000})
+    lock = TwoLeaves(offer, PAYER.public_key, Amount(50_000), TERMS.payer_script, Height(2016))
+    update = replace(scheme_of(TERMS).settlement(Amount(5000)), lock_time=0)
+    secret = {PAYER.public_key: PAYER_SECRET, PAYEE.public_key: PAYEE_SECRET}
+    signatures = {key: lock.sign_checked(each, update) for key, each in secret.items()}
+    complete = judge.judged_complete(UNJUDGED_IN_TAPROOT)
+    assert complete(lock, update, signatures).has_witness
+    assert judge.passed == 1
+    changes = {"refund_at": Height(2052), "payer_key": STRANGER_SECRET.public_key, "value": Amount(50_001)}
+    other = replace(lock, **{spoilt: changes[spoilt]})
+    with pytest.raises(Unjust):
+        complete(other, update, {**signatures, other.payer_key: signatures[PAYER.public_key]})

@@ -19,9 +19,13 @@ SIGNATURE_SIZE = 64
 
 
 def tagged_hash(tag: str, data: bytes) -> bytes:
-    """SHA-256 of the tag's hash twice and ``data`` (BIP-0340, "Design")."""
-    prefix = sha256(tag.encode()).digest()
-    return sha256(prefix + prefix + data).digest()
+    """SHA-256 of ``tag_prefix`` and ``data`` (BIP-0340, "Design")."""
+    return sha256(tag_prefix(tag) + data).digest()
+
+
+def tag_prefix(tag: str) -> bytes:
+    """The tag's SHA-256 twice, 64 bytes: what is hashed before the data."""
+    return sha256(tag.encode()).digest() * 2
 
 
 def verify_schnorr(x_only_key: bytes, signature: bytes, message: bytes) -> bool:

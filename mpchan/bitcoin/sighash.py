@@ -17,6 +17,9 @@ SIGHASH_NONE = 2
 SIGHASH_SINGLE = 3
 SIGHASH_ANYONECANPAY = 0x80
 
+TAP_SIGHASH = "TapSighash"
+"""The tag of a taproot digest."""
+
 _BASE_MASK = 0x1F
 _NOTHING = bytes(32)
 
@@ -119,7 +122,7 @@ def taproot_script_constant_parts(
     """What stands before and after ``sha_outputs`` in the message of ``taproot_script_sighash`` with SIGHASH_DEFAULT.
 
     No output is in it, so transactions that differ in their outputs alone share it. The sighash is the hash of both
-    around the SHA-256 of the outputs, with the tag ``TapSighash``.
+    around the SHA-256 of the outputs, with the tag ``TAP_SIGHASH``.
     """
     return _taproot_parts(tx, index, spent, SIGHASH_DEFAULT, leaf_hash)
 
@@ -130,7 +133,7 @@ def _taproot_sighash(
     checked_int(sighash_type, SIGHASH_DEFAULT, SIGHASH_ALL, "sighash type")
     before, after = _taproot_parts(tx, index, spent, sighash_type, leaf_hash)
     outputs = sha256(b"".join(output.to_bytes() for output in tx.outputs))
-    return tagged_hash("TapSighash", before + outputs + after)
+    return tagged_hash(TAP_SIGHASH, before + outputs + after)
 
 
 def _taproot_parts(

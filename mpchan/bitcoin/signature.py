@@ -141,7 +141,7 @@ class PublicKey:
             StorageError: ``own-signature``.
         """
         if not self.verify(signature, digest):
-            raise _broken_signature()
+            raise broken_signature()
 
     def require_signed_schnorr(self, signature: bytes, digest: bytes) -> None:
         """As ``require_signed``, for a Schnorr signature of our own.
@@ -150,7 +150,7 @@ class PublicKey:
             StorageError: ``own-signature``.
         """
         if not verify_schnorr(self.x_only, signature, digest):
-            raise _broken_signature()
+            raise broken_signature()
 
     def add_tweak(self, tweak: bytes) -> PublicKey:
         """The point plus ``tweak`` times the generator (BIP-0032, CKDpub).
@@ -290,7 +290,8 @@ class PrivateKey:
         raise TypeError("a private key is not pickled or copied")
 
 
-def _broken_signature() -> StorageError:
+def broken_signature() -> StorageError:
+    """The ``own-signature`` error of a signature of our own that does not verify."""
     return StorageError(
         "own-signature",
         f"the signature that {signers.signer_name()} has just made is not valid: nothing was kept of it",

@@ -360,15 +360,26 @@ def accept(
         return state, receipt
     terms, active = terms_of(state), active_of(state)
     if incoming.is_update:
-        transaction = _whole(terms, incoming, key.sign_update(terms, receipt.number, incoming.paid))
-        return replace(active, best=Update(receipt.number, incoming.paid, transaction)), receipt
-    transaction = _whole(terms, incoming, key.sign_settlement(terms, incoming.paid))
+        best = countersigned(terms, receipt.number, incoming.paid, incoming.signature, key)
+        return replace(active, best=best), receipt
+    ours = key.sign_settlement(terms, incoming.paid)
+    transaction = _whole(terms, incoming.transaction, incoming.signature, ours)
     return Closing(active, Settlement(incoming.paid, transaction, _is_late(state, facts))), receipt
 
 
-def _whole(terms: Terms, incoming: Incoming, ours: bytes) -> Transaction:
-    signatures = {terms.payer_key: incoming.signature, terms.offer.payee_key: ours}
-    return terms.lock.complete(incoming.transaction, signatures)
+def countersigned(terms: Terms, number: int, paid: Amount, signature: bytes, key: ChannelKey) -> Update:
+    """An update that the payer has signed, complete with our own signature.
+
+    Args:
+        signature: the payer's, verified.
+    """
+    unsigned = terms.schedule.build(terms.schedule.update(number, paid))
+    ours = key.sign_update(terms, number, paid)
+    return Update(number, paid, _whole(terms, unsigned, signature, ours))
+
+
+def _whole(terms: Terms, unsigned: Transaction, theirs: bytes, ours: bytes) -> Transaction:
+    return terms.lock.complete(unsigned, {terms.payer_key: theirs, terms.offer.payee_key: ours})
 
 
 def _is_late(state: PayeeState, facts: Facts) -> bool:

@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING
 
 from mpchan.bitcoin.schnorr import tagged_hash
 from mpchan.bitcoin.sighash import SIGHASH_ALL
-from mpchan.bitcoin.signature import PrivateKey, PublicKey
-from mpchan.channel.construction.base import REFUND, Meant, settlement
+from mpchan.bitcoin.signature import PrivateKey, PublicKey, broken_signature
+from mpchan.channel.construction.base import REFUND, Form, Meant, settlement
 from mpchan.channel.terms import Terms
 from mpchan.units import Amount
 
 if TYPE_CHECKING:
-    from mpchan.channel.construction.form import UpdateForm
     from mpchan.channel.construction.signed_refund import SignedRefund
 
 
@@ -56,16 +55,21 @@ class ChannelKey:
         """Sign the ``number``-th update, with ``paid`` in all for the payee."""
         return self._sign(terms, terms.schedule.update(number, paid))
 
-    def sign_update_in(self, form: UpdateForm, number: int, paid_sat: int) -> bytes:
+    def sign_update_in(self, form: Form, number: int, paid_sat: int) -> bytes:
         """The same signature as ``sign_update``, of the update that a channel's form builds.
 
         It is not verified here: of many that become durable together one is, by ``require_update_in``.
         """
-        return self._private_key.sign(form.sighash(number, paid_sat)) + bytes([SIGHASH_ALL])
+        return form.sign(self._private_key, number, paid_sat)
 
-    def require_update_in(self, form: UpdateForm, number: int, paid_sat: int, signature: bytes) -> None:
-        """Verify a signature that ``sign_update_in`` has made."""
-        self.public_key.require_signed(signature[:-1], form.sighash(number, paid_sat))
+    def require_update_in(self, form: Form, number: int, paid_sat: int, signature: bytes) -> None:
+        """Verify a signature that ``sign_update_in`` has made.
+
+        Raises:
+            StorageError: ``own-signature``.
+        """
+        if not form.verify(self.public_key, number, paid_sat, signature):
+            raise broken_signature()
 
     def sign_settlement(self, terms: Terms, paid: Amount) -> bytes:
         """Sign the settlement with ``paid`` in all for the payee."""

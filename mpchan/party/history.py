@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from mpchan.bitcoin.message import decode_message
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.bitcoin.tx import Transaction
+from mpchan.channel.terms import Terms
 from mpchan.errors import ParseError, StorageError
 from mpchan.results.channels import History, HistoryEvent
 from mpchan.wallet.channel_files import REPAIR
 from mpchan.wallet.journal import Body, Entry, fold
 from mpchan.wallet.past import history as all_entries
+from mpchan.wallet.records import message_in, record_of
 from mpchan.wallet.wallet import Wallet
 
 
@@ -46,6 +48,7 @@ def _entries(wallet: Wallet, name: str) -> Iterator[Entry]:
 def _events(wallet: Wallet, name: str) -> Iterator[HistoryEvent]:
     body: Body = {}
     total = 0
+    terms: Terms | None = None
     for entry in _entries(wallet, name):
         body = fold(body, entry)
         before, total = total, _total(body, total)
@@ -53,7 +56,9 @@ def _events(wallet: Wallet, name: str) -> Iterator[HistoryEvent]:
             before = (
                 total  # the payments before it stand in a file of their own, which may not be there any more
             )
-        transaction = _transaction(entry, body)
+        terms = terms or record_of(body).terms
+        message = message_in(entry, terms)
+        transaction = _transaction(entry, message, body)
         update = body.get("update")
         yield HistoryEvent(
             sequence=entry.sequence,
@@ -65,7 +70,7 @@ def _events(wallet: Wallet, name: str) -> Iterator[HistoryEvent]:
             update=0 if update is None else update["number"],
             lock_time=None if transaction is None else transaction.lock_time,
             txid=None if transaction is None else str(transaction.txid),
-            hex=entry.message,
+            hex=message,
         )
 
 
@@ -90,10 +95,10 @@ def _pending(body: Body) -> int:
     return int(settlement["paid_sat"]) - (0 if update is None else int(update["paid_sat"]))
 
 
-def _transaction(entry: Entry, body: Body) -> Transaction | None:
+def _transaction(entry: Entry, text: str | None, body: Body) -> Transaction | None:
     """What an event is about: the transaction in its message, or the update that was claimed with none."""
-    if entry.message is not None:
-        message = decode_message(entry.message.encode())
+    if text is not None:
+        message = decode_message(text.encode())
         return message.tx if isinstance(message, Psbt) else message
     if entry.event == "claimed" and body.get("update") is not None:
         return Transaction.from_hex(body["update"]["tx"])

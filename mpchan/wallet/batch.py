@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from mpchan.wallet.journal import Body, Entry, Position, difference, update_written, written
+from mpchan.wallet.journal import Body, Entry, Position, difference, payment_written, written
 from mpchan.wallet.records import body_of
 
 if TYPE_CHECKING:
@@ -32,25 +32,35 @@ class Batch:
         self.changes_more = False
         self._now = int(time.time())
 
-    def add(self, record: Record, event: str, message: str | None) -> None:
-        """Any event: the line says what differs from before."""
+    def add(
+        self, record: Record, event: str, message: str | None = None, signature: str | None = None
+    ) -> None:
+        """Any event: the line says what differs from before.
+
+        Args:
+            message, signature: as in ``journal.Entry``.
+        """
         body = body_of(record)
         changes, gone = difference(self.body, body)
-        entry = Entry(self.position.sequence + 1, self._now, event, changes, gone, message)
-        self._append(*written(self.position, entry))
+        sequence = self.position.sequence + 1
+        self._append(
+            *written(self.position, Entry(sequence, self._now, event, changes, gone, message, signature))
+        )
         self.body = body
         self.changes_more = self.changes_more or bool(gone or changes.keys() - {"update"})
 
-    def add_update(self, event: str, update: dict[str, Any], text: str, message: str) -> None:
-        """A payment: nothing but the latest update changes.
+    def add_payment(
+        self, event: str, number: int, paid_sat: int, signature: bytes, *, more: bool = False
+    ) -> None:
+        """A payment: nothing but the latest update changes, and its number and total are all there is of it.
 
         Args:
-            update: its values, all different from before.
-            text: the same as canonical JSON.
-            message: in hex.
+            signature: the payer's.
+            more: whether the line stands only together with the next one, which tells what else there is of the update.
         """
-        self._append(*update_written(self.position, f'{{"update":{text}}}', event, message, self._now))
-        self.body = {**self.body, "update": update}
+        line = payment_written(self.position, event, number, paid_sat, signature.hex(), self._now, more=more)
+        self._append(*line)
+        self.body = {**self.body, "update": {"number": number, "paid_sat": paid_sat}}
 
     def _append(self, line: bytes, position: Position) -> None:
         self.lines.append(line)

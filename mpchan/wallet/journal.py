@@ -4,7 +4,12 @@
 
 ``changes`` holds the channel's values that differ from those after the line before, whole; ``gone``, where it
 stands, the names that the channel has no more. All lines folded, one after the other, give the channel as it is; the
-first one holds it whole. ``message`` is what left for the other party or came from it, where the event has one.
+first one holds it whole. ``message`` is what left for the other party or came from it, where the event has one. Among
+many payments in a row a line holds ``signature`` in its place, the payer's: the message follows from that, the terms
+and ``changes`` (``records.message_in``).
+
+A line with ``"more":true`` stands only together with the lines behind it, up to the next one without. So many payments
+that become durable together need the payee's signature once: the last line of them holds the update complete.
 
 ``sha256`` is taken over the digest of the line before (its 64 digits) and the text of ``line``; before the first line
 stands the digest of the channel's name. A line that was changed, left out, moved or brought from another channel
@@ -12,8 +17,8 @@ does not fit.
 
 A process that is killed while it appends leaves an unfinished line at the end, without its line feed; a machine that
 loses its power may leave one whose bytes are partly zeros, which no text of JSON holds. Such a line was never
-acknowledged: nothing that depends on it has left, so it counts as not written. Anything else that does not fit is
-damage.
+acknowledged: nothing that depends on it has left, so it counts as not written. Neither do lines with ``more`` at the
+end, whose last one is missing. Anything else that does not fit is damage.
 
 A journal that has grown long is closed and goes on in a new file. That begins with a line of the event ``continued``,
 chained like any other, which holds the channel whole, and under ``before`` the digest that it is chained to: so it can
@@ -31,6 +36,7 @@ from typing import Any, BinaryIO
 
 from mpchan.durability import AnyPath, done_reading, reading
 from mpchan.errors import AsStorageError, ParseError
+from mpchan.units import MAX_LOCK_TIME, Amount, checked_int
 from mpchan.values import frozen, replace
 from mpchan.wallet.storage import MAX_FILE_BYTES
 from mpchan.wallet.store import canonical
@@ -42,6 +48,7 @@ _HEAD = b'{"sha256":"'
 _MIDDLE = b'","line":'
 _TAIL = b"}\n"
 _CONTINUES = b'{"before":'
+_MORE = ',"more":true'
 _DIGEST_END = len(_HEAD) + 64
 _LINE_START = _DIGEST_END + len(_MIDDLE)
 
@@ -76,6 +83,8 @@ class Entry:
         changes: the values that differ from before.
         gone: names of values that the channel has no more.
         message: what left or arrived, in hex, or None.
+        signature: the payer's under the update in ``changes``, in hex, where the message follows from it.
+        more: whether the entry stands only together with the next one.
         before: digest of the last line of the file before, where this is the first of one that goes on.
     """
 
@@ -85,6 +94,8 @@ class Entry:
     changes: Mapping[str, Any]
     gone: tuple[str, ...] = ()
     message: str | None = None
+    signature: str | None = None
+    more: bool = False
     before: str | None = None
 
 
@@ -113,7 +124,9 @@ def written(after: Position, entry: Entry) -> tuple[bytes, Position]:
         "event": entry.event,
         "gone": list(entry.gone) or None,
         "message": entry.message,
+        "more": entry.more or None,
         "sequence": entry.sequence,
+        "signature": entry.signature,
         "time": entry.time,
     }
     return _framed(after, canonical({key: value for key, value in line.items() if value is not None}))
@@ -130,18 +143,23 @@ def continuation(after: Position, body: Body, now: int) -> tuple[bytes, Position
     return written(start, Entry(after.sequence + 1, now, CONTINUED, body, before=after.digest))
 
 
-def update_written(
-    after: Position, changes: str, event: str, message: str, now: int
+def payment_written(
+    after: Position, event: str, number: int, paid_sat: int, signature: str, now: int, *, more: bool = False
 ) -> tuple[bytes, Position]:
-    """The line of one payment among many, from texts that are JSON already; the same bytes as ``written`` makes.
+    """The line of one payment among many; the same bytes as ``written`` makes, in a tenth of the time.
 
     Args:
-        changes: canonical JSON.
-        event, message: nothing in them needs escaping.
+        event: nothing in it needs escaping.
+        number, paid_sat: of the latest update, all that changes.
+        signature: the payer's, in hex.
         now: seconds since 1970.
+        more: as in ``Entry``.
     """
-    number = after.sequence + 1
-    text = f'{{"changes":{changes},"event":"{event}","message":"{message}","sequence":{number},"time":{now}}}'
+    sequence = after.sequence + 1
+    text = (
+        f'{{"changes":{{"update":{{"number":{number},"paid_sat":{paid_sat}}}}},"event":"{event}"'
+        f'{_MORE if more else ""},"sequence":{sequence},"signature":"{signature}","time":{now}}}'
+    )
     return _framed(after, text)
 
 
@@ -154,7 +172,7 @@ def _framed(after: Position, line: str) -> tuple[bytes, Position]:
 
 
 def entries(path: AnyPath, after: Position) -> Iterator[tuple[Entry, Position]]:
-    """The entries behind a position, one by one; an unfinished line at the end is left out.
+    """The entries behind a position, one by one; what was never finished at the end is left out.
 
     Raises:
         ParseError: ``channel-damaged``, naming the line.
@@ -187,6 +205,7 @@ def ends_with(path: AnyPath, position: Position) -> bool:
 
 def _entries(file: BinaryIO, after: Position) -> Iterator[tuple[Entry, Position]]:
     after = _place(file, after)
+    together: list[tuple[Entry, Position]] = []
     while raw := file.readline(MAX_FILE_BYTES):
         if raw[-1:] != b"\n" or (b"\0" in raw and not file.read(1)):
             if len(raw) == MAX_FILE_BYTES:
@@ -196,7 +215,10 @@ def _entries(file: BinaryIO, after: Position) -> Iterator[tuple[Entry, Position]
         after = Position(
             entry.sequence, raw[len(_HEAD) : _DIGEST_END].decode(), after.end, after.end + len(raw)
         )
-        yield entry, after
+        together.append((entry, after))
+        if not entry.more:
+            yield from together
+            together = []
 
 
 def _place(file: BinaryIO, after: Position) -> Position:
@@ -268,13 +290,21 @@ def _parsed(raw: bytes, after: Position) -> Entry:
             line["changes"],
             tuple(line.get("gone", ())),
             line.get("message"),
+            line.get("signature"),
+            line.get("more", False),
             line.get("before"),
         )
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        if entry.signature is not None:
+            update = entry.changes["update"]
+            Amount(update["paid_sat"])
+            checked_int(update["number"], 1, MAX_LOCK_TIME, "update")
+            bytes.fromhex(entry.signature)
+    except (ParseError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise _damaged(number, "is not an event") from None
     if entry.sequence != number:
         raise _damaged(number, f"has the number {entry.sequence!r:.20}")
-    if not isinstance(entry.changes, dict) or type(entry.time) is not int or not isinstance(entry.event, str):
+    types = (type(entry.time), type(entry.event), type(entry.more))
+    if not isinstance(entry.changes, dict) or types != (int, str, bool):
         raise _damaged(number, "is not an event")
     return entry
 

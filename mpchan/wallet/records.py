@@ -18,7 +18,7 @@ from mpchan.channel.offer import Offer
 from mpchan.channel.terms import Terms
 from mpchan.errors import ParseError
 from mpchan.units import Amount, OutPoint, lock_time_from_int
-from mpchan.wallet.journal import Body, Position
+from mpchan.wallet.journal import Body, Entry, Position
 from mpchan.wallet.store import canonical, checksum
 
 if TYPE_CHECKING:
@@ -57,6 +57,21 @@ def record_of(body: Body) -> Record:
         return _record_class(body["role"]).from_fields(terms, body)
     except (ParseError, KeyError, TypeError, ValueError) as error:
         raise ParseError("channel-damaged", f"not a channel file: {error!s:.200}") from None
+
+
+def message_in(entry: Entry, terms: Terms) -> str | None:
+    """What left for the other party or came from it with a line of the journal, in hex; None where nothing did.
+
+    Of a payment whose line holds no more than the payer's signature, the message is built again, the same bytes.
+
+    Args:
+        terms: of the channel.
+    """
+    if entry.signature is None:
+        return entry.message
+    update, schedule = entry.changes["update"], terms.schedule
+    transaction = schedule.build(schedule.update(update["number"], Amount(update["paid_sat"])))
+    return terms.lock.message(transaction, terms.payer_key, bytes.fromhex(entry.signature)).to_hex()
 
 
 def dump(body: Body, position: Position) -> str:

@@ -165,7 +165,7 @@ def rebuild(files: ChannelFiles, name: str, found: Examination) -> list[str]:
     done = []
     if found.unfinished:
         append_durably(files.journal_path(name), b"", at=found.end.end)
-        done.append(f"cut an unfinished line of {found.unfinished} bytes off the journal")
+        done.append(f"cut {found.unfinished} bytes that were never finished off the journal")
     if found.state_fault is not None and found.body is not None:
         kept = set_aside(files.state_path(name))
         write_durably(files.state_path(name), dump(found.body, found.end).encode())

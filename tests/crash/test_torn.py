@@ -9,11 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.judge import judge_wallet
 from support.party import Pair
 
+import mpchan
 from mpchan.chain.embedded import EmbeddedChain
+from mpchan.channel.construction.registry import CONSTRUCTIONS
 from mpchan.errors import MpchanError, NotPossible
 from mpchan.party import coins, payer, views
+from mpchan.party.check.fsck import fsck
+from mpchan.party.history import history
 from mpchan.party.opening.external import plan_channel
 from mpchan.units import Amount
 from mpchan.wallet.wallet import Wallet
@@ -126,6 +131,59 @@ def test_a_torn_last_line_of_the_payee_takes_the_payment_again(torn: Torn) -> No
         assert (receipt.received_sat, receipt.paid_sat, receipt.duplicate) == (500, 1500, False)
         assert pair.accept(update).duplicate is True
     torn.put_back()
+
+
+@pytest.mark.parametrize("scheme", CONSTRUCTIONS)
+@pytest.mark.parametrize("first", [True, False])
+def test_a_torn_batch_of_the_payee_is_one_that_never_was(
+    scheme: str, first: bool, chain_directory: Path, tmp_path: Path
+) -> None:
+    """Power is lost while a stream's batch is written, or before the file system has all of it.
+
+    Whatever part is there, what the payee holds is complete, needs no key to be sent, and fsck agrees; nobody was told
+    of the batch, so the payer's latest message takes it all, and the close pays it.
+    """
+    with EmbeddedChain(chain_directory) as chain:
+        pair = Pair(tmp_path, chain, scheme=scheme)
+        name = pair.open()
+        with mpchan.Payer(pair.payer, name, chain=chain) as paying:
+            messages = [each.hex for each in paying.pay_many([1000] * 12)]
+        count = 0 if first else 3
+        held = 1000 * count
+        path = pair.payee.directory / "channels" / f"{name}.journal"
+        mpchan.Payee(pair.payee, chain=chain).accept_many(messages[:count])
+        before = path.stat().st_size if count else 0
+        mpchan.Payee(pair.payee, chain=chain).accept_many(messages[count:])
+        whole = path.read_bytes()
+        before = before or whole.index(b"\n") + 1  # behind the line that made the channel
+        for length in [*range(before, len(whole), 211), *line_ends(whole, before)]:
+            path.write_bytes(whole[:length])
+            pair.restart()
+            assert pair.payee_record(name).paid.sat == (12_000 if length == len(whole) else held), length
+            found = fsck(pair.payee, name)
+            broken = [rule.rule for rule in found.subjects[0].rules if not rule.ok]
+            assert broken == ([] if length in (before, len(whole)) else ["journal-end"]), length
+            if broken:
+                assert fsck(pair.payee, name, repair=True).wrong == 0
+                assert path.stat().st_size == before
+        path.write_bytes(whole[: len(whole) - 5])
+        pair.restart()
+        assert judge_wallet(pair.payee.directory) == bool(held)
+        again = pair.accept(payer.pay_last(pair.payer, chain, name).hex)
+        assert (again.received_sat, again.paid_sat) == (12_000 - held, 12_000)
+        events = [each for each in history(pair.payee, name).events if each.event == "accepted"]
+        assert [each.hex for each in events] == [*messages[:count], messages[-1]]
+        assert fsck(pair.payee, name).wrong == 0
+        assert judge_wallet(pair.payee.directory) == 1
+        pair.mine_to(
+            pair.terms(name).refund_lock_time.value - 18
+        )  # by then any update of the channel is final
+        assert pair.settle(name=name).paid_sat == 12_000
+
+
+def line_ends(data: bytes, start: int) -> list[int]:
+    """Where each line behind an offset ends."""
+    return [at + 1 for at in range(start, len(data)) if data[at : at + 1] == b"\n"]
 
 
 def test_torn_settings_are_malformed_or_fewer(torn: Torn) -> None:

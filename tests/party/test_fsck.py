@@ -231,7 +231,7 @@ def test_an_unfinished_line_is_cut_off(copy: Copy) -> None:
     copy.journal.write_bytes(whole + b'{"sha256":"00')
     assert copy.wallet.channels.load(copy.name) == copy.good
     assert copy.broken() == {"journal-end"}
-    assert copy.repaired() == ["cut an unfinished line of 13 bytes off the journal"]
+    assert copy.repaired() == ["cut 13 bytes that were never finished off the journal"]
     assert copy.journal.read_bytes() == whole
 
 

@@ -1,4 +1,4 @@
-"""The meters: what many payments in a row do is what the same commands do one by one, to the byte."""
+"""The meters: what many payments in a row do is what the same commands do one by one, in either construction."""
 
 from __future__ import annotations
 
@@ -14,19 +14,21 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.party import Pair, psbt
-from support.protocol import scheme_of, signed_message
 
 import mpchan
 from mpchan.bitcoin.network import REGTEST
 from mpchan.chain.embedded import EmbeddedChain
-from mpchan.channel.construction import form
-from mpchan.channel.construction.form import UpdateForm
+from mpchan.channel.construction.base import Form
+from mpchan.channel.construction.registry import CONSTRUCTIONS, construction_of
 from mpchan.channel.facts import Facts
+from mpchan.channel.payee import best_of
+from mpchan.channel.signing import ChannelKey
 from mpchan.errors import ChainError, MpchanError, StorageError
 from mpchan.party import payee, payer
 from mpchan.party.backup import backup, restore
 from mpchan.party.check.fsck import fsck
 from mpchan.party.history import history
+from mpchan.party.meter import base
 from mpchan.party.meter.base import AT_ONCE, LONGEST_SECONDS, MAX_AGE_SECONDS, RecentFacts
 from mpchan.party.meter.payee import QUEUED
 from mpchan.units import Amount, ChainTip, Lag
@@ -34,16 +36,19 @@ from mpchan.wallet import channel_files
 from mpchan.wallet.channel_files import ChannelFiles
 from mpchan.wallet.journal import continues
 from mpchan.wallet.past import closed_files
+from mpchan.wallet.payee_record import PayeeRecord
 from mpchan.wallet.wallet import Wallet
 
 CAPACITY = 100_000
 
 
-@pytest.fixture(scope="module")
-def pair(chain_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+@pytest.fixture(scope="module", params=CONSTRUCTIONS)
+def pair(
+    request: pytest.FixtureRequest, chain_directory: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Pair]:
     """One open channel, copied for each example."""
     with EmbeddedChain(chain_directory) as chain:
-        made = Pair(tmp_path_factory.mktemp("meter"), chain)
+        made = Pair(tmp_path_factory.mktemp("meter"), chain, scheme=request.param)
         made.name = made.open(CAPACITY, lock_time_unit="seconds", **SECONDS)  # type: ignore[attr-defined]
         yield made
 
@@ -98,11 +103,26 @@ class Twins:
             return told(error)
 
     def same_files(self) -> None:
-        """Journals equal to the byte, and channels that load as equals."""
+        """Histories with the same events, messages to the byte, and channels that load as equals."""
         for plain, metered in ((self.payer, self.metered_payer), (self.payee, self.metered_payee)):
-            one, other = (ChannelFiles(wallet / "channels", REGTEST) for wallet in (plain, metered))
-            assert one.journal_path(self.name).read_bytes() == other.journal_path(self.name).read_bytes()
-            assert one.load(self.name) == other.load(self.name)
+            one, other = Wallet.open(plain), Wallet.open(metered)
+            if not one.channels.names():  # no message has brought the payee its channel
+                assert not other.channels.names()
+                continue
+            assert list(history(one, None).events) == list(history(other, None).events)
+            assert one.channels.load(self.name) == other.channels.load(self.name)
+            assert fsck(other).wrong == 0
+
+    @property
+    def construction(self) -> type:
+        """The class of the channel's construction."""
+        return type(construction_of(self.plain_payer.channels.load(self.name).terms.offer))
+
+    @property
+    def numbered(self) -> bool:
+        """Whether updates have numbers."""
+        terms = self.plain_payer.channels.load(self.name).terms
+        return terms.schedule.update(1, Amount(1000)).number is not None
 
 
 def told(answer: Any) -> Any:
@@ -120,7 +140,7 @@ amounts = st.one_of(
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(amounts, min_size=1, max_size=12), st.booleans(), st.data())
-def test_meters_and_commands_do_the_same_to_the_byte(
+def test_meters_and_commands_do_the_same(
     pair: Pair, tmp_path: Path, requests: list[int], totals: bool, data: st.DataObject
 ) -> None:
     """Answers, refusals with their words, messages, journals, states; and the payee's side of messages bent at will."""
@@ -194,8 +214,8 @@ def test_the_usual_payment_takes_the_short_way(
 def test_without_a_form_everything_goes_the_plain_way(
     pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(form, "update_form", lambda terms: None)
     twins = Twins(pair, tmp_path)
+    monkeypatch.setattr(twins.construction, "form", lambda self, terms: None)
     plain = twins.pay([1000, 5, 4, 70], False)
     paying = mpchan.Payer(twins.metered_payer, chain=twins.chain)
     assert [told(each) for each in paying.pay_many([1000, 5, 4, 70], stop=False)] == plain
@@ -236,12 +256,14 @@ def test_single_calls_raise_what_the_commands_raise(pair: Pair, tmp_path: Path) 
         mpchan.Nothing  # noqa: B018
 
 
-def test_several_channels_and_one_alone(chain_directory: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("scheme", CONSTRUCTIONS)
+def test_several_channels_and_one_alone(chain_directory: Path, tmp_path: Path, scheme: str) -> None:
     """Messages of two channels in any order; a payee of one channel refuses the other's."""
     with EmbeddedChain(chain_directory) as chain:
-        pair = Pair(tmp_path, chain, coins=2)
+        pair = Pair(tmp_path, chain, coins=2, scheme=scheme)
         names = [pair.open(), pair.open()]
         messages = [pair.pay(names[at], 1000 + at) for at in (0, 1, 1, 0, 0, 1)]
+        pair.accept(messages[0])
         only = mpchan.Payee(pair.payee, names[0], chain=chain)
         answers = only.accept_many(messages[:2], stop=False)
         assert isinstance(answers[1], MpchanError)
@@ -281,8 +303,9 @@ def test_the_newest_alone_is_verified_and_kept(pair: Pair, tmp_path: Path) -> No
     taking = mpchan.Payee(twins.metered_payee, chain=twins.chain)
     answers = taking.accept_many(messages, skip_superseded=True)
     assert [type(each) for each in answers] == [mpchan.Superseded] * 4 + [mpchan.Accepted]
-    assert [told(each)["update"] for each in answers] == [1, 2, 3, 4, 5]
-    assert {told(each)["superseded_by"] for each in answers[:4]} == {5}
+    claimed, taken = ([1, 2, 3, 4], 5) if twins.numbered else ([None] * 4, 1)
+    assert [told(each)["update"] for each in answers] == [*claimed, taken]
+    assert {told(each)["superseded_by"] for each in answers[:4]} == {taken}
     assert (told(answers[4])["superseded"], told(answers[4])["paid_sat"]) == (4, 5010)
     journal = ChannelFiles(twins.metered_payee / "channels", REGTEST).journal_path(twins.name).read_bytes()
     assert journal.count(b'"accepted"') == 1
@@ -294,7 +317,7 @@ def test_a_newest_that_is_refused_supersedes_nothing(pair: Pair, tmp_path: Path)
     """The one before it is then the newest; the refusal stands on its own line."""
     twins = Twins(pair, tmp_path)
     messages = updates(twins, 4)
-    forged = [*messages[:3], _with_signature_of(messages[3], messages[2])]
+    forged = [*messages[:3], _with_signature_of(twins, messages[3], messages[2])]
     answers = mpchan.Payee(twins.metered_payee, chain=twins.chain).accept_many(
         forged, skip_superseded=True, stop=False
     )
@@ -308,10 +331,11 @@ def test_a_newest_that_is_refused_supersedes_nothing(pair: Pair, tmp_path: Path)
     assert [getattr(each, "slug", None) for each in answers] == ["signature"]
 
 
-def _with_signature_of(message: str, other: str) -> str:
+def _with_signature_of(twins: Twins, message: str, other: str) -> str:
     """A message with the signature of another."""
-    one, two = (next(iter(psbt(text).inputs[0].partial_sigs.items())) for text in (message, other))
-    return psbt(message).with_input_fields(0, partial_sigs={one[0]: two[1]}).to_hex()
+    terms = twins.plain_payer.channels.load(twins.name).terms
+    one, two = (terms.lock.signature_from(psbt(text), terms.payer_key) for text in (message, other))
+    return message.replace(bytes([len(one), *one]).hex(), bytes([len(two), *two]).hex())
 
 
 def signed(twins: Twins, number: int, paid: int) -> str:
@@ -319,12 +343,12 @@ def signed(twins: Twins, number: int, paid: int) -> str:
     record = twins.plain_payer.channels.load(twins.name)
     terms, key, amount = record.terms, twins.plain_payer.keys.key_of(record), Amount(paid)
     signature = key.sign_update(terms, number, amount)
-    update = scheme_of(terms).update(number, amount)
-    return signed_message(terms, update, terms.payer_key, signature).to_hex()
+    update = terms.schedule.build(terms.schedule.update(number, amount))
+    return terms.lock.message(update, terms.payer_key, signature).to_hex()
 
 
 def test_an_update_that_pays_more_is_superseded_by_none_that_pays_less(pair: Pair, tmp_path: Path) -> None:
-    """A payer that signs a later update of less: both are looked at, and the payee keeps what pays more."""
+    """A payer that signs another update of less: both are looked at, and the payee keeps what pays more."""
     twins = Twins(pair, tmp_path)
     messages = [signed(twins, *each) for each in ((1, 1000), (2, 9000), (3, 2000))]
     answers = mpchan.Payee(twins.metered_payee, chain=twins.chain).accept_many(
@@ -348,7 +372,10 @@ def test_skipping_ends_where_not_skipping_ends(pair: Pair, tmp_path: Path, data:
     )
     twins.accept(sent)
     assert len(answers) == len(sent)
-    held = [Wallet.open(each).channels.load(twins.name).paid for each in (twins.payee, twins.metered_payee)]
+    held = []
+    for each in (twins.payee, twins.metered_payee):
+        files = Wallet.open(each).channels
+        held.append(files.load(twins.name).paid.sat if files.names() else 0)
     assert held[0] == held[1]
     assert QUEUED > AT_ONCE
 
@@ -372,6 +399,39 @@ def test_a_batch_is_one_append_and_one_fsync(
     assert len(synced) == 1
     taking.accept_many([each.hex for each in payments])
     assert len(synced) == 2
+
+
+def test_the_payee_signs_once_a_batch_and_holds_the_newest_complete(
+    pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One verification a payment, and one signature for all; what is on the disk needs no key to be sent."""
+    twins = Twins(pair, tmp_path)
+    messages = updates(twins, 30)
+    taking = mpchan.Payee(twins.metered_payee, chain=twins.chain)
+    taking.accept(messages[0])
+    signed: list[Amount] = []
+    verified: list[int] = []
+    sign, form = ChannelKey.sign_update, construction_of(pair.payer_record(twins.name).terms.offer).form
+    kind: Any = type(form(pair.payer_record(twins.name).terms))
+    verify = kind.verify
+    monkeypatch.setattr(
+        ChannelKey, "sign_update", lambda key, *meant: signed.append(meant[2]) or sign(key, *meant)
+    )
+    monkeypatch.setattr(kind, "verify", lambda form, *of: verified.append(of[2]) or verify(form, *of))
+    answers = taking.accept_many(messages[1:])
+    totals = [getattr(each, "paid_sat", None) for each in answers]
+    assert verified == totals
+    assert [amount.sat for amount in signed] == totals[-1:]
+    record = Wallet.open(twins.metered_payee).channels.load(twins.name)
+    assert isinstance(record, PayeeRecord)
+    best = best_of(record.state)
+    assert best is not None
+    assert best.paid.sat == totals[-1]
+    assert record.terms.lock.is_whole(best.transaction)
+    journal = ChannelFiles(twins.metered_payee / "channels", REGTEST).journal_path(twins.name)
+    last = journal.read_bytes().splitlines()[-29:]
+    assert [b'"more":true' in line for line in last] == [True] * 28 + [False]
+    assert max(map(len, last[:-1])) < 420
 
 
 def test_nothing_of_a_batch_counts_that_did_not_reach_the_disk(
@@ -455,6 +515,8 @@ def test_a_slow_machine_makes_shorter_batches(
             real(files, name, batch, *a, **o),
         )[1],
     )
+    taking.accept(paying.pay(500).hex)
+    commits.clear()
     now = itertools.count()
     monkeypatch.setattr(time, "monotonic", lambda: float(next(now)))
     payments = paying.pay_many([500] * 20)
@@ -462,7 +524,7 @@ def test_a_slow_machine_makes_shorter_batches(
     assert max(commits) <= 6
     commits.clear()
     answers = taking.accept_many([each.hex for each in payments])
-    assert [each.update for each in answers] == list(range(1, 21))
+    assert [each.update for each in answers] == list(range(2, 22))
     assert sum(commits) == 20
     assert max(commits) <= 6
     assert LONGEST_SECONDS + MAX_AGE_SECONDS < 10
@@ -499,10 +561,14 @@ def test_a_chain_that_is_behind_is_asked_again_at_once() -> None:
     assert answers == []
 
 
-def test_the_chain_closes_a_meter(pair: Pair, tmp_path: Path, chain_directory: Path) -> None:
+@pytest.mark.parametrize("scheme", CONSTRUCTIONS)
+def test_the_chain_closes_a_meter(
+    tmp_path: Path, chain_directory: Path, scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The other party settles while the meters run: the next batch of each sees it."""
+    monkeypatch.setattr(base, "MAX_AGE_SECONDS", 0.0)  # on a busy machine an answer serves longer
     with EmbeddedChain(chain_directory) as chain:
-        own = Pair(tmp_path / "own", chain)
+        own = Pair(tmp_path / "own", chain, scheme=scheme)
         name = own.open()
         paying, taking = mpchan.Payer(own.payer, chain=chain), mpchan.Payee(own.payee, chain=chain)
         taking.accept(paying.pay(1000).hex)
@@ -518,10 +584,12 @@ def test_the_chain_closes_a_meter(pair: Pair, tmp_path: Path, chain_directory: P
 def test_the_form_is_made_once_for_a_meter(
     pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made: list[UpdateForm | None] = []
-    real = form.update_form
-    monkeypatch.setattr(form, "update_form", lambda terms: made.append(real(terms)) or made[-1])
+    made: list[Form | None] = []
     twins = Twins(pair, tmp_path)
+    real: Any = twins.construction.form  # type: ignore[attr-defined]
+    monkeypatch.setattr(
+        twins.construction, "form", lambda self, terms: made.append(real(self, terms)) or made[-1]
+    )
     paying = mpchan.Payer(twins.metered_payer, chain=twins.chain)
     for _ in range(3):
         paying.pay(1000)
@@ -535,7 +603,7 @@ def test_a_long_journal_is_closed_and_everything_goes_on(
     pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """History, fsck, backup and restore of a channel whose journal goes on in further files."""
-    monkeypatch.setattr(channel_files, "CLOSE_BYTES", 40_000)
+    monkeypatch.setattr(channel_files, "CLOSE_BYTES", 15_000)
     twins = Twins(pair, tmp_path)
     paying = mpchan.Payer(twins.metered_payer, chain=twins.chain)
     taking = mpchan.Payee(twins.metered_payee, chain=twins.chain)

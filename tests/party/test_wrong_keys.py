@@ -21,7 +21,6 @@ from mpchan.errors import StorageError
 from mpchan.party import payee, payer
 from mpchan.party.backup import backup, restore
 from mpchan.party.check.fsck import fsck
-from mpchan.party.meter import payee as payee_meter
 from mpchan.party.watch.watcher import Watcher
 from mpchan.units import Amount
 from mpchan.wallet.keys import Keys
@@ -284,9 +283,6 @@ def test_a_signature_that_is_not_valid_is_never_kept(
     case: Case, role: str, deed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _prepare(case, deed)
-    monkeypatch.setattr(
-        payee_meter, "complete", lambda form, found, ours: form.complete(*found, ours)
-    )  # no judge
     before = case.pair.files()
     sign = PrivateKey.sign
     monkeypatch.setattr(PrivateKey, "sign", lambda key, digest: sign(key, bytes(32)))

@@ -6,17 +6,19 @@ script, key order or amount fails here even where the code agrees with itself.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import ecdsa
+
 from mpchan.bitcoin.network import REGTEST
 from mpchan.bitcoin.signature import PublicKey
 from mpchan.bitcoin.tx import Transaction, TxOut
-from mpchan.channel.construction.form import SAMPLES
-from mpchan.channel.construction.two_of_two import TwoOfTwo
+from mpchan.channel.construction.two_leaves import TwoLeaves
 from mpchan.units import Amount, OutPoint
 from mpchan.wallet.channel_files import ChannelFiles
 
@@ -64,27 +66,14 @@ class Judge:
         raise Unjust(reason)
 
     def judged_complete(self, complete: Callable[..., Transaction]) -> Callable[..., Transaction]:
-        """``TwoOfTwo.complete``, each result of which is judged; apart from that of which a form is cut."""
+        """``complete`` of a lock, each result of which is judged."""
 
-        def judged(
-            lock: TwoOfTwo, unsigned: Transaction, signatures: Mapping[PublicKey, bytes]
-        ) -> Transaction:
+        def judged(lock: Any, unsigned: Transaction, signatures: Mapping[PublicKey, bytes]) -> Transaction:
             transaction = complete(lock, unsigned, signatures)
-            if set(signatures.values()) != set(SAMPLES):
-                keys = (lock.payer_key.sec, lock.payee_key.sec)
-                self.check(transaction, [channel_output(lock.value.sat, *keys)])
+            keys = (lock.payer_key.sec, lock.payee_key.sec)
+            refund_at = lock.refund_at.value if isinstance(lock, TwoLeaves) else None
+            self.check(transaction, [channel_output(lock.value.sat, *keys, refund_at)])
             return transaction
-
-        return judged
-
-    def judged_form(self, complete: Callable[..., bytes]) -> Callable[..., bytes]:
-        """``payee_meter.complete``, each result of which is judged."""
-
-        def judged(form: Any, *arguments: Any) -> bytes:
-            data, terms = complete(form, *arguments), form.terms
-            keys = (terms.payer_key.sec, terms.offer.payee_key.sec)
-            self.check(Transaction.from_bytes(data), [channel_output(terms.funding_value.sat, *keys)])
-            return data
 
         return judged
 
@@ -99,11 +88,48 @@ class Judge:
         return judged
 
 
-def channel_output(value_sat: int, key_a: bytes, key_b: bytes) -> TxOut:
-    """The funding output of ``wsh(sortedmulti(2,key_a,key_b))``."""
-    first, second = sorted((key_a, key_b))
+def channel_output(value_sat: int, payer: bytes, payee: bytes, refund_at: int | None = None) -> TxOut:
+    """The funding output of ``wsh(sortedmulti(2,payer,payee))``, or of a channel in taproot.
+
+    Args:
+        payer, payee: compressed keys.
+        refund_at: L_refund in taproot; None for the other.
+    """
+    if refund_at is not None:
+        return TxOut(Amount(value_sat), taproot_script(payer, payee, refund_at))
+    first, second = sorted((payer, payee))
     witness_script = b"\x52\x21" + first + b"\x21" + second + b"\x52\xae"
     return TxOut(Amount(value_sat), b"\x00\x20" + hashlib.sha256(witness_script).digest())
+
+
+@functools.lru_cache(1024)
+def taproot_script(payer: bytes, payee: bytes, refund_at: int) -> bytes:
+    """scriptPubKey of ``tr(musig(payer,payee),{and_v(v:pk(payer),pk(payee)),and_v(v:pk(payer),after(refund_at))})``.
+
+    By the formulas of BIP-0327 and BIP-0341, over another library's points.
+    """
+    point = ecdsa.ellipticcurve.PointJacobi.from_bytes
+    curve, generator, order = ecdsa.SECP256k1.curve, ecdsa.SECP256k1.generator, ecdsa.SECP256k1.order
+    keys = sorted((payer, payee))
+    factor = _tagged("KeyAgg coefficient", _tagged("KeyAgg list", b"".join(keys)) + keys[0])
+    # the second key of two that differ has the factor 1
+    internal = point(curve, keys[0]) * (int.from_bytes(factor, "big") % order) + point(curve, keys[1])
+    x = int(internal.x()).to_bytes(32, "big")
+    check_payer = b"\x20" + payer[1:] + b"\xad"
+    number = refund_at.to_bytes((refund_at.bit_length() + 8) // 8, "little")
+    leaves = (
+        check_payer + b"\x20" + payee[1:] + b"\xac",
+        check_payer + bytes([len(number)]) + number + b"\xb1",
+    )
+    hashes = sorted(_tagged("TapLeaf", b"\xc0" + bytes([len(leaf)]) + leaf) for leaf in leaves)
+    tweak = int.from_bytes(_tagged("TapTweak", x + _tagged("TapBranch", b"".join(hashes))), "big")
+    output = point(curve, b"\x02" + x) + generator * tweak
+    return b"\x51\x20" + int(output.x()).to_bytes(32, "big")
+
+
+def _tagged(tag: str, data: bytes) -> bytes:
+    prefix = hashlib.sha256(tag.encode()).digest()
+    return hashlib.sha256(prefix + prefix + data).digest()
 
 
 def judge_wallet(directory: Path, chain_directory: Path | None = None) -> int:
@@ -126,7 +152,9 @@ def judge_wallet(directory: Path, chain_directory: Path | None = None) -> int:
 
 def _judge_channel(judge: Judge, body: dict[str, Any], chain_directory: Path | None) -> None:
     keys = (bytes.fromhex(body["payer_pubkey"]), bytes.fromhex(body["offer"]["payee_pubkey"]))
-    output = channel_output(body["funding_value_sat"], *keys)
+    taproot = body["offer"]["scheme"] == "taproot"
+    refund_at = body["refund_lock_time"] if taproot else None
+    output = channel_output(body["funding_value_sat"], *keys, refund_at)
     outpoint = OutPoint.parse(body["outpoint"])
     for place in (body, body.get("update") or {}, body.get("settlement") or {}):
         for name in ("refund_tx", "tx"):

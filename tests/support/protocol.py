@@ -70,7 +70,7 @@ PAYER_SCRIPT = payout("p2wpkh", "payer")
 
 def make_offer(payout_kind: str = "p2wpkh", **changes: Any) -> Offer:
     """An offer like the guide's example, with changes by the names of ``Offer``; ``step`` is its own term."""
-    changes["own_terms"] = {"step": changes.pop("step", 1)}
+    changes.setdefault("own_terms", {"step": changes.pop("step", 1)})
     fields: dict[str, Any] = {
         "offer_id": "0123456789abcdef" * changes.get("version", 1),
         "network": REGTEST,

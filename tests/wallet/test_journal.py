@@ -8,6 +8,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +33,13 @@ from mpchan.errors import MpchanError, ParseError, StorageError
 from mpchan.units import Amount
 from mpchan.wallet import channel_files, journal
 from mpchan.wallet.channel_files import SNAPSHOT_EVERY, ChannelFiles
-from mpchan.wallet.journal import Body, Entry, beginning, difference, entries, fold, written
+from mpchan.wallet.journal import Body, Entry, beginning, difference, entries, fold, payment_written, written
 from mpchan.wallet.payee_record import PayeeRecord
 from mpchan.wallet.payer_record import PayerRecord
 from mpchan.wallet.records import body_of
+from mpchan.wallet.recovery import examine
 from mpchan.wallet.storage import read_text
+from mpchan.wallet.store import canonical
 
 Record = PayerRecord | PayeeRecord
 
@@ -217,6 +220,75 @@ def test_cut_at_any_length_it_is_a_state_that_was_or_a_named_damage(
         5,
     ]
     assert files.journal_path(NAME).stat().st_size < 20_000
+
+
+def test_lines_that_stand_together_are_all_there_or_none_is(files: ChannelFiles) -> None:
+    """A batch whose first lines need the last: cut at any length, the channel is as before it, or as after it."""
+    save(files, taking(1), "refund-signed")
+    batches = [(2, 6), (7, 7), (8, 10)]
+    ends = [files.journal_path(NAME).stat().st_size]
+    for first, last in batches:
+        with files.lock(NAME):
+            batch = files.batch(NAME)
+            for number in range(first, last):
+                batch.add_payment("accepted", number, taking(number).paid.sat, b"theirs", more=True)
+            batch.add(taking(last), "accepted", signature=b"theirs".hex())
+            files.commit(NAME, batch, taking(last), snapshot_every=10_000)
+        ends.append(files.journal_path(NAME).stat().st_size)
+    whole = files.journal_path(NAME).read_bytes()
+    states = dict(zip(ends, (1, 6, 7, 10), strict=True))
+    for length in range(ends[0], len(whole) + 1, 7):
+        files.journal_path(NAME).write_bytes(whole[:length])
+        kept = max(end for end in ends if end <= length)
+        again = reading(files)
+        assert again.load(NAME) == taking(states[kept])
+        found = examine(again, NAME)
+        assert (found.unfinished, found.end.end, found.journal_fault) == (length - kept, kept, None)
+        assert found.body == body_of(taking(states[kept]))
+    # what is written next cuts the rest off, and goes on from there
+    files.journal_path(NAME).write_bytes(whole[: ends[3] - 10])
+    save(reading(files), taking(9), "accepted")
+    assert [entry.sequence for entry, _ in entries(files.journal_path(NAME), beginning(NAME))] == [
+        *range(1, 9)
+    ]
+    assert reading(files).load(NAME) == taking(9)
+    # zeros, where power was lost
+    files.journal_path(NAME).write_bytes(whole[: ends[2] + 500] + bytes(700))
+    assert reading(files).load(NAME) == taking(7)
+
+
+def test_a_payments_line_is_written_as_any_other(files: ChannelFiles) -> None:
+    after = beginning(NAME)
+    for more in (False, True):
+        data, position = payment_written(after, "paid", 7, 1000, "00ff", 1_700_000_000, more=more)
+        update = {"update": {"number": 7, "paid_sat": 1000}}
+        entry = Entry(1, 1_700_000_000, "paid", update, signature="00ff", more=more)
+        assert (data, position) == written(after, entry)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"signature": "zz"},
+        {"signature": 1},
+        {"changes": {}},
+        {"changes": {"update": {"number": 1}}},
+        {"changes": {"update": {"number": 0, "paid_sat": 1}}},
+        {"changes": {"update": {"number": 1, "paid_sat": -1}}},
+        {"changes": {"update": None}},
+        {"more": 1},
+    ],
+)
+def test_a_payments_line_without_what_its_message_follows_from_is_damage(
+    files: ChannelFiles, change: dict[str, Any]
+) -> None:
+    line = {"changes": {"update": {"number": 1, "paid_sat": 1}}, "event": "paid", "signature": "00", **change}
+    text = canonical({**line, "sequence": 1, "time": 0})
+    digest = sha256(beginning(NAME).digest.encode() + text.encode()).hexdigest()
+    files.directory.mkdir(exist_ok=True)
+    files.journal_path(NAME).write_text(f'{{"sha256":"{digest}","line":{text}}}\n')
+    with pytest.raises(ParseError, match="is not an event"):
+        list(entries(files.journal_path(NAME), beginning(NAME)))
 
 
 def test_before_there_is_a_state_file_the_journal_alone_is_the_channel(files: ChannelFiles) -> None:

@@ -83,9 +83,7 @@ def test_a_batch_closes_a_journal_too(files: ChannelFiles) -> None:
         for begin in range(1, 400, 50):
             batch = files.batch(NAME)
             for number in range(begin, begin + 50):
-                update = {"number": number, "paid_sat": paying(number).paid.sat}
-                text = f'{{"number":{number},"paid_sat":{update["paid_sat"]}}}'
-                batch.add_update("paid", update, text, MESSAGE)
+                batch.add_payment("paid", number, paying(number).paid.sat, bytes.fromhex(MESSAGE))
             files.commit(NAME, batch, paying(begin + 49), snapshot_every=10_000)
     assert len(closed_files(journal(files))) >= 7
     assert all_numbers(files) == list(range(1, 401))

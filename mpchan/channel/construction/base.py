@@ -20,7 +20,6 @@ from mpchan.units import Amount, LockTime
 from mpchan.values import frozen
 
 if TYPE_CHECKING:
-    from mpchan.channel.construction.form import UpdateForm
     from mpchan.channel.offer import Offer
     from mpchan.channel.terms import Terms
 
@@ -136,6 +135,49 @@ class Lock(Protocol):
         """
 
 
+class Form(Protocol):
+    """The updates of one channel as bytes with gaps, for whoever pays or is paid many times a second.
+
+    Numbers are plain integers and totals plain satoshi, both within what the terms allow. Where a construction numbers
+    no update, any number serves.
+    """
+
+    @property
+    def terms(self) -> Terms:
+        """Of the channel."""
+
+    @property
+    def last(self) -> int | None:
+        """The highest number that an update can have; None for any."""
+
+    @property
+    def dust(self) -> int:
+        """The least total that the payee can collect."""
+
+    @property
+    def least_change(self) -> int:
+        """The least change that the payer gets as an output of its own."""
+
+    def lock_time(self, number: int) -> int:
+        """nLockTime of an update."""
+
+    def sign(self, key: PrivateKey, number: int, paid: int) -> bytes:
+        """One party's signature, as messages carry it; not verified."""
+
+    def verify(self, key: PublicKey, number: int, paid: int, signature: bytes) -> bool:
+        """Whether a signature is one that messages may carry, and the key's under this update."""
+
+    def message(self, number: int, paid: int, signature: bytes) -> bytes:
+        """The payer's message with its signature: the bytes of the PSBT that ``Lock.message`` gives."""
+
+    def read(self, data: bytes) -> tuple[int | None, int, bytes] | None:
+        """Number, total and signature of a message that is byte for byte what this form gives.
+
+        The number is None where the construction has none. None for any other message, whatever it is: the rules judge
+        it. The signature is not looked at here.
+        """
+
+
 class Construction(Protocol):
     """A construction as an offer knows it, before there is a channel."""
 
@@ -145,7 +187,7 @@ class Construction(Protocol):
     def schedule(self, terms: Terms) -> Schedule:
         """The transactions that a channel has."""
 
-    def form(self, terms: Terms) -> UpdateForm | None:
+    def form(self, terms: Terms) -> Form | None:
         """The form of a channel's updates; None where they have none, and are built one by one."""
 
     has_exchange: bool

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.bitcoin.tx import Transaction
-from mpchan.channel.construction.base import Kind, Meant, Message
+from mpchan.channel.construction.base import Form, Kind, Meant, Message
 from mpchan.channel.construction.two_of_two import TwoOfTwoLocked
 from mpchan.channel.outputs import close_outputs, paid_in, refund_outputs, spend
 from mpchan.errors import NotPossible
@@ -24,7 +24,6 @@ from mpchan.units import Amount, LockTime
 from mpchan.values import frozen
 
 if TYPE_CHECKING:
-    from mpchan.channel.construction.form import UpdateForm
     from mpchan.channel.offer import Offer
     from mpchan.channel.terms import Terms
 
@@ -120,8 +119,8 @@ class _Decrementing(TwoOfTwoLocked):
     def schedule(self, terms: Terms) -> Decrementing:
         return Decrementing(terms)
 
-    def form(self, terms: Terms) -> UpdateForm | None:
-        from mpchan.channel.construction.form import update_form
+    def form(self, terms: Terms) -> Form | None:
+        from mpchan.channel.construction.decrementing_form import update_form
 
         return update_form(terms)
 

@@ -21,7 +21,7 @@ from mpchan.bitcoin.signature import PublicKey
 from mpchan.bitcoin.tapscript import parse_key_after
 from mpchan.bitcoin.tx import Transaction
 from mpchan.channel.carried import carried_more
-from mpchan.channel.construction.base import Kind, Meant, Message
+from mpchan.channel.construction.base import Form, Kind, Meant, Message
 from mpchan.channel.construction.registry import CONSTRUCTIONS
 from mpchan.channel.construction.two_leaves import (
     LONGEST_PAYER_SCRIPT,
@@ -102,8 +102,10 @@ class _Taproot:
     def schedule(self, terms: Terms) -> Unnumbered:
         return Unnumbered(terms)
 
-    def form(self, terms: Terms) -> None:
-        return None
+    def form(self, terms: Terms) -> Form | None:
+        from mpchan.channel.construction.taproot_form import update_form
+
+        return update_form(terms)
 
     def close_vsize(self, payer_script: bytes, payee_script: bytes) -> int:
         """Whatever the payer's script, the fee is set aside for the longest."""

@@ -81,7 +81,7 @@ def fsck(app: App, channel: str | None, repair: bool) -> int:
     stored transactions against the terms, and every signature against its key. The chain is not asked. The exit code is
     0 when all is well or was mended, else 7; what is wrong stands on stdout then too.
 
-    --repair rebuilds a channel's state file from its journal and cuts an unfinished line off that. Where the journal
+    --repair rebuilds a channel's state file from its journal and cuts off what was never finished. Where the journal
     itself is damaged, a new one begins with what the state file holds, and it says whether payments may be missing.
     """
     from mpchan.party.check.fsck import fsck as party

@@ -176,7 +176,8 @@ def _streamed(view: Accepted | Superseded) -> str:
     from mpchan.results.payments import Superseded
 
     if isinstance(view, Superseded):
-        return f"update {view.update} was not verified: update {view.superseded_by} supersedes it"
+        what = "an update" if view.update is None else f"update {view.update}"
+        return f"{what} was not verified: update {view.superseded_by} supersedes it"
     text = _accepted(view).partition("\n")[0]
     count = view.superseded
     return (

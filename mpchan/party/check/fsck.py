@@ -261,7 +261,7 @@ def _file_rules(found: Examination, lines: Lines) -> Iterator[Rule]:
     yield own_rule(
         "journal-end",
         not found.unfinished,
-        f"the journal ends with {found.unfinished} bytes of a line that was never finished; nothing depends on it",
+        f"the journal ends with {found.unfinished} bytes that were never finished; nothing depends on them",
     )
     yield own_rule("journal-message", True) if lines.broken is None else lines.broken
 

@@ -25,7 +25,7 @@ from mpchan.wallet.keys import Keys
 from mpchan.wallet.offers import GENERATION_FILE
 from mpchan.wallet.payee_record import PayeeRecord
 from mpchan.wallet.payer_record import PayerRecord
-from mpchan.wallet.records import record_of
+from mpchan.wallet.records import message_in, record_of
 from mpchan.wallet.recovery import set_aside
 from mpchan.wallet.wallet import Wallet
 
@@ -116,7 +116,7 @@ class Lines:
     def __init__(self) -> None:
         self.broken: Rule | None = None
         self.unsigned = False
-        self._received: dict[str, str] = {}  # the last message of each kind that the other party signed
+        self._received: dict[str, Entry] = {}  # by event, the last that the other party signed
         self._body: Body = {}
         self._terms: Terms | None = None
         self._number = 0
@@ -125,8 +125,8 @@ class Lines:
     def see(self, entry: Entry) -> None:
         """Take the next line."""
         self._body = fold(self._body, entry)
-        if entry.message is not None and entry.event in ("accepted", "settlement", "secured"):
-            self._received[entry.event] = entry.message
+        if entry.event in ("accepted", "settlement", "secured"):
+            self._received[entry.event] = entry
         mended = self.unsigned and entry.event == RESIGNED
         if self.broken is not None and not mended:
             return
@@ -151,9 +151,10 @@ class Lines:
     def received(self) -> dict[Txid, Psbt]:
         """The newest messages that the other party has signed, as far as they can be read, by their txids."""
         messages = {}
-        for text in self._received.values():
+        for entry in self._received.values():
             try:
-                message = decode_message(text.encode())
+                text = None if self._terms is None else message_in(entry, self._terms)
+                message = None if text is None else decode_message(text.encode())
             except MpchanError:
                 continue
             if isinstance(message, Psbt):
@@ -187,9 +188,10 @@ def _message_rules(terms: Terms, entry: Entry, body: Body) -> list[Rule]:
     Args:
         body: the channel after the line.
     """
-    if entry.message is None or entry.event not in _SPEAKING:
+    text = message_in(entry, terms) if entry.event in _SPEAKING else None
+    if text is None:
         return []
-    psbt = decode_message(entry.message.encode())
+    psbt = decode_message(text.encode())
     if not isinstance(psbt, Psbt):
         text = f"line {entry.sequence} holds a complete transaction where a message of the channel belongs"
         return [own_rule("journal-message", False, text)]

@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, Union
 
-from mpchan.channel.construction.form import UpdateForm
+from mpchan.channel.construction.base import Form
 from mpchan.channel.facts import Facts
 from mpchan.errors import MpchanError, StorageError
 from mpchan.values import replace
@@ -204,7 +204,7 @@ class Once:
 class Run:
     """One batch in one channel, which is held. Without a form of its updates all goes the plain way."""
 
-    def __init__(self, wallet: Wallet, record: Record, form: UpdateForm | None) -> None:
+    def __init__(self, wallet: Wallet, record: Record, form: Form | None) -> None:
         self._files = wallet.channels
         self._key = wallet.keys.key_of(record)
         self._form = form
@@ -216,7 +216,6 @@ class Run:
         self._least = terms.offer.min_increment.sat
         self._prepare = Once(self._look)
         self._free = False
-        self._signed: tuple[int, int, bytes] | None = None
 
     def _look(self) -> None:
         """Ask the chain, and whether any good further update would pass now."""
@@ -227,8 +226,6 @@ class Run:
         raise NotImplementedError
 
     def commit(self) -> None:
-        """Make the batch durable, once the newest of our own signatures in it has proved good."""
-        if self._signed is not None and self._form is not None:
-            self._key.require_update_in(self._form, *self._signed)
+        """Make the batch durable."""
         record = replace(self._record, state=self._now())
         self._files.commit(self._terms.name, self._batch, record, snapshot_every=SNAPSHOT_SELDOM)

@@ -1,9 +1,11 @@
 """The payee's meter: message after message, many of them made durable by one fsync.
 
 The path of one message: it is byte for byte what the channel's form gives with its number, total and signature; number
-and total go on from what is held; the signature is the payer's, over our own digest; ours is added; the journal's line
-is chained to the one before. All lines of a batch are appended at once and synced once, and only then is any of it
-acknowledged. A message that differs in any way goes the way of ``payee accept``, whose rules give the verdict.
+and total go on from what is held; the signature is the payer's, over our own digest; the journal's line is chained to
+the one before. The newest update alone is countersigned and kept complete, in the last line; those before it stand only
+together with that (``journal``), so that whatever part of a batch reaches the disk, what is held is complete. All lines
+are appended at once and synced once, and only then is any of it acknowledged. A message that differs in any way goes
+the way of ``payee accept``, whose rules give the verdict.
 """
 
 from __future__ import annotations
@@ -14,12 +16,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Union
 
 from mpchan.bitcoin.psbt import Psbt
-from mpchan.bitcoin.sighash import SIGHASH_ALL
-from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.base import Chain
 from mpchan.channel import payee
-from mpchan.channel.construction.base import REFUND, Kind, Meant
-from mpchan.channel.construction.form import UpdateForm
+from mpchan.channel.construction.base import REFUND, Form
 from mpchan.channel.construction.registry import construction_of
 from mpchan.channel.facts import Facts
 from mpchan.channel.rules import enforce
@@ -202,12 +201,12 @@ class _Known:
 
     def __init__(self, chain: Chain, record: PayeeRecord) -> None:
         self.record = record
-        self.form: UpdateForm | None = construction_of(record.terms.offer).form(record.terms)
+        self.form: Form | None = construction_of(record.terms.offer).form(record.terms)
         self.facts = RecentFacts(lambda: gather_facts(chain, record.terms))
 
 
-Found = tuple[int, int, bytes]
-"""Number, total in satoshi and signature of a message that the form gives."""
+Found = tuple[Union[int, None], int, bytes]
+"""Number (None where the construction has none), total in satoshi and signature of a message that the form gives."""
 
 
 class _Run(Run):
@@ -218,7 +217,7 @@ class _Run(Run):
         self._meter = meter
         self._known = known
         self._hold(known.record.state)
-        self._complete = ""
+        self._newest: tuple[int, int, bytes] | None = None  # taken, and not countersigned yet
 
     def _hold(self, state: payee.PayeeState) -> None:
         best = payee.best_of(state)
@@ -270,17 +269,17 @@ class _Run(Run):
         answers: dict[int, Answer] = {}
         end, pool = len(read), list(range(len(read)))
         while pool:
-            newest = max(pool, key=lambda at: (read[at][1][1], read[at][1][0], at))
-            number, paid, _ = read[newest][1]
-            older = [at for at in pool if at < newest and read[at][1][0] < number and read[at][1][1] <= paid]
+            newest = max(pool, key=lambda at: (read[at][1][1], read[at][1][0] or 0, at))
+            older = [at for at in pool if at < newest and _supersedes(read[newest][1], read[at][1])]
             for at in sorted({at for at in pool if at <= newest} - set(older)):
                 answers[at] = answer = self._answer(*read[at], len(older) if at == newest else 0)
                 if stop and isinstance(answer, MpchanError):
                     end = at
                     break
-            if isinstance(answers.get(newest), Accepted):
+            taken = answers.get(newest)
+            if isinstance(taken, Accepted):
                 channel = self._terms.channel_id
-                answers.update({at: Superseded(channel, read[at][1][0], number) for at in older})
+                answers.update({at: Superseded(channel, read[at][1][0], taken.update) for at in older})
             pool = [at for at in pool if at not in answers and at < end]
         return [answers[at] for at in range(min(end + 1, len(read)))]
 
@@ -301,22 +300,15 @@ class _Run(Run):
             psbt: the message, where it was read already.
         """
         self._prepare()
-        form, key = self._form, self._terms.payer_key
+        form = self._form
         if found is None or form is None or not self._goes_on(*found[:2]):
             return self._take_plainly(read(message) if psbt is None else psbt, superseded)
-        number, paid, signature = found
-        digest = form.sighash(number, paid)
-        if signature[-1:] != _ALL or not key.verify(signature[:-1], digest):
+        number, paid, signature = self._number + 1 if found[0] is None else found[0], *found[1:]
+        if not form.verify(self._terms.payer_key, number, paid, signature):
             return self._take_plainly(read(message), superseded)
-        ours = self._key.sign_update_in(form, number, paid)
-        self._signed = number, paid, ours
-        self._complete = whole = complete(form, found, ours).hex()
-        self._batch.add_update(
-            "accepted",
-            {"number": number, "paid_sat": paid, "tx": whole},
-            f'{{"number":{number},"paid_sat":{paid},"tx":"{whole}"}}',
-            form.message(number, paid, signature).hex(),
-        )
+        if self._newest is not None:
+            self._batch.add_payment("accepted", *self._newest, more=True)
+        self._newest = number, paid, signature
         received = paid - self._paid
         self._number, self._paid = number, paid
         return Accepted(
@@ -331,10 +323,10 @@ class _Run(Run):
             superseded,
         )
 
-    def _goes_on(self, number: int, paid: int) -> bool:
+    def _goes_on(self, number: int | None, paid: int) -> bool:
         """Whether number and total go on from what is held, while the channel takes updates at all."""
-        increment = paid - self._paid
-        return self._free and number > self._number and increment >= 0 and increment >= self._least
+        later = number is None or number > self._number
+        return self._free and later and paid - self._paid >= self._least
 
     def _take_plainly(self, psbt: Psbt, superseded: int) -> Accepted:
         """By the rules of a single message, which refuse what has to be refused."""
@@ -358,21 +350,18 @@ class _Run(Run):
         )
 
     def _now(self) -> payee.PayeeState:
-        state = self._state
-        held = payee.best_of(state)
-        if isinstance(state, payee.Active) and self._number != (0 if held is None else held.number):
-            best = payee.Update(self._number, Amount(self._paid), Transaction.from_hex(self._complete))
-            self._state = replace(state, best=best)
+        if self._newest is not None and isinstance(self._state, payee.Active):
+            number, paid, signature = self._newest
+            best = payee.countersigned(self._terms, number, Amount(paid), signature, self._key)
+            self._state, self._newest = replace(self._state, best=best), None
+            self._batch.add(replace(self._record, state=self._state), "accepted", signature=signature.hex())
         return self._state
 
 
-_ALL = bytes([SIGHASH_ALL])
-
-
-def complete(form: UpdateForm, found: Found, ours: bytes) -> bytes:
-    """The update with both signatures, in the wire format."""
-    number, paid, theirs = found
-    return form.complete(number, paid, theirs, ours)
+def _supersedes(newer: Found, older: Found) -> bool:
+    """Whether an update stands for another one once it is taken: it is later, and pays no less."""
+    later = newer[0] is None or older[0] is None or older[0] < newer[0]
+    return later and older[1] <= newer[1]
 
 
 def _takes(state: payee.Active, facts: Facts) -> bool:
@@ -380,8 +369,8 @@ def _takes(state: payee.Active, facts: Facts) -> bool:
     terms = state.terms
     number, paid = (0, Amount(0)) if state.best is None else (state.best.number, state.best.paid)
     more = paid + terms.offer.min_increment
-    likely = Incoming(Meant(Kind.UPDATE, number + 1, more), terms.schedule.build(REFUND), b"")
     try:
+        likely = Incoming(terms.schedule.update(number + 1, more), terms.schedule.build(REFUND), b"")
         enforce(payee.standing_rules(state, likely, facts))
     except MpchanError:
         return False

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Union
 
 from mpchan.chain.base import Chain
 from mpchan.channel import payer
-from mpchan.channel.construction.form import UpdateForm
+from mpchan.channel.construction.base import Form
 from mpchan.channel.construction.registry import construction_of
 from mpchan.channel.facts import Facts
 from mpchan.errors import MpchanError
@@ -57,7 +57,7 @@ class Payer(Meter):
     ) -> None:
         super().__init__(wallet, chain, passphrase)
         self.name = commands.find_funded(self.wallet, self._chain, channel)
-        self._form: UpdateForm | None = None
+        self._form: Form | None = None
         self._record: PayerRecord | None = None
         self._recent = RecentFacts(self._ask)
 
@@ -157,7 +157,7 @@ class _Run(Run):
         self._state: payer.PayerState = record.state
         if isinstance(record.state, payer.Funded):
             self._number, self._paid = record.state.number, record.state.paid.sat
-        self._least = max(1, self._least)
+        self._signed: tuple[int, int, bytes] | None = None
 
     def _look(self) -> None:
         commands.require_synced(self._record)
@@ -180,18 +180,13 @@ class _Run(Run):
             or not self._free
             or not self._least <= amount
             or not form.dust <= total <= self._capacity
-            or self._number >= form.last
+            or (form.last is not None and self._number >= form.last)
         ):
             return self._pay_plainly(Amount(wanted), totals)
         number = self._number + 1
         signature = self._key.sign_update_in(form, number, total)
         message = form.message(number, total, signature).hex()
-        self._batch.add_update(
-            "paid",
-            {"number": number, "paid_sat": total},
-            f'{{"number":{number},"paid_sat":{total}}}',
-            message,
-        )
+        self._batch.add_payment("paid", number, total, signature)
         self._number, self._paid = number, total
         self._signed = number, total, signature
         left = self._capacity - total
@@ -222,6 +217,12 @@ class _Run(Run):
         if isinstance(self._state, payer.Funded) and self._state.number != self._number:
             self._state = replace(self._state, number=self._number, paid=Amount(self._paid))
         return self._state
+
+    def commit(self) -> None:
+        """Make the batch durable, once the newest of our own signatures in it has proved good."""
+        if self._signed is not None and self._form is not None:
+            self._key.require_update_in(self._form, *self._signed)
+        super().commit()
 
 
 def _passes(state: payer.Funded, amount: Amount, facts: Facts) -> bool:
