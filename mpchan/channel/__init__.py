@@ -4,7 +4,7 @@ Time and chain facts are arguments; a party is a function of (state, event) to (
 
     offer         what the payee proposes, once for one channel
     terms         what both agreed on, and the sums that follow
-    scheme        which transactions the terms allow (one module per construction)
+    construction  which transactions the terms allow (one module per construction)
     rules         named rules and how they are enforced; one list for checking and explaining
     messages      PSBTs between the parties: made here, and read here by rebuilding
     signing       the channel key: signs by purpose, never a digest

@@ -75,7 +75,7 @@ def role_rules(kind: type[C], record: Record, name: str) -> Check[C]:
 
 
 def in_phase(kind: type[Record], *phases: type) -> Callable[[Record], bool]:
-    """Whether a channel is of this role and in one of these phases; for ``Wallet.find_channel``."""
+    """Whether a channel is of this role and in one of these phases; for ``ChannelFiles.find``."""
     return lambda record: isinstance(record, kind) and isinstance(record.state, phases)
 
 

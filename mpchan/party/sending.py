@@ -68,7 +68,7 @@ class Sending:
             raise self._failure
 
     def note(self, record: Record, event: str, message: str | None = None) -> None:
-        """Write down what is about to be sent, as far as the disk lets us; see ``Wallet.save_channel``."""
+        """Write down what is about to be sent, as far as the disk lets us; see ``ChannelFiles.save``."""
         try:
             self._wallet.channels.save(record, event, message, sent=True)
         except StorageError as error:
