@@ -404,7 +404,7 @@ PAST_THE_SWITCHBOARD = {
     "cli/files.py:confirmed": "a question to a person",
     "cli/files.py:silence": "what goes to the null device is nothing",
     "cli/demo/command.py:_temporary": "play money in a folder that goes with the process",
-    "cli/demo/cheats.py": "play money in a folder that goes with the process",
+    "cli/demo/playing.py": "play money in a folder that goes with the process",
     "chain/electrum/backend.py": "a broadcast to every server, all within one step of the party",
     "chain/electrum/sending.py": "the request that carries a broadcast, which is one step of the party's",
     "chain/bitcoind/backend.py": "a package of one is a broadcast",

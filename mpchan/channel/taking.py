@@ -8,6 +8,7 @@ from __future__ import annotations
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.bitcoin.tx import Transaction
 from mpchan.channel.construction.base import Kind, Meant, settlement
+from mpchan.channel.construction.registry import construction_of
 from mpchan.channel.facts import Facts
 from mpchan.channel.messages import message_rules, same_transaction_rules
 from mpchan.channel.outputs import paid_in
@@ -99,9 +100,14 @@ def funding_output_rules(terms: Terms, script: bytes, value: Amount) -> Check[No
     yield Rule("funding-value", value == expected.value, "value of the funding output", expected.value, value)
 
 
+_WAIT = "wait for it with `mpchan wait --for confirmed`"
+
+
 def funding_rules(terms: Terms, facts: Facts, *, first: bool, pays: bool) -> Check[None]:
     """The chain shows the agreed funding, unspent, and buried deep enough for what pays something."""
-    hint = "wait for it with `mpchan wait --for confirmed`"
+    # what the first payment brings is no channel here yet that a command could wait for
+    brought = first and not construction_of(terms.offer).has_exchange
+    hint = "accept the same message again once the funding is confirmed" if brought else _WAIT
     if facts.funding is None:
         yield Rule("funding-unseen", False, "the chain does not show the funding", error=TooEarly, hint=hint)
         raise TypeError(BROKEN)

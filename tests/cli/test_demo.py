@@ -44,6 +44,9 @@ sys.exit(main.main(["demo"]))
 UNIT = 1000
 FUNDING_VALUE = 100 * UNIT + 338  # the reserve is the fee of a two-output close: 169 vB at 2 sat/vB
 REFUND_FEE = 276  # 138 vB at 2 sat/vB
+AT_ONCE = "taproot"
+FUNDING_VALUE_AT_ONCE = 100 * UNIT + 384  # 192 vB, for a payer's script of 34 bytes
+REFUND_FEE_AT_ONCE = 252  # 126 vB
 COLOUR = re.compile(r"\x1b\[(?:[0-9;]*;)?(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])(?:;[0-9;]*)?m")
 STYLE = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -98,6 +101,18 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     done = run(home, "demo", "--cheat", "--json")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("\n") == 1
+    assert is_untouched(home)
+    require_documented(["demo", "--cheat", "--json"], done.stdout)
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+@pytest.fixture(scope="module")
+def data_at_once(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The same where nothing is exchanged before the funding."""
+    home = tmp_path_factory.mktemp("at-once")
+    done = run(home, "demo", "--scheme", AT_ONCE, "--cheat", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
     assert is_untouched(home)
     require_documented(["demo", "--cheat", "--json"], done.stdout)
     result: dict[str, Any] = json.loads(done.stdout)
@@ -185,6 +200,21 @@ def test_the_steps_hold_all_99_updates(data: dict[str, Any]) -> None:
     assert {step["exit_code"] for step in data["steps"]} == {0, 5, 6}
 
 
+def test_where_nothing_is_exchanged_one_command_opens_a_channel(data_at_once: dict[str, Any]) -> None:
+    data, commands = data_at_once, [step["command"] for step in data_at_once["steps"]]
+    at = commands.index("mpchan --wallet payee payee offer --scheme taproot -o offer.toml")
+    assert commands[at + 1] == (
+        "mpchan --wallet payer payer open offer.toml 100000 --refund-out refund.hex -o funding.hex"
+    )
+    assert not [command for command in commands if "sign-refund" in command or "payer fund" in command]
+    assert commands.count("mpchan --wallet payee payee accept update.psbt") == 99
+    fees = [seen["fee_sat"] for seen in data["transactions"]]
+    assert [seen["kind"] for seen in data["transactions"]] == ["funding", "settlement"]
+    assert fees[1] == FUNDING_VALUE_AT_ONCE - 100 * UNIT
+    assert data["balances"]["payee"]["after_sat"] == 100 * UNIT
+    assert data["channel"] == data["transactions"][0]["txid"][:16]
+
+
 # the bad endings ----------------------------------------------------------------------------------
 
 NON_FINAL, SPENT = "bad-txns-nonfinal", "bad-txns-inputs-missingorspent"
@@ -205,6 +235,17 @@ ENDINGS = {
     "older-update": [("engine", NON_FINAL), ("engine", MINED), ("engine", SPENT)],
     "held-up-close": [("engine", MINED)],
 }
+ENDINGS_AT_ONCE = {
+    "early-refund": [("command", "exit code 6"), ("engine", NON_FINAL)],
+    "altered-settlement": [("engine", BAD_SCRIPT), ("engine", BAD_SCRIPT), ("engine", MINED)],
+    "payee-disappears-after-funding": [("engine", MINED)],
+    "payee-disappears-after-payments": [("engine", MINED)],
+    "held-up-close": [("engine", MINED)],
+    "earlier-refund": [("engine", BAD_SCRIPT)],
+    "payer-disappears": [("engine", MINED), ("command", "exit code 5"), ("engine", SPENT)],
+    "older-update": [("engine", BAD_SCRIPT), ("engine", MINED), ("engine", SPENT)],
+    "double-spent-funding": [("command", "exit code 6")] * 3,
+}
 
 
 def ending(data: dict[str, Any], name: str) -> dict[str, Any]:
@@ -213,20 +254,45 @@ def ending(data: dict[str, Any], name: str) -> dict[str, Any]:
     return found
 
 
-def test_each_bad_ending_is_played_once_on_a_channel_of_its_own(data: dict[str, Any]) -> None:
-    assert [case["name"] for case in data["cheats"]] == list(ENDINGS)
-    channels = {data["channel"], *(case["channel"] for case in data["cheats"])}
-    assert len(channels) == len(ENDINGS) + 1
+def test_each_bad_ending_is_played_once_on_a_channel_of_its_own(
+    data: dict[str, Any], data_at_once: dict[str, Any]
+) -> None:
+    for told, endings in ((data, ENDINGS), (data_at_once, ENDINGS_AT_ONCE)):
+        assert [case["name"] for case in told["cheats"]] == list(endings)
+        channels = {told["channel"], *(case["channel"] for case in told["cheats"])}
+        assert len(channels) == len(endings) + 1
+
+
+def require_answers(case: dict[str, Any], expected: list[tuple[str, str]]) -> None:
+    assert case["ok"] is True
+    assert all(answer["ok"] for answer in case["answers"])
+    assert [answer["by"] for answer in case["answers"]] == [by for by, _ in expected]
+    for answer, (_, word) in zip(case["answers"], expected, strict=True):
+        assert word in answer["answer"]
 
 
 @pytest.mark.parametrize("name", ENDINGS)
 def test_the_answers_of_commands_and_engine(data: dict[str, Any], name: str) -> None:
-    case = ending(data, name)
-    assert case["ok"] is True
-    assert all(answer["ok"] for answer in case["answers"])
-    assert [answer["by"] for answer in case["answers"]] == [by for by, _ in ENDINGS[name]]
-    for answer, (_, word) in zip(case["answers"], ENDINGS[name], strict=True):
-        assert word in answer["answer"]
+    require_answers(ending(data, name), ENDINGS[name])
+
+
+@pytest.mark.parametrize("name", ENDINGS_AT_ONCE)
+def test_the_same_where_nothing_is_exchanged(data_at_once: dict[str, Any], name: str) -> None:
+    require_answers(ending(data_at_once, name), ENDINGS_AT_ONCE[name])
+
+
+def test_a_payee_that_needs_not_wait_closes_in_the_next_block(data_at_once: dict[str, Any]) -> None:
+    case = ending(data_at_once, "payer-disappears")
+    assert case["payee_gained_sat"] == 30 * UNIT
+    assert case["update_height"] < case["refund_lock_time"] - 36
+    assert ending(data_at_once, "older-update")["payee_gained_sat"] == 30 * UNIT
+
+
+def test_a_payer_that_asks_nobody_has_everything_back(data_at_once: dict[str, Any]) -> None:
+    for name in ("payee-disappears-after-funding", "payee-disappears-after-payments"):
+        case = ending(data_at_once, name)
+        assert case["payer_recovered_sat"] == FUNDING_VALUE_AT_ONCE - REFUND_FEE_AT_ONCE
+        assert case["refund_lock_time"] % 36 == 0
 
 
 def test_a_payee_whose_payer_is_gone_has_its_money_before_the_refunds_time(data: dict[str, Any]) -> None:

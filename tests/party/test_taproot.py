@@ -103,6 +103,24 @@ def test_an_offer_made_in_the_future_hides_no_channel(pair: Pair, unit: str) -> 
     assert pair.files() == before
 
 
+def test_a_first_payment_that_comes_too_early_is_taken_later(pair: Pair) -> None:
+    """There is no channel yet that the payee could wait for: the hint says what it can do, and it is true."""
+    opened = pair.request(100_000)
+    name = f"{opened.funding_txid}-{opened.funding_vout}"
+    record = pair.payer_record(name)
+    assert isinstance(record.state, payer.Funded)
+    early = replace(record.state, number=1, paid=Amount(1000))
+    message = payer.update_message(early, pair.payer.keys.key_of(record)).to_hex()
+    before = pair.files()
+    with pytest.raises(MpchanError) as caught:
+        pair.accept(message)
+    assert (caught.value.slug, caught.value.exit_code) == ("unconfirmed", 6)
+    assert caught.value.hint == "accept the same message again once the funding is confirmed"
+    assert pair.files() == before
+    pair.chain.mine(1)
+    assert pair.accept(message).paid_sat == 1000
+
+
 def test_no_step_of_an_exchange_is_there(pair: Pair) -> None:
     """Neither party can be led to sign for an opening that has none."""
     opened = pair.request(100_000)

@@ -13,6 +13,7 @@ import click
 from mpchan.cli import options
 from mpchan.cli.app import App
 from mpchan.cli.files import print_output
+from mpchan.cli.input.terms import SCHEME
 from mpchan.durability import make_directory
 from mpchan.errors import StorageError, UsageError
 
@@ -23,10 +24,11 @@ if TYPE_CHECKING:
 _REGTEST = "MPCHAN_REGTEST"
 
 
-@options.command("mpchan demo", "mpchan demo --cheat", "mpchan demo --dir ~/try-mpchan")
+@options.command("mpchan demo", "mpchan demo --scheme taproot --cheat", "mpchan demo --dir ~/try-mpchan")
 @click.option(
     "--cheat", is_flag=True, help="Also play the bad endings, and show what the chain says to them."
 )
+@SCHEME
 @click.option(
     "--dir",
     "directory",
@@ -34,7 +36,7 @@ _REGTEST = "MPCHAN_REGTEST"
     metavar="DIR",
     help="Keep both wallets and their chain there; a new or an empty folder.",
 )
-def demo(app: App, cheat: bool, directory: Path | None) -> None:
+def demo(app: App, cheat: bool, scheme: str | None, directory: Path | None) -> None:
     """Watch both parties: 100 payments, 2 transactions on the chain.
 
     Everything is play money on a private chain of its own, judged by Bitcoin Core's engine. Your wallet and
@@ -47,17 +49,23 @@ def demo(app: App, cheat: bool, directory: Path | None) -> None:
     load_engine()  # before anything is made
     show = Transcript(silent=app.quiet or app.json)
     with heeding_interrupts() as interrupts, _place(directory) as place, _own_chain(place):
-        result = _play(place, show, interrupts, kept=directory, cheat=cheat)
+        result = _play(place, show, interrupts, kept=directory, cheat=cheat, scheme=scheme)
     if app.json:
         print_output(result.to_json())
 
 
 def _play(
-    place: Path, show: Transcript, interrupts: Sequence[int], *, kept: Path | None, cheat: bool
+    place: Path,
+    show: Transcript,
+    interrupts: Sequence[int],
+    *,
+    kept: Path | None,
+    cheat: bool,
+    scheme: str | None,
 ) -> DemoPlayed:
     """Play everything in ``place``."""
     from mpchan.chain.embedded import EmbeddedChain
-    from mpchan.cli.demo.cheats import play_all
+    from mpchan.cli.demo.playing import play_all
     from mpchan.cli.demo.stage import Stage
     from mpchan.cli.demo.story import CAPACITY_SAT, UNIT_SAT, UNITS, tell
     from mpchan.results.demo import BothCoins, DemoPlayed, StepDone
@@ -68,14 +76,15 @@ def _play(
         f"one. The commands below are run for you in {place}{'' if kept else ', which is gone afterwards'}."
     )
     with EmbeddedChain(place / "chain") as chain, chain.engine():
-        stage = Stage(place, chain, show, interrupts)
+        stage = Stage(place, chain, show, scheme, interrupts)
         ending = tell(stage)
         cheats = play_all(stage) if cheat else []
         engine = chain.engine_name()
     if kept is not None:
         _say_goodbye(show, place)
     elif not cheat:
-        show.scene("And if one of them cheats, or disappears? See `mpchan demo --cheat`")
+        chosen = "" if scheme is None else f" --scheme {scheme}"
+        show.scene(f"And if one of them cheats, or disappears? See `mpchan demo{chosen} --cheat`")
     return DemoPlayed(
         directory=None if kept is None else str(place),
         engine=engine,

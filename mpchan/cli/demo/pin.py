@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mpchan.bitcoin.tx import TRUC_VERSION, Transaction, TxIn, TxOut, total_of
 from mpchan.channel.watch.bidding import Paying, rate_of
-from mpchan.cli.demo.cheats import Case
+from mpchan.cli.demo.case import Case
 from mpchan.cli.demo.stage import PAYEE, PAYER
 from mpchan.cli.demo.story import UNIT_SAT
 from mpchan.durability import step

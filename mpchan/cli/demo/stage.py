@@ -15,6 +15,7 @@ from mpchan.bitcoin.message import decode_message
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.embedded import EmbeddedChain
+from mpchan.channel.construction.registry import construction, default
 from mpchan.cli.demo.show import Transcript
 from mpchan.cli.main import INTERRUPTED, main
 from mpchan.errors import MpchanError
@@ -71,12 +72,23 @@ class Stage:
 
     Args:
         directory: absolute; the wallets ``payer`` and ``payee`` and the folder ``chain`` are made in it.
+        scheme: the construction of every channel; None for the usual one.
         interrupts: not empty once the user wants no more.
+
+    Attributes:
+        has_exchange: whether payer and payee exchange messages before the funding.
     """
 
     def __init__(
-        self, directory: Path, chain: EmbeddedChain, show: Transcript, interrupts: Sequence[int] = ()
+        self,
+        directory: Path,
+        chain: EmbeddedChain,
+        show: Transcript,
+        scheme: str | None = None,
+        interrupts: Sequence[int] = (),
     ) -> None:
+        self.has_exchange = construction(scheme or default()).has_exchange
+        self._scheme = ("--scheme", scheme) if scheme else ()
         self.directory = directory
         self.chain = chain
         self.show = show
@@ -111,6 +123,20 @@ class Stage:
     def payee(self, *words: Word, code: int = 0, shown: bool = True) -> Step:
         """A command of the payee's wallet."""
         return self.type("--wallet", PAYEE, *words, code=code, shown=shown)
+
+    def offer(self, path: Path, *, shown: bool = True) -> None:
+        """The payee's offer of a channel."""
+        self.payee("payee", "offer", *self._scheme, "-o", path, shown=shown)
+
+    def fund(self, signed: Path, refund: Path, funding: Path, *, shown: bool = True) -> None:
+        """The payer funds a channel whose refund the payee has signed; both transactions are written."""
+        self.payer("payer", "fund", signed, "--refund-out", refund, "-o", funding, shown=shown)
+
+    def open_at_once(
+        self, offer: Path, capacity_sat: int, refund: Path, funding: Path, *, shown: bool = True
+    ) -> None:
+        """The payer opens a channel for which nothing is exchanged; refund and funding are written."""
+        self.payer("payer", "open", offer, capacity_sat, "--refund-out", refund, "-o", funding, shown=shown)
 
     def mine(self, count: int, *, shown: bool = True) -> int:
         """Mine blocks; the tip's height then."""

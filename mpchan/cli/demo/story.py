@@ -50,12 +50,15 @@ def tell(stage: Stage) -> Ending:
     stage.expect(before == (_BITCOIN, 0), "1 bitcoin for the payer and none for the payee", f"found {before}")
     opened_at = stage.height
     _offer(stage)
-    channel = _refund_first(stage)
-    _fund(stage)
-    _pay(stage)
-    _settle(stage)
+    if stage.has_exchange:
+        _refund_first(stage)
+        _fund(stage)
+    else:
+        _open_at_once(stage)
+    _pay(stage, 5 if stage.has_exchange else 4)
+    _settle(stage, 6 if stage.has_exchange else 5)
     ending = Ending(
-        channel,
+        str(stage.transaction(_FUNDING).txid)[:16],
         tuple(_on_chain(stage, opened_at)),
         Coins(before[0], stage.coins(PAYER)),
         Coins(before[1], stage.coins(PAYEE)),
@@ -81,10 +84,10 @@ def _offer(stage: Stage) -> None:
         "The offer says on which terms the payee takes a channel: its key, its limits, its fees. "
         "The file goes to the payer by mail, by web, by hand."
     )
-    stage.payee("payee", "offer", "-o", _OFFER)
+    stage.offer(_OFFER)
 
 
-def _refund_first(stage: Stage) -> str:
+def _refund_first(stage: Stage) -> None:
     stage.show.scene("3. The way back comes first")
     stage.show.say(
         f"The payer wants a channel of {UNITS} units. It builds the funding transaction, does not sign it, "
@@ -93,12 +96,6 @@ def _refund_first(stage: Stage) -> str:
     )
     stage.payer("payer", "open", _OFFER, CAPACITY_SAT, "-o", _REQUEST)
     stage.payee("payee", "sign-refund", _REQUEST, "-o", _SIGNED)
-    return channel_id(stage, _REQUEST)
-
-
-def channel_id(stage: Stage, message: Path) -> str:
-    """The id of the channel that a message belongs to: the beginning of the funding's txid."""
-    return str(stage.transaction(message).inputs[0].outpoint.txid)[:16]
 
 
 def _fund(stage: Stage) -> None:
@@ -107,14 +104,28 @@ def _fund(stage: Stage) -> None:
         "With the complete refund stored, the payer signs the funding and broadcasts it. "
         "This is the first of the two transactions that the chain will see."
     )
-    stage.payer("payer", "fund", _SIGNED, "--refund-out", _REFUND, "-o", _FUNDING)
+    stage.fund(_SIGNED, _REFUND, _FUNDING)
     stage.show.say("A block confirms it, and the payee waits until it has seen that for itself.")
     stage.mine(1)
     stage.payee("wait", "--for", "confirmed")
 
 
-def _pay(stage: Stage) -> None:
-    stage.show.scene(f"5. {UNITS} payments of {UNIT_SAT:,} sat")
+def _open_at_once(stage: Stage) -> None:
+    stage.show.scene("3. One command opens the channel")
+    stage.show.say(
+        f"The payer wants a channel of {UNITS} units. The money goes to an address that can be spent in two ways: by "
+        "both together at any time, or by the payer alone once the refund's time has come. So the refund needs nobody "
+        "else. The payer signs it, stores it, and only then signs the funding and broadcasts it: the first of the two "
+        "transactions that the chain will see. The payee has nothing to do yet, and need not even be there."
+    )
+    stage.open_at_once(_OFFER, CAPACITY_SAT, _REFUND, _FUNDING)
+    stage.show.say("A block confirms it, and the payer waits until it has seen that.")
+    stage.mine(1)
+    stage.payer("wait", "--for", "confirmed")
+
+
+def _pay(stage: Stage, number: int) -> None:
+    stage.show.scene(f"{number}. {UNITS} payments of {UNIT_SAT:,} sat")
     stage.show.say(
         "For every piece the payer signs an update and sends it as a file: the same coin, split anew. "
         "The payee checks it, adds its signature, keeps it, and delivers the piece. None of them is broadcast."
@@ -128,6 +139,12 @@ def _pay(stage: Stage) -> None:
             advance()
     locks.append(_pay_once(stage, shown=True))
     refund = stage.transaction(_REFUND).lock_time
+    if not any(locks):
+        stage.show.fact(
+            f"No update has a lock time: the payee could close with the newest one at any moment, and the one that "
+            f"pays most is the best for it. The refund has to wait until block {refund}."
+        )
+        return
     falling = all(earlier > later for earlier, later in zip([refund, *locks], locks, strict=False))
     stage.expect(falling, "every update to be final before all that came before it", f"found {locks}")
     stage.show.fact(
@@ -144,8 +161,8 @@ def _pay_once(stage: Stage, *, shown: bool) -> int:
     return stage.transaction(_UPDATE).lock_time
 
 
-def _settle(stage: Stage) -> None:
-    stage.show.scene("6. The settlement")
+def _settle(stage: Stage, number: int) -> None:
+    stage.show.scene(f"{number}. The settlement")
     stage.show.say(
         f"Payment {UNITS} travels in the settlement: the final balance without any lock time. The payee "
         "countersigns it and broadcasts it, the second transaction that the chain sees."
@@ -158,9 +175,9 @@ def _settle(stage: Stage) -> None:
 
 def _on_chain(stage: Stage, opened_at: int) -> Iterator[TransactionSeen]:
     """Every transaction in the blocks since the channel was opened, by the engine's own account; coinbases apart."""
-    request = stage.message(_REQUEST)
-    utxo = request.inputs[0].witness_utxo if isinstance(request, Psbt) else None
-    stage.expect(utxo is not None, "the request to name the channel's output", "found none")
+    update = stage.message(_UPDATE)
+    utxo = update.inputs[0].witness_utxo if isinstance(update, Psbt) else None
+    stage.expect(utxo is not None, "the last update to name the channel's output", "found none")
     for height in range(opened_at + 1, stage.height + 1):
         for transaction in stage.chain.block_transactions(height)[1:]:
             kind = "another's"

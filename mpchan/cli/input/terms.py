@@ -19,14 +19,14 @@ _OWN = tuple(
 )
 """The terms that the constructions have of their own."""
 
-_SCHEME = click.option(
+SCHEME = click.option(
     "--scheme",
     type=click.Choice(list(CONSTRUCTIONS)),
     help="The construction of the channel; `mpchan guide constructions` tells when to use which.",
 )
 
 _OPTIONS = (
-    _SCHEME,
+    SCHEME,
     click.option(
         "--fee-rate",
         "fee_rate_sat_per_kvb",
@@ -59,7 +59,7 @@ def terms_options(command: F) -> F:
 
 def own_terms_options(command: F) -> F:
     """The construction, and the constructions' own terms alone."""
-    for option in reversed((_SCHEME, *_OWN)):
+    for option in reversed((SCHEME, *_OWN)):
         command = option(command)
     return command
 
