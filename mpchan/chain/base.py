@@ -183,6 +183,17 @@ class Chain(Protocol):
         said. So ask ``outputs`` about what was found here before it is used, and about what is to be thrown away.
         """
 
+    def payments(self, scripts: Mapping[bytes, int]) -> list[Coin]:
+        """The outputs that pay to these scriptPubKeys, in outpoint order, as far as a watcher can ask every round.
+
+        An unspent one is told once a block holds it; a backend that keeps an index of scripts tells it at once. One
+        that is spent may be told or not: so ask ``outputs`` before it is used.
+
+        Args:
+            scripts: each with a height; no block up to this one pays to it. A backend that must look through blocks
+                begins there.
+        """
+
     def coins(self, scripts: Collection[bytes]) -> list[Coin]:
         """The unspent outputs that pay to any of these scriptPubKeys, in outpoint order."""
 

@@ -54,6 +54,10 @@ class ManualChain:
         """Nothing is known."""
         return set()
 
+    def payments(self, scripts: Mapping[bytes, int]) -> list[Coin]:
+        """Nothing is known."""
+        return []
+
     def coins(self, scripts: Collection[bytes]) -> list[Coin]:
         """Nothing is known."""
         raise ChainError(

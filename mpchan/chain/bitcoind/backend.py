@@ -24,6 +24,7 @@ from mpchan.chain.bitcoind.node import catching_up, lag_of, require_truc
 from mpchan.chain.bitcoind.notes import Block, ConfirmedSpend, Notes
 from mpchan.chain.bitcoind.openings import Openings
 from mpchan.chain.bitcoind.package import is_unable, refusals
+from mpchan.chain.bitcoind.payments import Payments
 from mpchan.chain.bitcoind.rpc import ANSWER_SECONDS, Rpc, granted, portions, spenders
 from mpchan.chain.bitcoind.spends import Spends
 from mpchan.chain.lag import refuse
@@ -76,6 +77,7 @@ class BitcoindChain(Connected):
         self._notes = Notes(notes)
         self._spends = Spends(self._rpc, self._notes)
         self._openings = Openings(self._rpc)
+        self._payments = Payments(self._spends, None if notes is None else notes / "payments.json")
         self._checked = False
         self._relays_truc = False
         self._seen_tip: Block | None = None
@@ -118,6 +120,10 @@ class BitcoindChain(Connected):
         """Those that chain or mempool hold, spent in no block before they were first asked about."""
         possible = [outpoint for outpoint in openings if outpoint.vout <= _MAX_OUTPUT_INDEX]
         return self._openings.appeared(possible, self._tip())
+
+    def payments(self, scripts: Mapping[bytes, int]) -> list[Coin]:
+        """Those that a block holds, spent or not; each block is read once for all of them, and once alone."""
+        return steady(lambda: self._payments.find(scripts, self._tip())) if scripts else []
 
     def coins(self, scripts: Collection[bytes]) -> list[Coin]:
         """The outputs of these scripts that neither chain nor mempool spends, in outpoint order.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from mpchan.chain.answer import Answer, Failure
 from mpchan.chain.base import COINBASE_MATURITY, Coin
@@ -18,6 +18,7 @@ SCAN_SECONDS = 900.0
 
 _TRANSACTIONS_AT_ONCE = 500
 _PAUSE_SECONDS = 0.1
+_HEAD_DIGITS = 4  # of a script: its version and the length of what follows
 
 
 def coins_of(rpc: Rpc, scripts: Collection[bytes]) -> list[Coin]:
@@ -30,7 +31,8 @@ def coins_of(rpc: Rpc, scripts: Collection[bytes]) -> list[Coin]:
     if not wanted:
         return []
     scan = _scan(rpc, [f"raw({script.hex()})" for script in wanted])
-    coins = [_confirmed(item, scan["height"].height(), wanted) for item in scan["unspents"].items()]
+    known = frozenset(wanted)
+    coins = [_confirmed(item, scan["height"].height(), known) for item in scan["unspents"].items()]
     coins += _unconfirmed(rpc, wanted)
     answers = spenders(rpc, [coin.outpoint for coin in coins])
     spent = {outpoint for outpoint, answer in answers if "spendingtxid" in answer}
@@ -47,7 +49,8 @@ def used_scripts_of(rpc: Rpc, scripts: Collection[bytes]) -> set[bytes]:
     # the mempool first: what a block takes out of it meanwhile is found a second time, and nothing is missed
     unconfirmed = _unconfirmed(rpc, wanted)
     scan = _scan(rpc, [f"raw({script.hex()})" for script in wanted])
-    confirmed = [_confirmed(item, scan["height"].height(), wanted) for item in scan["unspents"].items()]
+    known = frozenset(wanted)
+    confirmed = [_confirmed(item, scan["height"].height(), known) for item in scan["unspents"].items()]
     return {coin.output.script_pubkey for coin in (*unconfirmed, *confirmed)}
 
 
@@ -72,7 +75,7 @@ def _scan(rpc: Rpc, descriptors: list[str]) -> Answer:
     return reply
 
 
-def _confirmed(item: Answer, tip_height: int, scripts: Sequence[bytes]) -> Coin:
+def _confirmed(item: Answer, tip_height: int, scripts: Collection[bytes]) -> Coin:
     output = item.output("amount", "scriptPubKey")
     if output.script_pubkey not in scripts:
         raise item.malformed("a coin of the wallet")
@@ -81,9 +84,28 @@ def _confirmed(item: Answer, tip_height: int, scripts: Sequence[bytes]) -> Coin:
     return Coin(item.outpoint(), output, confirmations, mature)
 
 
+class Needles:
+    """Words that are looked for in long texts: those of one length that begin alike are looked for together."""
+
+    def __init__(self, words: Iterable[str]) -> None:
+        self._by_head: dict[tuple[str, int], set[str]] = {}
+        for word in words:
+            self._by_head.setdefault((word[:_HEAD_DIGITS], len(word)), set()).add(word)
+
+    def stand_in(self, text: str) -> bool:
+        """Whether one of them stands in the text."""
+        for (head, length), words in self._by_head.items():
+            at = text.find(head)
+            while at >= 0:
+                if text[at : at + length] in words:
+                    return True
+                at = text.find(head, at + 1)
+        return False
+
+
 def _unconfirmed(rpc: Rpc, scripts: Sequence[bytes]) -> list[Coin]:
     """The outputs of these scripts that mempool transactions make, spent ones too."""
-    needles = [script.hex() for script in scripts]
+    needles, known = Needles(script.hex() for script in scripts), frozenset(scripts)
     txids = [item.txid() for item in rpc.call("getrawmempool").items()]
     coins = []
     for start in range(0, len(txids), _TRANSACTIONS_AT_ONCE):
@@ -93,12 +115,12 @@ def _unconfirmed(rpc: Rpc, scripts: Sequence[bytes]) -> list[Coin]:
             if reply is None:
                 continue  # it has left the mempool; had it gone into a block, the tip would be another one
             text = reply.text()
-            if any(needle in text for needle in needles):
-                coins += _outputs(reply, txid, scripts)
+            if needles.stand_in(text):
+                coins += _outputs(reply, txid, known)
     return coins
 
 
-def _outputs(reply: Answer, txid: Txid, scripts: Sequence[bytes]) -> list[Coin]:
+def _outputs(reply: Answer, txid: Txid, scripts: Collection[bytes]) -> list[Coin]:
     return [
         Coin(OutPoint(txid, vout), output, 0)
         for vout, output in enumerate(reply.transaction(txid).outputs)

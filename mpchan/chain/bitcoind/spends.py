@@ -7,7 +7,8 @@ block serves all the outputs that are asked about. What was looked through is no
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 from mpchan.bitcoin.block import block_hash, block_transactions, parent_hash
 from mpchan.bitcoin.tx import outpoint_to_bytes
@@ -17,6 +18,8 @@ from mpchan.chain.bitcoind.rpc import NOT_FOUND, Rpc, portions
 from mpchan.chain.steady import moved
 from mpchan.errors import ChainError, ParseError
 from mpchan.units import LockTime, MedianTime, OutPoint, Txid
+
+T = TypeVar("T")
 
 # Bitcoin Core's RPCErrorCode
 MISC_ERROR = -1
@@ -59,7 +62,7 @@ class Spends:
         starts: dict[OutPoint, int] = {}
         unknown = []
         for clear, outpoints in self._by_note(asked).items():
-            start = None if clear is None else self._after(clear)
+            start = None if clear is None else self.first_after(clear)
             if start is None:
                 unknown += outpoints
             else:
@@ -75,14 +78,14 @@ class Spends:
         """The spend by a transaction that stands in ``block``, with what the node remembers of the output."""
         reply = self._rpc.attempt("getrawtransaction", str(spender), 2, block.hash)
         if isinstance(reply, Failure):
-            raise self._missing("getrawtransaction", reply, block, outpoint)
+            raise self._missing("getrawtransaction", reply, block, f"may say who spent {outpoint}")
         transaction = reply["hex"].transaction(spender)
         outpoints = [txin.outpoint for txin in transaction.inputs]
         if outpoint not in outpoints:
             raise moved()
         source = reply["vin"].item(outpoints.index(outpoint))
         if "prevout" not in source:
-            raise self._pruned(block, outpoint, Failure(MISC_ERROR, "no undo data"))
+            raise self._pruned(block, f"says who spent {outpoint}", Failure(MISC_ERROR, "no undo data"))
         source = source["prevout"]
         output = source.output("value", "scriptPubKey", "hex")
         spend = ConfirmedSpend(block, transaction, output, source["height"].height())
@@ -98,7 +101,7 @@ class Spends:
             found.setdefault(self._notes.get(outpoint).clear, []).append(outpoint)
         return found
 
-    def _after(self, clear: Block) -> int | None:
+    def first_after(self, clear: Block) -> int | None:
         """The first height that a note on this block says nothing of: after a reorganisation that of the fork."""
         block = clear
         for _ in range(_DEEPEST_FORK):
@@ -151,13 +154,13 @@ class Spends:
         if not coming:
             return found
         looked: set[OutPoint] = set()
-        before = self._block_at(coming[-1][0] - 1)
+        before = self.block_at(coming[-1][0] - 1)
         try:
             while before.height < tip.height and (looked or coming):
                 while coming and coming[-1][0] <= before.height + 1:
                     looked.add(coming.pop()[1])
                 if not looked:
-                    before = self._block_at(coming[-1][0] - 1)
+                    before = self.block_at(coming[-1][0] - 1)
                     continue
                 block, spenders = self._spenders_in(looked, before)
                 for outpoint, spender in spenders.items():
@@ -172,24 +175,34 @@ class Spends:
             raise moved()
         return found
 
-    def _block_at(self, height: int) -> Block:
+    def block_at(self, height: int) -> Block:
+        """The block of the chain at a height."""
         return Block(height, self._hash_at(height))
 
     def _spenders_in(
         self, outpoints: Collection[OutPoint], before: Block
     ) -> tuple[Block, dict[OutPoint, Txid]]:
         """The block after ``before``, and the transactions in it that spend any of these outputs."""
-        block = self._block_at(before.height + 1)
+        said = f"may say who spent {next(iter(outpoints))}"
+        return self.after(before, said, lambda raw: _spenders(raw, outpoints))
+
+    def after(self, before: Block, said: str, read: Callable[[bytes], T]) -> tuple[Block, T]:
+        """The block after ``before``, and what is read in its bytes.
+
+        Args:
+            said: what the block is looked at for, for a message.
+        """
+        block = self.block_at(before.height + 1)
         reply = self._rpc.attempt("getblock", block.hash, 0)
         if isinstance(reply, Failure):
-            raise self._missing("getblock", reply, block, next(iter(outpoints)))
+            raise self._missing("getblock", reply, block, said)
         raw = reply.data()
         try:
             if block_hash(raw) != block.hash:
                 raise ParseError("malformed-hex", "another block")
             if parent_hash(raw) != before.hash:
                 raise moved()
-            return block, _spenders(raw, outpoints)
+            return block, read(raw)
         except ParseError as error:
             raise ChainError(
                 "malformed-answer", f"the node's block {block.hash} cannot be read: {error.message}"
@@ -203,17 +216,16 @@ class Spends:
             raise self._rpc.refused("getblockhash", reply)
         return reply.block_hash()
 
-    def _missing(self, method: str, failure: Failure, block: Block, outpoint: OutPoint) -> ChainError:
+    def _missing(self, method: str, failure: Failure, block: Block, said: str) -> ChainError:
         """Why the node does not show a block, or a transaction in it."""
         if failure.code == MISC_ERROR:
-            return self._pruned(block, outpoint, failure)
+            return self._pruned(block, said, failure)
         return moved() if failure.code == NOT_FOUND else self._rpc.refused(method, failure)
 
-    def _pruned(self, block: Block, outpoint: OutPoint, failure: Failure) -> ChainError:
+    def _pruned(self, block: Block, said: str, failure: Failure) -> ChainError:
         return ChainError(
             "pruned",
-            f"the node no longer has block {block.height}, which may say who spent {outpoint}: "
-            f"{words(failure.message)}",
+            f"the node no longer has block {block.height}, which {said}: {words(failure.message)}",
             hint="ask a node that keeps its blocks, or raise this node's prune= and let it fetch them again",
         )
 

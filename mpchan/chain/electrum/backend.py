@@ -106,6 +106,10 @@ class ElectrumChain(Connected):
         self._asked_openings.intersection_update(openings)
         return set(self.outputs({outpoint: None for outpoint in turn if openings[outpoint] in used}))
 
+    def payments(self, scripts: Mapping[bytes, int]) -> list[Coin]:
+        """Those that nothing spends: a server has an index of scripts."""
+        return self.coins(scripts) if scripts else []
+
     def coins(self, scripts: Collection[bytes]) -> list[Coin]:
         """The outputs of these scripts that neither chain nor mempool spends, in outpoint order, their depth proven."""
         return self._pool.ask(lambda chain, server, view: view.coins(scripts))

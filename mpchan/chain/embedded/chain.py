@@ -78,6 +78,10 @@ class EmbeddedChain(Connected):
         """Those that chain or mempool hold."""
         return self._index().appeared(openings)
 
+    def payments(self, scripts: Mapping[bytes, int]) -> list[Coin]:
+        """Those that nothing spends: its index has them."""
+        return self.coins(scripts)
+
     def coins(self, scripts: Collection[bytes]) -> list[Coin]:
         """The outputs of these scripts that neither chain nor mempool spends, in outpoint order."""
         return self._index().coins(scripts)
