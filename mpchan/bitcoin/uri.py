@@ -8,16 +8,18 @@ _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz01
 """What RFC 3986, section 2.3, lets stand for itself everywhere in a URI."""
 
 
-def payment_uri(address: str, amount: Amount, label: str = "") -> str:
-    """``bitcoin:ADDRESS?amount=BTC&label=TEXT``; without a label where it is empty.
+def payment_uri(address: str, amount: Amount | None, label: str = "") -> str:
+    """``bitcoin:ADDRESS?amount=BTC&label=TEXT``; without an amount where it is None, without a label where it is empty.
 
     Args:
         address: any address; its characters need no encoding.
         amount: written as decimal bitcoin, with a period, no exponent and no needless zeros.
         label: any text; all but letters, digits and ``-._~`` is percent-encoded as UTF-8.
     """
-    uri = f"bitcoin:{address}?amount={decimal_btc(amount)}"
-    return f"{uri}&label={_percent_encoded(label)}" if label else uri
+    asked = [] if amount is None else [f"amount={decimal_btc(amount)}"]
+    if label:
+        asked.append(f"label={_percent_encoded(label)}")
+    return f"bitcoin:{address}" + (f"?{'&'.join(asked)}" if asked else "")
 
 
 def decimal_btc(amount: Amount) -> str:

@@ -75,6 +75,7 @@ class Funded:
         number: of the latest update, or how many were made where the construction numbers none; 0 before the first.
         paid: its total for the payee.
         external: whether another wallet made and signed the funding.
+        refund_only: whether nothing is ever paid in it: it is not the offer's channel, but other money at its address.
     """
 
     terms: Terms
@@ -85,6 +86,7 @@ class Funded:
     number: int = 0
     paid: Amount = Amount(0)
     external: bool = False
+    refund_only: bool = False
 
 
 @frozen
@@ -314,6 +316,14 @@ def _phase_rules(state: PayerState, facts: Facts) -> Check[Funded]:
     yield Rule(f"channel-{now.value}", going, f"the channel is {now.value}", error=NotPossible)
     if not isinstance(state, Funded):
         raise TypeError("only a funded channel passes the rules above")
+    yield Rule(
+        "refund-only",
+        not state.refund_only,
+        "this money is not the offer's channel: nothing is paid in it, its refund alone counts",
+        found=state.terms.outpoint,
+        error=NotPossible,
+        hint=f"`mpchan payer refund` takes it back from {state.terms.refund_lock_time} on",
+    )
     return state
 
 

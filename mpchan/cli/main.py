@@ -197,6 +197,7 @@ def payee() -> None:
         "refund": "commands.payer:refund",
         "buy": "commands.buy:buy",
         "sync": "commands.sync:sync",
+        "recover": "commands.recover:recover",
         "abandon": "commands.payer:abandon",
     },
 )

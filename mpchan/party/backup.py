@@ -232,6 +232,8 @@ def _marked(wallet: Wallet, directory: Path, made: Backup) -> Restored:
     warnings: list[str] = []
     for plan in wallet.plans:
         wallet.plans.save(replace(plan, restored=True))
+    for awaited in wallet.awaited:
+        wallet.awaited.save(replace(awaited, restored=True))
     names = wallet.channels.names()
     for name in names:
         try:

@@ -51,8 +51,13 @@ def _find(wallet: Wallet, chain: Chain, prefix: str | None, phases: Sequence[typ
     return wallet.channels.find(prefix, _is(*phases), what, still_going(chain))
 
 
-_is = partial(in_phase, PayerRecord)
 load = partial(load_as, PayerRecord)
+
+
+def _is(*phases: type) -> Callable[[Record], bool]:
+    """Which channels a command can mean that names none."""
+    fits = in_phase(PayerRecord, *phases)
+    return lambda record: fits(record) and not (isinstance(record, PayerRecord) and record.is_refund_only)
 
 
 def open_channel(
@@ -82,7 +87,7 @@ def open_channel(
     from mpchan.party.check.payer_rules import new_offer_rules, opened_under
     from mpchan.party.fees import outside_warning, rate_for
     from mpchan.party.opening.at_once import open_at_once
-    from mpchan.party.opening.request import opened, opened_so, prepared
+    from mpchan.party.opening.request import opened, opened_for_another, opened_so, prepared
 
     offer = Offer.from_toml(offer_text)
     at_once = not construction_of(offer).has_exchange
@@ -102,6 +107,9 @@ def open_channel(
                 request = opened(wallet, known)
                 wallet.channels.make_sure(earlier.terms.name)
                 return request
+        awaited = wallet.awaited.find(offer.offer_id) if at_once else None
+        if awaited is not None and not awaited.given_up:
+            raise opened_for_another(offer)
         enforce(new_offer_rules(wallet, chain, offer, [record.terms.name for record in earlier_ones]))
         rate, warnings = rate_for(chain, limits, funding_fee_rate, "the funding", "funding-fee-rate")
         tip = current_tip(chain, offer.lock_time_unit)
@@ -240,6 +248,13 @@ def send_funding(wallet: Wallet, chain: Chain, terms: Terms, funding: Transactio
 
 def abandon(wallet: Wallet, chain: Chain, prefix: str | None) -> Standing:
     """``payer abandon``: give up an opening whose funding never left; its coins are free again."""
+    opening = None if prefix is None else wallet.awaited.find(prefix.lower())
+    if opening is not None:
+        from mpchan.party.opening.awaited import give_up_opening
+
+        given_up = give_up_opening(wallet, chain, opening)
+        if given_up is not None:
+            return given_up
     fits = to_give_up(wallet, _is(payer.Opening, payer.Secured), _is(payer.Abandoned))
     return give_up(wallet, chain, wallet.channels.find(prefix, fits, "being opened", still_going(chain)))
 
@@ -265,8 +280,12 @@ def _is_void(chain: Chain, record: PayerRecord) -> bool:
     unsure = isinstance(state, (payer.Opening, payer.Secured)) and (state.external or record.restored)
     if isinstance(state, (payer.Opening, payer.Secured)) and unsure and is_sent(chain, terms):
         raise NotPossible("funding-early", early_text(terms))
-    if not isinstance(state, payer.Funded) or funding is None or is_sent(chain, terms):
+    if not isinstance(state, payer.Funded) or is_sent(chain, terms):
         return False
+    if (
+        funding is None
+    ):  # another wallet's payment: with nothing paid in it, it counts again should it come back
+        return not construction_of(terms.offer).has_exchange and not state.paid
     conflict = find_conflict(chain, terms, funding)
     if conflict is not None and not conflict.confirmed:
         refuse_conflict(conflict, funding)

@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING
 
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.channel import payer, syncing
+from mpchan.channel.carried import carried_more
+from mpchan.channel.construction.registry import construction_of
 from mpchan.channel.rules import enforce
 from mpchan.channel.syncing import latest_message, sync_rules
+from mpchan.channel.taking import incoming_rules
 from mpchan.errors import Refused, StorageError
 from mpchan.party.check.payer_rules import own_channel_rules
 from mpchan.party.common import load_as, named_by
+from mpchan.party.opening.at_once import with_refund
 from mpchan.results.closing import Exported, Synced
 from mpchan.values import replace
 from mpchan.wallet.payee_record import PayeeRecord
@@ -67,7 +71,7 @@ def sync(wallet: Wallet, psbt: Psbt) -> Synced:
     """
     name = named_by(wallet, psbt)
     with wallet.channels.lock(name):
-        record = enforce(own_channel_rules(wallet, name))
+        record = _as_signed(wallet, enforce(own_channel_rules(wallet, name)), psbt)
         synced = enforce(sync_rules(record.state, psbt))
         after = replace(record, state=synced.state, restored=False)
         if after != record:
@@ -76,6 +80,23 @@ def sync(wallet: Wallet, psbt: Psbt) -> Synced:
             wallet.channels.save(after, "synced", message.to_hex())
         warnings = (_contradiction(after, synced),) if synced.conflict else ()
         return _view(after, warnings, changed=synced.state != record.state)
+
+
+def _as_signed(wallet: Wallet, record: PayerRecord, psbt: Psbt) -> PayerRecord:
+    """A channel that was found again by its address has a fresh script for its refund; its own payments tell the first.
+
+    Only what this payer's own key has signed is believed.
+    """
+    state, terms, script = record.state, record.terms, carried_more(psbt)
+    found_again = record.restored and isinstance(state, payer.Funded) and not state.number
+    if not found_again or not isinstance(state, payer.Funded) or script in (None, terms.payer_script):
+        return record
+    if script is None or construction_of(terms.offer).has_exchange:
+        return record
+    terms = replace(terms, payer_script=script)
+    enforce(incoming_rules(psbt, terms))
+    secured = with_refund(payer.Opening(terms, None, ()), wallet.keys.key_of(record))
+    return replace(record, state=replace(state, terms=terms, refund=secured.refund))
 
 
 def nothing_newer(wallet: Wallet, prefix: str | None) -> Synced:

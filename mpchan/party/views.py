@@ -20,13 +20,25 @@ from mpchan.party.common import (
     still_going,
 )
 from mpchan.party.opening.funding import warnings_about
-from mpchan.results.channels import Channel, ChannelLine, ChannelList, Descriptor, Descriptors, FundingOutput
+from mpchan.results.channels import (
+    AwaitedLine,
+    Channel,
+    ChannelLine,
+    ChannelList,
+    Descriptor,
+    Descriptors,
+    FundingOutput,
+)
 from mpchan.units import SECONDS_PER_BLOCK, Amount, ChainTip, MedianTime, lock_time_from_int
+from mpchan.values import replace
+from mpchan.wallet.payer_record import PayerRecord
 from mpchan.wallet.wallet import Wallet
 
 if TYPE_CHECKING:
+    from mpchan.chain.base import Coin
     from mpchan.results.coins import Balance, FreshAddress
-    from mpchan.results.opening import Standing
+    from mpchan.results.opening import Payable, Standing
+    from mpchan.wallet.awaited import AwaitedFunding
     from mpchan.wallet.records import Record
 
 _SLOW_BLOCK_SECONDS = 2 * SECONDS_PER_BLOCK
@@ -78,13 +90,52 @@ def full_view(record: Record, facts: Facts | None, warnings: Sequence[str] = ())
     )
 
 
+def show_awaited(wallet: Wallet, chain: Chain, offer_id: str) -> Payable | None:
+    """``show`` of an opening that any wallet funds; None for what is none, or once its channel has come."""
+    opening = wallet.awaited.find(offer_id.lower())
+    if opening is None:
+        return None
+    from mpchan.party.opening.awaited import answered
+
+    small, waiting = _look(wallet, chain, [opening])
+    answer = answered(wallet, chain, opening, small)
+    if any(arrival.what == "channel" for arrival in answer.arrived):
+        return None
+    return replace(answer, warnings=(*answer.warnings, *waiting))
+
+
 def show(wallet: Wallet, chain: Chain, prefix: str | None) -> Channel:
     """``show``: one channel whole; the only one where none is named."""
     record = wallet.channels.load(
         wallet.channels.find(prefix, lambda record: True, "known", still_going(chain))
     )
     facts = facts_if_any(chain, record.terms)
-    return full_view(record, facts, [*_behind(facts), *warnings_about(chain, record, facts)])
+    return full_view(record, facts, [*_behind(facts), *_aside(record), *warnings_about(chain, record, facts)])
+
+
+def _aside(record: Record) -> list[str]:
+    """What a payment is that is not its offer's channel."""
+    if not isinstance(record, PayerRecord) or not record.is_refund_only:
+        return []
+    at = record.terms.refund_lock_time
+    return [f"refund-only: nothing is paid in it; `mpchan payer refund` takes it back from {at} on"]
+
+
+def _look(wallet: Wallet, chain: Chain, openings: Sequence[AwaitedFunding]) -> tuple[list[Coin], list[str]]:
+    """Keep what has come to the addresses of openings.
+
+    What is worth no refund, and, in words, what waits for the keys.
+    """
+    from mpchan.party.opening.awaited import take_what_came
+
+    try:
+        return take_what_came(wallet, chain, openings), []
+    except StorageError as error:
+        if not error.slug.startswith("passphrase-"):
+            raise
+        return [], [
+            f"{error.message}; run `mpchan payer open OFFER --external`, or `mpchan watch` with the keys"
+        ]
 
 
 def _behind(facts: Facts | None) -> list[str]:
@@ -130,9 +181,9 @@ def list_channels(wallet: Wallet, chain: Chain, damaged: Callable[[str, MpchanEr
     """``list``: every channel in short, the oldest first; unreadable ones are told to ``damaged``."""
     from mpchan.party.briefs import Briefs
 
+    awaited, warnings = _awaited(wallet, chain)
     briefs = Briefs(wallet.network.name, chain)
     views: list[ChannelLine] = []
-    warnings: list[str] = []
     for name in wallet.channels.oldest_first():
         try:
             body = wallet.channels.body(name)
@@ -147,7 +198,32 @@ def list_channels(wallet: Wallet, chain: Chain, damaged: Callable[[str, MpchanEr
             back_only = body["role"] == "payer" and body.get("funding_tx") is None  # by `payer open --again`
             if body["offer"]["version"] == 1 and view.status in _GOING and not back_only:
                 warnings.append(f"channel {view.channel}: {SETTLE_SOON}")
-    return ChannelList(tuple(views), len(wallet.openings), tuple(warnings))
+    return ChannelList(tuple(views), len(wallet.openings), tuple(awaited), tuple(warnings))
+
+
+def _awaited(wallet: Wallet, chain: Chain) -> tuple[list[AwaitedLine], list[str]]:
+    """The openings that other wallets are still to fund, after a look at what has come; and what waits for the keys."""
+    from mpchan.party.opening.awaited import answered, still_watched
+
+    if not wallet.awaited.files():
+        return [], []
+    openings = still_watched(wallet, chain.tip())
+    _, warnings = _look(wallet, chain, openings)
+    lines = []
+    for opening in openings:
+        answer = answered(wallet, chain, opening)
+        if opening.given_up or any(arrival.what == "channel" for arrival in answer.arrived):
+            continue
+        lines.append(
+            AwaitedLine(
+                offer_id=answer.offer_id,
+                address=answer.address,
+                amount_sat=answer.amount_sat,
+                refund_lock_time=answer.refund_lock_time,
+                pay_before=answer.pay_before,
+            )
+        )
+    return lines, warnings
 
 
 def fresh_address(wallet: Wallet) -> FreshAddress:
@@ -205,6 +281,32 @@ def _has_come(record: Record, facts: Facts, goal: str) -> bool:
     return lock_time is not None and (lock_time == 0 or lock_time_from_int(lock_time).is_final(facts.tip))
 
 
+def _wait_for_payment(
+    wallet: Wallet, chain: Chain, opening: AwaitedFunding, limit: float | None, pause: float
+) -> None:
+    """Until the channel of an opening that another wallet funds has come.
+
+    Args:
+        limit: on the clock that only goes forward; None for no end.
+
+    Raises:
+        TooEarly: ``timeout``.
+        NotPossible: ``channel-abandoned``.
+    """
+    from mpchan.party.opening.awaited import records_at, take_what_came
+
+    while True:
+        take_what_came(wallet, chain, [opening])
+        if any(record.is_going for record in records_at(wallet, opening.script_pubkey)):
+            return
+        offer_id = opening.offer.offer_id
+        if opening.given_up:
+            raise NotPossible("channel-abandoned", f"the opening under offer {offer_id} was abandoned")
+        if limit is not None and time.monotonic() >= limit:
+            raise TooEarly("timeout", f"no channel has come to the address of offer {offer_id}")
+        time.sleep(pause)
+
+
 def wait(
     wallet: Wallet, chain: Chain, prefix: str | None, goal: str, timeout: float | None, pause: float = 0.25
 ) -> Standing:
@@ -221,8 +323,11 @@ def wait(
     """
     from mpchan.results.opening import Standing
 
-    name = wallet.channels.find(prefix, lambda record: True, "known", still_going(chain))
     limit = None if timeout is None else time.monotonic() + timeout
+    opening = None if prefix is None else wallet.awaited.find(prefix.lower())
+    if opening is not None:
+        _wait_for_payment(wallet, chain, opening, limit, pause)
+    name = wallet.channels.find(prefix, lambda record: True, "known", still_going(chain))
     while True:
         record = wallet.channels.load(name)
         facts = gather_facts(chain, record.terms)

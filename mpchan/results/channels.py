@@ -24,16 +24,35 @@ class ChannelLine(Result):
 
 
 @frozen
+class AwaitedLine(Result):
+    """An opening that another wallet is to fund, in short.
+
+    Attributes:
+        address: where that wallet pays
+        amount_sat: what it is to pay, in satoshi; null where no amount was named
+        pay_before: a block must hold the payment before this, a block height or seconds since 1970
+    """
+
+    offer_id: str
+    address: str
+    amount_sat: int | None
+    refund_lock_time: int
+    pay_before: int
+
+
+@frozen
 class ChannelList(Result):
     """All channels, the oldest first.
 
     Attributes:
         channels: all of them
         openings: how many refunds were signed for buyers whose fundings have not come
+        awaited: the openings that other wallets are to fund by paying an address, and have not yet
     """
 
     channels: tuple[ChannelLine, ...]
     openings: int = 0
+    awaited: tuple[AwaitedLine, ...] = ()
     warnings: tuple[str, ...] = ()
 
 

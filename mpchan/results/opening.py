@@ -81,6 +81,73 @@ class Planned(Result):
 
 
 @frozen
+class Arrival(Result):
+    """A payment that has come to the address of an opening.
+
+    Attributes:
+        channel: of the record that keeps its refund; null where there is none, since it is worth none
+        outpoint: TXID:VOUT of the payment
+        value_sat: what it pays, in satoshi
+        refund_sat: what its refund gives back, in satoshi
+        confirmations: of the payment; null while neither chain nor mempool show it, 0 in the mempool
+        what: channel; or what can only be taken back: second, too-little, too-much or given-up; or dust, which nobody
+            gets back; or replaced, what another payment has taken the place of
+    """
+
+    channel: str | None
+    outpoint: str
+    value_sat: int
+    refund_sat: int
+    refund_lock_time: int
+    confirmations: int | None
+    what: str
+
+
+@frozen
+class Payable(Result):
+    """An opening that any wallet funds by paying an address.
+
+    Attributes:
+        address: of the channel
+        uri: for the other wallet (BIP-0021)
+        descriptor: of the channel's output (BIP-0380), with its checksum
+        amount_sat: what is to be paid there, in satoshi; null where no amount was named
+        least_sat: the smallest payment that makes a channel, in satoshi
+        most_sat: the largest one, in satoshi
+        pay_before: a block must hold the payment before this, a block height or seconds since 1970
+        arrived: what has come, the channel's funding first
+    """
+
+    offer_id: str
+    address: str
+    uri: str
+    descriptor: str
+    amount_sat: int | None
+    least_sat: int
+    most_sat: int
+    refund_lock_time: int
+    pay_before: int
+    payer_address: str | None
+    arrived: tuple[Arrival, ...]
+    warnings: tuple[str, ...] = ()
+
+
+@frozen
+class Recovered(Result):
+    """What lies at the addresses that an opening under an offer can have had.
+
+    Attributes:
+        looked_for: how many addresses were looked for
+        arrived: what was found there, and is kept with its refund
+    """
+
+    offer_id: str
+    looked_for: int
+    arrived: tuple[Arrival, ...]
+    warnings: tuple[str, ...] = ()
+
+
+@frozen
 class RefundSigned(Result):
     """The payee's signature on a refund.
 

@@ -23,6 +23,7 @@ from mpchan.values import frozen, replace
 from mpchan.wallet.batch import Batch
 from mpchan.wallet.channel_folder import ChannelFolder
 from mpchan.wallet.journal import Body, Position, beginning, ends_with, entries, fold
+from mpchan.wallet.layout import kept
 from mpchan.wallet.records import dump, load, record_of
 from mpchan.wallet.storage import (
     LOCK_TIMEOUT_SECONDS,
@@ -281,6 +282,8 @@ class ChannelFiles(ChannelFolder):
     ) -> str:
         """The name of the channel with a unique ``prefix``, or of the only suitable one where it is None.
 
+        The id of its offer, of 32 hex digits, names a channel too.
+
         Args:
             suitable: which channels are candidates when none is named.
             what: what such a channel is, for the message.
@@ -306,7 +309,7 @@ class ChannelFiles(ChannelFolder):
                 )
         else:
             wanted = prefix.lower().replace(":", "-")
-            names = self.beginning_with(wanted) if wanted else []
+            names = (self.beginning_with(wanted) or self._under(wanted)) if wanted else []
             if not names:
                 raise NotPossible(
                     "unknown-channel", f"no channel begins with {prefix!r:.80}", hint="see `mpchan list`"
@@ -319,6 +322,14 @@ class ChannelFiles(ChannelFolder):
                 hint="name one with --channel and more digits",
             )
         return names[0]
+
+    def _under(self, offer_id: str) -> list[str]:
+        """The names of the channels under an offer: those in which payments may flow, else all."""
+        if not kept("openings").fullmatch(f"{offer_id}.json"):
+            return []
+        under = [record for record in self.readable() if record.terms.offer.offer_id == offer_id]
+        going = [record for record in under if record.is_going]
+        return [record.terms.name for record in going or under]
 
     def reserved_outpoints(self) -> set[OutPoint]:
         """Coins that a funding of this wallet spends or is about to spend.

@@ -20,6 +20,7 @@ from mpchan.values import replace
 from mpchan.wallet.seed_file import SeedFile
 
 if TYPE_CHECKING:
+    from mpchan.wallet.awaited import AwaitedFunding
     from mpchan.wallet.offers import OwnOffer
     from mpchan.wallet.plans import Plan
     from mpchan.wallet.records import Record
@@ -74,6 +75,11 @@ class Keys(SeedFile):
         index, payee_key = plan.key_index, plan.offer.payee_key
         key = self.payer_key(payee_key) if index is None else self.channel_key(index)
         return self._fitting(key, plan.payer_key, f"plan {plan.name}")
+
+    def key_of_awaited(self, awaited: AwaitedFunding) -> ChannelKey:
+        """The key of an opening that any wallet funds; errors as ``key_of``."""
+        key = self.payer_key(awaited.offer.payee_key)
+        return self._fitting(key, awaited.payer_key, f"the opening under offer {awaited.offer.offer_id}")
 
     def _fitting(self, key: ChannelKey, stated: PublicKey, what: str) -> ChannelKey:
         if key.public_key != stated:

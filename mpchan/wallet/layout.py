@@ -23,7 +23,7 @@ _KEPT = {
     "offers": r"[0-9a-f]{16}\.(?:toml|json)|[0-9a-f]{32}\.toml",
     "channels": rf"{_CHANNEL}\.(?:json|journal)",
     "plans": rf"{_HASH}\.json",
-    "openings": r"notes",
+    "openings": r"notes|[0-9a-f]{32}\.json",
     "sent": rf"{_HASH}\.json",
     "purchases": r"[0-9a-f]{32}\.json",
     "certificates": r"[A-Za-z0-9_][A-Za-z0-9._-]{0,250}\.pem",

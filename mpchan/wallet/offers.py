@@ -164,7 +164,7 @@ class OwnOffers:
         opening = self._wallet.openings.of_payer(key)
         if opening is not None and opening.name not in apart_from:
             return True
-        files = [*self._files(), *self._wallet.plans.files()]
+        files = [*self._files(), *self._wallet.plans.files(), *self._wallet.awaited.files()]
         if any(
             _mentions(path, [key.hex()]) and self._has_key(path, key)
             for path in files
@@ -183,7 +183,8 @@ class OwnOffers:
         """
         try:
             if path.suffix == ".json":
-                plan = self._wallet.plans.load(path)
+                is_awaited = path in self._wallet.awaited.files()
+                plan = (self._wallet.awaited if is_awaited else self._wallet.plans).load(path)
                 return key in (plan.payer_key.sec, plan.offer.payee_key.sec)
             return self.load(path.stem).offer.payee_key.sec == key
         except MpchanError:

@@ -72,7 +72,13 @@ class PayerRecord:
     @property
     def is_going(self) -> bool:
         """Whether payments or a settlement may still flow."""
-        return isinstance(self.state, (payer.Funded, payer.Settling))
+        return isinstance(self.state, (payer.Funded, payer.Settling)) and not self.is_refund_only
+
+    @property
+    def is_refund_only(self) -> bool:
+        """Whether it is no channel of its offer, but other money at its address, in which nothing is ever paid."""
+        funded = payer.ever_funded(self.state)
+        return funded is not None and funded.refund_only
 
     @property
     def paid(self) -> Amount:
@@ -150,6 +156,7 @@ def _fields(state: payer.PayerState) -> dict[str, Any]:
         "funding_tx": _hex(funded.funding),
         "spent": _outputs(funded.spent),
         "external": funded.external,
+        **({"refund_only": True} if funded.refund_only else {}),
         "sends": funded.sends,
         "refund_tx": funded.refund.to_hex(),
         "update": {"number": funded.number, "paid_sat": funded.paid.sat},
@@ -189,6 +196,7 @@ def _state(terms: Terms, body: dict[str, Any]) -> payer.PayerState:
         checked_int(update["number"], 0, MAX_LOCK_TIME, "update"),
         Amount(update["paid_sat"]),
         external,
+        "refund_only" in body and _flag(body, "refund_only"),
     )
     if phase == "funded":
         return funded

@@ -10,6 +10,7 @@
     sent/<txid>.json               a transaction that moves own coins outside of any channel
     generation                     tells this wallet's offers from those of an older copy of it; in no backup
     plans/<script>.json            a channel that another wallet is going to fund
+    openings/<offer_id>.json       an opening that any wallet funds by paying an address
     openings/notes                 refunds that were signed for strangers whose fundings no chain has shown yet
     wallet.lock, channels/*.lock   locks between processes, always empty
     channels/*.queue               who waits for such a lock, always empty
@@ -35,6 +36,7 @@ from mpchan.wallet.seed_file import Unlocker, no_passphrase
 from mpchan.wallet.storage import close_to_others, locked, make_directory, read_text, write_durably
 
 if TYPE_CHECKING:
+    from mpchan.wallet.awaited import AwaitedFundings
     from mpchan.wallet.openings import Openings
     from mpchan.wallet.plans import Plans
     from mpchan.wallet.sent import SentTransactions
@@ -176,6 +178,13 @@ class Wallet:
         from mpchan.wallet.plans import Plans
 
         return Plans(self.directory)
+
+    @cached_property
+    def awaited(self) -> AwaitedFundings:
+        """The openings that any wallet funds by paying an address."""
+        from mpchan.wallet.awaited import AwaitedFundings
+
+        return AwaitedFundings(self.directory)
 
     @cached_property
     def channels(self) -> ChannelFiles:

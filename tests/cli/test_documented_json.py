@@ -24,7 +24,7 @@ from mpchan.results.checks import PsbtInput
 PAGE = Path(mpchan.__file__).parent / "guide" / "json.md"
 BUYER = "mpchan --wallet buyer"
 LINE = ChannelLine("0123456789abcdef", "payer", "open", 1000, 1, 0, 999, 1, 417)
-LIST = ChannelList((LINE,), 0, ("take care",)).to_dict()
+LIST = ChannelList((LINE,), 0, warnings=("take care",)).to_dict()
 
 
 def commands(group: click.Command, name: str = "") -> list[str]:
@@ -192,6 +192,13 @@ def test_every_command_prints_what_is_documented(wallets: Shell) -> None:
     says("buyer", "open offer.toml 100000")
     says("buyer", f"payer refund -c {name}")
     says("buyer", f"refund -c {name}")
+    says("seller", "payee offer --scheme taproot -o any-wallet.toml")
+    awaited = says("buyer", "payer open any-wallet.toml --external")
+    says("buyer", f"show {awaited['offer_id']}")
+    says("buyer", "list")
+    says("", f"regtest faucet {awaited['address']} 90000")
+    says("buyer", "payer open any-wallet.toml --external")
+    says("buyer", "payer recover any-wallet.toml")
     says("", "engine")
     says("", "engine install")
     says("", "guide")

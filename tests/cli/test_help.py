@@ -110,6 +110,7 @@ OPTIONS: dict[str, set[str]] = {
     "payer pay": CHAIN | OUTPUT | CHANNEL | {"--total", "--last", "--stream", "--totals", "--on-error"},
     "payer settle": CHAIN | OUTPUT | CHANNEL | {"--total"},
     "payer refund": CHAIN | OUTPUT | CHANNEL | {"--address"},
+    "payer recover": CHAIN,
     "payer abandon": CHAIN | CHANNEL,
     "settle": CHAIN | OUTPUT | CHANNEL | {"--total"},
     "bump": CHAIN | OUTPUT | CHANNEL | {"--fee-rate", "--no-broadcast"},

@@ -205,6 +205,15 @@ class Construction(Protocol):
     def refund_at(self, earliest: LockTime) -> LockTime:
         """L_refund: the first lock time that a refund can have, at or after ``earliest``."""
 
+    def refund_times(self, offer: Offer, latest: LockTime) -> range:
+        """Every L_refund that a channel opened under an offer can have, as far as that follows from the offer.
+
+        So that a payer finds its address again who has lost what it chose. Empty where it does not follow.
+
+        Args:
+            latest: where the chain stood at the latest when the channel was opened, in the offer's unit.
+        """
+
     def funding_script(self, offer: Offer, payer_key: PublicKey, refund_at: LockTime | None) -> bytes:
         """The scriptPubKey of the funding output.
 

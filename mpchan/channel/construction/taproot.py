@@ -18,7 +18,7 @@ from mpchan.bitcoin.descriptor import musig_descriptor
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.bitcoin.script import dust_limit, is_standard_payout
 from mpchan.bitcoin.signature import PublicKey
-from mpchan.bitcoin.tapscript import parse_key_after
+from mpchan.bitcoin.tapscript import MAX_SCRIPT_LOCK_TIME, parse_key_after
 from mpchan.bitcoin.tx import Transaction
 from mpchan.channel.carried import carried_more
 from mpchan.channel.construction.base import Form, Kind, Meant, Message
@@ -122,6 +122,16 @@ class _Taproot:
     def refund_at(self, earliest: LockTime) -> LockTime:
         grid = _grid(earliest)
         return type(earliest)(-(-earliest.value // grid) * grid)
+
+    def refund_times(self, offer: Offer, latest: LockTime) -> range:
+        """The multiples from made_at + min_refund_delay to ``latest`` + max_refund_delay.
+
+        The payer's chain may have stood a little before the payee's: one multiple before that counts too.
+        """
+        grid = _grid(latest)
+        first = max(offer.own_terms["made_at"], latest.lowest) + offer.min_refund_delay - grid
+        last = min(latest.value + offer.max_refund_delay, MAX_SCRIPT_LOCK_TIME)
+        return range(self.refund_at(type(latest)(max(first, latest.lowest))).value, last + 1, grid)
 
     def funding_script(self, offer: Offer, payer_key: PublicKey, refund_at: LockTime | None) -> bytes:
         return tree_of(payer_key, offer.payee_key, _known(refund_at)).output.script_pubkey

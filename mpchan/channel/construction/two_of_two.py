@@ -250,6 +250,10 @@ class TwoOfTwoLocked:
         """Any lock time will do."""
         return earliest
 
+    def refund_times(self, offer: Offer, latest: LockTime) -> range:
+        """None: without the payee's signature no refund can be had."""
+        return range(0)
+
     def funding_script(self, offer: Offer, payer_key: PublicKey, refund_at: LockTime | None) -> bytes:
         """The scriptPubKey of the funding output."""
         return script_to_p2wsh_script(two_of_two_script(payer_key.sec, offer.payee_key.sec))

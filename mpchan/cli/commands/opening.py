@@ -7,17 +7,19 @@ from pathlib import Path
 
 import click
 
+from mpchan.bitcoin.psbt import Psbt
+from mpchan.channel.construction.registry import construction_of
 from mpchan.channel.terms import Terms
 from mpchan.cli import options
 from mpchan.cli.app import App, check_address
 from mpchan.cli.files import check_refund_out, read_input, read_text_input
 from mpchan.cli.input.numbers import AMOUNT, FEE_RATE, WholeNumber
-from mpchan.errors import UsageError
+from mpchan.errors import ParseError, UsageError
 from mpchan.party import payer
 from mpchan.party.common import read_psbt
 from mpchan.party.sending import Leaving
-from mpchan.results.opening import Funded, Opened, OpenedAtOnce
-from mpchan.units import Amount, FeeRate, OutPoint, lock_time_from_int
+from mpchan.results.opening import Funded, Opened, OpenedAtOnce, Payable
+from mpchan.units import Amount, FeeRate, OutPoint, Txid, lock_time_from_int
 from mpchan.values import replace
 from mpchan.wallet.payer_record import Asked
 from mpchan.wallet.wallet import Wallet
@@ -50,6 +52,7 @@ def _confirm(app: App, wallet: Wallet, yes: bool) -> Callable[[Terms], None]:
 @options.command(
     "mpchan payer open offer.toml 100000 -o request.psbt",
     "mpchan payer open offer.toml 100000 --external",
+    "mpchan payer open offer.toml --funding TXID",
     "mpchan payer open --funding funding.psbt -o request.psbt",
     "mpchan payer open --again TXID:VOUT -o request.psbt",
     name="open",
@@ -58,7 +61,10 @@ def _confirm(app: App, wallet: Wallet, yes: bool) -> Callable[[Terms], None]:
 @click.argument("amount", required=False, type=AMOUNT)
 @click.option("--external", is_flag=True, help="Another wallet funds it: tells where to pay, and how much.")
 @click.option(
-    "--funding", type=options.INPUT, metavar="FILE", help="What that wallet made: a PSBT, or a transaction."
+    "--funding",
+    type=options.INPUT,
+    metavar="FILE|TXID",
+    help="What that wallet made: a PSBT, or a transaction; under taproot its id will do.",
 )
 @click.option(
     "--again",
@@ -104,7 +110,8 @@ def open_channel(
     broadcast at once; writes that. The last three options are for it.
 
     With --external this wallet needs no coins: another wallet makes the funding without broadcasting it, and --funding
-    takes it from there.
+    takes it from there. Under taproot any wallet just pays the address, and AMOUNT may be left out; the same command
+    again tells what has come.
 
     With --again the money is in a block already, where no refund can spend it: the funding was replaced, left too
     early, or was not the one that was agreed. The payee can sign a refund of that too; `mpchan payer fund` takes it.
@@ -134,11 +141,13 @@ def open_channel(
     if outpoint is not None:
         _open_again(app, wallet, outpoint, refund_delay, output)
     elif funding is not None:
-        _open_funding(app, wallet, funding, text, amount, refund_delay, output)
-    elif text is None or amount is None:
+        _open_funding(app, wallet, funding, text, amount, refund_delay, output, refund_out)
+    elif text is None:
         raise TypeError("checked above")
     elif external:
-        _plan(app, wallet, text, amount, address)
+        _await(app, wallet, text, amount, Asked(refund_delay, None, address), refund_out)
+    elif amount is None:
+        raise TypeError("checked above")
     else:
         leaving = Leaving(not no_broadcast, refund_out, _confirm(app, wallet, yes))
         _open(app, wallet, text, amount, Asked(refund_delay, funding_fee_rate, address), leaving, output)
@@ -180,10 +189,10 @@ def _emit_at_once(app: App, result: OpenedAtOnce, output: Path | None) -> None:
 
 
 _LEAVING = ("--no-broadcast", "--refund-out")
-_NEEDS = {"--external": ("OFFER", "AMOUNT"), "--funding": (), "--again": ()}
+_NEEDS = {"--external": ("OFFER",), "--funding": (), "--again": ()}
 _EXCLUDES = {
-    "--external": ("--refund-delay", "--funding-fee-rate", "--output", *_LEAVING),
-    "--funding": ("--funding-fee-rate", "--address", *_LEAVING),
+    "--external": ("--funding-fee-rate", "--output", "--no-broadcast"),
+    "--funding": ("--funding-fee-rate", "--address", "--no-broadcast"),
     "--again": ("OFFER", "AMOUNT", "--funding-fee-rate", "--address", *_LEAVING),
 }
 
@@ -221,17 +230,56 @@ def _open_again(
 ) -> None:
     from mpchan.party.opening.again import open_again
 
-    _emit_request(app, open_again(wallet, app.chain(wallet), outpoint, refund_delay), output)
+    result = open_again(wallet, app.chain(wallet), outpoint, refund_delay)
+    if isinstance(result, Payable):
+        _tell_payable(app, result, output)
+    else:
+        _emit_request(app, result, output)
 
 
-def _plan(app: App, wallet: Wallet, text: str, amount: Amount, address: str | None) -> None:
+def _await(
+    app: App, wallet: Wallet, text: str, amount: Amount | None, asked: Asked, refund_out: Path | None
+) -> None:
+    """Of a funding by another wallet: where that pays."""
+    from mpchan.channel.offer import Offer
     from mpchan.cli.commands import request
     from mpchan.party.opening.external import plan_channel
 
-    result = plan_channel(wallet, app.chain(wallet), text, amount, address=address)
+    offer = Offer.from_toml(text)
+    if not construction_of(offer).has_exchange:
+        from mpchan.party.opening.awaited import open_by_address
+
+        _tell_payable(app, open_by_address(wallet, app.chain(wallet), offer, amount, asked, refund_out))
+        return
+    hint = "see `mpchan payer open --help`"
+    if amount is None:
+        raise UsageError("usage", "missing argument 'AMOUNT'", hint=hint)
+    _require_exchange_usage("--external", asked.refund_delay, refund_out)
+    result = plan_channel(wallet, app.chain(wallet), text, amount, address=asked.address)
     app.answer(result, request.people)
     for line in request.ADVICE:
         app.say(line)
+    app.warn(result.warnings)
+
+
+def _require_exchange_usage(form: str, refund_delay: int | None, refund_out: Path | None) -> None:
+    """Where the refund is asked for later, nothing is known of it yet."""
+    for name, value in (("--refund-delay", refund_delay), ("--refund-out", refund_out)):
+        if value is not None:
+            raise UsageError(
+                "usage", f"{form} does not go with {name}", hint="see `mpchan payer open --help`"
+            )
+
+
+def _tell_payable(app: App, result: Payable, output: Path | None = None) -> None:
+    from mpchan.cli.commands import request
+
+    app.answer(result, request.payable)
+    if not result.arrived:
+        for line in request.PAYABLE_ADVICE:
+            app.say(line)
+    if output is not None:
+        app.say(f"mpchan: warning: nothing is written to {output}: the payee has nothing to sign")
     app.warn(result.warnings)
 
 
@@ -243,19 +291,40 @@ def _open_funding(
     amount: Amount | None,
     refund_delay: int | None,
     output: Path | None,
+    refund_out: Path | None,
 ) -> None:
     from mpchan.bitcoin.message import decode_message
+    from mpchan.channel.offer import Offer
+    from mpchan.party.opening.awaited import pays_awaited, take_funding
     from mpchan.party.opening.external import open_funding
 
+    txid = None if Path(file).exists() else _txid(file)
+    message = None if txid is not None else decode_message(read_input(file), either_version=True)
+    if message is None or pays_awaited(wallet, message):
+        told = message.finalize().extract() if isinstance(message, Psbt) else message or txid
+        offer = None if text is None else Offer.from_toml(text)
+        if told is None:
+            raise TypeError("a transaction, or its id")
+        _tell_payable(app, take_funding(wallet, app.chain(wallet), told, offer, refund_out), output)
+        return
+    _require_exchange_usage("--funding", None, refund_out)
     result = open_funding(
         wallet,
         app.chain(wallet),
-        decode_message(read_input(file), either_version=True),
+        message,
         offer_text=text,
         capacity=amount,
         refund_delay=refund_delay,
     )
     _emit_request(app, result, output)
+
+
+def _txid(text: str) -> Txid | None:
+    """A transaction's id, where that is what was typed."""
+    try:
+        return Txid.from_hex(text)
+    except ParseError:
+        return None
 
 
 @options.command("mpchan payer fund signed-refund.psbt --refund-out refund.hex -o funding.hex")

@@ -7,7 +7,9 @@ import sys
 from itertools import zip_longest
 
 from mpchan.cli.files import is_terminal
-from mpchan.results.opening import Planned
+from mpchan.cli.input.numbers import counted
+from mpchan.results.opening import Payable, Planned
+from mpchan.units import lock_time_from_int
 
 ADVICE = (
     "in your other wallet make a transaction that pays exactly this, from native segwit coins",
@@ -15,6 +17,12 @@ ADVICE = (
     "never bump its fee there, not even later: a replacement voids the refund",
     "let its change go to an address of `mpchan address`: then `mpchan bump` helps should it get stuck",
     "next: export it as a PSBT and run `mpchan payer open --funding FILE`",
+)
+
+PAYABLE_ADVICE = (
+    "pay it from any wallet, in one payment: its refund is stored once `mpchan watch` or this command sees it",
+    "a fee may be raised by replacement: the new payment gets a refund of its own",
+    "next: `mpchan wait OFFER_ID --for confirmed`, then `mpchan payer pay AMOUNT`",
 )
 
 _QUIET_ZONE = 4  # modules of light around the code (ISO/IEC 18004)
@@ -33,6 +41,31 @@ def people(view: Planned) -> str:
     ]
     if is_terminal(sys.stdout):
         lines += ["", *_coloured(qr_lines(view.uri.partition("&")[0])), ""]
+    return "\n".join(lines)
+
+
+def payable(view: Payable) -> str:
+    """The same of an opening that any wallet funds by paying an address, and what has come."""
+    amount = "any amount" if view.amount_sat is None else f"{view.amount_sat:,} sat"
+    lines = [
+        f"offer       {view.offer_id}",
+        f"address     {view.address}",
+        f"amount      {amount}, from {view.least_sat:,} to {view.most_sat:,} sat",
+        f"pay before  {lock_time_from_int(view.pay_before)}",
+        f"refund      {lock_time_from_int(view.refund_lock_time)}",
+        f"descriptor  {view.descriptor}",
+        f"uri         {view.uri}",
+    ]
+    for arrival in view.arrived:
+        depth = (
+            "not to be seen"
+            if arrival.confirmations is None
+            else counted(arrival.confirmations, "confirmation")
+        )
+        what = f"channel {arrival.channel}" if arrival.what == "channel" else arrival.what
+        lines.append(f"arrived     {arrival.value_sat:,} sat at {arrival.outpoint}, {depth}: {what}")
+    if not view.arrived and is_terminal(sys.stdout):
+        lines += ["", *_coloured(qr_lines(view.uri.partition("label=")[0].rstrip("?&"))), ""]
     return "\n".join(lines)
 
 

@@ -35,11 +35,21 @@ def list_channels(app: App) -> None:
 @options.named_channel
 @options.chain
 def show(app: App, descriptor: bool, channel: str | None) -> None:
-    """One channel whole; CHANNEL is any unique beginning of its id."""
+    """One channel whole; CHANNEL is any unique beginning of its id.
+
+    Its offer's id will do too; of an opening that another wallet funds that is all there is until the payment has come.
+    """
     wallet = app.wallet()
     if descriptor:
         found = views.descriptors(wallet, app.chain(wallet), channel)
         app.answer(found, lambda view: json.dumps(view.to_dict()["descriptors"]))
+        return
+    awaited = None if channel is None else views.show_awaited(wallet, app.chain(wallet), channel)
+    if awaited is not None:
+        from mpchan.cli.commands.request import payable
+
+        app.answer(awaited, payable)
+        app.warn(awaited.warnings)
         return
     view = views.show(wallet, app.chain(wallet), channel)
     app.answer(view, tables.channel)

@@ -112,7 +112,16 @@ def balance(view: Balance) -> str:
 
 
 def channels(view: ChannelList) -> str:
-    """``mpchan list``: a table, or one channel below the other where a row does not fit the terminal."""
+    """``mpchan list``: the channels, and the addresses that other wallets are to pay."""
+    lines = [
+        f"awaited: offer {line.offer_id}, to {line.address} before {lock(line.pay_before)}"
+        for line in view.awaited
+    ]
+    return "\n".join([_channels(view) if view.channels or not lines else "", *lines]).strip("\n")
+
+
+def _channels(view: ChannelList) -> str:
+    """A table, or one channel below the other where a row does not fit the terminal."""
     pending = any(channel.pending_sat for channel in view.channels)
     rows = [_row(channel, pending) for channel in view.channels]
     if not rows:

@@ -94,6 +94,7 @@ def fsck(wallet: Wallet, prefix: str | None = None, *, repair: bool = False) -> 
             Subject("generation", "generation", (_of("generation", lambda: wallet.offers.generation),)),
             *_offers(wallet),
             *_plans(wallet, has_keys),
+            *_awaited(wallet, has_keys),
             *_openings(wallet, has_keys, repair),
             *_sent(wallet),
             *(_leftovers(wallet) if repair else ()),
@@ -163,6 +164,15 @@ def _plans(wallet: Wallet, has_keys: bool) -> Iterator[Subject]:
         yield Subject("plan", path.stem, tuple(rules))
 
 
+def _awaited(wallet: Wallet, has_keys: bool) -> Iterator[Subject]:
+    for path in wallet.awaited.files():
+        rules = [_of("opening", lambda path=path: wallet.awaited.load(path))]  # type: ignore[misc]
+        if rules[0].ok and has_keys:
+            opening = wallet.awaited.load(path)
+            rules.append(_of("wrong-keys", lambda opening=opening: wallet.keys.key_of_awaited(opening)))  # type: ignore[misc]
+        yield Subject("opening", path.stem, tuple(rules))
+
+
 def _openings(wallet: Wallet, has_keys: bool, repair: bool) -> Iterator[Subject]:
     """All openings in one file. Of those under one published offer one is rebuilt whole: there may be very many."""
     if not wallet.openings.path.exists():
@@ -194,7 +204,7 @@ def _key_rules(wallet: Wallet) -> Iterator[Rule]:
     offers = [wallet.offers.load(offer_id) for offer_id in wallet.offers.ids() if _readable(wallet, offer_id)]
     # what is published again keeps its key
     claims = [(own.offer.payee_key, "offer", own.offer.key_name.hex()) for own in offers]
-    claims += [(plan.payer_key, "plan", plan.offer.offer_id) for plan in wallet.plans]
+    claims += [(plan.payer_key, "plan", plan.offer.offer_id) for plan in (*wallet.plans, *wallet.awaited)]
     records = list(wallet.channels.readable())
     claims += [(record.own_key, *_opening(record)) for record in records]
     for key, kind, offer_id in claims:
@@ -206,7 +216,8 @@ def _key_rules(wallet: Wallet) -> Iterator[Rule]:
             f"channel key {key} serves {first[0]} {first[1]} and {kind} {offer_id}",
         )
     for record in records:
-        if not isinstance(record.state, payer.Abandoned):
+        alone = isinstance(record, PayerRecord) and record.is_refund_only
+        if not alone and not isinstance(record.state, payer.Abandoned):
             offer_id = record.terms.offer.offer_id
             text = f"offer {offer_id} serves two channels"
             yield own_rule("offer-twice", offer_id not in served, text)

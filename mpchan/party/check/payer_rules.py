@@ -49,7 +49,8 @@ def new_offer_rules(wallet: Wallet, chain: Chain, offer: Offer, under: Collectio
     """
     key = offer.payee_key.sec
     planned = [plan.name for plan in wallet.plans if plan.offer == offer]
-    fresh = not wallet.offers.knows_key(key, apart_from=[*under, *planned])
+    awaited = [each.offer.offer_id for each in wallet.awaited if each.offer == offer]
+    fresh = not wallet.offers.knows_key(key, apart_from=[*under, *planned, *awaited])
     yield Rule("payee-key", fresh, "the offer's key is known to this wallet already", found=key.hex())
     yield from version_rules(offer)
     yield from offer_rules(offer, wallet.network.name, wallet.config.limits, chain.min_fee_rate())

@@ -26,10 +26,11 @@ from mpchan.party.common import (
     facts_if_any,
     from_now_on,
 )
+from mpchan.party.opening.awaited import take_again
 from mpchan.party.opening.funding import find_conflict
 from mpchan.party.opening.request import opened
 from mpchan.party.payer import give_up, load
-from mpchan.results.opening import Opened
+from mpchan.results.opening import Opened, Payable
 from mpchan.units import ChainTip, OutPoint
 from mpchan.values import frozen
 from mpchan.wallet.payer_record import Asked, PayerRecord
@@ -52,11 +53,13 @@ class _Lock:
     restored: bool
 
 
-def open_again(wallet: Wallet, chain: Chain, outpoint: OutPoint, refund_delay: int | None = None) -> Opened:
+def open_again(
+    wallet: Wallet, chain: Chain, outpoint: OutPoint, refund_delay: int | None = None
+) -> Opened | Payable:
     """Ask for the refund of an output that pays to a channel's address, and that no refund spends yet.
 
     Openings under the same offer are given up for it. The same call again gives the same request, unless the payee
-    would find that too old by now.
+    would find that too old by now. Where nothing is exchanged, the refund is signed and stored at once.
 
     Raises:
         TooEarly: ``funding-unseen``, ``unconfirmed``.
@@ -65,6 +68,9 @@ def open_again(wallet: Wallet, chain: Chain, outpoint: OutPoint, refund_delay: i
         UsageError: ``wrong-role``.
         ChainError: out of reach, ``node-behind``.
     """
+    taken = take_again(wallet, chain, outpoint)
+    if taken is not None:
+        return taken
     with wallet.lock():
         known = load(wallet, outpoint.name) if wallet.channels.knows(outpoint) else None
         if known is not None and payer.ever_funded(known.state) is not None:

@@ -11,6 +11,7 @@ from mpchan.channel import payer
 from mpchan.channel.construction.base import REFUND
 from mpchan.channel.offer_rules import lasting_rules
 from mpchan.channel.rules import Check, enforce
+from mpchan.channel.signing import ChannelKey
 from mpchan.channel.terms import Terms
 from mpchan.party.common import current_tip, now_by
 from mpchan.party.fees import close_warnings
@@ -84,14 +85,18 @@ def _in_time_rules(chain: Chain, terms: Terms) -> Check[None]:
     yield from lasting_rules(terms.offer, now_by(tip))
 
 
+def with_refund(state: payer.Opening, key: ChannelKey) -> payer.Secured:
+    """An opening with its complete refund, which takes no signature of the payee."""
+    terms = state.terms
+    refund = terms.lock.complete(terms.schedule.build(REFUND), {terms.payer_key: key.sign_refund(terms)})
+    return payer.Secured(terms, state.funding, state.spent, refund, state.external)
+
+
 def _signed(wallet: Wallet, record: PayerRecord) -> PayerRecord:
     """An opening with its refund and its funding signed: a channel. Nothing of it is written down yet."""
     state = record.state
     if not isinstance(state, payer.Opening):
         raise TypeError("only an opening is signed")
-    terms = state.terms
-    signatures = {terms.payer_key: wallet.keys.key_of(record).sign_refund(terms)}
-    refund = terms.lock.complete(terms.schedule.build(REFUND), signatures)
-    secured = payer.Secured(terms, state.funding, state.spent, refund, state.external)
+    secured = with_refund(state, wallet.keys.key_of(record))
     funding = None if state.funding is None else wallet.keys.sign_coins(state.funding, state.spent)
     return replace(record, state=payer.fund(secured, funding, sends=False))

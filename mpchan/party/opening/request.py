@@ -88,6 +88,16 @@ def opened_so(record: PayerRecord, capacity: Amount, asked: Asked, *, external: 
     return record
 
 
+def opened_for_another(offer: Offer) -> NotPossible:
+    """The error of a funding by this wallet, where another one is told where to pay."""
+    return NotPossible(
+        "opened-otherwise",
+        f"another wallet is awaited to fund the opening under offer {offer.offer_id}",
+        hint=f"`mpchan payer open OFFER --external` tells what has come; or give it up with "
+        f"`mpchan payer abandon --channel {offer.offer_id}`",
+    )
+
+
 def _with(option: str, value: object) -> str:
     return f"without {option}" if value is None else f"with {option} {value}"
 

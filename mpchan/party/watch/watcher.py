@@ -31,6 +31,7 @@ from mpchan.channel.watch.payer import payer_deadlines, payer_decision
 from mpchan.errors import ChainError, MpchanError, NotPossible, SentUnnoted, StorageError, TooEarly
 from mpchan.party import payee, payer
 from mpchan.party.common import ENDED, earliest_spend, facts_of, gather_facts
+from mpchan.party.opening.awaited import still_watched, take_what_came
 from mpchan.party.opening.round import OpeningRound
 from mpchan.party.watch.bidding import Answer, Bidder
 from mpchan.results.watching import ChannelSeen, DeadlineSeen, RoundDone
@@ -285,12 +286,20 @@ class Watcher:
         return Round(tip, tuple(findings), _behind(tip) or trouble)
 
     def _look_at_openings(self, tip: ChainTip) -> MpchanError | None:
-        """Strangers' openings, on which no channel depends: what goes wrong there is an alarm of the round."""
-        try:
-            self._openings.look(tip)
-        except MpchanError as error:
-            return error
-        return None
+        """Openings, on which no channel depends yet: what goes wrong there is an alarm of the round."""
+        trouble: MpchanError | None = None
+        for look in (self._openings.look, self._look_at_addresses):
+            try:
+                look(tip)
+            except MpchanError as error:
+                trouble = trouble or error
+        return trouble
+
+    def _look_at_addresses(self, tip: ChainTip) -> None:
+        """What other wallets have paid to the addresses of openings is kept with its refund."""
+        awaited = still_watched(self._wallet, tip)
+        if awaited:
+            take_what_came(self._wallet, self._chain, awaited)
 
     def _load(self, name: str) -> _Read | Finding:
         """One channel, read anew where its file has changed; what there is to say where it cannot be, or is over."""
