@@ -7,20 +7,15 @@ may be paid again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from mpchan.bitcoin.signature import PublicKey
 from mpchan.channel.construction.registry import construction_of
 from mpchan.channel.offer import Offer
 from mpchan.channel.terms import close_reserve, smallest_capacity
-from mpchan.errors import StorageError
 from mpchan.units import LOCK_TIME_THRESHOLD, Amount, LockTime, checked_int, lock_time_from_int
 from mpchan.values import frozen
 from mpchan.wallet.store import Store, checked
-
-_SCHEMA = 1
 
 
 @frozen
@@ -70,67 +65,46 @@ class AwaitedFunding:
         return self.offer.max_capacity + self.reserve
 
 
-class AwaitedFundings:
-    """Those of one wallet.
+class AwaitedFundings(Store[AwaitedFunding]):
+    """Those of one wallet, by their offers' ids."""
 
-    Args:
-        directory: of the wallet.
-    """
-
-    def __init__(self, directory: Path) -> None:
-        self._store = Store(directory, "openings", "opening", lambda body: _SCHEMA, "opening-damaged")
-
-    def save(self, awaited: AwaitedFunding) -> None:
-        """Write one; durable on return."""
-        body = {
-            "offer": awaited.offer.without_pieces().to_dict(),
-            "capacity_sat": None if awaited.capacity is None else awaited.capacity.sat,
-            "refund_lock_time": awaited.refund_at.value,
-            "payer_pubkey": awaited.payer_key.sec.hex(),
-            "payer_script": awaited.payer_script.hex(),
-            "address": awaited.address,
-            "refund_delay": awaited.refund_delay,
-            "since": awaited.since,
-            "given_up": awaited.given_up,
-            "restored": awaited.restored,
-        }
-        self._store.write(awaited.offer.offer_id, body)
+    folder, kind, slug = "openings", "opening", "opening-damaged"
 
     def find(self, offer_id: str) -> AwaitedFunding | None:
         """The opening under an offer; None where there is none, or that is no offer's id."""
-        path = self._store.path(offer_id)
+        path = self.path(offer_id)
         return self.load(path) if path in self.files() else None
 
-    def __iter__(self) -> Iterator[AwaitedFunding]:
-        """All readable ones, by their offers' ids."""
-        for path in self.files():
-            try:
-                yield self.load(path)
-            except StorageError:
-                continue
+    def _name(self, value: AwaitedFunding) -> str:
+        return value.offer.offer_id
 
-    def files(self) -> list[Path]:
-        """Their files, sorted; none where there never was one."""
-        return self._store.files()
+    def _to_table(self, value: AwaitedFunding) -> dict[str, Any]:
+        return {
+            "offer": value.offer.without_pieces().to_dict(),
+            "capacity_sat": None if value.capacity is None else value.capacity.sat,
+            "refund_lock_time": value.refund_at.value,
+            "payer_pubkey": value.payer_key.sec.hex(),
+            "payer_script": value.payer_script.hex(),
+            "address": value.address,
+            "refund_delay": value.refund_delay,
+            "since": value.since,
+            "given_up": value.given_up,
+            "restored": value.restored,
+        }
 
-    def load(self, path: Path) -> AwaitedFunding:
-        """Read one of ``files``."""
-
-        def parse(body: dict[str, Any]) -> AwaitedFunding:
-            awaited = AwaitedFunding(
-                Offer.from_dict(body["offer"]),
-                None if body["capacity_sat"] is None else Amount(body["capacity_sat"]),
-                lock_time_from_int(body["refund_lock_time"]),
-                PublicKey.from_hex(body["payer_pubkey"]),
-                bytes.fromhex(body["payer_script"]),
-                None if body["address"] is None else checked(body["address"], str),
-                None if body["refund_delay"] is None else checked(body["refund_delay"], int),
-                checked_int(body["since"], 0, LOCK_TIME_THRESHOLD - 1, "block height"),
-                checked(body["given_up"], bool),
-                checked(body["restored"], bool),
-            )
-            if awaited.offer.offer_id != path.stem or construction_of(awaited.offer).has_exchange:
-                raise ValueError("it is another opening's")
-            return awaited
-
-        return self._store.read(path, parse)
+    def _from_table(self, body: dict[str, Any], name: str) -> AwaitedFunding:
+        offer = Offer.from_dict(body["offer"])
+        if construction_of(offer).has_exchange:
+            raise ValueError("such an offer has no address before its funding")
+        return AwaitedFunding(
+            offer,
+            None if body["capacity_sat"] is None else Amount(body["capacity_sat"]),
+            lock_time_from_int(body["refund_lock_time"]),
+            PublicKey.from_hex(body["payer_pubkey"]),
+            bytes.fromhex(body["payer_script"]),
+            None if body["address"] is None else checked(body["address"], str),
+            None if body["refund_delay"] is None else checked(body["refund_delay"], int),
+            checked_int(body["since"], 0, LOCK_TIME_THRESHOLD - 1, "block height"),
+            checked(body["given_up"], bool),
+            checked(body["restored"], bool),
+        )

@@ -64,7 +64,9 @@ def paid_again(pair: External, value: int = VALUE) -> OutPoint:
 
 
 def again(pair: External, outpoint: OutPoint) -> Opened:
-    return open_again(pair.payer, pair.chain, outpoint)
+    opened = open_again(pair.payer, pair.chain, outpoint)
+    assert isinstance(opened, Opened)
+    return opened
 
 
 def signed_again(pair: External, request: Opened) -> RefundSigned:

@@ -447,7 +447,7 @@ class Harmed(EmbeddedChain):
     def output(self, outpoint: OutPoint, *, not_before: LockTime | None = None) -> OutputStatus | None:
         if f"{outpoint.txid}-{outpoint.vout}" == self.bad:
             raise self.error
-        return super().output(outpoint, not_before=not_before)
+        return super().outputs({outpoint: not_before}).get(outpoint)
 
     def outputs(self, asked: Mapping[OutPoint, LockTime | None]) -> dict[OutPoint, OutputStatus]:
         found = {outpoint: self.output(outpoint) for outpoint in asked}
