@@ -446,6 +446,64 @@ def test_a_channel_under_these_terms_is_as_planned(
     assert wallets.json(f"{SELLER} balance")["confirmed_sat"] == price
 
 
+TAPROOT = "--scheme taproot --fee-rate 3 --settle-window 30 --min-confirmations 2"
+TAPROOT_SECONDS = (
+    "--scheme taproot --fee-rate 3 --lock-time-unit seconds --settle-window 18000 --min-confirmations 2"
+)
+
+
+@pytest.mark.parametrize(
+    ("terms", "delay", "margin", "grid"),
+    [(TAPROOT, 100, 18, 36), (TAPROOT_SECONDS, 60_000, 10_800, 21_600)],
+    ids=["blocks", "seconds"],
+)
+def test_a_channel_without_an_exchange_is_as_planned(
+    wallets: Shell, terms: str, delay: int, margin: int, grid: int
+) -> None:
+    """Opened at once, paid up to the last moment, and closed by the payee, who waits for nothing."""
+    options = f"1G --price 50000 --pieces 20 {terms} --refund-delay {delay}"
+    view = planned(wallets, options, "seller")
+    assert (view["step"], view["updates_possible"], view["payee_waits_at_most"]) == (None, None, 0)
+    assert delay <= view["refund_delay"] == view["payer_locked_at_most"] < delay + grid
+    assert view["refund_lock_time"] % grid == 0
+    shown = wallets.ok(f"{SELLER} plan {options}").out
+    assert "payee waits  not at all: it can close at any time" in shown
+    price, capacity = view["price_per_piece_sat"], view["capacity_sat"]
+    limits = f"--min-capacity {price} --max-capacity {capacity} --min-increment {price}"
+    wallets.ok(f"{SELLER} payee offer {terms} --min-refund-delay {delay - margin} {limits} -o offer.toml")
+    opening = f"{BUYER} open offer.toml {capacity} --funding-fee-rate 3 --refund-out refund.hex -o funding.hex"
+    opened = wallets.json(opening)
+    assert (opened["capacity_sat"], opened["funding_sat"]) == (50_000, view["locked_sat"])
+    assert opened["refund_lock_time"] == view["refund_lock_time"]
+    assert fee(wallets, "funding.hex", COIN) == view["funding_fee_sat"]
+    assert fee(wallets, "refund.hex", view["locked_sat"]) == view["refund_fee_sat"]
+    if view["lock_time_unit"] == "blocks":
+        wallets.ok(f"mpchan regtest mine {2 + view['time_for_payments'] - 1}")
+        assert wallets.json("mpchan regtest status")["height"] == view["deadline"] - 1
+    else:
+        wallets.ok("mpchan regtest mine 2")
+    wallets.ok(f"{BUYER} pay {price} -o update.psbt")
+    wallets.ok(f"{SELLER} payee accept update.psbt")
+    wallets.ok(f"{SELLER} payee settle -o close.hex")
+    assert fee(wallets, "close.hex", view["locked_sat"]) == view["close_fee_sat"]
+    wallets.ok("mpchan regtest mine 1")
+    balance = wallets.json(f"{BUYER} balance")
+    assert COIN - balance["confirmed_sat"] == view["payer_risk_sat"]
+    assert wallets.json(f"{SELLER} balance")["confirmed_sat"] == price
+
+
+def test_without_a_tip_the_refund_may_be_a_little_later(bare: Shell) -> None:
+    """It has to be a multiple of 36 blocks; what a plan says at most holds wherever the chain stands."""
+    view = planned(bare, f"1G --price 1btc {TAPROOT} --refund-delay 100")
+    assert (view["refund_delay"], view["payer_locked_at_most"]) == (100, 135)
+    assert "at least 100 blocks" in bare.ok(f"mpchan plan 1G --price 1btc {TAPROOT} --refund-delay 100").out
+    found = {
+        planned(bare, f"1G --price 1btc {TAPROOT} --refund-delay 100 --tip {tip}")["payer_locked_at_most"]
+        for tip in (36 * 10 - 101, 36 * 10 - 100, 36 * 10 - 99)
+    }
+    assert found == {100, 101, 135}
+
+
 def test_the_last_moment_for_a_payment_is_as_planned(wallets: Shell) -> None:
     view = planned(wallets, f"1G --price 50000 --pieces 20 {TERMS} --refund-delay 100", "seller")
     wallets.ok(f"{SELLER} payee offer {TERMS} --min-refund-delay 82 -o offer.toml")
@@ -485,6 +543,7 @@ def next_words(shell: Shell, options: str) -> list[str]:
         "1G --price 1btc --piece-size 10MB --free-pieces 7 --fee-rate 1.25",
         "1G --price 1btc --step 3 --min-confirmations 3 --settle-window 100 --refund-delay 5000",
         "1G --price 1btc --lock-time-unit seconds --step 30",
+        "1G --price 1btc --scheme taproot --settle-window 100 --refund-delay 5000",
     ],
 )
 def test_what_comes_next_is_the_same_plan(bare: Shell, options: str) -> None:

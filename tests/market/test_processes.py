@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from support.market.processes import INTERRUPT, LATER, PRICE, TERMINATE, WAYS, Program, Shop, opened
 
+from mpchan.bitcoin.tx import Transaction
 from mpchan.channel.offer import Offer
 from mpchan.market.output import part_path
 
@@ -37,6 +38,33 @@ def after(seller: Program, payments: int) -> None:
 
 
 # the whole, and some of it ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def taproot_shop(way: str, tmp_path: Path, bare: Path, film: Path) -> Iterator[Shop]:
+    """The same in a construction without an exchange, which wallet.toml names."""
+    with opened(Shop(tmp_path, bare, way, film, 16)) as shop:
+        config = tmp_path / "seller" / "wallet.toml"
+        config.write_text(config.read_text().replace("[offer]", '[offer]\nscheme = "taproot"'))
+        yield shop
+
+
+@EITHER
+def test_a_whole_file_where_nothing_is_exchanged(taproot_shop: Shop) -> None:
+    """The seller learns of the channel by its first payment; the refund has its copy before the money leaves."""
+    shop = taproot_shop
+    seller = shop.sell()
+    refund = shop.folder / "refund.hex"
+    with shop.mining():
+        buyer = shop.buy("--refund-out", str(refund))
+        buyer.ends_well()
+    assert shop.is_whole()
+    shop.check_end()
+    assert [event.amount_sat for event in shop.accepted()] == [PRICE] * 16
+    assert {line["event"] for line in seller.lines()} >= {"offer", "update", "settlement"}
+    assert not {line["event"] for line in seller.lines()} & {"refund", "funding", "refused"}
+    assert Transaction.from_hex(refund.read_text().strip()).inputs[0].witness
+    assert seller.ended(TERMINATE) == 0
 
 
 @EITHER
