@@ -27,7 +27,16 @@ if TYPE_CHECKING:
     from mpchan.results.channels import Channel, ChannelList
     from mpchan.results.closing import Refunded
     from mpchan.results.coins import Balance, FreshAddress
-    from mpchan.results.opening import Funded, FundingTaken, Offered, Opened, Planned, RefundSigned, Standing
+    from mpchan.results.opening import (
+        Funded,
+        FundingTaken,
+        Offered,
+        Opened,
+        OpenedAtOnce,
+        Planned,
+        RefundSigned,
+        Standing,
+    )
     from mpchan.results.wallets import BackedUp, Restored
     from mpchan.results.watching import ChannelSeen, RoundDone
 
@@ -229,16 +238,24 @@ class Wallet:
 
     # the payer ------------------------------------------------------------------------------------
 
-    def open(self, offer: str, capacity: Satoshi) -> Opened:
+    def open(
+        self, offer: str, capacity: Satoshi, *, refund_out: str | Path | None = None
+    ) -> Opened | OpenedAtOnce:
         """``mpchan payer open``: begin a channel under an offer. Nothing is signed or sent yet.
+
+        Where the offer's construction has no exchange before the funding, the refund is stored and the funding signed
+        and broadcast; the answer is an ``OpenedAtOnce`` then. It does not ask.
 
         Args:
             offer: its TOML.
             capacity: what can be paid in all, in satoshi.
+            refund_out: also write the complete refund there; only where it is signed now.
         """
         from mpchan.party.payer import open_channel
+        from mpchan.party.sending import LEAVES, Leaving
 
-        return open_channel(self._files, self.chain, offer, _amount(capacity))
+        leaving = LEAVES if refund_out is None else Leaving(refund_out=Path(refund_out))
+        return open_channel(self._files, self.chain, offer, _amount(capacity), leaving=leaving)
 
     def plan(self, offer: str, capacity: Satoshi, *, address: str | None = None) -> Planned:
         """``mpchan payer open --external``: where another wallet pays a channel's money to, and exactly how much.

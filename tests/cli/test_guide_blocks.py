@@ -51,11 +51,11 @@ def test_a_payment_from_python(opened: Shell) -> None:
     assert opened.json(f"{SELLER} show")["paid_sat"] == 1000
 
 
-def sold_by_the_page(shell: Shell, size: int) -> tuple[int, str, str]:
+def sold_by_the_page(shell: Shell, size: int, sale: str) -> tuple[int, str, str]:
     """Run the page's sale of a file, while blocks come: its exit code, and what it says."""
     (shell.folder / "film.mkv").write_bytes(bytes(range(256)) * (size // 256))
     environment = {**os.environ, **shell.env}
-    command = [sys.executable, "-c", python_blocks()[1]]
+    command = [sys.executable, "-c", sale]
     with subprocess.Popen(
         command, cwd=shell.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as program:
@@ -65,9 +65,20 @@ def sold_by_the_page(shell: Shell, size: int) -> tuple[int, str, str]:
     return program.returncode, out, err
 
 
-def test_a_sale_from_python(wallets: Shell) -> None:
-    assert len(python_blocks()[1].splitlines()) <= 40
-    code, out, err = sold_by_the_page(wallets, 512_000)
+def without_an_exchange(sale: str, opening: str) -> str:
+    """The page's sale with the other way to begin a channel."""
+    before, mark, rest = sale.partition("# The channel: ")
+    assert mark
+    return f"{before}{opening}\n{rest.partition(chr(10) * 2)[2]}"
+
+
+@pytest.mark.parametrize("exchanges", [True, False])
+def test_a_sale_from_python(wallets: Shell, exchanges: bool) -> None:
+    sale, opening = python_blocks()[1:3]
+    assert len(sale.splitlines()) <= 40
+    sale = sale if exchanges else without_an_exchange(sale, opening)
+    assert ("sign_refund" in sale) is exchanges
+    code, out, err = sold_by_the_page(wallets, 512_000, sale)
     assert (code, err) == (0, "")
     assert out.startswith("6000 sat for the seller in ")
     assert (wallets.folder / "bought.mkv").read_bytes() == (wallets.folder / "film.mkv").read_bytes()
@@ -77,7 +88,7 @@ def test_a_sale_from_python(wallets: Shell) -> None:
 
 def test_a_sale_from_python_that_is_refused(wallets: Shell) -> None:
     """The error is the command's: here no coin is large enough."""
-    code, _, err = sold_by_the_page(wallets, 256_000_000)
+    code, _, err = sold_by_the_page(wallets, 256_000_000, python_blocks()[1])
     assert (code, "mpchan.errors.NotPossible" in err) == (1, True)
 
 

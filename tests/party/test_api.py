@@ -19,6 +19,7 @@ from mpchan.bitcoin.tx import TxOut
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.errors import NotPossible, StorageError, UsageError
 from mpchan.party import payee, payer
+from mpchan.results.opening import OpenedAtOnce
 from mpchan.units import Amount
 
 
@@ -51,6 +52,29 @@ def wallets(tmp_path: Path) -> tuple[EmbeddedChain, mpchan.Wallet, mpchan.Wallet
     chain.faucet(address_to_script(alice.address().address, REGTEST), Amount(1_000_000))
     chain.mine(1)
     return chain, bob, alice
+
+
+def test_a_channel_that_the_payer_begins_alone(
+    wallets: tuple[EmbeddedChain, mpchan.Wallet, mpchan.Wallet], tmp_path: Path
+) -> None:
+    """There is no refund request, so none is signed; a copy of the refund is refused where there is none yet."""
+    chain, bob, alice = wallets
+    with pytest.raises(UsageError):
+        alice.open(bob.offer(**SHORT).toml, 100_000, refund_out=tmp_path / "refund.hex")
+    assert not (tmp_path / "refund.hex").exists()
+    offer = bob.offer(**SHORT, scheme="taproot").toml
+    opened = alice.open(offer, 100_000, refund_out=tmp_path / "refund.hex")
+    assert isinstance(opened, OpenedAtOnce)
+    assert opened.broadcast
+    assert (tmp_path / "refund.hex").exists()
+    assert alice.open(offer, 100_000) == opened
+    chain.mine(1)
+    with alice.payer() as paying, bob.payee() as paid:
+        assert paid.accept(paying.pay(1000).hex).paid_sat == 1000
+        assert [answer.paid_sat for answer in paying.pay_many([10, 20])] == [1010, 1030]
+        assert paid.accept(paying.last().hex).paid_sat == 1030
+        closed = paid.settle()
+    assert (closed.kind, closed.paid_sat, closed.broadcast) == ("update", 1030, True)
 
 
 def test_a_channel_from_the_offer_to_the_close(
