@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from mpchan.wallet.records import Record
 
 
+MOST_CHANNEL_KEYS = 1_000
+"""So many channel keys are kept at hand; the oldest is derived again when it is needed."""
+
+
 class Keys(SeedFile):
     """The keys of one wallet."""
 
@@ -110,6 +114,8 @@ class Keys(SeedFile):
 
     def _channel_key(self, path: tuple[int, ...]) -> ChannelKey:
         if path not in self._channel_keys:
+            if len(self._channel_keys) >= MOST_CHANNEL_KEYS:  # strangers' wishes make any number of them
+                del self._channel_keys[next(iter(self._channel_keys))]
             self._channel_keys[path] = ChannelKey(self._root().derive(path).private_key)
         return self._channel_keys[path]
 
