@@ -471,7 +471,9 @@ def test_a_channel_without_an_exchange_is_as_planned(
     price, capacity = view["price_per_piece_sat"], view["capacity_sat"]
     limits = f"--min-capacity {price} --max-capacity {capacity} --min-increment {price}"
     wallets.ok(f"{SELLER} payee offer {terms} --min-refund-delay {delay - margin} {limits} -o offer.toml")
-    opening = f"{BUYER} open offer.toml {capacity} --funding-fee-rate 3 --refund-out refund.hex -o funding.hex"
+    opening = (
+        f"{BUYER} open offer.toml {capacity} --funding-fee-rate 3 --refund-out refund.hex -o funding.hex"
+    )
     opened = wallets.json(opening)
     assert (opened["capacity_sat"], opened["funding_sat"]) == (50_000, view["locked_sat"])
     assert opened["refund_lock_time"] == view["refund_lock_time"]

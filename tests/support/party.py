@@ -110,7 +110,11 @@ class Pair:
 
     def open(self, capacity: int = 100_000, **changes: Any) -> str:
         """A channel that is open on both sides; its unique name."""
-        request = self.request(capacity, **changes)
+        return self.open_under(self.offer(**changes), capacity)
+
+    def open_under(self, offer: str, capacity: int) -> str:
+        """The same under an offer that is there."""
+        request = self.request(capacity, offer)
         if not isinstance(request, OpenedAtOnce):
             self.fund(self.sign_refund(request.hex))
         self.chain.mine(1)
