@@ -102,8 +102,8 @@ def test_decodepsbt_shows_a_payment(pair: Pair, core: Node) -> None:
         tree.close.script.hex(),
         tree.refund.script.hex(),
     }
-    assert fields["taproot_internal_key"] == tree.output.internal_key.hex()
-    assert fields["taproot_merkle_root"] == tree.output.merkle_root.hex()
+    assert fields["taproot_internal_key"] == tree.internal_key.hex()
+    assert fields["taproot_merkle_root"] == tree.merkle_root.hex()
     [musig] = fields["musig2_participant_pubkeys"]
     assert musig["participant_pubkeys"] == [key.hex() for key in tree.keys]
     assert fields["witness_utxo"]["scriptPubKey"]["hex"] == terms.funding_txout.script_pubkey.hex()

@@ -134,7 +134,7 @@ class _Taproot:
         return range(self.refund_at(type(latest)(max(first, latest.lowest))).value, last + 1, grid)
 
     def funding_script(self, offer: Offer, payer_key: PublicKey, refund_at: LockTime | None) -> bytes:
-        return tree_of(payer_key, offer.payee_key, _known(refund_at)).output.script_pubkey
+        return tree_of(payer_key, offer.payee_key, _known(refund_at)).script_pubkey
 
     def descriptor(self, offer: Offer, payer_key: PublicKey, refund_at: LockTime | None) -> str:
         return musig_descriptor(payer_key, offer.payee_key, _known(refund_at))

@@ -33,7 +33,7 @@ from mpchan.channel.messages import spent_rules
 from mpchan.channel.offer import Offer
 from mpchan.channel.rules import Check, Rule
 from mpchan.units import Amount, LockTime
-from mpchan.values import frozen
+from mpchan.values import field, frozen
 
 _BASE = (
     4  # version
@@ -70,27 +70,34 @@ def refund_vsize(payer_script: bytes) -> int:
 
 @frozen
 class Tree:
-    """What follows from the keys and L_refund.
+    """What follows from the keys and L_refund; worked out once, since its parts cost multiplications on the curve.
 
     Attributes:
-        output: with both leaves.
         aggregate: the internal key with the sign of its y, compressed.
         keys: the keys that it aggregates, compressed, in the order in which it does.
         close, refund: the leaves U and R.
+        control_blocks: what a spend by each of the two shows.
     """
 
-    output: TaprootOutput
     aggregate: bytes
     keys: tuple[bytes, ...]
     close: TapLeaf
     refund: TapLeaf
+    merkle_root: bytes
+    script_pubkey: bytes
+    control_blocks: Mapping[TapLeaf, ControlBlock] = field(compare=False)
+
+    @property
+    def internal_key(self) -> bytes:
+        """The aggregate, x-only."""
+        return self.aggregate[1:]
 
     def control_block(self, leaf: TapLeaf) -> bytes:
         """What a spend by the leaf shows."""
-        return self.output.control_block(leaf).to_bytes()
+        return self.control_blocks[leaf].to_bytes()
 
 
-@lru_cache(64)
+@lru_cache(1024)
 def tree_of(payer_key: PublicKey, payee_key: PublicKey, refund_at: LockTime) -> Tree:
     """The tree of a channel.
 
@@ -101,7 +108,9 @@ def tree_of(payer_key: PublicKey, payee_key: PublicKey, refund_at: LockTime) -> 
     refund = TapLeaf(key_after_script(payer_key.x_only, refund_at))
     keys = tuple(sorted((payer_key.sec, payee_key.sec)))
     aggregate = musig_key(payer_key, payee_key)
-    return Tree(TaprootOutput(aggregate.x_only, (close, refund)), aggregate.sec, keys, close, refund)
+    output = TaprootOutput(aggregate.x_only, (close, refund))
+    blocks = {leaf: output.control_block(leaf) for leaf in (close, refund)}
+    return Tree(aggregate.sec, keys, close, refund, output.merkle_root, output.script_pubkey, blocks)
 
 
 @frozen
@@ -133,7 +142,7 @@ class TwoLeaves:
     @property
     def script_pubkey(self) -> bytes:
         """Version 1 and the output key."""
-        return self.tree.output.script_pubkey
+        return self.tree.script_pubkey
 
     @property
     def descriptor(self) -> str:
@@ -150,7 +159,7 @@ class TwoLeaves:
 
     def signers(self, transaction: Transaction) -> tuple[PublicKey, ...]:
         """Of the refund the payer alone."""
-        if self._leaf(transaction) is self.tree.refund:
+        if self._leaf(transaction) == self.tree.refund:
             return (self.payer_key,)
         return self.payer_key, self.payee_key
 
@@ -186,14 +195,14 @@ class TwoLeaves:
             witness_utxo=self._funding,
             tap_script_sigs={} if place is None else {place: signature},
             tap_leaf_scripts=self._leaf_scripts(),
-            tap_internal_key=self.tree.output.internal_key,
-            tap_merkle_root=self.tree.output.merkle_root,
+            tap_internal_key=self.tree.internal_key,
+            tap_merkle_root=self.tree.merkle_root,
             musig2_participants={self.tree.aggregate: self.tree.keys},
         )
         return with_more(with_offer(psbt, self.offer), self.payer_script)
 
     def _leaf_scripts(self) -> dict[ControlBlock, TapLeaf]:
-        return {self.tree.output.control_block(leaf): leaf for leaf in (self.tree.close, self.tree.refund)}
+        return {block: leaf for leaf, block in self.tree.control_blocks.items()}
 
     def envelope_rules(self, psbt: Psbt, signer: PublicKey | None) -> Check[bytes]:
         """Both leaves, the keys, the offer, the payer's script, and the one signature that belongs there."""
@@ -202,10 +211,10 @@ class TwoLeaves:
         leaves = fields.tap_leaf_scripts == self._leaf_scripts()
         yield Rule("leaf-scripts", leaves, "the leaf scripts and control blocks are not the channel's two")
         key, root = fields.tap_internal_key, fields.tap_merkle_root
-        ours = tree.output.internal_key
+        ours = tree.internal_key
         yield Rule("internal-key", key == ours, "tap_internal_key", ours.hex(), _hex(key))
-        same = root == tree.output.merkle_root
-        yield Rule("merkle-root", same, "tap_merkle_root", tree.output.merkle_root.hex(), _hex(root))
+        same = root == tree.merkle_root
+        yield Rule("merkle-root", same, "tap_merkle_root", tree.merkle_root.hex(), _hex(root))
         participants = fields.musig2_participants == {tree.aggregate: tree.keys}
         yield Rule(
             "participants", participants, "the participants of the internal key are not both parties' keys"
