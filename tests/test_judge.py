@@ -152,7 +152,7 @@ def test_the_output_of_a_channel_in_taproot_is_worked_out_by_itself() -> None:
             keys = one.public_key, two.public_key
             tree = tree_of(*keys, lock_time_from_int(refund_at))
             script = taproot_script(keys[0].sec, keys[1].sec, refund_at)
-            assert script == tree.output.script_pubkey
+            assert script == tree.script_pubkey
             assert script != taproot_script(keys[1].sec, keys[0].sec, refund_at)
             assert script != taproot_script(keys[0].sec, keys[1].sec, refund_at + 36)
 
