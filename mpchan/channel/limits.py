@@ -32,11 +32,12 @@ class WatchPolicy:
     """When a watcher closes a payee's channel with the latest update; from wallet.toml.
 
     Attributes:
-        claim_after: seconds without any payment after which an update that is final is sent.
+        claim_after: seconds without any payment after which an update that is final is sent; None for two days where
+            updates become final with time, and for never where they are final at any time.
         near_blocks, near_seconds: so long before L_0 it is sent in any case, once it is final.
     """
 
-    claim_after: int = 172_800
+    claim_after: int | None = None
     near_blocks: int = 6
     near_seconds: int = 3600
 

@@ -18,7 +18,7 @@ from mpchan.channel.facts import Credit, Facts, Status, current_rules, funding_s
 from mpchan.channel.messages import require_complete
 from mpchan.channel.rules import Check, Rule, enforce
 from mpchan.channel.signing import ChannelKey
-from mpchan.channel.taking import Incoming, funding_output_rules, funding_rules, incoming_rules
+from mpchan.channel.taking import Incoming, closes, funding_output_rules, funding_rules, incoming_rules
 from mpchan.channel.terms import Terms
 from mpchan.errors import NotPossible, TooEarly
 from mpchan.units import Amount, ChainTip, LockTime
@@ -323,7 +323,8 @@ def standing_rules(state: PayeeState, incoming: Incoming, facts: Facts) -> Check
             not late,
             f"the chain has reached {deadline}, from where on only a settlement is taken",
             error=NotPossible,
-            hint="close the channel with `mpchan payee settle`",
+            hint="close the channel with `mpchan payee settle`"
+            + (" FILE" if closes(terms, incoming.meant) else ""),
         )
     held = _best_total(active)
     number = _number_of(incoming, active.best)

@@ -1,7 +1,8 @@
 """What a wallet has stored with a bad signature of its own, signed again.
 
 With the keys of another wallet in the place of its own, a party could complete a transaction that no block can hold.
-The other party's signature over it is as good as ever: with the right key the transaction is whole again.
+The other party's signature over it is as good as ever, where it needs one: with the right key the transaction is whole
+again.
 """
 
 from __future__ import annotations
@@ -78,11 +79,16 @@ def _resigned(
 ) -> Transaction:
     if stored.without_witness() != unsigned or _holds(complete_rules(terms, unsigned, stored)):
         return stored
-    for theirs in _signatures(terms, stored, other, messages):
-        if _holds(terms.lock.signature_rules(unsigned, other, theirs)):
-            ours = terms.offer.payee_key if other == terms.payer_key else terms.payer_key
-            return terms.lock.complete(unsigned, {other: theirs, ours: sign()})
-    return stored
+    signatures = {}
+    if other in terms.lock.signers(unsigned):
+        sent = _signatures(terms, stored, other, messages)
+        good = (each for each in sent if _holds(terms.lock.signature_rules(unsigned, other, each)))
+        theirs = next(good, None)
+        if theirs is None:
+            return stored
+        signatures[other] = theirs
+    ours = terms.offer.payee_key if other == terms.payer_key else terms.payer_key
+    return terms.lock.complete(unsigned, {**signatures, ours: sign()})
 
 
 def _signatures(terms: Terms, stored: Transaction, other: PublicKey, messages: Messages) -> Iterator[bytes]:

@@ -163,7 +163,8 @@ max_refund_delay_seconds = 2592000
 
 [watch]
 # When `mpchan watch` closes a channel in which this wallet is paid with the latest update that it holds: as soon as
-# that is final and no payment came for claim_after (such as 90s, 30m, 12h, 2d), or L_0 is near.
+# that is final and no payment came for claim_after (such as 90s, 30m, 12h, 2d), or L_0 is near. A channel whose updates
+# are final at any time is closed for want of payments only if claim_after is set here.
 # claim_after = "2d"
 # near_blocks = 6
 # near_seconds = 3600

@@ -7,17 +7,20 @@ from pathlib import Path
 
 import pytest
 from support.leaves import STRANGERS_SCRIPT, by_leaf, taken_back, tree_of
-from support.party import Pair, balance_sat
+from support.party import Pair, balance_sat, psbt
 from support.protocol import STRANGER_SECRET
-from support.watch import look, seen
+from support.watch import hours_later, look, seen
 
 from mpchan.bitcoin.tx import Transaction, TxIn, TxOut
 from mpchan.chain.base import OutputStatus, Spend
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.errors import MpchanError
-from mpchan.party import views
+from mpchan.party import syncing, views
+from mpchan.party.backup import backup, restore
+from mpchan.party.check import fsck
 from mpchan.units import Amount, LockTime, OutPoint
 from mpchan.values import replace
+from mpchan.wallet.wallet import Wallet
 
 
 @pytest.fixture
@@ -146,3 +149,126 @@ def test_67_what_a_server_makes_up_holds_up_no_close(pair: Pair, monkeypatch: py
         monkeypatch.setattr(EmbeddedChain, "outputs", outputs)
         assert pair.status(name) == ("open", "open")
     assert seen(look(pair.payee, pair.chain))[1:] == ("update", True, None)
+
+
+# the watcher --------------------------------------------------------------------------------------
+
+
+def test_the_watcher_closes_near_l_0_and_not_before(pair: Pair) -> None:
+    """An update is final at any time, so that silence is no reason, unless wallet.toml says it is."""
+    name = paid(pair)
+    deadline = pair.terms(name).schedule.deadline.value
+    silent = look(pair.payee, pair.chain, clock=hours_later(10_000))
+    assert seen(silent) == ("open", "wait", False, None)
+    pair.mine_to(deadline - 7)
+    assert seen(look(pair.payee, pair.chain)) == ("open", "wait", False, None)
+    pair.chain.mine(1)
+    assert seen(look(pair.payee, pair.chain)) == ("settling", "update", True, None)
+    assert seen(look(pair.payer, pair.chain)) == ("settling", "wait", False, None)
+    pair.chain.mine(1)
+    for wallet in (pair.payee, pair.payer):
+        assert seen(look(wallet, pair.chain)) == ("closed", "wait", False, None)
+    assert balance_sat(pair.payee, pair.chain) == 50_000
+
+
+def test_the_watcher_closes_for_want_of_payments_where_it_is_told_to(pair: Pair) -> None:
+    path = pair.payee.directory / "wallet.toml"
+    path.write_text(path.read_text().replace("# claim_after =", "claim_after ="))
+    paid(pair)
+    assert seen(look(pair.payee, pair.chain, clock=hours_later(47)))[1] == "wait"
+    assert seen(look(pair.payee, pair.chain, clock=hours_later(49)))[1:] == ("update", True, None)
+
+
+def test_the_watcher_needs_no_keys(pair: Pair) -> None:
+    """Neither the payee's for its close nor the payer's for its refund: both are complete on the disk."""
+    name = paid(pair)
+    other = pair.open()
+    for wallet in (pair.payer, pair.payee):
+        (wallet.directory / "keys.toml").unlink()
+    pair.mine_to(pair.payer_record(name).terms.schedule.deadline.value)
+    assert seen(look(pair.payee, pair.chain))[1:3] == ("update", True)
+    pair.chain.mine(1)
+    pair.mine_to(pair.payer_record(other).terms.refund_lock_time.value)
+    done = look(pair.payer, pair.chain)
+    assert [finding.deed.value for finding in done.findings if finding.sent] == ["refund"]
+    pair.chain.mine(1)
+    assert views.show(pair.payer, pair.chain, other).status == "refunded"
+
+
+# late, and from an older copy ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("best", [0, 1_000])
+def test_a_payment_that_comes_after_l_0_is_pending(pair: Pair, best: int) -> None:
+    """Be it the first: ``accept`` refuses it and says what takes it, and that counts nothing before a block has it."""
+    name = pair.open()
+    if best:
+        pair.accept(pair.pay(name, best))
+    late = pair.pay(name, 5_000)
+    pair.mine_to(pair.payer_record(name).terms.schedule.deadline.value)
+    error = refused(lambda: pair.accept(late))
+    assert (error.slug, error.exit_code) == ("past-deadline", 5)
+    assert "`mpchan payee settle` FILE" in (error.hint or "")
+    closed = pair.settle(late)
+    assert (closed.paid_sat, closed.pending_sat, closed.broadcast) == (best, 5_000, True)
+    assert views.show(pair.payee, pair.chain, name).pending_sat == 5_000
+    pair.chain.mine(1)
+    shown = views.show(pair.payee, pair.chain, name)
+    assert (shown.status, shown.paid_sat, shown.pending_sat) == ("closed", best + 5_000, 0)
+
+
+def test_an_older_copy_of_the_payer_goes_on_after_a_sync(pair: Pair, tmp_path: Path) -> None:
+    name = pair.open()
+    pair.accept(pair.pay(name, 1_000))
+    backup(pair.payer, tmp_path / "payer.backup")
+    pair.accept(pair.pay(name, 500))
+    restore((tmp_path / "payer.backup").read_bytes(), tmp_path / "again")
+    pair.payer = Wallet.open(tmp_path / "again")
+    assert refused(lambda: pair.pay(name, 1)).slug == "needs-sync"
+    latest = syncing.export_latest(pair.payee, name)
+    synced = syncing.sync(pair.payer, psbt(latest.hex))
+    assert (synced.paid_sat, synced.changed) == (1_500, True)
+    assert pair.accept(pair.pay(name, 250)).paid_sat == 1_750
+    pair.mine_to(pair.terms(name).refund_lock_time.value)
+    assert pair.refund(name).broadcast
+
+
+def test_an_older_copy_of_the_payee_takes_what_it_had_and_what_is_new(pair: Pair, tmp_path: Path) -> None:
+    """A channel that the copy knows nothing of, too: a payee's signature cannot hurt it here."""
+    held = pair.open()
+    pair.accept(pair.pay(held, 1_000))
+    offer = pair.offer()
+    backup(pair.payee, tmp_path / "payee.backup")
+    pair.coin()
+    request = pair.request(offer=offer)
+    fresh = f"{request.funding_txid}-{request.funding_vout}"
+    pair.chain.mine(1)
+    pair.accept(pair.pay(fresh, 2_000))
+    restore((tmp_path / "payee.backup").read_bytes(), tmp_path / "again")
+    pair.payee = Wallet.open(tmp_path / "again")
+    assert pair.accept(pair.pay(held, 500)).paid_sat == 1_500
+    assert pair.accept(pair.pay(fresh, 500)).paid_sat == 2_500
+    for name in (held, fresh):
+        assert pair.settle(name=name).broadcast
+
+
+# what a wallet has stored with a bad signature -----------------------------------------------------
+
+
+def test_fsck_signs_again(pair: Pair) -> None:
+    """The payer its refund, for which it needs nobody; the payee its close, with the payer's signature that it has."""
+    name = paid(pair)
+    payers, payees = pair.payer_record(name), pair.payee_record(name)
+    refund, best = payers.state.refund, payees.state.best
+    lost = refund.with_witness(0, (bytes(64), *refund.inputs[0].witness[1:]))
+    pair.payer.channels.save(replace(payers, state=replace(payers.state, refund=lost)), "note")
+    witness = best.transaction.inputs[0].witness
+    bad = best.transaction.with_witness(0, (bytes(64), *witness[1:]))
+    state = replace(payees.state, best=replace(best, transaction=bad))
+    pair.payee.channels.save(replace(payees, state=state), "note")
+    for wallet in (pair.payer, pair.payee):
+        assert fsck.fsck(wallet).exit_code == 7
+        assert fsck.fsck(wallet, repair=True).exit_code == 0
+        assert fsck.fsck(wallet).exit_code == 0
+    assert pair.payer_record(name).state.refund == refund
+    assert pair.payee_record(name).state.best == best

@@ -222,6 +222,10 @@ def _unspent(
     return Decision(Deed.NOTHING, f"{close.paid} are paid, to be claimed from {lock_time} on", alarm)
 
 
+_PATIENCE = 2 * 24 * 3600
+"""Seconds without a payment, where an update that has become final tells that the channel is old."""
+
+
 def _why_claim(
     state: Active | Closing, tip: ChainTip, policy: WatchPolicy, silent_seconds: int
 ) -> str | None:
@@ -234,7 +238,10 @@ def _why_claim(
         return (
             f"{deadline} is {'here' if deadline.reached(tip) else 'near'}, from where on no update is taken"
         )
-    if silent_seconds >= policy.claim_after:
+    patience = policy.claim_after
+    if patience is None and state.best is not None and final_at(state.terms, state.best) is not None:
+        patience = _PATIENCE
+    if patience is not None and silent_seconds >= patience:
         return f"no payment came for {silent_seconds} s"
     return None
 
