@@ -263,6 +263,48 @@ SEALED = Story(
     ends=(),
 )  # fmt: skip
 
+AT_ONCE_OFFERED = (
+    *READY,
+    Command(
+        "offer",
+        "--wallet payee payee offer --scheme taproot --settle-window 6 --min-refund-delay 25 --max-refund-delay 90 "
+        "--fee-rate 2 --min-confirmations 1 -o offer.toml",
+    ),
+)
+
+AT_ONCE_PAID = (
+    *AT_ONCE_OFFERED,
+    Command("open", "--wallet payer payer open offer.toml 100000 --refund-out refund.hex -o funding.hex"),
+    Command("bury", "regtest mine 1"),
+    Command("pay", "--wallet payer payer pay --total 1000 -o update.psbt"),
+    Command("accept", "--wallet payee payee accept update.psbt"),
+)
+
+AT_ONCE = Story(
+    "at once",
+    (
+        *AT_ONCE_PAID,
+        Command("pay-more", "--wallet payer payer pay --total 2500 -o update.psbt"),
+        Command("accept-more", "--wallet payee payee accept update.psbt"),
+        Command("settle", "--wallet payer payer settle --total 3000 -o settlement.psbt"),
+        Command("close", "--wallet payee payee settle settlement.psbt -o closing.hex"),
+        Command("confirm", "regtest mine 1"),
+    ),
+    first="open",
+    ends=(("payer", "closed", 3000), ("payee", "closed", 3000)),
+)
+
+AT_ONCE_CLOSED = Story(
+    "at once, closed by its first payment",
+    (
+        *AT_ONCE_PAID[:-1],
+        Command("close-first", "--wallet payee payee settle update.psbt -o closing.hex"),
+        Command("confirm", "regtest mine 1"),
+    ),
+    first="close-first",
+    ends=(("payer", "closed", 1000), ("payee", "closed", 1000)),
+)
+
 STORIES = (
     *(WHOLE, BY_AMOUNT, CLAIM, WATCHED, REFUND, WATCHED_REFUND, ABANDONED, EXTERNAL, RESTORED, SYNCED),
     *(COPIED, SEALED, STREAMED),
