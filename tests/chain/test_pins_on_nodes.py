@@ -21,6 +21,7 @@ from support.watch import look
 from mpchan.bitcoin.tx import Transaction
 from mpchan.party import payer
 from mpchan.party.watch.bump import bump
+from mpchan.results.opening import OpenedAtOnce
 from mpchan.units import Amount, FeeRate
 from mpchan.wallet.wallet import Wallet
 
@@ -34,6 +35,7 @@ NEAR = "-whitelist=noban@127.0.0.1"
 """Transactions are announced at once."""
 
 TERMS = {"settle_window": 16, "min_refund_delay": 36, "max_refund_delay": 60}
+TAPROOT = {**TERMS, "max_refund_delay": 90}
 
 __all__ = ["version3"]
 
@@ -59,17 +61,20 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Node, Node
 
 
 @pytest.fixture
-def pair(nodes: tuple[Node, Node], tmp_path: Path) -> Iterator[Pair]:
+def pair(nodes: tuple[Node, Node], tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Pair]:
+    """In the usual construction, or the one that the test asks for."""
     with MinedChain(nodes[0], tmp_path / "seen") as chain:
-        yield Pair(tmp_path, chain)  # type: ignore[arg-type]
+        yield Pair(tmp_path, chain, scheme=getattr(request, "param", None))  # type: ignore[arg-type]
 
 
 def opened(pair: Pair) -> str:
     """A channel, whose funding pays what miners take."""
+    offer = pair.offer(**(TAPROOT if pair.scheme else TERMS))
     made = payer.open_channel(
-        pair.payer, pair.chain, pair.offer(**TERMS), Amount(100_000), funding_fee_rate=FeeRate(30_000)
+        pair.payer, pair.chain, offer, Amount(100_000), funding_fee_rate=FeeRate(30_000)
     )
-    pair.fund(pair.sign_refund(made.hex))
+    if not isinstance(made, OpenedAtOnce):
+        pair.fund(pair.sign_refund(made.hex))
     pair.chain.mine(1)
     return f"{made.funding_txid}-{made.funding_vout}"
 
@@ -163,8 +168,13 @@ def test_a_bump_gets_a_held_up_close_into_a_block(
     assert done.fee_sat <= 20_000  # half of the smaller share
 
 
-@pytest.mark.parametrize("attacker", ATTACKERS)
-@pytest.mark.parametrize("pin", PINS, ids=lambda pin: pin.__name__)
+WATCHED = [
+    *((None, pin, attacker) for pin in PINS for attacker in ATTACKERS),
+    *(("taproot", pin, "payer") for pin in (large_child, elsewhere_first)),
+]
+
+
+@pytest.mark.parametrize(("pair", "pin", "attacker"), WATCHED, indirect=["pair"])
 def test_a_watcher_gets_a_held_up_close_into_a_block(
     nodes: tuple[Node, Node], pair: Pair, attacker: str, pin: Callable[..., None]
 ) -> None:
@@ -172,7 +182,7 @@ def test_a_watcher_gets_a_held_up_close_into_a_block(
     name = opened(pair)
     pair.accept(pair.pay(name, 50_000))
     terms = pair.terms(name)
-    nodes[0].mine(scheme_of(terms).deadline.value - nodes[0].height)
+    nodes[0].mine(terms.schedule.deadline.value - nodes[0].height)
     attacking, other = parties(pair, attacker)
     if attacker == "payer":
         look(pair.payee, pair.chain)

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from support.party import Pair, balance_sat
 from support.pins import child_of, heir_of, version3
-from support.protocol import scheme_of
 from support.watch import look
 
 from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.embedded import EmbeddedChain, mempool
 from mpchan.errors import ChainError
+from mpchan.party import views
 from mpchan.party.watch.bump import bump
 from mpchan.units import FeeRate
 from mpchan.wallet.wallet import Wallet
@@ -25,17 +25,19 @@ from mpchan.wallet.wallet import Wallet
 __all__ = ["version3"]
 
 
-@pytest.fixture
-def pair(chain_directory: Path, tmp_path: Path, version3: None) -> Iterator[Pair]:
+@pytest.fixture(params=["decrementing", "taproot"])
+def pair(
+    chain_directory: Path, tmp_path: Path, version3: None, request: pytest.FixtureRequest
+) -> Iterator[Pair]:
     with EmbeddedChain(chain_directory) as chain, chain.engine():
-        yield Pair(tmp_path, chain)
+        yield Pair(tmp_path, chain, scheme=request.param)
 
 
 def paid_to_l0(pair: Pair, paid: int) -> str:
     """A channel at L_0, in which so much was paid."""
     name = pair.open()
     pair.accept(pair.pay(name, paid))
-    pair.mine_to(scheme_of(pair.terms(name)).deadline.value)
+    pair.mine_to(pair.terms(name).schedule.deadline.value)
     return name
 
 
@@ -91,10 +93,10 @@ def test_what_nobody_relays_any_more_is_brought_into_a_block(
     name = paid_to_l0(pair, 50_000) if "payee" in role else pair.open()
     wallet = pair.payee if "payee" in role else pair.payer
     if "payer" in role:
-        pair.mine_to(pair.terms(name).refund_lock_time.value)
+        pair.mine_to(pair.payer_record(name).terms.refund_lock_time.value)
     monkeypatch.setattr(mempool, "MIN_FEE_RATE", FeeRate(20_000))
     done = look(wallet, pair.chain)
     assert done.exit_code == 0
     assert len(pair.chain.mempool()) == 2
     pair.chain.mine(1)
-    assert pair.status(name) == (("closed",) * 2 if "payee" in role else ("refunded",) * 2)
+    assert views.show(wallet, pair.chain, name).status == ("closed" if "payee" in role else "refunded")
