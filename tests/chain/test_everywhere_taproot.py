@@ -37,7 +37,7 @@ def traders(ground: Ground, tmp_path: Path) -> Traders:
 
 def opened(traders: Traders) -> dict[str, Any]:
     """The funding is in a block; what ``open`` said."""
-    found = traders.json(OPEN)
+    found: dict[str, Any] = traders.json(OPEN)
     mine(traders)
     return found
 

@@ -151,4 +151,4 @@ def test_the_files_comments_show_terms_that_work() -> None:
     config, table = Config.from_toml(text), tomli.loads(text)
     assert set(config.offer) == set(table["offer"])
     assert len(config.offer) + len(table["watch"]) == len(settings)
-    assert config.watch == WatchPolicy()
+    assert config.watch == WatchPolicy(claim_after=2 * 24 * 3600)
