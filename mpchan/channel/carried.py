@@ -31,6 +31,11 @@ def carried_offer(psbt: Psbt) -> Offer | None:
     return None if data is None else Offer.from_canonical(data)
 
 
+def carries(psbt: Psbt, offer: Offer) -> bool:
+    """Whether a message brings this very offer along."""
+    return psbt.global_fields.proprietary(_IDENTIFIER, _OFFER) == offer.canonical()
+
+
 def with_more(psbt: Psbt, data: bytes) -> Psbt:
     """A message with what stands in subtype 1."""
     return psbt.with_proprietary(_IDENTIFIER, _MORE, data)

@@ -28,7 +28,7 @@ from mpchan.bitcoin.signature import PrivateKey, PublicKey
 from mpchan.bitcoin.taproot import ControlBlock, TapLeaf, TaprootOutput
 from mpchan.bitcoin.tapscript import key_after_script, two_keys_script
 from mpchan.bitcoin.tx import Transaction, TxOut
-from mpchan.channel.carried import carried_more, carried_offer, with_more, with_offer
+from mpchan.channel.carried import carried_more, carries, with_more, with_offer
 from mpchan.channel.messages import spent_rules
 from mpchan.channel.offer import Offer
 from mpchan.channel.rules import Check, Rule
@@ -219,7 +219,7 @@ class TwoLeaves:
         yield Rule(
             "participants", participants, "the participants of the internal key are not both parties' keys"
         )
-        yield Rule("offer-differs", carried_offer(psbt) == self.offer, "the message carries another offer")
+        yield Rule("offer-differs", carries(psbt, self.offer), "the message carries another offer")
         script = carried_more(psbt)
         same = script == self.payer_script
         yield Rule("payer-script", same, "payer's script", self.payer_script.hex(), _hex(script))
