@@ -18,6 +18,7 @@ class PsbtInput(Result):
         witness_script: in hex; null where there is none
         sighash_type: null where the PSBT does not say
         partial_sigs: signatures in hex, each under its public key
+        tap_script_sigs: those of taproot's script path, each under its x-only key and the hash of its leaf
     """
 
     txid: str
@@ -27,6 +28,7 @@ class PsbtInput(Result):
     witness_script: str | None
     sighash_type: int | None
     partial_sigs: dict[str, str]
+    tap_script_sigs: dict[str, str]
 
 
 @frozen

@@ -102,7 +102,7 @@ def test_other_keys_and_types_are_found(change: dict[str, object], fault: str) -
 def test_missing_keys_and_another_order_are_found() -> None:
     assert faults(ChannelList, {}) == ["missing channels"]
     assert faults(ChannelList, dict(reversed(LIST.items()))) == ["another order"]
-    psbt_input = PsbtInput("00", 1, 2, None, None, None, {"02": "30"}).to_dict()
+    psbt_input = PsbtInput("00", 1, 2, None, None, None, {"02": "30"}, {}).to_dict()
     assert faults(PsbtInput, psbt_input) == []
     assert faults(PsbtInput, {**psbt_input, "partial_sigs": {"02": 1}}) == ["partial_sigs is no object"]
 

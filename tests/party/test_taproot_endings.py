@@ -6,18 +6,21 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from support.encrypted import CHEAP
 from support.leaves import STRANGERS_SCRIPT, by_leaf, taken_back, tree_of
 from support.party import Pair, balance_sat, psbt
 from support.protocol import STRANGER_SECRET
 from support.watch import hours_later, look, seen
 
+from mpchan.bitcoin.network import REGTEST
 from mpchan.bitcoin.tx import Transaction, TxIn, TxOut
 from mpchan.chain.base import OutputStatus, Spend
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.errors import MpchanError
 from mpchan.party import syncing, views
 from mpchan.party.backup import backup, restore
-from mpchan.party.check import fsck
+from mpchan.party.check import fsck, inspection, verify
+from mpchan.party.history import history
 from mpchan.units import Amount, LockTime, OutPoint
 from mpchan.values import replace
 from mpchan.wallet.wallet import Wallet
@@ -272,3 +275,48 @@ def test_fsck_signs_again(pair: Pair) -> None:
         assert fsck.fsck(wallet).exit_code == 0
     assert pair.payer_record(name).state.refund == refund
     assert pair.payee_record(name).state.best == best
+
+
+# what is told ---------------------------------------------------------------------------------------
+
+
+def test_encrypted_keys(pair: Pair) -> None:
+    """Without the passphrase the first payment's token cannot be judged; a later one needs no key to be judged."""
+    held = paid(pair, 1_000)
+    pair.coin()
+    first, later = psbt(pair.pay(pair.open(), 5_000)), psbt(pair.pay(held, 500))
+    pair.payee.keys.encrypt("correct horse", CHEAP)
+    pair.payee = Wallet.open(pair.payee.directory)
+    before = pair.files()
+    said = verify.verify(pair.payee, pair.chain, first)
+    assert (said.accepted, said.error, said.exit_code) == (None, "passphrase-needed", 7)
+    assert verify.verify(pair.payee, pair.chain, later).accepted is True
+    assert refused(lambda: pair.accept(first.to_hex())).slug == "passphrase-needed"
+    assert refused(lambda: pair.accept(later.to_hex())).slug == "passphrase-needed"
+    assert pair.files() == before
+    pair.mine_to(pair.payee_record(held).terms.schedule.deadline.value)
+    done = look(pair.payee, pair.chain)
+    assert [finding.deed.value for finding in done.findings if finding.sent] == ["update"]
+
+
+def test_every_view_of_both_parties(pair: Pair) -> None:
+    name = paid(pair, 1_000)
+    message = pair.pay(name, 500)
+    described = inspection.describe(psbt(message), REGTEST)
+    [signer] = described.inputs[0].tap_script_sigs
+    assert (described.signatures, signer[:64]) == (1, pair.terms(name).payer_key.x_only.hex())
+    refund, close = pair.payer_record(name).state.refund, pair.payee_record(name).state.best.transaction
+    assert [inspection.describe(each, REGTEST).signatures for each in (refund, close)] == [1, 2]
+    pair.accept(message)
+    for wallet in (pair.payer, pair.payee):
+        [line] = views.list_channels(wallet, pair.chain, lambda *_: None).channels
+        shown = views.show(wallet, pair.chain, name)
+        assert (line.paid_sat, shown.paid_sat, shown.status, shown.scheme) == (
+            1_500,
+            1_500,
+            "open",
+            "taproot",
+        )
+        told = [event.event for event in history(wallet, name).events]
+        assert told[0] in ("opened", "funded", "brought"), told
+        assert len(told) >= 3

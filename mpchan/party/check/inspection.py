@@ -5,6 +5,8 @@ from __future__ import annotations
 from mpchan.bitcoin.address import script_to_address
 from mpchan.bitcoin.network import Network
 from mpchan.bitcoin.psbt import Psbt
+from mpchan.bitcoin.schnorr import SIGNATURE_SIZE
+from mpchan.bitcoin.taproot import has_control_block_size
 from mpchan.bitcoin.tx import Transaction, TxOut
 from mpchan.results import checks
 from mpchan.units import lock_time_from_int
@@ -46,6 +48,9 @@ def _input(
         witness_script=None if script is None else script.hex(),
         sighash_type=fields.sighash_type,
         partial_sigs={key.hex(): signature.hex() for key, signature in fields.partial_sigs.items()},
+        tap_script_sigs={
+            (key + leaf).hex(): signature.hex() for (key, leaf), signature in fields.tap_script_sigs.items()
+        },
     )
 
 
@@ -55,8 +60,19 @@ def _output(output: TxOut, network: Network) -> checks.MessageOutput:
 
 
 def _count_signatures(transaction: Transaction, psbt: Psbt | None) -> int:
-    """Partial signatures of a PSBT; of a transaction the witness items that look like DER signatures."""
+    """Signatures in a PSBT; of a transaction the witness items that look like signatures."""
     if psbt is not None:
-        return sum(len(fields.partial_sigs) for fields in psbt.inputs)
-    items = (item for source in transaction.inputs for item in source.witness)
-    return sum(1 for item in items if 9 <= len(item) <= 73 and item[0] == 0x30)
+        return sum(len(fields.partial_sigs) + len(fields.tap_script_sigs) for fields in psbt.inputs)
+    return sum(
+        _looks_signed(item) for source in transaction.inputs for item in _signing_items(source.witness)
+    )
+
+
+def _signing_items(witness: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    """Without the script and the control block of taproot's script path, which may be as long as a signature."""
+    return witness[:-2] if len(witness) > 2 and has_control_block_size(witness[-1]) else witness
+
+
+def _looks_signed(item: bytes) -> bool:
+    """As DER with its sighash byte, or as Schnorr signatures are (BIP-0340), with such a byte or without."""
+    return (9 <= len(item) <= 73 and item[0] == 0x30) or len(item) in (SIGNATURE_SIZE, SIGNATURE_SIZE + 1)
