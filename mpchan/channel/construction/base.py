@@ -136,7 +136,7 @@ class Lock(Protocol):
 
 
 class Form(Protocol):
-    """The updates of one channel as bytes with gaps, for whoever pays or is paid many times a second.
+    """The updates of one channel as hex digits with gaps, for whoever pays or is paid many times a second.
 
     Numbers are plain integers and totals plain satoshi, both within what the terms allow. Where a construction numbers
     no update, any number serves.
@@ -167,11 +167,11 @@ class Form(Protocol):
     def verify(self, key: PublicKey, number: int, paid: int, signature: bytes) -> bool:
         """Whether a signature is one that messages may carry, and the key's under this update."""
 
-    def message(self, number: int, paid: int, signature: bytes) -> bytes:
-        """The payer's message with its signature: the bytes of the PSBT that ``Lock.message`` gives."""
+    def message(self, number: int, paid: int, signature: bytes) -> str:
+        """The payer's message with its signature: the hex of the PSBT that ``Lock.message`` gives."""
 
-    def read(self, data: bytes) -> tuple[int | None, int, bytes] | None:
-        """Number, total and signature of a message that is byte for byte what this form gives.
+    def read(self, text: str) -> tuple[int | None, int, bytes] | None:
+        """Number, total and signature of a message that is digit for digit what this form gives.
 
         The number is None where the construction has none. None for any other message, whatever it is: the rules judge
         it. The signature is not looked at here.

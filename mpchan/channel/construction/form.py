@@ -1,10 +1,11 @@
-"""All updates of one channel as one form: bytes that never change, with gaps for what does.
+"""All updates of one channel as one form: hex digits that never change, with gaps for what does.
 
 Two updates of a channel differ in their lock time, in the values of their outputs, and in the signatures; everything
 else of a message, from some 350 bytes on, is the same every time. The form is cut out of what the lock and the schedule
 have built, so it holds no format of its own; filled in, it gives their very bytes. Who pays or is paid many times a
-second builds with it, and reads with it: a message that is not byte for byte what the form gives is none of its
-business, and the rules that explain every difference judge that one.
+second builds with it, and reads with it: a message that is not digit for digit what the form gives is none of its
+business, and the rules that explain every difference judge that one. Messages stay in hex, as they travel: of more than
+a thousand bytes, some hundred have to be looked at.
 
 What is the same in every construction is here; each has its own digest, signatures and lock times.
 Amounts are plain satoshi here, numbers plain integers: both are checked against the terms before they get here.
@@ -29,8 +30,8 @@ class _Shape:
 
     Attributes:
         scripts: what stands behind the value of each output: its script, after the length.
-        size: of all outputs, in bytes.
-        pieces: of a message: before the outputs, between lock time and signature, after that.
+        size: of all outputs, in hex digits.
+        pieces: of a message: before the outputs, between lock time and signature, after that; hex.
     """
 
     __slots__ = ("pieces", "scripts", "size")
@@ -38,11 +39,11 @@ class _Shape:
     def __init__(self, terms: Terms, transaction: Transaction, sample: bytes) -> None:
         self.scripts = tuple(output.to_bytes()[8:] for output in transaction.outputs)
         outputs = b"".join(output.to_bytes() for output in transaction.outputs)
-        self.size = len(outputs)
+        self.size = 2 * len(outputs)
         message = terms.lock.message(transaction, terms.payer_key, sample).to_bytes()
         head, rest = _cut(message, outputs + uint32(transaction.lock_time))
         middle, end = _cut(rest, bytes([len(sample)]) + sample)
-        self.pieces = (head, middle, end)
+        self.pieces = (head.hex(), middle.hex(), end.hex())
 
 
 def _cut(data: bytes, middle: bytes) -> tuple[bytes, bytes]:
@@ -79,6 +80,7 @@ class UpdateForm(ABC):
         if len(self._both.scripts) != 2:
             raise ValueError("no update of this channel leaves the payer any change")
         self.least_change = _least_change(terms)
+        self._latest = (-1, self._alone, b"")
 
     @abstractmethod
     def lock_time(self, number: int) -> int:
@@ -114,53 +116,60 @@ class UpdateForm(ABC):
         return self._is_signature(key, signature, self._digest(number, self._outputs(paid)[1]))
 
     def _outputs(self, paid: int) -> tuple[_Shape, bytes]:
+        if paid == self._latest[0]:  # read a moment ago and verified now, or signed and sent
+            return self._latest[1:]
         change = self._capacity - paid
         if change < self.least_change:
             shape = self._alone
-            return shape, paid.to_bytes(8, "little") + shape.scripts[0]
-        shape = self._both
-        payer, payee = shape.scripts
-        return shape, change.to_bytes(8, "little") + payer + paid.to_bytes(8, "little") + payee
+            outputs = paid.to_bytes(8, "little") + shape.scripts[0]
+        else:
+            shape = self._both
+            payer, payee = shape.scripts
+            outputs = change.to_bytes(8, "little") + payer + paid.to_bytes(8, "little") + payee
+        self._latest = (paid, shape, outputs)
+        return shape, outputs
 
-    def message(self, number: int, paid: int, signature: bytes) -> bytes:
+    def message(self, number: int, paid: int, signature: bytes) -> str:
         """See ``base.Form``."""
         return self._message(self.lock_time(number), paid, signature)
 
-    def _message(self, lock_time: int, paid: int, signature: bytes) -> bytes:
+    def _message(self, lock_time: int, paid: int, signature: bytes) -> str:
         shape, outputs = self._outputs(paid)
         head, middle, end = shape.pieces
         size = bytes([len(signature)])
-        return b"".join((head, outputs, lock_time.to_bytes(4, "little"), middle, size, signature, end))
+        filled = outputs + lock_time.to_bytes(4, "little")
+        return f"{head}{filled.hex()}{middle}{(size + signature).hex()}{end}"
 
-    def read(self, data: bytes) -> tuple[int | None, int, bytes] | None:
+    def read(self, text: str) -> tuple[int | None, int, bytes] | None:
         """See ``base.Form``."""
         for shape in (self._both, self._alone):
-            head, middle, _ = shape.pieces
-            start = len(head)
-            behind = start + shape.size
-            at = behind + 4 + len(middle)
-            if at >= len(data) or not data.startswith(head):
-                continue
-            value = behind - len(shape.scripts[-1]) - 8
-            paid = int.from_bytes(data[value : value + 8], "little")
-            lock_time = int.from_bytes(data[behind : behind + 4], "little")
-            size = data[at]
-            if size > _LONGEST_SIGNATURE or not self.dust <= paid <= self._capacity:
-                continue
-            signature = data[at + 1 : at + 1 + size]
-            try:
-                number = self._number_at(lock_time)
-            except ValueError:
-                continue
-            if self._message(lock_time, paid, signature) == data:
-                return number, paid, signature
+            if text.startswith(shape.pieces[0]):
+                try:
+                    return self._read(shape, text)
+                except ValueError:  # no hex, or no lock time of an update
+                    return None
         return None
+
+    def _read(self, shape: _Shape, text: str) -> tuple[int | None, int, bytes] | None:
+        head, middle, _ = shape.pieces
+        behind = len(head) + shape.size
+        at = behind + 8 + len(middle)
+        value = behind - 2 * len(shape.scripts[-1]) - 16
+        paid = int.from_bytes(bytes.fromhex(text[value : value + 16]), "little")
+        lock_time = int.from_bytes(bytes.fromhex(text[behind : behind + 8]), "little")
+        size, *_ = bytes.fromhex(text[at : at + 2])
+        if size > _LONGEST_SIGNATURE or not self.dust <= paid <= self._capacity:
+            return None
+        signature = bytes.fromhex(text[at + 2 : at + 2 + 2 * size])
+        number = self._number_at(lock_time)
+        # what was skipped, and what is read in another way than it was written, shows here
+        return (number, paid, signature) if self._message(lock_time, paid, signature) == text else None
 
     def _fits(self, number: int, paid: int) -> bool:
         """The form gives what is built without it."""
         terms = self.terms
         plain = terms.lock.message(update(terms, number, paid), terms.payer_key, self.sample)
-        return self.message(number, paid, self.sample) == plain.to_bytes()
+        return self.message(number, paid, self.sample) == plain.to_hex()
 
 
 def update(terms: Terms, number: int, paid: int) -> Transaction:

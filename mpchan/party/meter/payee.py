@@ -1,16 +1,15 @@
 """The payee's meter: message after message, many of them made durable by one fsync.
 
-The path of one message: it is byte for byte what the channel's form gives with its number, total and signature; number
-and total go on from what is held; the signature is the payer's, over our own digest; the journal's line is chained to
-the one before. The newest update alone is countersigned and kept complete, in the last line; those before it stand only
-together with that (``journal``), so that whatever part of a batch reaches the disk, what is held is complete. All lines
-are appended at once and synced once, and only then is any of it acknowledged. A message that differs in any way goes
-the way of ``payee accept``, whose rules give the verdict.
+The path of one message: it is digit for digit what the channel's form gives with its number, total and signature;
+number and total go on from what is held; the signature is the payer's, over our own digest; the journal's line is
+chained to the one before. The newest update alone is countersigned and kept complete, in the last line; those before it
+stand only together with that (``journal``), so that whatever part of a batch reaches the disk, what is held is
+complete. All lines are appended at once and synced once, and only then is any of it acknowledged. A message that
+differs in any way goes the way of ``payee accept``, whose rules give the verdict.
 """
 
 from __future__ import annotations
 
-from binascii import unhexlify
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Union
@@ -230,12 +229,12 @@ class _Run(Run):
             self._free = _takes(self._state, self._facts)
 
     def found(self, message: Message) -> Found | None:
-        """What a message says that is byte for byte what the channel's form gives."""
+        """What a message says that is digit for digit what the channel's form gives."""
         if self._form is None or isinstance(message, MpchanError):
             return None
         try:
-            return self._form.read(unhexlify(message))  # unlike bytes.fromhex it skips no space
-        except ValueError:
+            return self._form.read(message if isinstance(message, str) else message.decode("ascii"))
+        except UnicodeDecodeError:
             return None
 
     # many messages --------------------------------------------------------------------------------

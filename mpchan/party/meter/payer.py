@@ -185,7 +185,7 @@ class _Run(Run):
             return self._pay_plainly(Amount(wanted), totals)
         number = self._number + 1
         signature = self._key.sign_update_in(form, number, total)
-        message = form.message(number, total, signature).hex()
+        message = form.message(number, total, signature)
         self._batch.add_payment("paid", number, total, signature)
         self._number, self._paid = number, total
         self._signed = number, total, signature
