@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from mpchan.bitcoin import signers
+from mpchan.channel.construction.registry import CONSTRUCTIONS
 
 FOLDER = Path(__file__).with_name("benchmarks")
 
@@ -27,7 +28,8 @@ def test_a_short_report(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "speed.json").read_text())
-    assert found["b"][signers.installed()[0]]["per_second"] > 0
+    fastest = signers.installed()[0]
+    assert all(found["b"][f"{scheme}, {fastest}"]["per_second"] > 0 for scheme in CONSTRUCTIONS)
     assert [path.name for path in tmp_path.iterdir()] == ["speed.json"]
     drawn = subprocess.run(
         [sys.executable, str(FOLDER / "plot.py"), str(tmp_path / "speed.json")],
@@ -35,8 +37,8 @@ def test_a_short_report(tmp_path: Path) -> None:
         text=True,
         check=True,
     ).stdout
-    assert len(drawn.splitlines()) == 5
-    assert f"pay --stream | accept --stream, {signers.installed()[0]}" in drawn
+    assert len(drawn.splitlines()) == 8
+    assert f"pay --stream | accept --stream, taproot, {fastest}" in drawn
 
 
 @pytest.mark.skipif(

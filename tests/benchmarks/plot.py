@@ -17,9 +17,12 @@ WIDTH = 50
 
 def bars(found: dict[str, Any]) -> list[tuple[str, float]]:
     """What was measured, as payments a second; what was not is left out."""
-    rows: list[tuple[str, float | None]] = [("libsecp256k1 alone, both sides", found["a"].get("per_second"))]
-    for signer, measured in found["b"].items():
-        rows.append((f"pay --stream | accept --stream, {signer}", measured["per_second"]))
+    rows: list[tuple[str, float | None]] = [
+        (f"libsecp256k1 alone, {scheme}", found["a"].get(scheme, {}).get("per_second"))
+        for scheme in ("decrementing", "taproot")
+    ]
+    for what, measured in found["b"].items():
+        rows.append((f"pay --stream | accept --stream, {what}", measured["per_second"]))
     processes = found["d"]
     pair = processes["mpchan pay"]["p50"] + processes["mpchan payee accept"]["p50"]
     rows.append(("one pay and one accept, as processes", 1e3 / pair))

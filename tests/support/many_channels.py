@@ -17,6 +17,8 @@ from mpchan.bitcoin.network import REGTEST
 from mpchan.bitcoin.tx import Transaction, TxIn, TxOut
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.channel import payee, payer
+from mpchan.channel.construction.base import REFUND
+from mpchan.channel.construction.registry import construction_of, own_terms_of
 from mpchan.channel.offer import Offer
 from mpchan.channel.terms import Terms, funding_output
 from mpchan.units import Amount, FeeRate, MedianTime, OutPoint, Txid
@@ -24,7 +26,6 @@ from mpchan.wallet.config import ChainConfig
 from mpchan.wallet.payee_record import PayeeRecord
 from mpchan.wallet.payer_record import PayerRecord
 from mpchan.wallet.wallet import Wallet
-from support.protocol import complete, scheme_of
 
 CAPACITY = Amount(40_000_000)
 LEFT = 1_200_000
@@ -37,9 +38,11 @@ class Many:
     Args:
         folder: gets the wallets and the chain.
         count: of channels at the beginning.
+        scheme: their construction.
     """
 
-    def __init__(self, folder: Path, count: int) -> None:
+    def __init__(self, folder: Path, count: int, scheme: str = "decrementing") -> None:
+        self._scheme = scheme
         self.chain = EmbeddedChain(folder / "chain")
         self.tip = self.chain.tip()
         self.payer = Wallet.create(folder / "payer", REGTEST, ChainConfig())
@@ -70,7 +73,9 @@ class Many:
         script = self.payer.keys.script("receive", 0)
         offer = self._offer(number)
         ours, theirs = self.payer.keys.payer_key(offer.payee_key), self.payee.keys.offer_key(offer)
-        output = funding_output(offer, CAPACITY, ours.public_key, script)
+        earliest = MedianTime(self.tip.median_time + LEFT + offer.settle_window)
+        lock_time = construction_of(offer).refund_at(earliest)
+        output = funding_output(offer, CAPACITY, ours.public_key, script, lock_time)
         source = OutPoint(Txid(hashlib.sha256(b"coin %d" % number).digest()), 0)
         funding = Transaction(
             2,
@@ -78,11 +83,9 @@ class Many:
             (TxOut(output.value, output.script_pubkey),),
             0,
         )
-        lock_time = MedianTime(self.tip.median_time + LEFT + offer.settle_window)
         terms = Terms(offer, OutPoint(funding.txid, 0), output.value, ours.public_key, script, lock_time)
-        refund = complete(
-            terms, scheme_of(terms).refund(), ours.sign_refund(terms), theirs.sign_refund(terms)
-        )
+        signatures = {key.public_key: key.sign_refund(terms) for key in (ours, theirs)}
+        refund = terms.lock.complete(terms.schedule.build(REFUND), signatures)
         coin = TxOut(output.value, script)
         with mock.patch("os.fsync"):  # how long the disk takes says nothing here
             state = payer.Funded(terms, funding, (coin,), refund, sends=True)
@@ -100,7 +103,7 @@ class Many:
             generation=self.payee.offers.need_generation(),
             token="0" * 64,
             network=REGTEST,
-            scheme="decrementing",
+            scheme=self._scheme,
             payee_key=self.payer.keys.channel_key(0).public_key,  # its own takes this place
             payee_address=script_to_address(script, REGTEST) or "",
             min_capacity=Amount(1_000),
@@ -110,7 +113,7 @@ class Many:
             min_refund_delay=288 * 600,
             max_refund_delay=4_320 * 600,
             settle_window=144 * 600,
-            own_terms={"step": 1},
+            own_terms={term.name: term.default for term in own_terms_of(self._scheme)},
             min_increment=Amount(1),
             min_confirmations=1,
         )
