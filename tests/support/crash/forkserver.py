@@ -210,8 +210,11 @@ def note_signatures(name: str) -> None:
 
 
 def _note(name: str, key: ChannelKey, terms: Terms, number: int, meant: Meant) -> None:
+    built = terms.schedule.build(meant)
+    if len(terms.lock.signers(built)) == 1:
+        return  # a refund that the payer alone can make, as many as it likes: there is nobody whom another could hurt
     line = [meant.kind.value, key.public_key.sec.hex(), str(terms.outpoint), number]
-    append(name, json.dumps([*line, str(terms.schedule.build(meant).txid)]))
+    append(name, json.dumps([*line, str(built.txid)]))
 
 
 if __name__ == "__main__":

@@ -305,9 +305,34 @@ AT_ONCE_CLOSED = Story(
     ends=(("payer", "closed", 1000), ("payee", "closed", 1000)),
 )
 
+RECOVERED = Story(
+    "recovered",
+    (
+        *AT_ONCE_OFFERED,
+        Command("init-lost", "--wallet lost init --show-words"),
+        Command("address-lost", "--wallet lost address"),
+        Command("give", "regtest faucet {address-lost.address} 300000"),
+        Command("ripen", "regtest mine 1"),
+        Command("open-lost", "--wallet lost payer open offer.toml 100000"),
+        Command("bury", "regtest mine 1"),
+        Command(
+            "restore-words",
+            "--wallet again init --restore",
+            stdin="{init-lost.words}",
+            again=("--wallet again init --restore", "--wallet again scan"),
+        ),
+        Command("recover", "--wallet again payer recover offer.toml"),
+        Command("wait", "regtest mine 90"),
+        Command("refund", "--wallet again payer refund -o sent.hex"),
+        Command("confirm", "regtest mine 1"),
+    ),
+    first="recover",
+    ends=(("again", "refunded", 0),),
+)
+
 STORIES = (
     *(WHOLE, BY_AMOUNT, CLAIM, WATCHED, REFUND, WATCHED_REFUND, ABANDONED, EXTERNAL, RESTORED, SYNCED),
-    *(COPIED, SEALED, STREAMED),
+    *(COPIED, SEALED, STREAMED, RECOVERED),
 )
 
 WRITE_NOTHING = {
