@@ -123,12 +123,7 @@ class App:
             self.say(f"mpchan: warning: {warning}")
 
     def emit(self, result: Result, message: str, output: Path | None, *said: str, again: str = AGAIN) -> None:
-        """Answer with a message: its text alone on stdout or in ``output``, words for people on stderr.
-
-        Args:
-            message: the text, which ``result`` holds too.
-            again: how to get the message once more where it could not be written.
-        """
+        """Answer with a message: its text alone on stdout or in ``output``, words for people on stderr."""
         text = message.rstrip("\n")
         with written(output, text + "\n", again):
             if self.json:
@@ -158,9 +153,6 @@ class App:
     def require_yes(self, question: str, what: str) -> None:
         """Ask a person; whoever reads JSON is none.
 
-        Args:
-            what: would not be done, for the message.
-
         Raises:
             NotPossible: ``not-confirmed``.
         """
@@ -168,11 +160,7 @@ class App:
             raise NotPossible("not-confirmed", f"{what} was not confirmed", hint="answer y, or add --yes")
 
     def answer(self, result: R, people: Callable[[R], str], again: str = AGAIN) -> None:
-        """Answer a question with words for people on stdout, or with one JSON object.
-
-        Args:
-            again: what to do where it could not be written.
-        """
+        """Answer a question with words for people on stdout, or with one JSON object."""
         print_output(result.to_json() if self.json else people(result), again)
 
     def report(self, result: R, people: Callable[[R], str], again: str = AGAIN) -> None:

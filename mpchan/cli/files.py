@@ -136,9 +136,6 @@ def place_of(target: Path) -> Path:
 def check_refund_out(target: Path | None, what: str, others: Iterable[Path]) -> None:
     """The copy of a refund is a file of its own, and one that keeps it.
 
-    Args:
-        what: the command writes to ``others``, for the message.
-
     Raises:
         UsageError: ``output-unwritable``, ``output-twice``.
     """

@@ -250,11 +250,7 @@ def engine(context: click.Context) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run one command line and return its exit code; nothing here exits the process.
-
-    Args:
-        arguments: without the program's name.
-    """
+    """Run one command line and return its exit code; nothing here exits the process."""
     app = App()
     try:
         return _run(app, list(arguments))

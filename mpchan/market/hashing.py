@@ -264,9 +264,6 @@ def _digests(
 
     Whatever ends the wait, be it Ctrl-C or ``progress``, ends the threads too, each after the block that it is at: the
     descriptor is in nobody's hands when this returns.
-
-    Args:
-        what: is read, for the message.
     """
     work = _Work(descriptor, numbers, piece_length, length)
     buffers = [memoryview(bytearray(BLOCK_BYTES)) for _ in range(_workers(len(numbers)))]

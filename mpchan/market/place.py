@@ -74,11 +74,7 @@ def _is_own(wallet: Wallet, offer: Offer) -> bool:
 
 
 def offer_in_place(path: Path, read: Callable[[], Offer]) -> Offer:
-    """The offer in a mailbox, which whoever carries that may still be copying: it is waited for while it changes.
-
-    Args:
-        read: reads it, and raises ParseError or NotPossible for what is none.
-    """
+    """The offer in a mailbox, which whoever carries that may still be copying: it is waited for while it changes."""
     stamp, since = None, time.monotonic()
     while True:
         now = _stamp(path)

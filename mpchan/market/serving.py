@@ -147,12 +147,7 @@ MakeWatcher = Callable[[Stop], AbstractContextManager[Watcher]]
 
 
 class WatcherBeside:
-    """Use it as a context manager: it watches from the beginning of the block to its end.
-
-    Args:
-        interval: seconds between two rounds.
-        wake: set when something was seen.
-    """
+    """Use it as a context manager: it watches from the beginning of the block to its end."""
 
     def __init__(self, make: MakeWatcher, *, interval: float, wake: threading.Event) -> None:
         self._make = make

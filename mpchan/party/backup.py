@@ -129,9 +129,6 @@ def _count(made: Backup, folder: str, suffix: str) -> int:
 def restore(data: bytes, directory: Path, unlocker: Unlocker = no_passphrase) -> Restored:
     """``restore``: a wallet in a new or empty directory, all of it or nothing. The chain is not searched yet.
 
-    Args:
-        unlocker: asked for the passphrase of an encrypted backup.
-
     Raises:
         ParseError: ``malformed-backup``, ``backup-version``, ``malformed-config``.
         StorageError: ``wallet-exists``, ``directory-not-empty``, ``keys-damaged``, ``write-failed``.

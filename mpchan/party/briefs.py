@@ -31,11 +31,7 @@ _KEYS = {
 
 
 class Briefs:
-    """The short views of many channels, by one look at the chain's tip.
-
-    Args:
-        network: of the wallet, by its name.
-    """
+    """The short views of many channels, by one look at the chain's tip."""
 
     def __init__(self, network: str, chain: Chain) -> None:
         self._network = network

@@ -21,9 +21,6 @@ _BUMP_HINT = "the limits are min_fee_rate and max_bump_fee_rate in wallet.toml"
 def require_within(rate: FeeRate, limits: PayerLimits, what: str, hint: str = _LIMIT_HINT) -> None:
     """Refuse a rate outside the wallet's own limits.
 
-    Args:
-        what: the rate is of, for the message.
-
     Raises:
         NotPossible: ``fee-rate-low``, ``fee-rate-high``.
     """
@@ -48,9 +45,6 @@ def estimated_rate(chain: Chain, limits: PayerLimits, what: str) -> tuple[FeeRat
     """The chain's estimate within the wallet's limits, and what people should know about it.
 
     An estimate above the limit is no reason to stop: what pays less only waits longer, and ``mpchan bump`` helps.
-
-    Args:
-        what: the rate is for, for the messages.
 
     Raises:
         NotPossible: ``fee-rate-high`` where the chain relays nothing that the limits allow.
@@ -118,9 +112,6 @@ def stake_warnings(stake: Amount, wallet: Wallet, chain: Chain, what: str) -> li
     """What people should know of a stake so small that to get its close past a child that holds it up costs more.
 
     Nothing where the chain cannot be asked, nor on the private chain, where blocks are never full.
-
-    Args:
-        what: the stake is, for the message.
     """
     if not chain.sends or wallet.config.chain.is_private:
         return []

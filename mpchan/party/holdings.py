@@ -180,11 +180,7 @@ def _used(keys: Keys, chain: Chain, gap_limit: int) -> dict[str, set[int]]:
 
 
 def _end(used: Collection[int], known: int, gap_limit: int) -> int:
-    """The index after the last used address that is not beyond a gap.
-
-    Args:
-        known: so many were handed out.
-    """
+    """The index after the last used address that is not beyond a gap."""
     end = known
     for index in sorted(used):
         if index >= end + gap_limit:

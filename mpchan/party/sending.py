@@ -94,9 +94,6 @@ class Sending:
     def told(self, what: str, result: R) -> R:
         """The answer.
 
-        Args:
-            what: went out, with its txid.
-
         Raises:
             SentUnnoted: with the answer; the disk has failed.
         """

@@ -33,9 +33,6 @@ def export_latest(
 
     It bears the payer's signature alone, in the very bytes that the payer once sent.
 
-    Args:
-        going: whether a channel has not ended, for the choice among several.
-
     Raises:
         NotPossible: ``no-update``, nothing is held.
         UsageError: ``wrong-role``.

@@ -219,11 +219,7 @@ def _planned(
 def _asked(
     app: App, wallet: Wallet | None, unit: str, tip: ChainTip | None
 ) -> tuple[Chain | None, ChainTip | None, list[str]]:
-    """The wallet's chain, where it can be asked; its tip, where that is known; and why not.
-
-    Args:
-        tip: what the user says of it.
-    """
+    """The wallet's chain, where it can be asked; its tip, where that is known; and why not."""
     known = None if tip is None else tip_for(ManualChain(tip), unit)
     if wallet is None:
         return None, known, []

@@ -261,12 +261,7 @@ def _inboxes(
 
 
 class Published:
-    """The offer for everybody, and its places.
-
-    Args:
-        mailbox: it is laid there.
-        output: it is also written there.
-    """
+    """The offer for everybody, and its places."""
 
     def __init__(
         self, app: App, wallet: Wallet, chain: Chain, sale: Sale, mailbox: Path | None, output: Path | None

@@ -120,9 +120,6 @@ class Lines:
     def some(self, most: int) -> list[tuple[int, Line]]:
         """The lines that are there, each with its number from 1; waits for the first. None at the end.
 
-        Args:
-            most: lines to return; the others wait.
-
         Raises:
             KeyboardInterrupt: it came while the last batch was at work.
             ParseError: ``unreadable-file``.
@@ -305,11 +302,7 @@ def pay(app: App, channel: str | None, *, totals: bool, stop: bool) -> int:
 def accept(
     app: App, show: Callable[[Accepted | Superseded], str], *, skip_superseded: bool, stop: bool
 ) -> int:
-    """``payee accept --stream``.
-
-    Args:
-        show: an accepted message in words, on one line.
-    """
+    """``payee accept --stream``."""
     from mpchan.party.meter.base import AT_ONCE
     from mpchan.party.meter.payee import QUEUED, Payee
 

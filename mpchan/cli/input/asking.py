@@ -61,9 +61,6 @@ def unlock_unasked(attempt: Callable[[str], None]) -> None:
 def new_passphrase(source: str) -> str:
     """A passphrase to set; a person types it twice.
 
-    Args:
-        source: ``CURRENT`` or ``NEW``.
-
     Raises:
         StorageError: as ``unlock``, but ``passphrase-wrong``.
     """

@@ -42,11 +42,7 @@ class News:
 
 
 class BuyLines:
-    """Steps as lines; every tenth of the pieces has one.
-
-    Args:
-        say: tells people a line.
-    """
+    """Steps as lines; every tenth of the pieces has one."""
 
     def __init__(self, say: Callable[[str], None], found: Quote) -> None:
         self._say = say

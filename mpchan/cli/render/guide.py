@@ -15,12 +15,7 @@ _LINK = re.compile(r"\[([^\]]+)\]\(([a-z-]+)\.md(?:#[a-z0-9-]+)?\)")
 
 
 def rendered(page: str, columns: int = _MOST_COLUMNS) -> str:
-    """A page of the guide for a terminal.
-
-    Args:
-        page: its Markdown.
-        columns: at the most.
-    """
+    """A page of the guide for a terminal."""
     text = _LINK.sub(r"\1 (`mpchan guide \2`)", page)
     return text_of(Markdown(text, hyperlinks=False, code_theme="ansi_dark"), columns)
 

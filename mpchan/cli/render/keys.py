@@ -9,11 +9,7 @@ from mpchan.results.documented import all_inside, answers, keys, title
 
 
 def write_keys(command: str, formatter: click.HelpFormatter) -> None:
-    """What ``--json`` prints.
-
-    Args:
-        command: its words, without the name of the program.
-    """
+    """What ``--json`` prints."""
     for kind in all_inside(answers(command)):
         with formatter.section(f"JSON {kind.__name__}"):
             formatter.write(wrap_text(title(kind), formatter.width, "  ", "  ") + "\n")

@@ -93,11 +93,7 @@ def live(network: str) -> Iterator[LiveTable]:
 
 
 class LiveTable:
-    """Shows what a watcher sees, and the last things that it did.
-
-    Args:
-        network: for the title.
-    """
+    """Shows what a watcher sees, and the last things that it did."""
 
     def __init__(self, network: str) -> None:
         self.failure: StorageError | None = None

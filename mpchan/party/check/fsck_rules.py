@@ -183,11 +183,7 @@ _SPEAKING = ("opened", "refund-signed", "secured", "paid", "accepted", RESIGNED)
 
 
 def _message_rules(terms: Terms, entry: Entry, body: Body) -> list[Rule]:
-    """The message of a line is a good one, and the one that the line speaks of.
-
-    Args:
-        body: the channel after the line.
-    """
+    """The message of a line is a good one, and the one that the line speaks of."""
     text = message_in(entry, terms) if entry.event in _SPEAKING else None
     if text is None:
         return []

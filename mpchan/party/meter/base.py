@@ -146,10 +146,6 @@ class RecentFacts:
 
     An answer serves for twenty times as long as asking took, so that a quick backend is asked for every batch and a
     slow one holds up nobody; for ``MAX_AGE_SECONDS`` at the most.
-
-    Args:
-        ask: asks the chain.
-        clock: seconds, from any beginning.
     """
 
     def __init__(self, ask: Callable[[], Facts], clock: Callable[[], float] = time.monotonic) -> None:
@@ -175,11 +171,7 @@ class RecentFacts:
 
 
 class Once:
-    """Something that is worked out at its first need, and fails each time as it did then.
-
-    Args:
-        work: is done once.
-    """
+    """Something that is worked out at its first need, and fails each time as it did then."""
 
     def __init__(self, work: Callable[[], None]) -> None:
         self._work: Callable[[], None] | None = work

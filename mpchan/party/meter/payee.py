@@ -293,11 +293,7 @@ class _Run(Run):
     # one message ----------------------------------------------------------------------------------
 
     def take(self, found: Found | None, psbt: Psbt | None, message: Message, superseded: int = 0) -> Accepted:
-        """Take one message; it is not kept before ``commit`` returns.
-
-        Args:
-            psbt: the message, where it was read already.
-        """
+        """Take one message; it is not kept before ``commit`` returns."""
         self._prepare()
         form = self._form
         if found is None or form is None or not self._goes_on(*found[:2]):

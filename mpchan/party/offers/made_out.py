@@ -25,11 +25,7 @@ def make_out(wallet: Wallet, published: OwnOffer, buyer: str, sold: Sequence[int
 
 
 def made_out(wallet: Wallet, published: OwnOffer, general: Sale, buyer: str, sold: Sequence[int]) -> Offer:
-    """The same without the pieces' hashes, as a wallet keeps it.
-
-    Args:
-        general: what the published offer sells.
-    """
+    """The same without the pieces' hashes, as a wallet keeps it."""
     offer = published.offer
     draft = Offer.from_terms(
         {

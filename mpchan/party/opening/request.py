@@ -59,11 +59,7 @@ _FOR_ANOTHER = "the same command again gives the same request; for another, `mpc
 
 
 def opened_so(record: PayerRecord, capacity: Amount, asked: Asked, *, external: bool) -> PayerRecord:
-    """The channel that an offer serves already, when it was opened by the very same command.
-
-    Args:
-        external: whether the command leaves the funding to another wallet.
-    """
+    """The channel that an offer serves already, when it was opened by the very same command."""
     terms = record.terms
     if terms.capacity != capacity:
         raise offer_is_taken(record)

@@ -250,11 +250,7 @@ class Watcher:
         self._held_up: dict[str, int] = {}  # by name: rounds in a row in which a deed was put off
 
     def round(self, tell: Callable[[Finding], None]) -> Round:
-        """Look at every channel once and do what is due.
-
-        Args:
-            tell: called after each channel.
-        """
+        """Look at every channel once and do what is due."""
         findings: list[Finding] = []
         tip: ChainTip | None = None
         trouble = self._trouble
