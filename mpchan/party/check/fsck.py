@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,7 @@ from mpchan.party.check.fsck_rules import (
     record_rules,
 )
 from mpchan.results.checks import CheckedRule, CheckedSubject, FilesChecked
-from mpchan.values import frozen, replace
+from mpchan.values import replace
 from mpchan.wallet.layout import foreign, left_over
 from mpchan.wallet.payer_record import PayerRecord
 from mpchan.wallet.records import body_of, record_of
@@ -40,36 +40,10 @@ _LEFT_SECONDS = 3600
 """No file of a wallet takes so long to write; whose writer is killed before it has its name is left."""
 
 
-@frozen
-class Subject:
-    """One thing that was looked at.
-
-    Attributes:
-        kind: keys, generation, offer, plan, openings, sent, channel, leftover, or wallet for all of them together.
-        rules: what was asked of it, as far as that came.
-        repaired: what was done about it.
-        warnings: what people have to do themselves.
-    """
-
-    kind: str
-    name: str
-    rules: tuple[Rule, ...]
-    repaired: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def ok(self) -> bool:
-        """Whether nothing is wrong with it, or nothing any more."""
-        return all(rule.ok for rule in self.rules)
-
-    @property
-    def result(self) -> CheckedSubject:
-        """As ``fsck`` tells of it."""
-        rules = tuple(
-            CheckedRule(rule.slug, rule.ok, None if rule.ok else rule.failure().message)
-            for rule in self.rules
-        )
-        return CheckedSubject(self.kind, self.name, self.ok, rules, self.repaired)
+def _subject(kind: str, name: str, rules: Iterable[Rule], repaired: Iterable[str] = ()) -> CheckedSubject:
+    """One thing that was looked at: what was asked of it, as far as that came, and what was done about it."""
+    checked = [CheckedRule(rule.slug, rule.ok, None if rule.ok else rule.failure().message) for rule in rules]
+    return CheckedSubject(kind, name, all(rule.ok for rule in checked), tuple(checked), tuple(repaired))
 
 
 def fsck(wallet: Wallet, prefix: str | None = None, *, repair: bool = False) -> FilesChecked:
@@ -90,8 +64,8 @@ def fsck(wallet: Wallet, prefix: str | None = None, *, repair: bool = False) -> 
     if prefix is None:
         names = wallet.channels.names()
         subjects = [
-            Subject("keys", "keys.toml", (keys_rule,)),
-            Subject("generation", "generation", (_of("generation", lambda: wallet.offers.generation),)),
+            _subject("keys", "keys.toml", (keys_rule,)),
+            _subject("generation", "generation", (_of("generation", lambda: wallet.offers.generation),)),
             *_offers(wallet),
             *_plans(wallet, has_keys),
             *_awaited(wallet, has_keys),
@@ -102,18 +76,19 @@ def fsck(wallet: Wallet, prefix: str | None = None, *, repair: bool = False) -> 
     else:
         names = [wallet.channels.find(prefix, lambda record: True, "known")]
         subjects = []
-    subjects += [_channel(wallet, name, has_keys, repair) for name in names]
+    warnings: list[str] = []
+    subjects += [_channel(wallet, name, has_keys, repair, warnings) for name in names]
     if prefix is None:
-        subjects.append(Subject("wallet", "keys", tuple(_key_rules(wallet) if has_keys else ())))
-    wrong = [subject for subject in subjects if not subject.ok]
+        subjects.append(_subject("wallet", "keys", _key_rules(wallet) if has_keys else ()))
+    wrong = sum(not subject.ok for subject in subjects)
     strangers = foreign(wallet.directory) if prefix is None else []
     return FilesChecked(
         checked=len(subjects),
-        wrong=len(wrong),
-        subjects=tuple(subject.result for subject in subjects),
+        wrong=wrong,
+        subjects=tuple(subjects),
         foreign=tuple(strangers),
         warnings=(
-            *(warning for subject in subjects for warning in subject.warnings),
+            *warnings,
             *(f"{name} is none of the wallet's files, and read by nobody; {_STRANGER}" for name in strangers),
         ),
         exit_code=StorageError.exit_code if wrong else 0,
@@ -126,7 +101,7 @@ _STRANGER = (
 )
 
 
-def _leftovers(wallet: Wallet) -> Iterator[Subject]:
+def _leftovers(wallet: Wallet) -> Iterator[CheckedSubject]:
     """What killed processes have left is removed. Should one of them live, and write since an hour, its write fails."""
     for path in left_over(wallet.directory):
         with suppress(FileNotFoundError):  # it has got its name meanwhile
@@ -134,7 +109,7 @@ def _leftovers(wallet: Wallet) -> Iterator[Subject]:
                 remove_durably(path)
                 name = path.relative_to(wallet.directory).as_posix()
                 done = "removed: a process that was killed has left it"
-                yield Subject("leftover", name, (), (done,))
+                yield _subject("leftover", name, (), (done,))
 
 
 def _of(slug: str, read: Callable[[], object]) -> Rule:
@@ -146,34 +121,34 @@ def _of(slug: str, read: Callable[[], object]) -> Rule:
     return Rule(slug, True, "")
 
 
-def _offers(wallet: Wallet) -> Iterator[Subject]:
+def _offers(wallet: Wallet) -> Iterator[CheckedSubject]:
     for offer_id in wallet.offers.ids():
         rules = [_of("offer", lambda offer_id=offer_id: wallet.offers.load(offer_id))]  # type: ignore[misc]
         if rules[0].ok:
             rules += index_rules(wallet.offers.load(offer_id).key_index, wallet.keys)
-        yield Subject("offer", offer_id, tuple(rules))
+        yield _subject("offer", offer_id, rules)
 
 
-def _plans(wallet: Wallet, has_keys: bool) -> Iterator[Subject]:
+def _plans(wallet: Wallet, has_keys: bool) -> Iterator[CheckedSubject]:
     for path in wallet.plans.files():
         rules = [_of("plan", lambda path=path: wallet.plans.load(path))]  # type: ignore[misc]
         if rules[0].ok and has_keys:
             plan = wallet.plans.load(path)
             rules += index_rules(plan.key_index, wallet.keys)
             rules.append(_of("wrong-keys", lambda plan=plan: wallet.keys.key_of_plan(plan)))  # type: ignore[misc]
-        yield Subject("plan", path.stem, tuple(rules))
+        yield _subject("plan", path.stem, rules)
 
 
-def _awaited(wallet: Wallet, has_keys: bool) -> Iterator[Subject]:
+def _awaited(wallet: Wallet, has_keys: bool) -> Iterator[CheckedSubject]:
     for path in wallet.awaited.files():
         rules = [_of("opening", lambda path=path: wallet.awaited.load(path))]  # type: ignore[misc]
         if rules[0].ok and has_keys:
             opening = wallet.awaited.load(path)
             rules.append(_of("wrong-keys", lambda opening=opening: wallet.keys.key_of_awaited(opening)))  # type: ignore[misc]
-        yield Subject("opening", path.stem, tuple(rules))
+        yield _subject("opening", path.stem, rules)
 
 
-def _openings(wallet: Wallet, has_keys: bool, repair: bool) -> Iterator[Subject]:
+def _openings(wallet: Wallet, has_keys: bool, repair: bool) -> Iterator[CheckedSubject]:
     """All openings in one file. Of those under one published offer one is rebuilt whole: there may be very many."""
     if not wallet.openings.path.exists():
         return
@@ -185,12 +160,12 @@ def _openings(wallet: Wallet, has_keys: bool, repair: bool) -> Iterator[Subject]
         rules = [_of("openings", lambda: wallet.openings.mark)]
     if rules[0].ok:
         rules += opening_rules(wallet, has_keys)
-    yield Subject("openings", "notes", tuple(rules), repaired)
+    yield _subject("openings", "notes", rules, repaired)
 
 
-def _sent(wallet: Wallet) -> Iterator[Subject]:
+def _sent(wallet: Wallet) -> Iterator[CheckedSubject]:
     for txid in wallet.sent.names():
-        yield Subject("sent", txid, (_of("sent", lambda txid=txid: wallet.sent.find(txid)),))  # type: ignore[misc]
+        yield _subject("sent", txid, (_of("sent", lambda txid=txid: wallet.sent.find(txid)),))  # type: ignore[misc]
 
 
 def _key_rules(wallet: Wallet) -> Iterator[Rule]:
@@ -240,14 +215,19 @@ def _readable(wallet: Wallet, offer_id: str) -> bool:
 # one channel --------------------------------------------------------------------------------------
 
 
-def _channel(wallet: Wallet, name: str, has_keys: bool, repair: bool) -> Subject:
+def _channel(wallet: Wallet, name: str, has_keys: bool, repair: bool, warnings: list[str]) -> CheckedSubject:
+    """One channel.
+
+    Args:
+        warnings: what people have to do themselves comes to these.
+    """
     try:
         with wallet.channels.lock(name) if repair else nullcontext():
             found, lines = _examined(wallet, name)
             repaired: list[str] = []
-            warnings: list[str] = []
+            left: list[str] = []
             if repair and not found.sound:
-                repaired, warnings = _mend(wallet, name, found)
+                repaired, left = _mend(wallet, name, found)
                 if repaired:
                     found, lines = _examined(wallet, name)
             if repair and has_keys and found.sound and found.body is not None:
@@ -257,8 +237,9 @@ def _channel(wallet: Wallet, name: str, has_keys: bool, repair: bool) -> Subject
                     found, lines = _examined(wallet, name)
             rules = [*_file_rules(found, lines), *_record_checks(wallet, name, found, has_keys)]
     except MpchanError as error:
-        return Subject("channel", name, (own_rule(error.slug, False, error.message),))
-    return Subject("channel", name, tuple(rules), tuple(repaired), tuple(warnings))
+        return _subject("channel", name, (own_rule(error.slug, False, error.message),))
+    warnings += left
+    return _subject("channel", name, rules, repaired)
 
 
 def _examined(wallet: Wallet, name: str) -> tuple[Examination, Lines]:
