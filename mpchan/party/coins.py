@@ -204,8 +204,5 @@ def _broadcast(chain: Chain, record: Sent) -> None:
         else:
             step("emit", chain.broadcast_package, [record.parent, record.transaction])
     except ChainError as error:
-        raise ChainError(
-            error.slug,
-            error.message,
-            hint=f"the transaction is kept: `mpchan send --resend {record.txid}` tries it again",
-        ) from None
+        error.hint = f"the transaction is kept: `mpchan send --resend {record.txid}` tries it again"
+        raise

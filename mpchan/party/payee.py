@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Union
@@ -250,8 +250,6 @@ def abandon(wallet: Wallet, chain: Chain, prefix: str | None) -> Standing:
 
 def accept(wallet: Wallet, chain: Chain, psbt: Psbt) -> Accepted:
     """``payee accept``: verify an update (or a settlement), countersign and keep it; nothing is broadcast."""
-    from mpchan.results.payments import Accepted
-
     name = enforce(payee_channel_rules(wallet, psbt))
     require_channel(wallet, chain, name, psbt)
     with wallet.channels.lock(name):
@@ -264,18 +262,28 @@ def accept(wallet: Wallet, chain: Chain, psbt: Psbt) -> Accepted:
         warnings = _pending_warnings(chain, terms, receipt.pending)
         if not receipt.duplicate and payee.best_of(record.state) is None and receipt.number:
             warnings = [*warnings, *first_warnings(wallet, chain, terms, receipt.paid)]
-        return Accepted(
-            channel=terms.channel_id,
-            update=receipt.number,
-            received_sat=receipt.received.sat,
-            paid_sat=receipt.paid.sat,
-            pending_sat=receipt.pending.sat,
-            remaining_sat=(terms.capacity - receipt.paid).sat,
-            lock_time=receipt.lock_time,
-            duplicate=receipt.duplicate,
-            kind=receipt.kind.value,
-            warnings=tuple(warnings),
-        )
+        return accepted(terms, receipt, warnings=warnings)
+
+
+def accepted(
+    terms: Terms, receipt: payee.Receipt, *, superseded: int = 0, warnings: Sequence[str] = ()
+) -> Accepted:
+    """The answer to a message that was taken, or was before."""
+    from mpchan.results.payments import Accepted
+
+    return Accepted(
+        channel=terms.channel_id,
+        update=receipt.number,
+        received_sat=receipt.received.sat,
+        paid_sat=receipt.paid.sat,
+        pending_sat=receipt.pending.sat,
+        remaining_sat=(terms.capacity - receipt.paid).sat,
+        lock_time=receipt.lock_time,
+        duplicate=receipt.duplicate,
+        superseded=superseded,
+        kind=receipt.kind.value,
+        warnings=tuple(warnings),
+    )
 
 
 def first_warnings(wallet: Wallet, chain: Chain, terms: Terms, paid: Amount) -> list[str]:

@@ -40,6 +40,7 @@ from mpchan.wallet.wallet import Wallet
 
 if TYPE_CHECKING:
     from mpchan.channel.foreign_funding import Message
+    from mpchan.channel.signing import ChannelKey
     from mpchan.results.closing import Refunded, SentAgain, SettlementSigned
     from mpchan.results.opening import Funded, Opened, Standing
     from mpchan.results.payments import Payment
@@ -322,7 +323,8 @@ def pay_last(wallet: Wallet, chain: Chain, prefix: str | None) -> Payment:
     name = _find(wallet, chain, prefix, (payer.Funded, payer.Settling, payer.Refunding), "funded")
     with wallet.channels.lock(name):
         record = load(wallet, name)
-        return _paid(wallet, record, payer.latest_update(record.state), Amount(0))
+        state = payer.latest_update(record.state)
+        return payment(state, state, wallet.keys.key_of(record))
 
 
 def _pay(
@@ -339,10 +341,9 @@ def _pay(
         require_synced(record)
         before = payer.ever_funded(record.state)
         state = decide(record.state, wanted, facts_of(chain, record))
-        if before is None or state.number == before.number:
-            return _paid(wallet, record, state, Amount(0))
-        answer = _paid(wallet, record, state, state.paid - before.paid)
-        wallet.channels.save(replace(record, state=state), "paid", answer.hex)
+        answer = payment(state, before, wallet.keys.key_of(record))
+        if before is None or state.number != before.number:
+            wallet.channels.save(replace(record, state=state), "paid", answer.hex)
         return answer
 
 
@@ -361,15 +362,15 @@ def require_synced(record: PayerRecord) -> None:
         )
 
 
-def _paid(wallet: Wallet, record: PayerRecord, state: payer.Funded, amount: Amount) -> Payment:
+def payment(state: payer.Funded, before: payer.Funded | None, key: ChannelKey) -> Payment:
+    """The answer to a payment: what is new in it, and its message."""
     from mpchan.results.payments import Payment
 
-    key = wallet.keys.key_of(record)
     terms = state.terms
     return Payment(
         channel=terms.channel_id,
         update=state.number,
-        amount_sat=amount.sat,
+        amount_sat=state.paid.sat - (0 if before is None else before.paid.sat),
         paid_sat=state.paid.sat,
         remaining_sat=(terms.capacity - state.paid).sat,
         lock_time=payer.latest_lock_time(state),

@@ -331,18 +331,7 @@ class _Run(Run):
             self._batch.add(replace(self._record, state=after), *commands.taken(after))
             self._hold(after)
             self._free = self._free and isinstance(after, payee.Active)
-        return Accepted(
-            self._channel,
-            receipt.number,
-            receipt.received.sat,
-            receipt.paid.sat,
-            receipt.pending.sat,
-            self._capacity - receipt.paid.sat,
-            receipt.lock_time,
-            receipt.duplicate,
-            superseded,
-            receipt.kind.value,
-        )
+        return commands.accepted(self._terms, receipt, superseded=superseded)
 
     def _now(self) -> payee.PayeeState:
         if self._newest is not None and isinstance(self._state, payee.Active):

@@ -196,22 +196,12 @@ class _Run(Run):
         """By the rules of a single payment, which refuse what has to be refused."""
         before = self._now()
         after = (payer.pay_up_to if totals else payer.pay)(before, wanted, self._facts)
-        message = payer.update_message(after, self._key).to_hex()
         known = payer.ever_funded(before)
-        amount = 0
+        answer = commands.payment(after, known, self._key)
         if known is None or after.number != known.number:
-            amount = after.paid.sat - (0 if known is None else known.paid.sat)
-            self._batch.add(replace(self._record, state=after), "paid", message)
+            self._batch.add(replace(self._record, state=after), "paid", answer.hex)
             self._state, self._number, self._paid = after, after.number, after.paid.sat
-        return Payment(
-            self._channel,
-            after.number,
-            amount,
-            after.paid.sat,
-            self._capacity - after.paid.sat,
-            payer.latest_lock_time(after),
-            message,
-        )
+        return answer
 
     def _now(self) -> payer.PayerState:
         if isinstance(self._state, payer.Funded) and self._state.number != self._number:

@@ -141,8 +141,8 @@ def set_rate(terms: dict[str, Any], chain: Chain, limits: PayerLimits) -> list[s
         rate, warnings = estimated_rate(chain, limits, what)
     except ChainError as error:
         other = "or name the rate yourself with --fee-rate"
-        hint = other if error.hint is None else f"{error.hint}; {other}"
-        raise ChainError(error.slug, error.message, hint=hint) from error
+        error.hint = other if error.hint is None else f"{error.hint}; {other}"
+        raise
     terms[_RATE] = rate.sat_per_kvb
     return warnings
 

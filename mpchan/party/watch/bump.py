@@ -121,5 +121,5 @@ def _hand_over(chain: Chain, stuck: Stuck, child: Sent) -> None:
             step("emit", chain.broadcast_package, [stuck.transaction, child.transaction])
     except ChainError as error:
         kept = "the child is kept: the same command sends it again, a higher rate replaces it"
-        hint = kept if error.hint is None else f"{error.hint}; {kept}"
-        raise ChainError(error.slug, error.message, hint=hint) from None
+        error.hint = kept if error.hint is None else f"{error.hint}; {kept}"
+        raise
