@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from support.market.market import each_scheme
 from support.market.processes import MIB, PRICE, TERMINATE, WAYS, Program, Shop, make_film, opened
 
 from mpchan.wallet.purchases import Purchases
@@ -59,18 +60,19 @@ def check_sold(shop: Shop) -> None:
     assert all(purchases.load(path).done for path in purchases.files())
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_killed_some_times(way: str, tmp_path: Path, bare: Path, film: Path) -> None:
-    with opened(Shop(tmp_path, bare, way, film, 128)) as shop:
+@pytest.mark.parametrize(("way", "scheme"), [*((way, None) for way in WAYS), ("mailbox", "taproot")])
+def test_killed_some_times(way: str, scheme: str | None, tmp_path: Path, bare: Path, film: Path) -> None:
+    with opened(Shop(tmp_path, bare, way, film, 128, scheme=scheme)) as shop:
         assert sold_through(shop, 5, 1.0) > 1
         check_sold(shop)
 
 
 @pytest.mark.campaign
+@each_scheme
 @pytest.mark.parametrize("way", WAYS)
-def test_killed_a_hundred_times(way: str, tmp_path: Path, bare: Path) -> None:
+def test_killed_a_hundred_times(way: str, scheme: str | None, tmp_path: Path, bare: Path) -> None:
     film = make_film(tmp_path / "film.mkv", 512 * MIB)
     many = ("--lock-time-unit", "seconds")  # of updates, more than a young chain has blocks
-    with opened(Shop(tmp_path, bare, way, film, 4096, options=many)) as shop:
+    with opened(Shop(tmp_path, bare, way, film, 4096, options=many, scheme=scheme)) as shop:
         assert sold_through(shop, 100, 0.8) == 100
         check_sold(shop)

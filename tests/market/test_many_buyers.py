@@ -18,9 +18,9 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="me
 
 
 @pytest.fixture
-def shop(way: str, buyers: int, tmp_path: Path, bare: Path) -> Iterator[Shop]:
+def shop(way: str, scheme: str | None, buyers: int, tmp_path: Path, bare: Path) -> Iterator[Shop]:
     film = make_film(tmp_path / "film.mkv", PIECES * PIECE)
-    with opened(Shop(tmp_path, bare, way, film, PIECES, buyers=buyers)) as shop:
+    with opened(Shop(tmp_path, bare, way, film, PIECES, buyers=buyers, scheme=scheme)) as shop:
         yield shop
 
 
@@ -63,7 +63,9 @@ def check(shop: Shop, seller: Program, first: int) -> None:
     assert seller.ended(TERMINATE) == 0
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    ("way", "scheme"), [*((way, None) for way in WAYS), ("tcp", "taproot")], indirect=["scheme"]
+)
 @pytest.mark.parametrize("buyers", [10])
 def test_ten_buyers(shop: Shop) -> None:
     check(shop, shop.sell(), 2)

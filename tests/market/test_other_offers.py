@@ -11,6 +11,7 @@ from support.market.cheats import Forger, body_of, refusing
 from support.market.market import PRICE, Market, honest, unheard
 
 from mpchan.channel import payer
+from mpchan.channel.construction.registry import CONSTRUCTIONS, construction
 from mpchan.channel.offer import Offer
 from mpchan.errors import NotPossible, Refused, TooEarly
 from mpchan.party import payee as payee_commands
@@ -24,6 +25,12 @@ from mpchan.wallet.wallet import Wallet
 ANN = "aa" * 16
 
 STOPS = ("offer", "refund", "funding", "update", "settlement")
+EACH_STOP = [
+    (name, kind)
+    for name in CONSTRUCTIONS
+    for kind in STOPS
+    if construction(name).has_exchange or kind not in ("refund", "funding")
+]
 
 
 def stopped(market: Market, kind: str, count: int = 1) -> None:
@@ -79,7 +86,7 @@ def check_one_channel(market: Market) -> None:
 
 
 @pytest.mark.parametrize("happens", [renewed, restored, restored_and_renewed])
-@pytest.mark.parametrize("kind", STOPS)
+@pytest.mark.parametrize(("scheme", "kind"), EACH_STOP, indirect=["scheme"])
 def test_the_same_command_ends_in_one_channel(
     market: Market, kind: str, happens: Callable[[Market], None]
 ) -> None:
@@ -91,7 +98,11 @@ def test_the_same_command_ends_in_one_channel(
 
 
 @EVENTS
-@pytest.mark.parametrize("kind", ["funding", "update", "settlement"])
+@pytest.mark.parametrize(
+    ("scheme", "kind"),
+    [each for each in EACH_STOP if each[1] not in ("offer", "refund")],
+    indirect=["scheme"],
+)
 def test_so_it_does_with_the_offer_that_the_buyer_has(
     market: Market, kind: str, happens: Callable[[Market], None]
 ) -> None:
@@ -104,6 +115,42 @@ def test_so_it_does_with_the_offer_that_the_buyer_has(
     assert market.quote().goes_on
     market.buy()
     assert market.seller is seller
+    check_one_channel(market)
+
+
+@pytest.mark.parametrize("scheme", ["taproot"], indirect=True)
+@pytest.mark.parametrize("happens", [renewed, restored, restored_and_renewed])
+def test_money_that_the_seller_has_not_heard_of(market: Market, happens: Callable[[Market], None]) -> None:
+    """Whatever is published when the first payment comes, and whichever copy of its wallet the seller has."""
+    market.stop_funded()
+    assert market.pair.payee.channels.names() == []
+    happens(market)
+    assert market.quote().goes_on
+    market.buy()
+    assert len(market.asked("offer")) == 1
+    check_one_channel(market)
+
+
+@pytest.mark.parametrize("scheme", ["taproot"], indirect=True)
+def test_an_offer_that_the_seller_does_not_make_any_more(market: Market) -> None:
+    """It is asked for again before money is locked under it: the seller's wallet was restored, or it sells no more."""
+    stopped(market, "offer")
+    [path] = Purchases(market.pair.payer.directory).files()
+    before = market.own
+    market.bend = unheard(lambda request: request.kind == "offer")
+    with pytest.raises(TooEarly) as caught:
+        market.buy()
+    assert "nothing is paid and nothing is locked" in str(caught.value.hint)
+    market.bend = honest
+    restored(market)
+    new, market.own = market.own, before
+    with pytest.raises(NotPossible) as refused:
+        market.buy()
+    assert "(offer-void)" in refused.value.message
+    assert market.pair.payer.channels.names() == []
+    assert Purchases(market.pair.payer.directory).files() == [path]
+    market.own = new
+    market.buy()
     check_one_channel(market)
 
 

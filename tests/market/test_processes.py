@@ -43,9 +43,7 @@ def after(seller: Program, payments: int) -> None:
 @pytest.fixture
 def taproot_shop(way: str, tmp_path: Path, bare: Path, film: Path) -> Iterator[Shop]:
     """The same in a construction without an exchange, which wallet.toml names."""
-    with opened(Shop(tmp_path, bare, way, film, 16)) as shop:
-        config = tmp_path / "seller" / "wallet.toml"
-        config.write_text(config.read_text().replace("[offer]", '[offer]\nscheme = "taproot"'))
+    with opened(Shop(tmp_path, bare, way, film, 16, scheme="taproot")) as shop:
         yield shop
 
 

@@ -167,6 +167,7 @@ class Shop:
         pieces: how many.
         buyers: how many have a wallet, and a coin of what the whole costs and a little more.
         options: more words for ``sell``.
+        scheme: the construction of the channels, as ``wallet.toml`` names it; None for the default.
 
     Attributes:
         commands: what runs the programs of a wallet, where that is not the installed program.
@@ -182,6 +183,7 @@ class Shop:
         *,
         buyers: int = 1,
         options: tuple[str, ...] = (),
+        scheme: str | None = None,
     ) -> None:
         self.folder = folder
         self.way = way
@@ -198,7 +200,9 @@ class Shop:
         self._sell += ["-o", str(self.offer)]
         self._sell += ["--mailbox", str(self.mailbox)] if way == "mailbox" else ["--listen", self.address]
         self.buyers = ["buyer", *[f"buyer-{number}" for number in range(2, buyers + 1)]]
-        new_wallet(folder / "seller")
+        config = new_wallet(folder / "seller").directory / "wallet.toml"
+        if scheme is not None:
+            config.write_text(config.read_text().replace("[offer]", f'[offer]\nscheme = "{scheme}"'))
         with EmbeddedChain(self.chain_directory) as chain, chain.engine():
             for name in self.buyers:
                 wallet = new_wallet(folder / name)
