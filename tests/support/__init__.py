@@ -53,6 +53,7 @@ What is hostile:
 ``crash``, commands that are broken off:
     campaign        a story told command by command, broken off at each step of each command
     forkserver      forks a process for each command, and ends it at the step that is named
+    lasting         what of a story's folder the next command can find, as a digest
     stories         the stories
     system_calls    the same below Python: ``strace`` fails or ends the system's calls
 
