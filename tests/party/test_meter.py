@@ -359,6 +359,21 @@ def test_an_update_that_pays_more_is_superseded_by_none_that_pays_less(pair: Pai
     assert getattr(answers[2], "slug", None) == "paid-lower"
 
 
+def test_an_update_is_superseded_by_none_with_a_lower_number(pair: Pair, tmp_path: Path) -> None:
+    """Where updates have numbers, the earlier message is looked at, and counts; else the total alone does."""
+    twins = Twins(pair, tmp_path)
+    messages = [signed(twins, *each) for each in ((3, 1000), (2, 9000))]
+    answers = mpchan.Payee(twins.metered_payee, chain=twins.chain).accept_many(
+        messages, skip_superseded=True, stop=False
+    )
+    if twins.numbered:
+        assert getattr(answers[0], "paid_sat", None) == 1000
+        assert getattr(answers[1], "slug", None) == "update-number"
+    else:
+        assert isinstance(answers[0], mpchan.Superseded)
+        assert getattr(answers[1], "paid_sat", None) == 9000
+
+
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_skipping_ends_where_not_skipping_ends(pair: Pair, tmp_path: Path, data: st.DataObject) -> None:

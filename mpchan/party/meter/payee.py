@@ -255,7 +255,7 @@ class _Run(Run):
     def newest(self, messages: Sequence[Message], stop: bool) -> list[Answer]:
         """The update that pays most, first, as far as messages are updates in the usual form; else one as ``each``.
 
-        What came before it is superseded by it once it is taken, where its number is lower too.
+        What came before it is superseded by it once it is taken, where its number is lower too, if it has one.
         """
         read: list[tuple[Message, Found]] = []
         for message in messages:
@@ -269,7 +269,7 @@ class _Run(Run):
         end, pool = len(read), list(range(len(read)))
         while pool:
             newest = max(pool, key=lambda at: (read[at][1][1], read[at][1][0] or 0, at))
-            older = [at for at in pool if at < newest and _supersedes(read[newest][1], read[at][1])]
+            older = [at for at in pool if at < newest and _is_later(read[newest][1], read[at][1])]
             for at in sorted({at for at in pool if at <= newest} - set(older)):
                 answers[at] = answer = self._answer(*read[at], len(older) if at == newest else 0)
                 if stop and isinstance(answer, MpchanError):
@@ -342,10 +342,9 @@ class _Run(Run):
         return self._state
 
 
-def _supersedes(newer: Found, older: Found) -> bool:
-    """Whether an update stands for another one once it is taken: it is later, and pays no less."""
-    later = newer[0] is None or older[0] is None or older[0] < newer[0]
-    return later and older[1] <= newer[1]
+def _is_later(newer: Found, older: Found) -> bool:
+    """Whether an update comes after another one by their numbers; of updates without, by the total alone."""
+    return newer[0] is None or older[0] is None or older[0] < newer[0]
 
 
 def _takes(state: payee.Active, facts: Facts) -> bool:
