@@ -330,9 +330,32 @@ RECOVERED = Story(
     ends=(("again", "refunded", 0),),
 )
 
+AWAITING = Story(
+    "awaiting",
+    (*AT_ONCE_OFFERED, Command("await", "--wallet payer payer open offer.toml 100000 --external")),
+    first="await",
+    ends=(),
+)
+
+AWAITED = Story(
+    "awaited",
+    (
+        *AWAITING.commands,
+        Command("by-stranger", "regtest faucet {await.address} {await.amount_sat}"),
+        Command("bury", "regtest mine 1"),
+        Command("arrive", "--wallet payer payer open offer.toml --external --refund-out refund.hex"),
+        Command("pay", "--wallet payer payer pay --total 1000 -o update.psbt"),
+        Command("accept", "--wallet payee payee accept update.psbt"),
+        Command("close", "--wallet payee payee settle"),
+        Command("confirm", "regtest mine 1"),
+    ),
+    first="arrive",
+    ends=(("payer", "closed", 1000), ("payee", "closed", 1000)),
+)
+
 STORIES = (
     *(WHOLE, BY_AMOUNT, CLAIM, WATCHED, REFUND, WATCHED_REFUND, ABANDONED, EXTERNAL, RESTORED, SYNCED),
-    *(COPIED, SEALED, STREAMED, RECOVERED),
+    *(COPIED, SEALED, STREAMED, RECOVERED, AWAITING, AWAITED),
 )
 
 WRITE_NOTHING = {
