@@ -16,12 +16,14 @@ from mpchan.bitcoin.network import REGTEST
 from mpchan.bitcoin.tx import Transaction, TxIn, TxOut
 from mpchan.chain.base import OutputStatus, Spend
 from mpchan.chain.embedded import EmbeddedChain
+from mpchan.chain.manual import ManualChain
 from mpchan.errors import MpchanError
-from mpchan.party import syncing, views
+from mpchan.party import payee, payer, syncing, views
 from mpchan.party.backup import backup, restore
 from mpchan.party.check import fsck, inspection, verify
 from mpchan.party.history import history
-from mpchan.units import Amount, LockTime, OutPoint
+from mpchan.party.watch.bump import bump
+from mpchan.units import Amount, ChainTip, FeeRate, LockTime, OutPoint
 from mpchan.values import replace
 from mpchan.wallet.wallet import Wallet
 
@@ -320,3 +322,44 @@ def test_every_view_of_both_parties(pair: Pair) -> None:
         told = [event.event for event in history(wallet, name).events]
         assert told[0] in ("opened", "funded", "brought"), told
         assert len(told) >= 3
+
+
+# bumps, and where no chain is asked ------------------------------------------------------------------
+
+
+def test_the_payer_bumps_its_funding_and_its_refund(pair: Pair) -> None:
+    request = pair.request()
+    name = f"{request.funding_txid}-{request.funding_vout}"
+    assert bump(pair.payer, pair.chain, name, FeeRate(9_000)).kind == "funding"
+    pair.chain.mine(1)
+    assert views.show(pair.payer, pair.chain, name).status == "open"
+    pair.mine_to(pair.payer_record(name).terms.refund_lock_time.value)
+    pair.refund(name)
+    assert bump(pair.payer, pair.chain, name, FeeRate(9_000)).kind == "refund"
+    assert len(pair.chain.mempool()) == 2
+    pair.chain.mine(1)
+    assert views.show(pair.payer, pair.chain, name).status == "refunded"
+
+
+def test_where_the_user_says_what_the_chain_shows(pair: Pair) -> None:
+    """The first payment is taken on the user's word, and close and refund are made for others to send."""
+    name = pair.open()
+    message = pair.pay(name, 5_000)
+    terms = pair.payer_record(name).terms
+    now = pair.chain.tip()
+    early = ManualChain(now, 0)
+    assert refused(lambda: payee.accept(pair.payee, early, psbt(message))).slug == "unconfirmed"
+    assert not pair.payee.channels.names()
+    stated = ManualChain(now, 1)
+    assert payee.accept(pair.payee, stated, psbt(message)).paid_sat == 5_000
+    closed = payee.settle(pair.payee, stated, None, name)
+    assert (closed.paid_sat, closed.broadcast) == (5_000, False)
+    locked = ManualChain(ChainTip(terms.refund_lock_time.value - 1, now.median_time), 1)
+    assert refused(lambda: payer.refund(pair.payer, locked, name)).slug == "refund-locked"
+    final = ManualChain(ChainTip(terms.refund_lock_time.value, now.median_time), 1)
+    refund = payer.refund(pair.payer, final, name)
+    assert not refund.broadcast
+    assert not pair.chain.mempool()
+    pair.chain.broadcast(Transaction.from_hex(closed.hex))
+    pair.chain.mine(1)
+    assert pair.status(name) == ("closed", "closed")
