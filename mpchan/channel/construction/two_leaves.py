@@ -225,7 +225,10 @@ class TwoLeaves:
         yield Rule("payer-script", same, "payer's script", self.payer_script.hex(), _hex(script))
         kind = fields.sighash_type
         yield Rule(
-            "sighash-type", kind is None, "message has a sighash_type, SIGHASH_DEFAULT needs none", found=kind
+            "sighash-type",
+            kind is None,
+            "message has a sighash_type, SIGHASH_DEFAULT needs none",
+            found="" if kind is None else kind,
         )
         yield Rule("key-path", fields.tap_key_sig is None, "message has a signature for the key path")
         return (yield from self._signature_field_rules(psbt, signer))
