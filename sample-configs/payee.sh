@@ -4,6 +4,7 @@
 #
 #   WALLET    wallet directory (made when it is missing)      EXCHANGE  the folder that both see
 #   PIECES    how many pieces are sold                        PRICE     of one piece, in satoshi
+#   SCHEME    construction of the channel: `mpchan guide constructions` tells when to use which
 #   MINE      command that gets a block on a private chain; MINE=: elsewhere
 #   PATIENCE  seconds to wait for the other side
 set -eu
@@ -12,6 +13,7 @@ WALLET=${WALLET:-payee-wallet}
 EXCHANGE=${EXCHANGE:-exchange}
 PIECES=${PIECES:-100}
 PRICE=${PRICE:-1000}
+SCHEME=${SCHEME:-decrementing}
 MINE=${MINE:-mpchan -q regtest mine 1}
 PATIENCE=${PATIENCE:-60}
 
@@ -35,14 +37,18 @@ number() { sed -n "s/.*\"$1\": \([0-9]*\).*/\1/p"; }
 mkdir -p "$EXCHANGE"
 [ -e "$WALLET/wallet.toml" ] || payee init
 
-[ -e "$EXCHANGE/offer.toml" ] || payee payee offer --memo "$PIECES pieces" -o "$EXCHANGE/offer.toml"
+[ -e "$EXCHANGE/offer.toml" ] ||
+    payee payee offer --scheme "$SCHEME" --memo "$PIECES pieces" -o "$EXCHANGE/offer.toml"
 
-await request.psbt
-payee payee sign-refund "$EXCHANGE/request.psbt" -o "$EXCHANGE/signed-refund.psbt"
+# With taproot nothing is asked of the payee: it hears of the channel from the first payment.
+if ! grep -q '^scheme = "taproot"' "$EXCHANGE/offer.toml"; then
+    await request.psbt
+    payee payee sign-refund "$EXCHANGE/request.psbt" -o "$EXCHANGE/signed-refund.psbt"
 
-await funding.hex
-payee payee funding "$EXCHANGE/funding.hex"
-payee wait --for confirmed --timeout "$PATIENCE"
+    await funding.hex
+    payee payee funding "$EXCHANGE/funding.hex"
+    payee wait --for confirmed --timeout "$PATIENCE"
+fi
 
 # One piece for each price that is paid. What counts is the total, so a repeated file costs nobody anything.
 delivered=0

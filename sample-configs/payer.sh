@@ -4,6 +4,7 @@
 #
 #   WALLET    wallet directory (made when it is missing)      EXCHANGE  the folder that both see
 #   PIECES    how many pieces are bought                      PRICE     of one piece, in satoshi
+#   (the construction of the channel stands in the offer)
 #   FAUCET    command that sends coins to an address on a private chain; FAUCET=: where the wallet has coins
 #   MINE      command that gets a block on a private chain; MINE=: elsewhere
 #   PATIENCE  seconds to wait for the other side
@@ -39,11 +40,17 @@ if [ ! -e "$WALLET/wallet.toml" ]; then
 fi
 
 await offer.toml
-payer open "$EXCHANGE/offer.toml" $((PIECES * PRICE)) -o "$EXCHANGE/request.psbt"
+if grep -q '^scheme = "taproot"' "$EXCHANGE/offer.toml"; then
+    # One command: the refund needs nobody else, so it is signed and stored, and the money moves.
+    payer open "$EXCHANGE/offer.toml" $((PIECES * PRICE)) \
+        --yes --refund-out "$WALLET/refund.hex" -o "$EXCHANGE/funding.hex"
+else
+    payer open "$EXCHANGE/offer.toml" $((PIECES * PRICE)) -o "$EXCHANGE/request.psbt"
 
-# The money moves only here, after the signed refund is stored. Keep refund.hex away from this machine.
-await signed-refund.psbt
-payer payer fund "$EXCHANGE/signed-refund.psbt" --yes --refund-out "$WALLET/refund.hex" -o "$EXCHANGE/funding.hex"
+    # The money moves only here, after the signed refund is stored. Keep refund.hex away from this machine.
+    await signed-refund.psbt
+    payer payer fund "$EXCHANGE/signed-refund.psbt" --yes --refund-out "$WALLET/refund.hex" -o "$EXCHANGE/funding.hex"
+fi
 $MINE
 payer wait --for confirmed --timeout "$PATIENCE"
 

@@ -5,6 +5,7 @@
 #   WALLET    wallet directory (made when it is missing)      MAILBOX  the folder that both see
 #   FILE      what is sold                                    PIECES   in how many pieces
 #   PRICE     of one piece, in satoshi                        BUYERS   end once so many have settled
+#   SCHEME    construction of the channels: `mpchan guide constructions` tells when to use which
 #   MINE      command that gets a block on a private chain; MINE=: elsewhere
 set -eu
 
@@ -14,6 +15,7 @@ FILE=${FILE:-file}
 PIECES=${PIECES:-100}
 PRICE=${PRICE:-1000}
 BUYERS=${BUYERS:-1}
+SCHEME=${SCHEME:-decrementing}
 MINE=${MINE:-mpchan -q regtest mine 1}
 
 payee() { mpchan --wallet "$WALLET" "$@"; }
@@ -22,9 +24,10 @@ payee() { mpchan --wallet "$WALLET" "$@"; }
 mkdir -p "$MAILBOX"
 
 # What a buyer could lose, and how long money can be locked, before anything is offered.
-payee plan "$FILE" --price-per-piece "$PRICE" --pieces "$PIECES"
+payee plan "$FILE" --price-per-piece "$PRICE" --pieces "$PIECES" --scheme "$SCHEME"
 
-payee payee sell "$FILE" --price-per-piece "$PRICE" --pieces "$PIECES" --mailbox "$MAILBOX" --buyers "$BUYERS"
+payee payee sell "$FILE" --price-per-piece "$PRICE" --pieces "$PIECES" --scheme "$SCHEME" \
+    --mailbox "$MAILBOX" --buyers "$BUYERS"
 
 # The settlements are out. Until they are in a block, `mpchan watch` looks after them.
 $MINE

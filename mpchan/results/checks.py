@@ -7,6 +7,23 @@ from mpchan.values import frozen
 
 
 @frozen
+class TaprootFields(Result):
+    """What an input of a PSBT says of a taproot output that it spends (BIP-0371, BIP-0373).
+
+    Attributes:
+        internal_key: x-only, in hex; null where the PSBT does not say
+        merkle_root: of the scripts, in hex; null where the PSBT does not say
+        participants: the keys that the internal key aggregates, in hex
+        leaf_scripts: in hex
+    """
+
+    internal_key: str | None
+    merkle_root: str | None
+    participants: tuple[str, ...]
+    leaf_scripts: tuple[str, ...]
+
+
+@frozen
 class PsbtInput(Result):
     """An input of a PSBT.
 
@@ -19,6 +36,7 @@ class PsbtInput(Result):
         sighash_type: null where the PSBT does not say
         partial_sigs: signatures in hex, each under its public key
         tap_script_sigs: those of taproot's script path, each under its x-only key and the hash of its leaf
+        taproot: its fields of a taproot output
     """
 
     txid: str
@@ -29,6 +47,7 @@ class PsbtInput(Result):
     sighash_type: int | None
     partial_sigs: dict[str, str]
     tap_script_sigs: dict[str, str]
+    taproot: TaprootFields | None = None
 
 
 @frozen
@@ -78,6 +97,7 @@ class Message(Result):
         inputs: all of them
         outputs: all of them
         signatures: how many there are
+        offer_id: of the offer that it carries, 32 hex digits
     """
 
     kind: str
@@ -89,6 +109,7 @@ class Message(Result):
     inputs: tuple[PsbtInput | TransactionInput, ...]
     outputs: tuple[MessageOutput, ...]
     signatures: int
+    offer_id: str | None = None
 
 
 @frozen

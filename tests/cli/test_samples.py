@@ -15,6 +15,7 @@ from mpchan.bitcoin.address import script_to_address
 from mpchan.bitcoin.network import MAINNET, NETWORKS
 from mpchan.chain import open_chain
 from mpchan.chain.bitcoind.endpoint import Endpoint, usual_cookie
+from mpchan.channel.construction.registry import CONSTRUCTIONS, construction, own_terms_of
 from mpchan.channel.offer import Offer
 from mpchan.channel.offer_rules import is_current
 from mpchan.values import replace
@@ -63,19 +64,20 @@ def test_sample_wallet_is_read(name: str, tmp_path: Path) -> None:
     assert config.chain.backend == ("embedded" if name == "wallet-regtest.toml" else "bitcoind")
 
 
+@pytest.mark.parametrize("scheme", CONSTRUCTIONS)
 @pytest.mark.parametrize("name", WALLETS)
-def test_the_limits_of_a_sample_wallet_admit_its_own_offers(name: str) -> None:
-    """Each table makes sense, and two users with the same sample can trade."""
-    config = Config.from_toml((SAMPLES / name).read_text(), source=name)
-    text = (SAMPLES / "offer.toml").read_text()
-    terms = {
-        **Offer.from_toml(text).terms(),
-        **offer_defaults(config, None),
-        "network": config.network.name,
-        "version": 2,
-    }
+def test_the_limits_of_a_sample_wallet_admit_its_own_offers(name: str, scheme: str) -> None:
+    """Each table makes sense, and two users with the same sample can trade, in the construction that it names."""
+    chosen = re.sub(r'(?m)^scheme = "\w+"', f'scheme = "{scheme}"', (SAMPLES / name).read_text())
+    config = Config.from_toml(chosen, source=name)
+    sample = Offer.from_toml((SAMPLES / "offer.toml").read_text())
+    terms = {key: value for key, value in sample.terms().items() if key not in sample.own_terms}
+    terms |= {**offer_defaults(config, None), "network": config.network.name, "version": 2}
+    tip = {"blocks": 800_000, "seconds": 1_800_000_000}[terms["lock_time_unit"]]
+    terms |= {term.name: tip for term in own_terms_of(scheme) if term.of_tip}
     terms["payee_address"] = script_to_address(b"\x00\x14" + bytes(20), config.network)
     offer = Offer.from_terms(terms)
+    assert offer.scheme == scheme
     limits = config.limits
     assert limits.min_fee_rate <= offer.fee_rate <= limits.max_fee_rate
     assert offer.max_refund_delay <= limits.max_refund_delay(offer.lock_time_unit)
@@ -146,8 +148,9 @@ def _start(script: str, home: Path, shared: Path, **settings: str) -> subprocess
     )
 
 
-def _run_both(tmp_path: Path) -> dict[str, tuple[int, str, str]]:
-    running = {name: _start(f"{name}.sh", tmp_path / name, tmp_path) for name in ("payee", "payer")}
+def _run_both(tmp_path: Path, scheme: str) -> dict[str, tuple[int, str, str]]:
+    names = ("payee", "payer")
+    running = {name: _start(f"{name}.sh", tmp_path / name, tmp_path, SCHEME=scheme) for name in names}
     ended = {}
     for name, process in running.items():
         out, err = process.communicate(timeout=180)
@@ -155,8 +158,13 @@ def _run_both(tmp_path: Path) -> dict[str, tuple[int, str, str]]:
     return ended
 
 
-def test_the_scripts_sell_every_piece(tmp_path: Path) -> None:
-    ended = _run_both(tmp_path)
+@pytest.mark.parametrize("scheme", CONSTRUCTIONS)
+def test_the_scripts_sell_every_piece(tmp_path: Path, scheme: str) -> None:
+    ended = _run_both(tmp_path, scheme)
+    assert f'scheme = "{scheme}"' in (tmp_path / "exchange" / "offer.toml").read_text()
+    exchanged = (tmp_path / "exchange" / "request.psbt").exists()
+    assert exchanged == construction(scheme).has_exchange
+    assert (tmp_path / "payer" / "payer-wallet" / "refund.hex").exists()
     assert {name: (code, err) for name, (code, _, err) in ended.items()} == {
         "payee": (0, ""),
         "payer": (0, ""),
@@ -169,10 +177,12 @@ def test_the_scripts_sell_every_piece(tmp_path: Path) -> None:
     assert f"confirmed    {PIECES * PRICE:,} sat" in ended["payee"][1]
 
 
-def test_the_sale_scripts_sell_a_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("scheme", CONSTRUCTIONS)
+def test_the_sale_scripts_sell_a_file(tmp_path: Path, scheme: str) -> None:
     """Everything that their users type is here, but for the file and the folder."""
     (tmp_path / "file").write_bytes(os.urandom(1_000_000))
-    places = {"MAILBOX": str(tmp_path / "mailbox"), "FILE": str(tmp_path / "file"), "PIECES": "10"}
+    places = {"MAILBOX": str(tmp_path / "mailbox"), "FILE": str(tmp_path / "file")}
+    places |= {"PIECES": "10", "SCHEME": scheme}
     running = {
         name: _start(f"sale-{name}.sh", tmp_path / name, tmp_path, **places) for name in ("payee", "payer")
     }

@@ -11,6 +11,7 @@ from support.party import COIN, SHORT, Pair, psbt
 
 from mpchan.bitcoin.address import address_to_script
 from mpchan.bitcoin.network import REGTEST
+from mpchan.bitcoin.tapscript import parse_key_after, parse_two_keys
 from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.channel import payer
@@ -20,7 +21,9 @@ from mpchan.party import payee as payee_commands
 from mpchan.party import payer as payer_commands
 from mpchan.party import views
 from mpchan.party.check import fsck, verify
+from mpchan.party.check.inspection import describe
 from mpchan.party.sending import Leaving
+from mpchan.results.checks import PsbtInput
 from mpchan.results.opening import OpenedAtOnce
 from mpchan.units import Amount, OutPoint
 from mpchan.values import replace
@@ -101,6 +104,27 @@ def test_an_offer_made_in_the_future_hides_no_channel(pair: Pair, unit: str) -> 
     before = pair.files()
     assert refused(lambda: pair.request(100_000, lied.to_toml())) == ("made-ahead", 4)
     assert pair.files() == before
+
+
+def test_inspect_names_what_a_message_brings(pair: Pair) -> None:
+    """Leaves, participants, signature and offer, without a wallet."""
+    name = pair.open(100_000)
+    terms = pair.payer_record(name).terms
+    view = describe(psbt(pair.pay(name, 1000)), REGTEST)
+    assert (view.offer_id, view.signatures) == (terms.offer.offer_id, 1)
+    [spent] = view.inputs
+    assert isinstance(spent, PsbtInput)
+    fields = spent.taproot
+    assert fields is not None
+    assert sorted(fields.participants) == sorted(
+        key.sec.hex() for key in (terms.payer_key, terms.offer.payee_key)
+    )
+    alone, together = (bytes.fromhex(script) for script in fields.leaf_scripts)
+    assert parse_key_after(alone) == (terms.payer_key.x_only, terms.refund_lock_time)
+    assert parse_two_keys(together) == (terms.payer_key.x_only, terms.offer.payee_key.x_only)
+    assert [key[:64] for key in spent.tap_script_sigs] == [terms.payer_key.x_only.hex()]
+    refund = payer.funded_of(pair.payer_record(name).state).refund
+    assert describe(refund, REGTEST).signatures == 1
 
 
 def test_a_first_payment_that_comes_too_early_is_taken_later(pair: Pair) -> None:

@@ -9,10 +9,12 @@ import io
 import os
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from mpchan.cli.files import is_terminal
 from mpchan.cli.input.numbers import counted
+from mpchan.errors import ParseError
 from mpchan.units import lock_time_from_int
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from mpchan.results.channels import Channel, ChannelLine, ChannelList
-    from mpchan.results.checks import Message, Verdict
+    from mpchan.results.checks import Message, TaprootFields, Verdict
     from mpchan.results.coins import Balance
 
 _PIPED_WIDTH = 400
@@ -197,12 +199,38 @@ def message(view: Message) -> str:
         table.add_row(f"input {number}", f"{source.txid}:{source.vout}")
         value = source.value_sat if isinstance(source, PsbtInput) else None
         table.add_row("", ("" if value is None else f"{sat(value)}, ") + f"nSequence {source.sequence:#010x}")
+        if isinstance(source, PsbtInput) and source.taproot is not None:
+            _add_taproot(table, source.taproot)
     _say_more(table, len(view.inputs), "input")
     for number, output in enumerate(view.outputs[:_MAX_ROWS]):
         table.add_row(f"output {number}", f"{sat(output.value_sat)} to {output.address or output.script}")
     _say_more(table, len(view.outputs), "output")
     table.add_row("signatures", str(view.signatures))
+    if view.offer_id is not None:
+        table.add_row("offer", view.offer_id)
     return text_of(table)
+
+
+def _add_taproot(table: Table, view: TaprootFields) -> None:
+    """How what an input spends can be spent."""
+    for script in view.leaf_scripts[:_MAX_ROWS]:
+        table.add_row("leaf", _leaf(script))
+    for key in view.participants[:_MAX_ROWS]:
+        table.add_row("participant", key)
+
+
+def _leaf(script: str) -> str:
+    """Who spends by a leaf, where it is one of a channel; else the script itself."""
+    from mpchan.bitcoin.tapscript import parse_key_after, parse_two_keys
+
+    data = bytes.fromhex(script)
+    with suppress(ParseError):
+        keys = " and ".join(key.hex()[:16] + "…" for key in parse_two_keys(data))
+        return f"{keys} together, at any time"
+    with suppress(ParseError):
+        key, lock_time = parse_key_after(data)
+        return f"{key.hex()[:16]}… alone, from {lock_time} on"
+    return _brief(script)
 
 
 def verdict(view: Verdict) -> str:

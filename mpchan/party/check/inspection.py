@@ -5,9 +5,12 @@ from __future__ import annotations
 from mpchan.bitcoin.address import script_to_address
 from mpchan.bitcoin.network import Network
 from mpchan.bitcoin.psbt import Psbt
+from mpchan.bitcoin.psbt_map import InputMap
 from mpchan.bitcoin.schnorr import SIGNATURE_SIZE
 from mpchan.bitcoin.taproot import has_control_block_size
 from mpchan.bitcoin.tx import Transaction, TxOut
+from mpchan.channel.carried import carried_offer
+from mpchan.errors import ParseError
 from mpchan.results import checks
 from mpchan.units import lock_time_from_int
 
@@ -27,7 +30,16 @@ def describe(message: Psbt | Transaction, network: Network) -> checks.Message:
         inputs=tuple(_input(transaction, psbt, index) for index in range(len(transaction.inputs))),
         outputs=tuple(_output(output, network) for output in transaction.outputs),
         signatures=_count_signatures(transaction, psbt),
+        offer_id=_offer_id(psbt),
     )
+
+
+def _offer_id(psbt: Psbt | None) -> str | None:
+    try:
+        offer = None if psbt is None else carried_offer(psbt)
+    except ParseError:
+        return None
+    return None if offer is None else offer.offer_id
 
 
 def _input(
@@ -51,6 +63,20 @@ def _input(
         tap_script_sigs={
             (key + leaf).hex(): signature.hex() for (key, leaf), signature in fields.tap_script_sigs.items()
         },
+        taproot=_taproot(fields),
+    )
+
+
+def _taproot(fields: InputMap) -> checks.TaprootFields | None:
+    """The fields of a taproot output; None where there are none."""
+    leaves, key, root = fields.tap_leaf_scripts, fields.tap_internal_key, fields.tap_merkle_root
+    if not leaves and key is None:
+        return None
+    return checks.TaprootFields(
+        internal_key=None if key is None else key.hex(),
+        merkle_root=None if root is None else root.hex(),
+        participants=tuple(one.hex() for keys in fields.musig2_participants.values() for one in keys),
+        leaf_scripts=tuple(sorted(leaf.script.hex() for leaf in leaves.values())),
     )
 
 
