@@ -18,7 +18,7 @@ ABANDON = "abandon " * 11 + "about"
 BUYER = "mpchan --wallet buyer"
 ALONE = (
     "words alone recover the wallet's coins, not the money of an open channel: that needs a backup "
-    "(`mpchan backup`), or for a payer its refund"
+    "(`mpchan backup`), or for a payer its refund; under the scheme taproot, its offer"
 )
 
 

@@ -123,8 +123,9 @@ def test_inspect_names_what_a_message_brings(pair: Pair) -> None:
     assert parse_key_after(alone) == (terms.payer_key.x_only, terms.refund_lock_time)
     assert parse_two_keys(together) == (terms.payer_key.x_only, terms.offer.payee_key.x_only)
     assert [key[:64] for key in spent.tap_script_sigs] == [terms.payer_key.x_only.hex()]
-    refund = payer.funded_of(pair.payer_record(name).state).refund
-    assert describe(refund, REGTEST).signatures == 1
+    state = pair.payer_record(name).state
+    assert isinstance(state, payer.Funded)
+    assert describe(state.refund, REGTEST).signatures == 1
 
 
 def test_a_first_payment_that_comes_too_early_is_taken_later(pair: Pair) -> None:

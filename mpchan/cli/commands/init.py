@@ -25,7 +25,7 @@ from mpchan.wallet.wallet import Wallet, wallet_exists
 _MAX_WORDS_BYTES = 4096
 _WORDS_ALONE = (
     "words alone recover the wallet's coins, not the money of an open channel: that needs a backup "
-    "(`mpchan backup`), or for a payer its refund"
+    "(`mpchan backup`), or for a payer its refund; under the scheme taproot, its offer"
 )
 _UNSEEN = "the wallet is made, but its words were not shown and never will be: remove its directory, and make another"
 
