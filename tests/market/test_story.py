@@ -76,6 +76,21 @@ def test_samples_alone_need_no_channel(tmp_path_factory: pytest.TempPathFactory)
 
 
 @each_scheme
+def test_what_is_told_is_what_is_locked(market: Market) -> None:
+    """Price, reserve, and until when at the longest: as the channel then has it."""
+    found, tip = market.quote(), market.chain.tip()
+    market.buy()
+    terms = market.pair.terms(market.name)
+    assert (found.refund_at, found.capacity + found.reserve) == (
+        str(terms.refund_lock_time),
+        terms.funding_value,
+    )
+    assert found.locked_at_most == f"{terms.refund_lock_time.value - tip.height} blocks"
+    [session] = {request.session for request in market.asked("update")}
+    assert market.seller.session_of(market.name) == session
+
+
+@each_scheme
 def test_some_pieces(market: Market) -> None:
     """Only what was wanted is paid and there; the rest is a hole, and can be bought later into the same file."""
     result = market.buy("2-3,5")
