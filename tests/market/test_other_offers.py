@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 from support.market.cheats import Forger, body_of, refusing
-from support.market.market import PRICE, Market, honest, unheard
+from support.market.market import PRICE, Market, honest, killed, unheard
 
 from mpchan.channel import payer
 from mpchan.channel.construction.registry import CONSTRUCTIONS, construction
 from mpchan.channel.offer import Offer
 from mpchan.errors import NotPossible, Refused, TooEarly
+from mpchan.market.own_channel import OwnChannel
 from mpchan.party import payee as payee_commands
 from mpchan.party.backup import backup, restore
 from mpchan.party.common import read_psbt
@@ -134,9 +135,14 @@ def test_money_that_the_seller_has_not_heard_of(market: Market, happens: Callabl
 @pytest.mark.parametrize("scheme", ["taproot"], indirect=True)
 def test_an_offer_that_the_seller_does_not_make_any_more(market: Market) -> None:
     """It is asked for again before money is locked under it: the seller's wallet was restored, or it sells no more."""
-    stopped(market, "offer")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(OwnChannel, "_open_channel", killed)
+        with pytest.raises(TooEarly):
+            market.buy()
+    market.restart()
     [path] = Purchases(market.pair.payer.directory).files()
     before = market.own
+    assert Purchases(market.pair.payer.directory).load(path).own is not None
     market.bend = unheard(lambda request: request.kind == "offer")
     with pytest.raises(TooEarly) as caught:
         market.buy()

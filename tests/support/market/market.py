@@ -106,7 +106,8 @@ def arrival_of(answer: Answer) -> Iterator[Arrival]:
             yield Arrival("piece", length=answer.length, read=file.readinto)
 
 
-def _killed(*_: object) -> None:
+def killed(*_: object) -> None:
+    """In the place of a step at which the program ends."""
     raise TooEarly("peer-silent", "killed")
 
 
@@ -231,7 +232,7 @@ class Market:
     def stop_funded(self) -> None:
         """The buyer's program ends when its channel is funded, and nothing is paid."""
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(OwnChannel, "wait_for_confirmation", _killed)
+            patch.setattr(OwnChannel, "wait_for_confirmation", killed)
             with pytest.raises(TooEarly):
                 self.buy()
         self.restart()
