@@ -186,7 +186,7 @@ def test_every_key_is_needed(key: str) -> None:
         ({"decrementing": {"step": 0}}, "malformed-number"),
         ({"decrementing": {"step": 1.0}}, "malformed-number"),
         ({"scheme": "spilman"}, "unknown-scheme"),
-        ({"scheme": "taproot", "taproot": {"made_at": 7}}, "unknown-scheme"),
+        ({"scheme": "taproot", "taproot": {"made_at": 7}}, "malformed-offer"),  # and another's table
         ({"scheme": ["x"]}, "malformed-offer"),
         ({"offer_id": "0123456789abcdef"}, "malformed-offer"),
         ({"offer_id": "0123456789ABCDEF" * 2}, "malformed-offer"),
