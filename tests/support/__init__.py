@@ -14,7 +14,8 @@ All layers:
     judge           Bitcoin Core's script engine judges every transaction that a test completes
     party           two real wallets on one private chain: a channel, step by step, in this process
     protocol        both parties' keys, terms and states without wallets, and messages bent at will
-    spilman         a second construction of the channel, which stands in the tests alone
+    spilman         a construction of the channel that stands in the tests alone
+    leaves          spends of a taproot channel by either leaf, bent at will
     transcript      the installed ``mpchan`` in a folder of its own, with all that can be seen of it
     documented      holds a command's JSON to its documented keys
     slugs           every slug that the code can raise, with its exit code, from the source
