@@ -86,16 +86,9 @@ def _kept(
     """Each coin with a record of its own, where there is none yet, and what it is."""
     arrived: list[Arrival] = []
     with wallet.lock():
-        fresh = any(not wallet.channels.knows(coin.outpoint) for coin in coins)
-        keys = wallet.fresh_keys()
-        payer_script = keys.script("receive", keys.next_index("receive"))
-        if fresh:
-            keys.allocate("receive")
-        payer_key = keys.payer_key(offer.payee_key).public_key
+        first = _opening(wallet, chain, offer, scripts[coins[0].output.script_pubkey])
         for script in dict.fromkeys(coin.output.script_pubkey for coin in coins):
-            opening = AwaitedFunding(
-                offer, None, scripts[script], payer_key, payer_script, None, None, 0, restored=True
-            )
+            opening = replace(first, refund_at=scripts[script])
             at = [coin for coin in coins if coin.output.script_pubkey == script]
             least = least_refunded(opening)
             take(
@@ -103,6 +96,21 @@ def _kept(
             )
             arrived += [_arrival(wallet, chain, opening, coin) for coin in at]
     return sorted(arrived, key=lambda arrival: (arrival.what != "channel", arrival.what == "dust"))
+
+
+def _opening(wallet: Wallet, chain: Chain, offer: Offer, refund_at: LockTime) -> AwaitedFunding:
+    """The opening as it is known again; on disk when this returns, so that no refund is signed to a second address."""
+    keys = wallet.fresh_keys()
+    opening = wallet.awaited.find(offer.offer_id)
+    script = keys.script("receive", keys.next_index("receive"))
+    if opening is None:
+        payer_key = keys.payer_key(offer.payee_key).public_key
+        height = chain.tip().height
+        opening = AwaitedFunding(offer, None, refund_at, payer_key, script, None, None, height, restored=True)
+        wallet.awaited.save(opening)
+    if opening.payer_script == script:  # now, or by a call that was broken off here
+        keys.allocate("receive")
+    return opening
 
 
 def _arrival(wallet: Wallet, chain: Chain, opening: AwaitedFunding, coin: Coin) -> Arrival:

@@ -353,9 +353,47 @@ AWAITED = Story(
     ends=(("payer", "closed", 1000), ("payee", "closed", 1000)),
 )
 
+GIVEN_UP = Story(
+    "awaited and given up",
+    (
+        *AWAITING.commands,
+        Command("give-up-address", "--wallet payer payer abandon --channel {await.offer_id}"),
+    ),
+    first="give-up-address",
+    ends=(),
+)
+
+AWAITED_IN_VAIN = Story(
+    "awaited in vain",
+    (
+        *GIVEN_UP.commands,
+        Command("by-stranger", "regtest faucet {await.address} {await.amount_sat}"),
+        Command("watch-address", "--wallet payer watch --once"),
+        Command("wait", "regtest mine 90"),
+        Command("watch-refund", "--wallet payer watch --once"),
+        Command("confirm", "regtest mine 1"),
+    ),
+    first="watch-address",
+    ends=(("payer", "refunded", 0),),
+)
+
+LISTED = Story(
+    "listed",
+    (
+        *AWAITING.commands,
+        Command("by-stranger", "regtest faucet {await.address} {await.amount_sat}"),
+        Command("list-awaited", "--wallet payer list"),
+        Command("wait", "regtest mine 90"),
+        Command("refund", "--wallet payer payer refund -o sent.hex"),
+        Command("confirm", "regtest mine 1"),
+    ),
+    first="list-awaited",
+    ends=(("payer", "refunded", 0),),
+)
+
 STORIES = (
     *(WHOLE, BY_AMOUNT, CLAIM, WATCHED, REFUND, WATCHED_REFUND, ABANDONED, EXTERNAL, RESTORED, SYNCED),
-    *(COPIED, SEALED, STREAMED, RECOVERED, AWAITING, AWAITED),
+    *(COPIED, SEALED, STREAMED, RECOVERED, AWAITING, AWAITED, GIVEN_UP, AWAITED_IN_VAIN, LISTED),
 )
 
 WRITE_NOTHING = {
