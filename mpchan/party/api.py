@@ -33,7 +33,9 @@ if TYPE_CHECKING:
         Offered,
         Opened,
         OpenedAtOnce,
+        Payable,
         Planned,
+        Recovered,
         RefundSigned,
         Standing,
     )
@@ -193,13 +195,15 @@ class Wallet:
         """``mpchan payer abandon`` and ``payee abandon``: give up an opening whose funding never left, or never came.
 
         Args:
-            channel: any unique beginning of its id.
+            channel: any unique beginning of its id, or the id of its offer.
 
         Raises:
             NotPossible: ``funding-early`` and others: its money is locked, or may be.
         """
         from mpchan.party import payee, payer
 
+        if self._files.awaited.find(channel) is not None:
+            return payer.abandon(self._files, self.chain, channel)
         name = self._files.channels.find(channel, lambda record: True, "known")
         if self._files.channels.load(name).role == "payer":
             return payer.abandon(self._files, self.chain, name)
@@ -275,6 +279,47 @@ class Wallet:
         from mpchan.party.opening.external import plan_channel
 
         return plan_channel(self._files, self.chain, offer, _amount(capacity), address=address)
+
+    def open_external(
+        self,
+        offer: str,
+        capacity: Satoshi | None = None,
+        *,
+        address: str | None = None,
+        refund_out: str | Path | None = None,
+    ) -> Payable:
+        """``mpchan payer open --external`` where nothing is exchanged: the address that any wallet pays.
+
+        The same call again tells what has come there, and signs and stores its refund.
+
+        Args:
+            offer: its TOML.
+            capacity: what can be paid in all, in satoshi; None for whatever comes.
+            address: where the payer's share goes; None for a fresh address of this wallet.
+            refund_out: also write the complete refund of what has come there.
+
+        Raises:
+            NotPossible: ``offer-used``, ``opened-otherwise``.
+            Refused: the offer is none that this wallet takes.
+        """
+        from mpchan.channel.offer import Offer
+        from mpchan.party.opening.awaited import open_by_address
+        from mpchan.wallet.payer_record import Asked
+
+        amount = None if capacity is None else _amount(capacity)
+        target = None if refund_out is None else Path(refund_out)
+        asked = Asked(address=address)
+        return open_by_address(self._files, self.chain, Offer.from_toml(offer), amount, asked, target)
+
+    def recover(self, offer: str) -> Recovered:
+        """``mpchan payer recover``: find the money of a channel by the wallet's seed and the offer alone.
+
+        Raises:
+            NotPossible: ``needs-refund``, the offer's construction does not allow it.
+        """
+        from mpchan.party.opening.recover import recover
+
+        return recover(self._files, self.chain, offer)
 
     def open_funding(self, funding: Text) -> Opened:
         """``mpchan payer open --funding``: take what the other wallet made, and ask for the refund.

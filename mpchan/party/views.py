@@ -12,7 +12,7 @@ from mpchan.chain.base import Chain
 from mpchan.channel.facts import Facts, Status
 from mpchan.channel.terms import Terms
 from mpchan.channel.watch.base import SETTLE_SOON
-from mpchan.errors import MpchanError, NotPossible, StorageError, TooEarly
+from mpchan.errors import MpchanError, NotPossible, StorageError, TooEarly, UsageError
 from mpchan.party.common import (
     earliest_spend,
     facts_if_any,
@@ -126,7 +126,7 @@ def _look(wallet: Wallet, chain: Chain, openings: Sequence[AwaitedFunding]) -> t
 
     What is worth no refund, and, in words, what waits for the keys.
     """
-    from mpchan.party.opening.awaited import take_what_came
+    from mpchan.party.opening.arrivals import take_what_came
 
     try:
         return take_what_came(wallet, chain, openings), []
@@ -203,11 +203,15 @@ def list_channels(wallet: Wallet, chain: Chain, damaged: Callable[[str, MpchanEr
 
 def _awaited(wallet: Wallet, chain: Chain) -> tuple[list[AwaitedLine], list[str]]:
     """The openings that other wallets are still to fund, after a look at what has come; and what waits for the keys."""
-    from mpchan.party.opening.awaited import answered, still_watched
+    from mpchan.party.opening.arrivals import still_watched
+    from mpchan.party.opening.awaited import answered
 
     if not wallet.awaited.files():
         return [], []
-    openings = still_watched(wallet, chain.tip())
+    try:
+        openings = still_watched(wallet, chain.tip())
+    except UsageError:  # nobody says where the chain stands
+        openings = list(wallet.awaited)
     _, warnings = _look(wallet, chain, openings)
     lines = []
     for opening in openings:
@@ -293,7 +297,7 @@ def _wait_for_payment(
         TooEarly: ``timeout``.
         NotPossible: ``channel-abandoned``.
     """
-    from mpchan.party.opening.awaited import records_at, take_what_came
+    from mpchan.party.opening.arrivals import records_at, take_what_came
 
     while True:
         take_what_came(wallet, chain, [opening])

@@ -27,7 +27,7 @@ from mpchan.channel.rules import enforce
 from mpchan.channel.terms import Terms
 from mpchan.errors import NotPossible, Refused, TooEarly, UsageError
 from mpchan.party.check.payer_rules import new_offer_rules, opened_under
-from mpchan.party.common import counted_spend, current_tip, facts_if_any, now_by
+from mpchan.party.common import counted_spend, current_tip, exchange_rules, facts_if_any, now_by
 from mpchan.party.fees import outside_warning
 from mpchan.party.opening.funding import replaceable_warnings, signed_already_warning, warnings_about
 from mpchan.party.opening.request import offer_is_taken, opened, opened_so
@@ -49,6 +49,7 @@ def plan_channel(
     The keys behind the address are on disk when this returns. The same call again gives the same answer.
     """
     offer = Offer.from_toml(offer_text)
+    enforce(exchange_rules(offer))
     with wallet.lock():
         planned = any(plan.offer == offer for plan in wallet.plans)
         enforce(version_rules(offer, "TXID:VOUT" if planned else None))

@@ -14,7 +14,7 @@ from mpchan.channel.opening import offer_rules
 from mpchan.channel.rules import enforce
 from mpchan.errors import NotPossible
 from mpchan.party.common import current_tip
-from mpchan.party.opening.awaited import arrival_of, dust_arrival, least_refunded, take
+from mpchan.party.opening.arrivals import arrival_of, dust_arrival, least_refunded, take
 from mpchan.results.opening import Arrival, Recovered
 from mpchan.units import ChainTip, FeeRate, Height, LockTime, MedianTime, lock_time_from_int
 from mpchan.values import replace

@@ -31,7 +31,7 @@ from mpchan.channel.watch.payer import payer_deadlines, payer_decision
 from mpchan.errors import ChainError, MpchanError, NotPossible, SentUnnoted, StorageError, TooEarly
 from mpchan.party import payee, payer
 from mpchan.party.common import ENDED, earliest_spend, facts_of, gather_facts
-from mpchan.party.opening.awaited import still_watched, take_what_came
+from mpchan.party.opening.arrivals import still_watched, take_what_came
 from mpchan.party.opening.round import OpeningRound
 from mpchan.party.watch.bidding import Answer, Bidder
 from mpchan.results.watching import ChannelSeen, DeadlineSeen, RoundDone
