@@ -255,6 +255,22 @@ def test_a_qr_code_in_a_terminal(offered: Shell, colour: bool) -> None:
     assert len(modules) - len(wanted) == len(wanted) % 2
 
 
+@pytest.mark.parametrize("amount", ["", "100000 "])
+def test_a_qr_code_of_an_address_that_any_wallet_pays(wallets: Shell, amount: str) -> None:
+    """Until something has come."""
+    import segno
+
+    wallets.ok(f"{SELLER} payee offer --scheme taproot -o offer.toml")
+    arguments = f"--wallet buyer payer open offer.toml {amount}--external"
+    view = wallets.json(f"mpchan {arguments}")
+    seen = seen_in_a_terminal(wallets, arguments, NO_COLOR="1")
+    code = segno.make_qr(view["uri"].partition("label=")[0].rstrip("?&"), error="l", boost_error=False)
+    wanted = [list(row) for row in code.matrix_iter(border=4)]
+    assert modules_of(seen)[: len(wanted)] == wanted
+    wallets.ok(f"mpchan regtest faucet {view['address']} 50000")
+    assert not modules_of(seen_in_a_terminal(wallets, arguments, NO_COLOR="1"))
+
+
 def test_no_qr_code_elsewhere(offered: Shell) -> None:
     """Not in a pipe, not in JSON; there its library is not even loaded."""
     command = f"{BUYER} payer open offer.toml 100000 --external"

@@ -158,6 +158,32 @@ def test_another_wallet_pays(
         assert paid.accept(paying.pay(1000).hex).paid_sat == 1000
 
 
+def test_any_wallet_pays_an_address(
+    wallets: tuple[EmbeddedChain, mpchan.Wallet, mpchan.Wallet], tmp_path: Path
+) -> None:
+    """The other block of the page, before and after the payment has come."""
+    chain, bob, alice = wallets
+    page = (Path(mpchan.__file__).parent / "guide" / "python.md").read_text()
+    [found] = [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if ".recover(" in block]
+    terms = {**SHORT, "scheme": "taproot", "max_refund_delay": 80}
+    names: dict[str, Any] = {"buyer": alice, "offer": bob.offer(**terms)}
+    exec(found, names)
+    assert (names["place"].arrived, names["found"].arrived) == ((), ())
+    chain.faucet(address_to_script(names["place"].address, REGTEST), Amount(50_000))
+    exec(found, names)
+    assert [arrival.what for arrival in names["place"].arrived] == ["channel"]
+    assert names["found"].arrived == names["place"].arrived
+    copy = tmp_path / "refund.hex"
+    assert alice.open_external(names["offer"].toml, refund_out=copy) == names["place"]
+    assert copy.exists()
+    with pytest.raises(mpchan.errors.NotPossible) as caught:
+        alice.plan(names["offer"].toml, 20_000)
+    assert caught.value.slug == "no-opening-exchange"
+    again = bob.offer(**terms)
+    alice.open_external(again.toml)
+    assert alice.abandon(again.offer_id).status == "abandoned"
+
+
 def test_a_funding_of_nobodys_plan(wallets: tuple[EmbeddedChain, mpchan.Wallet, mpchan.Wallet]) -> None:
     chain, _, alice = wallets
     funding = payment(chain, [coin(chain, P2WPKH)])
