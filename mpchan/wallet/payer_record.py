@@ -109,7 +109,9 @@ class PayerRecord:
         return Credit(self.paid)
 
     def share(self, facts: Facts | None = None) -> Amount:
-        """This party's share of the channel as it stands."""
+        """This party's share of the channel as it stands; where the refund alone counts, what that gives back."""
+        if self.is_refund_only:
+            return self.terms.funding_value - self.terms.refund_fee
         return self.terms.capacity - self.paid
 
     def status(self, facts: Facts | None) -> Status:

@@ -23,6 +23,7 @@ from mpchan.party.syncing import export_latest, nothing_newer, sync
 from mpchan.party.watch.watcher import Watcher
 from mpchan.results.opening import Payable
 from mpchan.units import Amount, OutPoint, Txid
+from mpchan.values import replace
 from mpchan.wallet.config import ChainConfig
 from mpchan.wallet.payer_record import Asked
 from mpchan.wallet.wallet import Wallet
@@ -216,6 +217,63 @@ def test_the_watcher_finds_it_and_takes_the_refund(pair: Awaiting) -> None:
     assert watcher.round(lambda finding: None).exit_code == 0
     pair.chain.mine(1)
     assert views.show(pair.payer, pair.chain, outpoint.name).status == "refunded"
+
+
+def test_many_small_payments_are_told_in_few_words(pair: Awaiting) -> None:
+    view = pair.look(20_000)
+    for _ in range(22):
+        pair.stranger_pays(330, view.address)
+    found = pair.look()
+    assert (len(found.arrived), len(found.warnings)) == (22, 21)
+
+
+def test_a_payment_that_never_comes_is_given_up_and_counts_should_it_come_back(pair: Awaiting) -> None:
+    """Named by its file, and never sent; the refund stays with what was given up."""
+    view = pair.look(20_000)
+    assert view.amount_sat is not None
+    never = pair.stranger_pays(view.amount_sat, view.address)
+    transaction = transaction_of(pair.chain, never.txid)
+    other = replace(transaction, lock_time=transaction.lock_time + 1)
+    outpoint = OutPoint(other.txid, never.vout)
+    take_funding(pair.payer, pair.chain, other, None)
+    assert pair.payer.channels.names() == [outpoint.name]
+    assert payer.abandon(pair.payer, pair.chain, outpoint.name).status == "abandoned"
+    assert refused(lambda: pair.pay(outpoint.name, 500))[0] == "channel-abandoned"
+    assert [(each.what, each.confirmations) for each in pair.look().arrived] == [
+        ("channel", 0),
+        ("replaced", None),
+    ]
+
+
+def test_a_named_payment_that_is_not_there_gives_way_to_what_comes(pair: Awaiting) -> None:
+    view = pair.look(20_000)
+    assert view.amount_sat is not None
+    come = pair.stranger_pays(view.amount_sat, view.address)
+    transaction = transaction_of(pair.chain, come.txid)
+    other = replace(transaction, lock_time=transaction.lock_time + 1)
+    take_funding(pair.payer, pair.chain, other, None)
+    assert [(each.what, each.outpoint == str(come)) for each in pair.look().arrived] == [
+        ("channel", True),
+        ("replaced", False),
+    ]
+
+
+def test_what_only_comes_back_counts_with_what_its_refund_gives(pair: Awaiting) -> None:
+    view = pair.look()
+    pair.stranger_pays(view.least_sat - 1)
+    [arrival] = pair.look().arrived
+    pair.chain.mine(1)
+    assert views.balance(pair.payer, pair.chain).in_channels_sat == arrival.refund_sat
+
+
+def test_a_damaged_opening_is_named(pair: Awaiting) -> None:
+    pair.look()
+    [path] = (pair.payer.directory / "openings").glob("*.json")
+    path.write_text(path.read_text().replace('"given_up":false', '"given_up":true'))
+    assert refused(lambda: pair.look()) == ("opening-damaged", 7)
+    checked = fsck.fsck(pair.payer)
+    assert checked.exit_code == 7
+    assert [subject.name for subject in checked.subjects if not subject.ok] == [pair.offer_id]
 
 
 def test_list_tells_what_is_awaited(pair: Awaiting) -> None:

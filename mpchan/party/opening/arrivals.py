@@ -14,7 +14,7 @@ from mpchan.channel import payer
 from mpchan.channel.terms import Terms, refund_fee
 from mpchan.errors import StorageError
 from mpchan.party.check.payer_rules import opened_under
-from mpchan.party.common import gather_facts
+from mpchan.party.common import gather_facts, load_as
 from mpchan.party.opening.at_once import with_refund
 from mpchan.results.opening import Arrival
 from mpchan.units import Amount, ChainTip, Height, OutPoint
@@ -22,6 +22,9 @@ from mpchan.values import replace
 from mpchan.wallet.awaited import AwaitedFunding
 from mpchan.wallet.payer_record import Asked, PayerRecord
 from mpchan.wallet.wallet import Wallet
+
+_MOST_TOLD = 20
+"""So many warnings; whoever knows the address can send any number of small payments."""
 
 Payment = tuple[OutPoint, Amount]
 """An output at the address of an opening, and what it pays."""
@@ -122,15 +125,15 @@ def _keep(
 
 def _is_served(wallet: Wallet, chain: Chain, opening: AwaitedFunding) -> bool:
     """Whether another payment is the opening's channel; one that is not to be seen any more gives way."""
-    for record in opened_under(wallet, opening.offer):
-        state = record.state
-        if isinstance(state, payer.Abandoned) or record.is_refund_only:
+    for found in opened_under(wallet, opening.offer):
+        if isinstance(found.state, payer.Abandoned) or found.is_refund_only:
             continue
-        if not isinstance(state, payer.Funded) or not state.external or state.paid or not chain.sends:
-            return True
-        with wallet.channels.lock(record.terms.name):
-            facts = gather_facts(chain, record.terms)
-            if facts.funding is not None:
+        with wallet.channels.lock(found.terms.name):
+            record = load_as(PayerRecord, wallet, found.terms.name)
+            state = record.state
+            if not isinstance(state, payer.Funded) or not state.external or state.paid or not chain.sends:
+                return True
+            if gather_facts(chain, record.terms).funding is not None:
                 return True
             gone = payer.abandon(state, funding_is_void=True)
             wallet.channels.save(replace(record, state=gone), "replaced")
@@ -207,8 +210,11 @@ def arrival_warnings(opening: AwaitedFunding, arrived: Iterable[Arrival]) -> lis
         "dust": "is less than its refund would cost: it is lost",
         "replaced": "is not to be seen any more, another payment has taken its place, with a refund of its own",
     }
-    return [
+    told = [each for each in arrived if each.what in why]
+    warnings = [
         f"{each.what}: the payment of {Amount(each.value_sat)} at {each.outpoint} {why[each.what]}"
-        for each in arrived
-        if each.what in why
+        for each in told[:_MOST_TOLD]
     ]
+    if len(told) > _MOST_TOLD:
+        warnings.append(f"{len(told) - _MOST_TOLD} more payments that are no channel")
+    return warnings
