@@ -10,6 +10,7 @@ from support.chain.node import Node, needs_node
 from mpchan.bitcoin.taproot import p2tr_script
 from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.bitcoind import rpc as rpc_module
+from mpchan.chain.bitcoind.coins import Needles
 from mpchan.errors import ChainError
 
 pytestmark = needs_node
@@ -39,6 +40,15 @@ class Blocks:
             return real(rpc, method, *parameters, **options)  # type: ignore[arg-type]
 
         monkeypatch.setattr(rpc_module.Rpc, "attempt", attempt)
+
+
+def test_words_that_begin_alike() -> None:
+    """The beginning may stand in a text before the word, and overlap with it."""
+    needles = Needles(["5120aa", "512051", "0014bb"])
+    assert needles.stand_in("5120ab5120aa")
+    assert needles.stand_in("51205120aa")
+    assert needles.stand_in("0014bb")
+    assert not needles.stand_in("5120ab0014ba5120a")
 
 
 @pytest.mark.parametrize("count", [FEW, MANY])

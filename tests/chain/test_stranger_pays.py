@@ -173,8 +173,11 @@ def test_a_watch_without_keys_finds_it_and_says_what_it_needs(shell: Traders, st
     (shell.folder / "passphrase").write_text("a long passphrase\n")
     (shell.folder / "passphrase").chmod(0o600)
     given = {"MPCHAN_PASSPHRASE_FILE": "passphrase", "MPCHAN_NEW_PASSPHRASE_FILE": "passphrase"}
+    shell.env.update(given)
     shell.in_process = False
-    shell.ok(f"{BUYER} passphrase set", **given)
+    shell.ok(f"{BUYER} passphrase set")
+    for name in given:
+        del shell.env[name]
     txid = send(stranger, view["address"], view["least_sat"])
     shell.ground.mine()
     watched = shell.run(f"{BUYER} watch --once --json")
@@ -183,8 +186,10 @@ def test_a_watch_without_keys_finds_it_and_says_what_it_needs(shell: Traders, st
     assert f"to the address of offer {view['offer_id']}" in told["message"]
     listed = shell.json(f"{BUYER} list")
     assert any("its refund is not signed yet" in text for text in listed["warnings"])
-    assert shell.run(f"{BUYER} watch --once", **given).code == 0
-    # from here on no key is needed any more
+    shell.env.update(given)
+    assert shell.run(f"{BUYER} watch --once").code == 0
+    for name in given:  # from here on no key is needed any more
+        del shell.env[name]
     lock_time = shell.json(f"{BUYER} show {txid}")["refund_lock_time"]
     shell.ground.mine(lock_time - shell.ground.tip().height)
     assert shell.run(f"{BUYER} watch --once").code == 0

@@ -355,6 +355,9 @@ def words_alone(pair: Pair, directory: Path) -> Wallet:
 
 
 def test_recovered_from_words_and_offer(pair: Awaiting, tmp_path: Path) -> None:
+    views.fresh_address(
+        pair.payer
+    )  # so that the refund of the recovered channel first pays to another address
 
     view = pair.look(20_000)
     assert view.amount_sat is not None
