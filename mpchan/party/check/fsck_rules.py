@@ -131,7 +131,8 @@ class Lines:
         if self.broken is not None and not mended:
             return
         try:
-            if self._terms is None:
+            # a channel that was found again by its address learns the payer's script when it is synced
+            if self._terms is None or (entry.event == "synced" and "payer_script" in entry.changes):
                 self._terms = record_of(self._body).terms
             for rule in (*self._number_rules(entry), *_message_rules(self._terms, entry, self._body)):
                 if not rule.ok:
