@@ -77,7 +77,7 @@ class Channel(Result):
     """A channel whole.
 
     Attributes:
-        scheme: the construction: decrementing
+        scheme: the construction, as the offer names it
         funding: the output that holds the money
         latest_lock_time: nLockTime of the payment that counts now, 0 for a settlement; null before any
     """

@@ -92,6 +92,14 @@ def test_a_sale_from_python_that_is_refused(wallets: Shell) -> None:
     assert (code, "mpchan.errors.NotPossible" in err) == (1, True)
 
 
+@pytest.mark.parametrize("number", range(2))
+def test_an_offer_in_each_construction(wallets: Shell, number: int) -> None:
+    [block] = blocks("constructions")
+    command = block.splitlines()[number]
+    wallets.ok(command, MPCHAN_WALLET="seller")
+    assert f'scheme = "{command.split()[4]}"' in wallets.text("offer.toml")
+
+
 def test_watching(paid: Shell) -> None:
     """Nothing needs a person; the lines that go on for ever have tests of their own."""
     [block] = blocks("watching")

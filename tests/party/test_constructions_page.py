@@ -71,6 +71,18 @@ def test_the_sizes_are_those_of_transactions_in_blocks(
 
 
 @pytest.mark.parametrize("scheme", CONSTRUCTIONS)
+def test_a_message_is_as_large_as_the_table_says(chain_directory: Path, tmp_path: Path, scheme: str) -> None:
+    with EmbeddedChain(chain_directory) as chain:
+        pair = Pair(tmp_path, chain, scheme=scheme)
+        size = len(bytes.fromhex(pair.pay(pair.open(100_000), 1000)))
+    told = cells("a payment, as a message")[scheme]
+    found = re.search(r"[\d,]+", told)
+    assert found
+    written = int(found[0].replace(",", ""))
+    assert abs(size - written) <= (25 if "about" in told else 1), size
+
+
+@pytest.mark.parametrize("scheme", CONSTRUCTIONS)
 def test_so_many_updates_as_the_table_says(chain_directory: Path, tmp_path: Path, scheme: str) -> None:
     with EmbeddedChain(chain_directory) as chain:
         pair = Pair(tmp_path, chain, scheme=scheme)

@@ -39,9 +39,15 @@ def _leaving_options(command: options.F) -> options.F:
 
 
 def _confirm(app: App, wallet: Wallet, yes: bool) -> Callable[[Terms], None]:
-    """Asks before real money is locked."""
+    """Asks before real money is locked, and says beforehand what could become of it."""
 
     def confirm(terms: Terms) -> None:
+        made_out = terms.offer.sale is not None and "buyer" in terms.offer.sale
+        if not construction_of(terms.offer).has_exchange and not made_out:
+            app.say(
+                "this offer is for one payer: should another one have paid under it first, "
+                f"your money waits for its refund at {terms.refund_lock_time}"
+            )
         if wallet.network.name == "mainnet" and not yes:
             locked = f"{terms.funding_value} of real money until {terms.refund_lock_time}"
             app.require_yes(f"This locks {locked} at the latest. Go on?", "funding on mainnet")
@@ -101,13 +107,13 @@ def open_channel(
     yes: bool,
     output: Path | None,
 ) -> None:
-    """Open a channel of AMOUNT under OFFER: writes a request.
+    """Open a channel of AMOUNT under OFFER.
 
-    It asks the payee for its signature on your refund. Nothing is signed or sent yet. The same command again gives the
-    same request.
+    Writes a request for the payee's signature on your refund. Nothing is signed or sent yet. The same command again
+    gives the same request.
 
-    Under an offer with the scheme taproot nothing is asked: the refund is signed and stored, and the funding signed and
-    broadcast at once; writes that. The last three options are for it.
+    Under an offer with the scheme taproot the payee is asked nothing: your refund is signed and stored, then the
+    funding is signed and broadcast; writes that. --no-broadcast, --refund-out and --yes are for it.
 
     With --external this wallet needs no coins: another wallet makes the funding without broadcasting it, and --funding
     takes it from there. Under taproot any wallet just pays the address, and AMOUNT may be left out; the same command
