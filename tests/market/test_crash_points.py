@@ -48,7 +48,6 @@ def test_killed(bare: Path, quick_path: Path, kinds: dict[str, list[str]], schem
     try_all(bare, quick_path, of_each_kind(faults(kinds, "kill")), scheme)
 
 
-@each_scheme
 def test_failing_disk(bare: Path, quick_path: Path, kinds: dict[str, list[str]], scheme: str | None) -> None:
     try_all(bare, quick_path, of_each_kind(faults(kinds, "disk")), scheme)
 

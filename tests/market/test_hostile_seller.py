@@ -298,7 +298,6 @@ OFFERS: dict[str, tuple[Callable[[Market, Offer], Message], str, int]] = {
 }
 
 
-@each_scheme
 @pytest.mark.parametrize("name", OFFERS)
 def test_offers_that_are_not_the_published_one(market: Market, name: str) -> None:
     bad, slug, code = OFFERS[name]
