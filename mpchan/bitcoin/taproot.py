@@ -27,6 +27,12 @@ MAX_DEPTH = 128
 _EVEN_Y, _ODD_Y = 2, 3  # the first byte of a compressed key
 
 
+def without_annex(witness: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    """What a witness shows of how a taproot output is spent (BIP-0341)."""
+    has_annex = len(witness) > 1 and witness[-1].startswith(ANNEX_TAG)
+    return witness[:-1] if has_annex else witness
+
+
 @frozen
 class TapLeaf:
     """A script of the tree, and its leaf version: an even number from 0 to 254 (BIP-0341)."""

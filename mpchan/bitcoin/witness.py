@@ -28,7 +28,7 @@ from mpchan.bitcoin.sighash import (
     taproot_script_sighash,
 )
 from mpchan.bitcoin.signature import PublicKey, parse_der
-from mpchan.bitcoin.taproot import ANNEX_TAG, TAPSCRIPT, ControlBlock, TapLeaf
+from mpchan.bitcoin.taproot import TAPSCRIPT, ControlBlock, TapLeaf, without_annex
 from mpchan.bitcoin.tapscript import parse_key_after, parse_two_keys
 from mpchan.bitcoin.tx import Transaction, TxOut
 from mpchan.errors import NotPossible, ParseError, Refused
@@ -138,8 +138,8 @@ def _judge_p2wsh(tx: Transaction, index: int, output: TxOut, stack: Sequence[byt
 def _judge_taproot(
     tx: Transaction, index: int, spent: Sequence[TxOut | None], output: TxOut, only_all: bool
 ) -> bool:
-    stack: Sequence[bytes] = tx.inputs[index].witness
-    if len(stack) > 1 and stack[-1].startswith(ANNEX_TAG):
+    stack = tx.inputs[index].witness
+    if without_annex(stack) != stack:
         if only_all:
             raise _wrong(index, "its witness has an annex, which has no meaning yet")
         return False

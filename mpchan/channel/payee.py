@@ -449,8 +449,9 @@ def close(state: PayeeState, facts: Facts, *, contest: bool = False) -> tuple[Cl
         )
     if isinstance(closing, Update) and (facts.spent_by is None or contests):
         _require_final(active.terms, closing, facts.tip)
-    if active.best is not None and facts.spent_by == active.best.transaction.txid:
-        closing = active.best  # it is out already: a settlement would only conflict
+    best = active.best
+    if best is not None and facts.spent_by == best.transaction.txid != closing.transaction.txid:
+        closing = best  # it is out already: a settlement would only conflict
     require_complete(active.terms, unsigned_close(active.terms, closing), closing.transaction)
     return Closing(active, held), closing
 

@@ -17,13 +17,16 @@ from mpchan.bitcoin.tx import Transaction, TxIn, TxOut
 from mpchan.chain.base import OutputStatus, Spend
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.chain.manual import ManualChain
+from mpchan.channel.facts import Facts, Status
+from mpchan.channel.offer import Offer
+from mpchan.channel.terms import Terms
 from mpchan.errors import MpchanError
 from mpchan.party import payee, payer, syncing, views
 from mpchan.party.backup import backup, restore
 from mpchan.party.check import fsck, inspection, verify
 from mpchan.party.history import history
 from mpchan.party.watch.bump import bump
-from mpchan.units import Amount, ChainTip, FeeRate, LockTime, OutPoint
+from mpchan.units import Amount, ChainTip, FeeRate, Height, LockTime, MedianTime, OutPoint, Txid
 from mpchan.values import replace
 from mpchan.wallet.wallet import Wallet
 
@@ -107,6 +110,62 @@ def test_another_refund_in_a_block_is_no_close(pair: Pair) -> None:
     assert seen(look(pair.payer, pair.chain)) == ("refunded", "wait", False, None)
     assert refused(lambda: pair.settle(name=name)).slug == "channel-refunded"
     assert refused(lambda: pair.accept(pair.pay(name, 1))).slug == "channel-refunded"
+
+
+def test_a_refund_with_an_annex_is_no_close(pair: Pair) -> None:
+    """No node relays it, and a miner who is paid for it puts it into a block."""
+    name = paid(pair)
+    at_refund(pair, name)
+    terms, tip = pair.terms(name), pair.chain.tip()
+    refund = another_refund(pair, name)
+    assert terms.lock.takes_back(refund)
+    refund = refund.with_witness(0, (*refund.inputs[0].witness, b"\x50 whatever"))
+    facts = Facts(tip, terms.funding_txout, 50, refund.txid, 1, spending=refund)
+    for record in (pair.payer_record(name), pair.payee_record(name)):
+        assert record.status(facts) is Status.REFUNDED
+    close = pair.payee_record(name).state.best.transaction
+    assert not terms.lock.takes_back(close)
+    annexed = close.with_witness(0, (*close.inputs[0].witness, b"\x50"))
+    assert not terms.lock.takes_back(annexed)
+
+
+def test_a_settlement_of_what_is_paid_is_one_whenever_it_is_sent_again(pair: Pair) -> None:
+    """It is the latest update to the last byte; the same command gives the same answer."""
+    name = paid(pair)
+    message = pair.settlement(name)
+    first = pair.settle(message)
+    assert (first.kind, first.paid_sat) == ("settlement", 50_000)
+    assert pair.settle(message) == first
+    assert pair.settle(name=name) == first
+    pair.chain.mine(1)
+    assert pair.settle(message) == first
+
+
+@pytest.mark.parametrize("unit", ["blocks", "seconds"])
+def test_a_refund_so_early_that_there_is_no_l_0(pair: Pair, unit: str) -> None:
+    """The payer alone has chosen it, and funded its address."""
+    seconds = {
+        "lock_time_unit": "seconds",
+        "settle_window": 90_000,
+        "min_refund_delay": 250_000,
+        "max_refund_delay": 600_000,
+    }
+    blocks = {"settle_window": 144, "min_refund_delay": 300, "max_refund_delay": 800}
+    text = pair.offer(**(seconds if unit == "seconds" else blocks))
+    offer = Offer.from_toml(text).without_pieces()
+    refund_at: LockTime = MedianTime(500_018_400) if unit == "seconds" else Height(36)
+    key, script, value = STRANGER_SECRET.public_key, STRANGERS_SCRIPT, Amount(90_000)
+    nowhere = Terms(offer, OutPoint(Txid(bytes(32)), 0), value, key, script, refund_at)
+    pair.chain.faucet(nowhere.lock.script_pubkey, value)
+    pair.chain.mine(1)
+    [coin] = pair.chain.coins([nowhere.lock.script_pubkey])
+    terms = replace(nowhere, outpoint=coin.outpoint)
+    update = terms.schedule.build(terms.schedule.update(1, Amount(5_000)))
+    message = terms.lock.message(update, key, terms.lock.sign_checked(STRANGER_SECRET, update)).to_hex()
+    error = refused(lambda: pair.accept(message))
+    assert (error.slug, error.exit_code) == ("past-deadline", 5)
+    assert verify.verify(pair.payee, pair.chain, psbt(message)).error == "past-deadline"
+    assert not pair.payee.channels.names()
 
 
 # what a server makes up ---------------------------------------------------------------------------

@@ -53,9 +53,10 @@ class Unnumbered:
 
     @property
     def deadline(self) -> LockTime:
-        """L_0 = L_refund - settle_window."""
+        """L_0 = L_refund - settle_window; the payer alone chooses L_refund, even too early for that to be a time."""
         refund_at = self.terms.refund_lock_time
-        return type(refund_at)(refund_at.value - self.terms.offer.settle_window)
+        earliest = refund_at.value - self.terms.offer.settle_window
+        return type(refund_at)(max(earliest, refund_at.lowest))
 
     def update(self, number: int, paid: Amount) -> Meant:
         """Any number of them, none of which has one."""

@@ -25,7 +25,7 @@ from mpchan.bitcoin.schnorr import SIGNATURE_SIZE, verify_schnorr
 from mpchan.bitcoin.script import output_size
 from mpchan.bitcoin.sighash import taproot_script_sighash
 from mpchan.bitcoin.signature import PrivateKey, PublicKey
-from mpchan.bitcoin.taproot import ControlBlock, TapLeaf, TaprootOutput
+from mpchan.bitcoin.taproot import ControlBlock, TapLeaf, TaprootOutput, without_annex
 from mpchan.bitcoin.tapscript import key_after_script, two_keys_script
 from mpchan.bitcoin.tx import Transaction, TxOut
 from mpchan.channel.carried import carried_more, carries, with_more, with_offer
@@ -265,9 +265,9 @@ class TwoLeaves:
         return psbt.inputs[0].tap_script_sigs.get(place, b"") if psbt.inputs else b""
 
     def takes_back(self, spending: Transaction) -> bool:
-        """Whether leaf R is what it was spent by. Its outputs, fee and other inputs are for the payer to choose."""
+        """Whether leaf R is what it was spent by. All else of it, an annex too, is for the payer to choose."""
         shown = (self.tree.refund.script, self.tree.control_block(self.tree.refund))
-        return any(source.witness[-2:] == shown for source in spending.inputs)
+        return any(without_annex(source.witness)[-2:] == shown for source in spending.inputs)
 
 
 def _hex(data: bytes | None) -> str:
