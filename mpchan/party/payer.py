@@ -276,17 +276,17 @@ def give_up(wallet: Wallet, chain: Chain, name: str) -> Standing:
 
 
 def _is_void(chain: Chain, record: PayerRecord) -> bool:
-    """Whether a block holds a transaction that took a coin of the funding."""
+    """Whether a block holds a transaction that took a coin of the funding, or nothing is lost should that come late."""
     state, terms, funding = record.state, record.terms, record.funding
     unsure = isinstance(state, (payer.Opening, payer.Secured)) and (state.external or record.restored)
     if isinstance(state, (payer.Opening, payer.Secured)) and unsure and is_sent(chain, terms):
         raise NotPossible("funding-early", early_text(terms))
     if not isinstance(state, payer.Funded) or is_sent(chain, terms):
         return False
-    if (
-        funding is None
-    ):  # another wallet's payment: with nothing paid in it, it counts again should it come back
-        return not construction_of(terms.offer).has_exchange and not state.paid
+    if not construction_of(terms.offer).has_exchange and not state.paid:
+        return True  # should it come after all, its refund needs nobody else
+    if funding is None:
+        return False
     conflict = find_conflict(chain, terms, funding)
     if conflict is not None and not conflict.confirmed:
         refuse_conflict(conflict, funding)

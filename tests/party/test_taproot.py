@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.party import COIN, SHORT, Pair, psbt
+from support.watch import look
 
 from mpchan.bitcoin.address import address_to_script
 from mpchan.bitcoin.network import REGTEST
@@ -198,6 +199,42 @@ def test_a_funding_that_would_come_too_late_is_not_sent(pair: Pair) -> None:
     pair.mine_to(terms.schedule.deadline.value)
     assert refused(lambda: pair.request(100_000, offer)) == ("too-little-time", 5)
     assert pair.chain.output(terms.outpoint) is None
+
+
+def test_a_funding_that_never_left_is_given_up_with_its_coins_and_comes_back_with_its_refund(
+    pair: Pair,
+) -> None:
+    """Nobody can be harmed: nothing was paid, and the refund needs the payer alone."""
+    offer = pair.offer()
+    opened = payer_commands.open_channel(
+        pair.payer, pair.chain, offer, Amount(100_000), leaving=Leaving(send=False)
+    )
+    [name] = pair.payer.channels.names()
+    assert views.balance(pair.payer, pair.chain).reserved_sat
+    pair.mine_to(pair.payer_record(name).terms.schedule.deadline.value)
+    with pytest.raises(MpchanError) as caught:
+        pair.request(100_000, offer)
+    assert "mpchan payer abandon" in str(caught.value.hint)
+    [finding] = look(pair.payer, pair.chain).findings
+    assert finding.alarm is not None
+    assert finding.alarm.slug == "funding-late"
+    assert "mpchan payer abandon" in str(finding.alarm.hint)
+    assert "its coins" not in str(finding.alarm.hint)
+    assert payer_commands.abandon(pair.payer, pair.chain, name).status == "abandoned"
+    assert not views.balance(pair.payer, pair.chain).reserved_sat
+    # whoever has the funding's file sends it all the same
+    pair.chain.broadcast(Transaction.from_hex(opened.hex))
+    pair.chain.mine(1)
+    assert views.show(pair.payer, pair.chain, name).status == "open"
+    pair.mine_to(pair.payer_record(name).terms.refund_lock_time.value)
+    assert pair.refund(name).broadcast
+
+
+def test_a_funding_that_left_is_not_given_up(pair: Pair) -> None:
+    name = pair.open()
+    assert refused(lambda: payer_commands.abandon(pair.payer, pair.chain, name)) == ("funding-signed", 5)
+    waiting = pair.request(50_000, pair.offer()).channel
+    assert refused(lambda: payer_commands.abandon(pair.payer, pair.chain, waiting)) == ("funding-signed", 5)
 
 
 def test_an_offer_serves_the_first_channel_that_pays(pair: Pair) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mpchan.channel.construction.registry import construction_of
 from mpchan.channel.facts import Facts, Status
 from mpchan.channel.payer import (
     Abandoned,
@@ -146,7 +147,9 @@ def _funding_unseen(state: Funded | Settling | Refunding, facts: Facts, conflict
         alarm = NotPossible(
             "funding-late",
             "the funding never came, and the time for payments is over",
-            hint="spend one of its coins otherwise, so that it can never be mined, and run `mpchan payer abandon`",
+            hint="spend one of its coins otherwise, so that it can never be mined, and run `mpchan payer abandon`"
+            if construction_of(funded.terms.offer).has_exchange
+            else "give the channel up with `mpchan payer abandon`: its refund stays, should that come after all",
         )
         return Decision(Deed.NOTHING, "the funding is not sent any more", alarm)
     if funded.funding is None:
