@@ -96,16 +96,18 @@ def command(*examples: str, name: str | None = None) -> Callable[[Callable[..., 
 # the chain ----------------------------------------------------------------------------------------
 
 
+tip = click.option(
+    "--tip",
+    type=TIP,
+    metavar="HEIGHT[:MEDIAN_TIME]",
+    expose_value=False,
+    callback=_set("tip"),
+    help="Where the chain stands (backend none).",
+)
+
+
 def chain(command: F) -> F:
     """``--tip`` and ``--confirmations``, for wallets that ask no chain."""
-    command = click.option(
-        "--tip",
-        type=TIP,
-        metavar="HEIGHT[:MEDIAN_TIME]",
-        expose_value=False,
-        callback=_set("tip"),
-        help="Where the chain stands (backend none).",
-    )(command)
     return click.option(
         "--confirmations",
         type=WholeNumber(0, 1_000_000),
@@ -113,7 +115,7 @@ def chain(command: F) -> F:
         expose_value=False,
         callback=_set("confirmations"),
         help="How deep the funding is, on your word (backend none).",
-    )(command)
+    )(tip(command))
 
 
 # files --------------------------------------------------------------------------------------------

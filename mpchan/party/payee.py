@@ -7,11 +7,13 @@ from contextlib import ExitStack, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Union
 
+from mpchan.bitcoin.address import script_to_address
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.bitcoin.tx import Transaction
 from mpchan.chain.base import Chain
 from mpchan.channel import payee
 from mpchan.channel.construction.base import Kind
+from mpchan.channel.construction.registry import construction_of
 from mpchan.channel.facts import Credit
 from mpchan.channel.rules import enforce
 from mpchan.channel.taking import closes
@@ -291,7 +293,17 @@ def first_warnings(wallet: Wallet, chain: Chain, terms: Terms, paid: Amount) -> 
     from mpchan.party.fees import close_warnings, stake_warnings
 
     stake = stake_warnings(paid, wallet, chain, f"a total in channel {terms.channel_id}")
-    return [*close_warnings(terms, chain), *stake]
+    return [*_word_warnings(chain, terms), *close_warnings(terms, chain), *stake]
+
+
+def _word_warnings(chain: Chain, terms: Terms) -> list[str]:
+    """What the user's word has to stand for where a payment is the first to tell of its funding, and no chain does."""
+    if chain.stated_confirmations is None or construction_of(terms.offer).has_exchange:
+        return []
+    funding = terms.funding_txout
+    address = script_to_address(funding.script_pubkey, terms.offer.network)
+    text = f"only the payer says so far that {terms.outpoint} pays exactly {funding.value} to {address}"
+    return [f"not-looked-up: {text}: deliver nothing before you have seen that, and that nothing spends it"]
 
 
 def taken(state: payee.PayeeState) -> tuple[str, str | None]:

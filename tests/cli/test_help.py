@@ -77,6 +77,7 @@ OPTIONS: dict[str, set[str]] = {
         "--max-capacity",
         "--min-increment",
         "--address",
+        "--tip",
         "--expires-in",
     }
     | TERMS,

@@ -165,6 +165,28 @@ def test_a_payee_in_seconds_says_the_median_time(blind_seller: Shell) -> None:
     assert error["hint"].startswith("96600 seconds to go; ")
 
 
+def test_an_offer_that_says_where_the_chain_stands(blind_seller: Shell) -> None:
+    """What is said without `--tip` is true: with it the offer is made, and its first payment taken."""
+    blind_seller.play(
+        """
+        $ mpchan --wallet seller payee offer --scheme taproot -o offer.toml
+        2> mpchan: error: this wallet asks no chain, so the command needs to be told where it stands
+        2> mpchan: hint: add --tip HEIGHT, or --tip HEIGHT:MEDIAN_TIME
+        ? 2
+        $ mpchan --wallet seller payee offer --scheme taproot --tip 111 -q -o offer.toml
+        + offer.toml
+        $ grep made_at offer.toml
+        made_at = 111
+        """
+    )
+    blind_seller.ok(f"{BUYER} open offer.toml 50000 -o funding.hex")
+    blind_seller.ok("mpchan regtest mine 1")
+    blind_seller.ok(f"{BUYER} pay 700 -o update.psbt")
+    taken = blind_seller.json(f"{SELLER} payee accept update.psbt --tip 112 --confirmations 1")
+    assert taken["received_sat"] == 700
+    assert [warning.split(":")[0] for warning in taken["warnings"]] == ["not-looked-up"]
+
+
 def test_the_life_of_a_payer(wallets: Shell) -> None:
     """Coins it cannot know, so the opening needs a chain; all that follows works on the user's word."""
     wallets.ok(f"{SELLER} payee offer -o offer.toml")

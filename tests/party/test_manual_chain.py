@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support.party import Pair, psbt
+from support.party import SHORT, Pair, psbt
 from support.protocol import scheme_of
 
+from mpchan.bitcoin.address import script_to_address
+from mpchan.bitcoin.network import REGTEST
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.chain.manual import ManualChain
 from mpchan.errors import MpchanError
@@ -107,3 +109,24 @@ def test_nothing_is_broadcast(pair: Pair) -> None:
     again = payee.settle(pair.payee, pair.chain, settlement)
     assert (again.hex, again.broadcast) == (result.hex, True)
     pair.chain.mine(1)
+
+
+def test_a_payer_alone_tells_of_a_taproot_funding(chain_directory: Path, tmp_path: Path) -> None:
+    """It can say of any output that it pays what it likes, so the user is told what to look up, once."""
+    with EmbeddedChain(chain_directory) as chain:
+        pair = Pair(tmp_path, chain, scheme="taproot")
+        told = ManualChain(chain.tip(), 1)
+        offer = payee.offer(pair.payee, told, {**SHORT, **pair.scheme}).toml
+        name = pair.open_under(offer, 100_000)
+        first, second = pair.pay(name, 1000), pair.pay(name, 1000)
+        terms = pair.payer_record(name).terms
+        address = str(script_to_address(terms.funding_txout.script_pubkey, REGTEST))
+        [warning, *_] = payee.accept(pair.payee, told, psbt(first)).warnings
+        assert warning.startswith("not-looked-up: ")
+        assert all(word in warning for word in (str(terms.outpoint), str(terms.funding_value), address))
+        assert not any(
+            "not-looked-up" in each for each in payee.accept(pair.payee, told, psbt(second)).warnings
+        )
+        other = pair.open_under(pair.offer(), 50_000)
+        seen = pair.accept(pair.pay(other, 1000)).warnings
+        assert not any("not-looked-up" in each for each in seen)

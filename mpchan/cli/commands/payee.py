@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Answer the request of a buyer of a file on sale; nothing else goes with it.",
 )
+@options.tip
 @options.output
 def offer(
     app: App,
