@@ -13,7 +13,7 @@ from mpchan.channel.rules import enforce
 from mpchan.channel.syncing import latest_message, sync_rules
 from mpchan.channel.taking import incoming_rules
 from mpchan.errors import Refused, StorageError
-from mpchan.party.check.payer_rules import own_channel_rules
+from mpchan.party.check.payer_rules import opened_under, own_channel_rules
 from mpchan.party.common import load_as, named_by
 from mpchan.party.opening.at_once import with_refund
 from mpchan.results.closing import Exported, Synced
@@ -70,13 +70,32 @@ def sync(wallet: Wallet, psbt: Psbt) -> Synced:
     with wallet.channels.lock(name):
         record = _as_signed(wallet, enforce(own_channel_rules(wallet, name)), psbt)
         synced = enforce(sync_rules(record.state, psbt))
-        after = replace(record, state=synced.state, restored=False)
+        state = synced.state
+        if isinstance(state, payer.Funded) and state.refund_only and state.number:
+            state = replace(state, refund_only=False)  # what is paid in is the offer's channel
+        after = replace(record, state=state, restored=False)
         if after != record:
             found = synced.incoming
             message = after.terms.lock.message(found.transaction, after.terms.payer_key, found.signature)
             wallet.channels.save(after, "synced", message.to_hex())
         warnings = (_contradiction(after, synced),) if synced.conflict else ()
-        return _view(after, warnings, changed=synced.state != record.state)
+    _leave_to_refunds(wallet, after)
+    return _view(after, warnings, changed=after.state != record.state)
+
+
+def _leave_to_refunds(wallet: Wallet, served: PayerRecord) -> None:
+    """Nothing is paid any more in what was found again under the same offer, and taken for its channel by its value."""
+    if construction_of(served.terms.offer).has_exchange or not served.updates:
+        return
+    for other in opened_under(wallet, served.terms.offer):
+        name = other.terms.name
+        if name == served.terms.name or not other.restored:
+            continue
+        with wallet.channels.lock(name):
+            record = load_as(PayerRecord, wallet, name)
+            state = record.state
+            if isinstance(state, payer.Funded) and not state.number and not state.refund_only:
+                wallet.channels.save(replace(record, state=replace(state, refund_only=True)), "synced")
 
 
 def _as_signed(wallet: Wallet, record: PayerRecord, psbt: Psbt) -> PayerRecord:

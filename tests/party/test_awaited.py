@@ -389,6 +389,29 @@ def test_recovered_from_words_and_offer(pair: Awaiting, tmp_path: Path) -> None:
     assert pair.refunded(outpoint.name)
 
 
+def test_recovered_beside_a_larger_payment_of_a_stranger(pair: Awaiting, tmp_path: Path) -> None:
+    """Words and offer do not tell which of the two was the channel; what was paid in does."""
+    view = pair.look(20_000)
+    assert view.amount_sat is not None
+    name = pair.stranger_pays(view.amount_sat).name
+    pair.look()
+    pair.chain.mine(1)
+    pair.accept(pair.pay(name, 5_000))
+    other = pair.stranger_pays(60_000).name
+    pair.chain.mine(1)
+    pair.payer = words_alone(pair, tmp_path / "words")
+    whats = {each.value_sat: each.what for each in recover(pair.payer, pair.chain, pair.offer_text).arrived}
+    assert whats == {60_000: "channel", view.amount_sat: "second"}
+    latest = export_latest(pair.payee, name).hex
+    assert sync(pair.payer, psbt(latest)).paid_sat == 5_000
+    assert not sync(pair.payer, psbt(latest)).changed
+    assert pair.accept(pair.pay(name, 500)).paid_sat == 5_500
+    assert pair.payer_record(other).is_refund_only
+    assert fsck.fsck(pair.payer).exit_code == 0
+    pair.settle(pair.settlement(name))
+    assert pair.refunded(other)
+
+
 def test_recovered_and_never_paid(pair: Awaiting, tmp_path: Path) -> None:
     pair.coin()
     opened = pair.request(20_000, pair.offer_text)
