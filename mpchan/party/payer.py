@@ -48,7 +48,14 @@ if TYPE_CHECKING:
 
 
 def _find(wallet: Wallet, chain: Chain, prefix: str | None, phases: Sequence[type], what: str) -> str:
-    """The channel that a payer's command means; see ``ChannelFiles.find``."""
+    """The channel that a payer's command means, which another wallet may have paid in just now.
+
+    See ``ChannelFiles.find``.
+    """
+    if wallet.awaited.files():
+        from mpchan.party.opening.arrivals import take_first_payments
+
+        take_first_payments(wallet, chain)
     return wallet.channels.find(prefix, _is(*phases), what, still_going(chain))
 
 

@@ -112,6 +112,16 @@ def test_a_stranger_pays_and_the_channel_is_there(pair: Awaiting) -> None:
     assert pair.status(outpoint.name) == ("closed", "closed")
 
 
+def test_a_payment_is_the_first_look_at_what_came(pair: Awaiting) -> None:
+    """Nobody need run another command first; and a payment by the offer's id finds its channel too."""
+    address = pair.look(50_000).address
+    assert refused(lambda: payer.pay(pair.payer, pair.chain, None, Amount(1_000))) == ("no-channel", 5)
+    outpoint = pair.stranger_pays(pair.look().most_sat, address)
+    pair.chain.mine(1)
+    assert payer.pay(pair.payer, pair.chain, None, Amount(1_000)).channel == outpoint.name[:16]
+    assert payer.settle(pair.payer, pair.chain, pair.offer_id).channel == outpoint.name[:16]
+
+
 def test_without_an_amount_the_uri_names_none(pair: Awaiting) -> None:
     view = pair.look()
     assert view.amount_sat is None

@@ -55,6 +55,18 @@ def take_what_came(wallet: Wallet, chain: Chain, openings: Sequence[AwaitedFundi
     return small
 
 
+def take_first_payments(wallet: Wallet, chain: Chain) -> None:
+    """Look for the payments to addresses to which none has come yet, before a command chooses among the channels.
+
+    Raises:
+        StorageError: as ``take_what_came``.
+    """
+    if not chain.sends:
+        return
+    openings = still_watched(wallet, chain.tip())
+    take_what_came(wallet, chain, [each for each in openings if not records_at(wallet, each.script_pubkey)])
+
+
 def still_watched(wallet: Wallet, tip: ChainTip) -> list[AwaitedFunding]:
     """The openings whose addresses are looked at without being asked for: until their refunds are final."""
     return [opening for opening in wallet.awaited if not opening.refund_at.is_final(tip)]
