@@ -213,7 +213,10 @@ def keys_rules(psbt: Psbt) -> Check[tuple[bytes, bytes]]:
     yield from single_input_rules(psbt)
     script = psbt.inputs[0].witness_script
     if script is None:
-        hint = "no message of a channel; what another wallet has made is for `mpchan payer open --funding`"
+        hint = (
+            "no refund and no request for one: a payment is for `mpchan payee accept`, "
+            "what another wallet has made for `mpchan payer open --funding`"
+        )
         yield Rule("witness-script", False, "message lacks witness_script", hint=hint)
         raise TypeError(BROKEN)
     try:
