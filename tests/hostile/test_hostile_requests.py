@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.hostile import Desk, Refusal, same_verdict
-from support.party import Pair
+from support.party import SHORT, Pair
 from support.protocol import (
     FINAL_SCRIPT_SIG,
     FINAL_WITNESS,
@@ -222,9 +222,9 @@ def payees_script(scene: Scene) -> Psbt:
 
 
 CASES: dict[str, tuple[Callable[[Scene], Psbt], str]] = {
-    "1 too early by one block": (at_tip(24), "refund-early"),
+    "1 too early by one block": (at_tip(SHORT["min_refund_delay"] - 1), "refund-early"),
     "1 at the tip": (at_tip(0), "refund-early"),
-    "2 too late by one block": (at_tip(61), "refund-late"),
+    "2 too late by one block": (at_tip(SHORT["max_refund_delay"] + 1), "refund-late"),
     "3 lock time 0": (lambda scene: scene.altered(bent(scene.refund, lock_time=0)), "lock-time-zero"),
     "4 seconds where the offer says blocks": (
         lambda scene: scene.altered(bent(scene.refund, lock_time=1_700_000_000)),
