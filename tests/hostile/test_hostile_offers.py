@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from support.hostile import Desk, number_of, same_verdict
-from support.party import Pair
+from support.party import SHORT, Pair
 
 from mpchan.bitcoin.address import script_to_address
 from mpchan.bitcoin.network import REGTEST
@@ -93,7 +93,11 @@ CASES: dict[str, tuple[Write, str, int]] = {
     "47 too many confirmations": (put("min_confirmations", "1001"), "malformed-number", 3),
     "47 no increment": (put("min_increment_sat", "0"), "malformed-number", 3),
     "47 the least capacity above the greatest": (put("min_capacity_sat", "100000001"), "offer-limits", 3),
-    "47 the least delay above the greatest": (put("min_refund_delay", "61"), "offer-limits", 3),
+    "47 the least delay above the greatest": (
+        put("min_refund_delay", str(SHORT["max_refund_delay"] + 1)),
+        "offer-limits",
+        3,
+    ),
     "47 a window longer than the delay": (put("settle_window", "25"), "offer-limits", 3),
     "47 no time for the confirmations": (put("min_confirmations", "20"), "offer-limits", 3),
     "47 a unit that is none": (put("lock_time_unit", '"days"'), "malformed-offer", 3),
