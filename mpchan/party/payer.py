@@ -290,7 +290,7 @@ def _is_void(chain: Chain, record: PayerRecord) -> bool:
         raise NotPossible("funding-early", early_text(terms))
     if not isinstance(state, payer.Funded) or is_sent(chain, terms):
         return False
-    if not construction_of(terms.offer).has_exchange and not state.paid:
+    if not construction_of(terms.offer).has_exchange and not state.paid and not record.restored:
         return True  # should it come after all, its refund needs nobody else
     if funding is None:
         return False

@@ -10,7 +10,7 @@ from support.party import Pair, psbt, snapshot
 
 from mpchan.bitcoin.address import address_to_script
 from mpchan.bitcoin.network import REGTEST
-from mpchan.bitcoin.tx import Transaction
+from mpchan.bitcoin.tx import Transaction, TxOut
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.channel.offer import Offer
 from mpchan.errors import MpchanError
@@ -252,6 +252,23 @@ def test_a_payment_that_never_comes_is_given_up_and_counts_should_it_come_back(p
     assert [(each.what, each.confirmations) for each in pair.look().arrived] == [
         ("channel", 0),
         ("replaced", None),
+    ]
+
+
+def test_one_transaction_pays_into_two_channels(pair: Awaiting) -> None:
+    """Each has its refund, also where no chain shows anything yet."""
+    first = pair.look(20_000)
+    pair.offer_text = pair.offer()
+    second = pair.look(30_000)
+    assert first.amount_sat is not None
+    assert second.amount_sat is not None
+    outpoint = pair.stranger_pays(first.amount_sat, first.address)
+    transaction = transaction_of(pair.chain, outpoint.txid)
+    also = TxOut(Amount(second.amount_sat), address_to_script(second.address, REGTEST))
+    batch = replace(transaction, outputs=(*transaction.outputs, also))
+    take_funding(pair.payer, pair.chain, batch, None)
+    assert sorted(pair.payer.channels.names()) == [
+        OutPoint(batch.txid, vout).name for vout in (outpoint.vout, len(transaction.outputs))
     ]
 
 

@@ -230,6 +230,16 @@ def test_a_funding_that_never_left_is_given_up_with_its_coins_and_comes_back_wit
     assert pair.refund(name).broadcast
 
 
+def test_a_copy_that_may_have_paid_gives_nothing_up(pair: Pair) -> None:
+    """What the lost wallet has signed is in nobody's files but the payee's."""
+    payer_commands.open_channel(
+        pair.payer, pair.chain, pair.offer(), Amount(100_000), leaving=Leaving(send=False)
+    )
+    [name] = pair.payer.channels.names()
+    pair.payer.channels.save(replace(pair.payer_record(name), restored=True), "restored")
+    assert refused(lambda: payer_commands.abandon(pair.payer, pair.chain, name)) == ("funding-signed", 5)
+
+
 def test_a_funding_that_left_is_not_given_up(pair: Pair) -> None:
     name = pair.open()
     assert refused(lambda: payer_commands.abandon(pair.payer, pair.chain, name)) == ("funding-signed", 5)

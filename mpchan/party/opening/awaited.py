@@ -181,6 +181,9 @@ def take_funding(
             hint="`mpchan payer open OFFER [AMOUNT] --external` tells where to pay",
         )
     script, payments = next(iter(paid.items()))
+    for other in paid:
+        if other != script:  # one transaction can fund several channels
+            _take_named(wallet, chain, by_script[other], paid[other])
     return _taken(wallet, chain, by_script[script], payments, refund_out)
 
 
@@ -266,13 +269,19 @@ def _opening_of(wallet: Wallet, record: PayerRecord) -> AwaitedFunding:
 def _taken(
     wallet: Wallet, chain: Chain, opening: AwaitedFunding, payments: list[Payment], refund_out: Path | None
 ) -> Payable:
-    worth = [payment for payment in payments if payment[1] >= least_refunded(opening)]
-    if not worth:
+    if not _take_named(wallet, chain, opening, payments):
         outpoint, value = payments[0]
         raise NotPossible("below-dust", f"a refund of {value} at {outpoint} costs more than it gives back")
-    with wallet.lock():
-        take(wallet, chain, opening, worth, named=True)
     return answered(wallet, chain, opening, refund_out=refund_out)
+
+
+def _take_named(wallet: Wallet, chain: Chain, opening: AwaitedFunding, payments: list[Payment]) -> bool:
+    """Keep those payments of which a refund is left; whether there are any."""
+    worth = [payment for payment in payments if payment[1] >= least_refunded(opening)]
+    if worth:
+        with wallet.lock():
+            take(wallet, chain, opening, worth, named=True)
+    return bool(worth)
 
 
 # the answer ---------------------------------------------------------------------------------------
