@@ -11,6 +11,7 @@ Imports inside functions and under TYPE_CHECKING count too: they say the same ab
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -523,3 +524,17 @@ def test_a_write_past_the_switchboard_is_seen(source: str) -> None:
 )
 def test_what_writes_nothing_passes(source: str) -> None:
     assert writes("wallet/sent.py", source) == []
+
+
+LISTED = ("bitcoin", "channel", "channel/construction", "party", "transport", "wallet")
+"""Folders with many modules."""
+
+
+@pytest.mark.parametrize("name", LISTED)
+def test_a_folder_says_what_is_in_it(name: str) -> None:
+    """Who opens it first learns where to go on: its docstring names every module."""
+    package = ROOT / name
+    told = ast.get_docstring(ast.parse((package / "__init__.py").read_text())) or ""
+    named = set(re.findall(r"[a-z0-9_]+", told))
+    inside = {path.stem for path in package.glob("*.py")} - {"__init__", "__main__"}
+    assert inside - named == set()

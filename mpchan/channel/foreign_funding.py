@@ -29,6 +29,7 @@ _SEQUENCE_MASK = 0xFFFF
 _LEAST_WITNESS = 1 + 1 + 64  # number of items, length, a Schnorr signature: no input needs less
 
 _MOST_WITNESS_VSIZE = 110
+_MOST_BYTES = 100_000  # nodes relay 400,000 weight units at the most, and every byte here is four of them
 """Of an input that is not signed yet, in virtual bytes; a multisignature of three out of five keys needs 99."""
 
 
@@ -51,6 +52,9 @@ def unsigned_rules(message: Message) -> Check[Transaction]:
     outpoints = [source.outpoint for source in transaction.inputs]
     yield Rule("input-count", len(outpoints) > 0, "inputs of the funding", "at least 1", len(outpoints))
     yield Rule("duplicate-input", len(set(outpoints)) == len(outpoints), "the funding spends one coin twice")
+    size = len(transaction.to_bytes(include_witness=False))
+    fits = size <= _MOST_BYTES
+    yield Rule("funding-size", fits, "bytes of the funding without witnesses", f"at most {_MOST_BYTES}", size)
     return transaction.without_witness()
 
 

@@ -39,13 +39,18 @@ def refund_lock_time(offer: Offer, tip: ChainTip, delay: int | None, limits: Pay
     chosen = enforce(
         default_delay_rules(offer, limits) if delay is None else _delay_rules(offer, delay, limits)
     )
-    kind_of_lock = Height if offer.lock_time_unit == "blocks" else MedianTime
-    now = kind_of_lock.now(tip)
-    found = construction_of(offer).refund_at(kind_of_lock(now + chosen))
+    found = lock_time_after(offer, tip, chosen)
+    now = found.now(tip)
     if found.value > now + chosen:
         enforce(_delay_rules(offer, found.value - now, limits))
     enforce(_stated_rules(offer, found))
     return found
+
+
+def lock_time_after(offer: Offer, tip: ChainTip, delay: int) -> LockTime:
+    """The first lock time that a refund can have so long after the tip, whatever anybody's limits are."""
+    kind_of_lock = Height if offer.lock_time_unit == Height.unit else MedianTime
+    return construction_of(offer).refund_at(kind_of_lock(kind_of_lock.now(tip) + delay))
 
 
 def _stated_rules(offer: Offer, refund_at: LockTime) -> Check[None]:

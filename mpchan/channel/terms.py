@@ -10,16 +10,21 @@ from mpchan.bitcoin.script import dust_limit
 from mpchan.bitcoin.signature import PublicKey
 from mpchan.bitcoin.tx import TxOut
 from mpchan.channel.construction.base import Lock, Schedule
-from mpchan.channel.construction.registry import construction_of
+from mpchan.channel.construction.registry import construction, construction_of
 from mpchan.channel.offer import Offer
 from mpchan.channel.rules import Check, Rule
-from mpchan.units import Amount, LockTime, OutPoint
+from mpchan.units import Amount, FeeRate, LockTime, OutPoint
 from mpchan.values import field, frozen
 
 
 def close_reserve(offer: Offer, payer_script: bytes) -> Amount:
     """What the payer adds to the capacity: the fee of the close with both outputs."""
-    return offer.fee_rate.fee(construction_of(offer).close_vsize(payer_script, offer.payee_script))
+    return close_fee(offer.scheme, offer.fee_rate, payer_script, offer.payee_script)
+
+
+def close_fee(scheme: str, rate: FeeRate, payer_script: bytes, payee_script: bytes) -> Amount:
+    """The same by what decides it; ``Construction.close_vsize`` knows the size."""
+    return rate.fee(construction(scheme).close_vsize(payer_script, payee_script))
 
 
 def refund_fee(offer: Offer, payer_script: bytes) -> Amount:

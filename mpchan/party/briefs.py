@@ -11,8 +11,8 @@ from typing import Any, Union
 from mpchan.bitcoin.address import address_to_script
 from mpchan.bitcoin.network import NETWORKS
 from mpchan.chain.base import Chain, OutputStatus
-from mpchan.channel.construction.registry import construction
 from mpchan.channel.facts import Status
+from mpchan.channel.terms import close_fee
 from mpchan.errors import ParseError, UsageError
 from mpchan.party.common import earliest, tip_for
 from mpchan.results.channels import ChannelLine
@@ -85,7 +85,7 @@ class Briefs:
         key = (offer["scheme"], rate, len(address), len(body["payer_script"]))
         if key not in self._reserves:  # segwit addresses of one length have scripts of one length (BIP-0173)
             scripts = bytes.fromhex(body["payer_script"]), address_to_script(address, network)
-            self._reserves[key] = FeeRate(rate).fee(construction(offer["scheme"]).close_vsize(*scripts))
+            self._reserves[key] = close_fee(offer["scheme"], FeeRate(rate), *scripts)
         return (Amount(body["funding_value_sat"]) - self._reserves[key]).sat
 
     def _status(self, body: Body) -> Status | None:

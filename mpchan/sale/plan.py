@@ -15,6 +15,7 @@ from mpchan.bitcoin.script import dust_limit, key_to_p2wpkh_script, script_to_p2
 from mpchan.channel.construction.registry import construction_of, own_terms_of
 from mpchan.channel.limits import PayerLimits
 from mpchan.channel.offer import Offer
+from mpchan.channel.opening import lock_time_after
 from mpchan.channel.terms import close_reserve, refund_fee
 from mpchan.results.sales import SalePlanned
 from mpchan.sale.manifest import MAX_LENGTH, MAX_PIECES
@@ -215,9 +216,7 @@ class SalePlan:
         """L_refund, where the tip is known."""
         if self.tip is None:
             return None
-        kind: type[Height] | type[MedianTime] = Height if self.unit == Height.unit else MedianTime
-        earliest = kind(kind.now(self.tip) + self.offer.default_refund_delay)
-        return construction_of(self.offer).refund_at(earliest)
+        return lock_time_after(self.offer, self.tip, self.offer.default_refund_delay)
 
     @property
     def deadline(self) -> LockTime | None:

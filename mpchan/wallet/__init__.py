@@ -1,17 +1,21 @@
 """The wallet directory: configuration, keys, offers and channels on disk.
 
 storage   durable writes, locks, reading with limits
-store     checked JSON files, one table in each
+store     checked JSON files, one table in each: ``plans``, ``awaited``, ``purchases``, ``sent``
+layout    the names of all files
 config    wallet.toml
-seed_file the seed, its passphrase, and how many keys are in use
+seed_file the seed, its passphrase, and how many keys are in use; ``keys_file``, the two forms of keys.toml
 keys      the keys that the seed gives
-keys_file the two forms of keys.toml
 sealing   bytes encrypted with a passphrase
-records   a channel's state as JSON
-journal   a channel's history, line by line
-channel_folder which channels there are
+offers    the wallet's own offers, and what each serves
+openings  refunds that were signed for buyers, a line each; ``opening``, that line
+records   a channel's state as JSON: ``payer_record``, ``payee_record``
+journal   a channel's history, line by line; ``batch``, lines of one append, ``past``, files that are full
+channel_folder which channels there are; ``names``, by the beginnings of their ids
 channel_files  the state file and the journal of each channel, and how one follows from the other
-coins     which coins fund a channel
+recovery  what those two say of each other, and how to mend them
+coins     which coins fund a channel; ``bumping``, a child that pays for its parent
+backup    the whole wallet in one file
 wallet    the directory as a whole
 
 Whatever reads raises ``StorageError``: ``file-missing``, ``read-failed``, or the slug of a damaged file, which stays as

@@ -14,8 +14,9 @@ from support.foreign_wallet import P2WPKH, SECRET, coin, payment, psbt_of, signe
 from support.hostile import Desk
 
 from mpchan.bitcoin.psbt import Psbt
-from mpchan.bitcoin.tx import Transaction
+from mpchan.bitcoin.tx import Transaction, TxOut
 from mpchan.chain.embedded import EmbeddedChain
+from mpchan.units import Amount
 from mpchan.values import replace
 
 
@@ -44,6 +45,15 @@ def test_a_fee_out_of_bounds_is_refused_at_the_opening(desk: Desk, case: str, fe
         path = desk.file(message)
         refused = desk.refused_writing(desk.payer, "payer", "open", "--funding", path)
         assert (refused.slug, refused.exit_code) == (slug, 4)
+
+
+def test_70_a_funding_that_no_node_relays(desk: Desk) -> None:
+    """Found out before anybody signs a refund, and not by the broadcast."""
+    funding = _funding(desk, 1_000)
+    more = (TxOut(Amount(330), funding.outputs[0].script_pubkey),) * 3_300
+    path = desk.file(replace(funding, outputs=(*funding.outputs, *more)))
+    refused = desk.refused_writing(desk.payer, "payer", "open", "--funding", path)
+    assert (refused.slug, refused.exit_code) == ("funding-size", 4)
 
 
 def test_70_a_change_that_was_forgotten(desk: Desk) -> None:

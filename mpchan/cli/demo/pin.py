@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mpchan.bitcoin.tx import TRUC_VERSION, Transaction, TxIn, TxOut, total_of
+from mpchan.bitcoin.tx import MAX_REPLACEABLE, TRUC_VERSION, Transaction, TxIn, TxOut, total_of
 from mpchan.channel.watch.bidding import Paying, rate_of
 from mpchan.cli.demo.case import Case
 from mpchan.cli.demo.stage import PAYEE, PAYER
@@ -62,7 +62,7 @@ def _child(case: Case, close: Transaction) -> Transaction:
     output = close.outputs[vout]
     ballast = TxOut(Amount(0), b"\x6a" + bytes(_LARGE_VSIZE - _SMALL_VSIZE - 12))
     outputs = (TxOut(output.value - Amount(_LARGE_FEE), output.script_pubkey), ballast)
-    unsigned = Transaction(close.version, (TxIn(OutPoint(close.txid, vout), 0xFFFF_FFFD),), outputs, 0)
+    unsigned = Transaction(close.version, (TxIn(OutPoint(close.txid, vout), MAX_REPLACEABLE),), outputs, 0)
     return wallet.keys.sign_coins(unsigned, [output])
 
 
@@ -70,7 +70,7 @@ def _refused(case: Case, child: Transaction) -> None:
     """Where there is room for one child, there is none for its own."""
     output = child.outputs[0]
     moved = (TxOut(output.value - Amount(_LARGE_FEE), output.script_pubkey),)
-    unsigned = Transaction(child.version, (TxIn(OutPoint(child.txid, 0), 0xFFFF_FFFD),), moved, 0)
+    unsigned = Transaction(child.version, (TxIn(OutPoint(child.txid, 0), MAX_REPLACEABLE),), moved, 0)
     try:
         step("emit", case.stage.chain.broadcast, case.wallet(PAYER).keys.sign_coins(unsigned, [output]))
     except ChainError as error:

@@ -77,12 +77,12 @@ def _brought_rules(wallet: Wallet, chain: Chain, psbt: Psbt, carried: Offer) -> 
     yield from unused_rules(wallet, terms)
     tip = tip_for(chain, offer.lock_time_unit)
     yield from current_rules(tip)
-    yield from _refund_at_rules(terms, tip)
+    yield from _refund_not_late_rules(terms, tip)
     yield from _expiry_rules(chain, terms, tip)
     return PayeeRecord(None, payee.Active(terms))
 
 
-def _refund_at_rules(terms: Terms, tip: ChainTip) -> Check[None]:
+def _refund_not_late_rules(terms: Terms, tip: ChainTip) -> Check[None]:
     """No payer asks for more time than the offer gives it."""
     lock_time = terms.refund_lock_time
     most = lock_time.now(tip) + terms.offer.max_refund_delay
