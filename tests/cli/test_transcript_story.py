@@ -79,6 +79,7 @@ def test_the_story_in_long_forms(bare: Shell) -> None:
                     100,338 sat, nSequence 0xfffffffd
         output 0    100,062 sat to <address:buyer>
         signatures  0
+        offer       <offer>
         $ mpchan --wallet seller payee sign-refund request.psbt -o signed.psbt
         2> signed the refund of channel <channel>: 100000 sat, refund at block 417
         2> next: the payer runs `mpchan payer fund FILE` on this message

@@ -304,7 +304,9 @@ def _open_funding(
     from mpchan.party.opening.awaited import pays_awaited, take_funding
     from mpchan.party.opening.external import open_funding
 
-    txid = None if Path(file).exists() else _txid(file)
+    txid = _txid(file)
+    if txid is not None and Path(file).exists():
+        txid = None
     message = None if txid is not None else decode_message(read_input(file), either_version=True)
     if message is None or pays_awaited(wallet, message):
         told = message.finalize().extract() if isinstance(message, Psbt) else message or txid
