@@ -12,6 +12,18 @@ if TYPE_CHECKING:
     from mpchan.channel.terms import Terms
 
 
+BASE_SIZE = (
+    4  # version
+    + 1  # number of inputs
+    + 36  # outpoint
+    + 1  # length of the empty scriptSig
+    + 4  # nSequence
+    + 1  # number of outputs
+    + 4  # nLockTime
+)
+"""Bytes of a spend of the funding output, without its outputs and its witness."""
+
+
 def spend(terms: Terms, outputs: tuple[TxOut, ...], lock_time: int) -> Transaction:
     """A spend of the funding output alone, unsigned, with nSequence 0xfffffffd and the offer's transaction version."""
     source = TxIn(terms.outpoint, MAX_REPLACEABLE)

@@ -90,7 +90,6 @@ def open_channel(
     Raises:
         UsageError: ``usage``, something is said of it where it does not.
     """
-    from mpchan.channel.offer_rules import version_rules
     from mpchan.channel.opening import refund_lock_time
     from mpchan.party.check.payer_rules import new_offer_rules, opened_under
     from mpchan.party.fees import outside_warning, rate_for
@@ -104,21 +103,14 @@ def open_channel(
     limits = wallet.config.limits
     asked = Asked(refund_delay, funding_fee_rate, address)
     with wallet.lock():
-        earlier_ones = opened_under(wallet, offer)
-        for earlier in earlier_ones:
-            if not isinstance(earlier.state, payer.Abandoned):
-                if isinstance(earlier.state, payer.Opening):
-                    enforce(version_rules(offer))
-                known = opened_so(earlier, capacity, asked, external=False)
-                if at_once:
-                    return open_at_once(wallet, chain, known, leaving)
-                request = opened(wallet, known)
-                wallet.channels.make_sure(earlier.terms.name)
-                return request
+        earlier = opened_under(wallet, offer)
+        going = next((each for each in earlier if not isinstance(each.state, payer.Abandoned)), None)
+        if going is not None:
+            return _opened_again(wallet, chain, opened_so(going, capacity, asked, external=False), leaving)
         awaited = wallet.awaited.find(offer.offer_id) if at_once else None
         if awaited is not None and not awaited.given_up:
             raise opened_for_another(offer)
-        enforce(new_offer_rules(wallet, chain, offer, [record.terms.name for record in earlier_ones]))
+        enforce(new_offer_rules(wallet, chain, offer, [record.terms.name for record in earlier]))
         rate, warnings = rate_for(chain, limits, funding_fee_rate, "the funding", "funding-fee-rate")
         tip = current_tip(chain, offer.lock_time_unit)
         lock_time = refund_lock_time(offer, tip, refund_delay, limits)
@@ -134,6 +126,22 @@ def open_channel(
         if record.terms.payer_script not in wallet.keys.scripts():
             warnings.append(outside_warning(address))
         return replace(answer, warnings=tuple(warnings))
+
+
+def _opened_again(wallet: Wallet, chain: Chain, record: PayerRecord, leaving: Leaving) -> Opened:
+    """The answer to the command that has opened this channel before."""
+    from mpchan.channel.offer_rules import version_rules
+    from mpchan.party.opening.at_once import open_at_once
+    from mpchan.party.opening.request import opened
+
+    offer = record.terms.offer
+    if not construction_of(offer).has_exchange:
+        return open_at_once(wallet, chain, record, leaving)
+    if isinstance(record.state, payer.Opening):
+        enforce(version_rules(offer))
+    request = opened(wallet, record)
+    wallet.channels.make_sure(record.terms.name)
+    return request
 
 
 def fund(

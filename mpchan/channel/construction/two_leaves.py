@@ -31,19 +31,11 @@ from mpchan.bitcoin.tx import Transaction, TxOut
 from mpchan.channel.carried import carried_more, carries, with_more, with_offer
 from mpchan.channel.messages import spent_rules
 from mpchan.channel.offer import Offer
+from mpchan.channel.outputs import BASE_SIZE
 from mpchan.channel.rules import Check, Rule
 from mpchan.units import Amount, LockTime
 from mpchan.values import field, frozen
 
-_BASE = (
-    4  # version
-    + 1  # number of inputs
-    + 36  # outpoint
-    + 1  # length of the empty scriptSig
-    + 4  # nSequence
-    + 1  # number of outputs
-    + 4  # nLockTime
-)
 _KEY_AND_CHECK = 1 + 32 + 1
 _CONTROL_BLOCK = 33 + 32
 _SIGNATURE = 1 + SIGNATURE_SIZE
@@ -60,12 +52,12 @@ LONGEST_PAYER_SCRIPT = 34
 def close_vsize(payee_script: bytes) -> int:
     """Virtual size (BIP-0141) of a spend by leaf U to the longest script that a payer can have, and to the payee's."""
     outputs = output_size(bytes(LONGEST_PAYER_SCRIPT)) + output_size(payee_script)
-    return -(-(4 * (_BASE + outputs) + _WITNESS_BASE + _LEAF_U + 2 * _SIGNATURE) // 4)
+    return -(-(4 * (BASE_SIZE + outputs) + _WITNESS_BASE + _LEAF_U + 2 * _SIGNATURE) // 4)
 
 
 def refund_vsize(payer_script: bytes) -> int:
     """Virtual size of a spend by leaf R to one output."""
-    return -(-(4 * (_BASE + output_size(payer_script)) + _WITNESS_BASE + _LEAF_R + _SIGNATURE) // 4)
+    return -(-(4 * (BASE_SIZE + output_size(payer_script)) + _WITNESS_BASE + _LEAF_R + _SIGNATURE) // 4)
 
 
 @frozen

@@ -26,6 +26,7 @@ from mpchan.bitcoin.sighash import SIGHASH_ALL, segwit_v0_sighash
 from mpchan.bitcoin.signature import PrivateKey, PublicKey, is_low_s, parse_der
 from mpchan.bitcoin.tx import Transaction, TxOut
 from mpchan.channel.messages import single_input_rules, spent_rules
+from mpchan.channel.outputs import BASE_SIZE
 from mpchan.channel.rules import BROKEN, Check, Rule
 from mpchan.errors import ParseError
 from mpchan.units import Amount, LockTime
@@ -35,15 +36,6 @@ if TYPE_CHECKING:
     from mpchan.channel.offer import Offer
     from mpchan.channel.terms import Terms
 
-_BASE = (
-    4  # version
-    + 1  # number of inputs
-    + 36  # outpoint
-    + 1  # length of the empty scriptSig
-    + 4  # nSequence
-    + 1  # number of outputs
-    + 4  # nLockTime
-)
 WITNESS_SCRIPT_SIZE = (
     1  # OP_2
     + (1 + 33)  # first key
@@ -63,7 +55,7 @@ _WITNESS = (
 
 def spend_vsize(*output_scripts: bytes) -> int:
     """Virtual size (BIP-0141) of a spend of the funding output that pays to these scripts."""
-    base = _BASE + sum(output_size(script) for script in output_scripts)
+    base = BASE_SIZE + sum(output_size(script) for script in output_scripts)
     return -(-(4 * base + _WITNESS) // 4)
 
 

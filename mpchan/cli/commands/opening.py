@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import click
@@ -123,23 +123,13 @@ def open_channel(
     early, or was not the one that was agreed. The payee can sign a refund of that too; `mpchan payer fund` takes it.
     """
     outpoint = None if again is None else OutPoint.parse(again)
+    given: dict[str, object] = {"OFFER": offer, "AMOUNT": amount, "--refund-delay": refund_delay}
+    given |= {"--funding-fee-rate": funding_fee_rate, "--address": address}
     _check_open_usage(
         {"--external": external, "--funding": funding is not None, "--again": again is not None},
-        {
-            "OFFER": offer,
-            "AMOUNT": amount,
-            "--refund-delay": refund_delay,
-            "--funding-fee-rate": funding_fee_rate,
-            "--address": address,
-            "--no-broadcast": no_broadcast or None,
-            "--refund-out": refund_out,
-            "--output": output,
-        },
+        {**given, "--no-broadcast": no_broadcast or None, "--refund-out": refund_out, "--output": output},
     )
-    sources = [name for name in (offer, funding) if name is not None]
-    app.check_output(output, *sources)
-    app.check_output(refund_out, *sources, follows=True)
-    check_refund_out(refund_out, "funding", [output] if output is not None else [])
+    _check_files(app, output, refund_out, [name for name in (offer, funding) if name is not None])
     text = None if offer is None else read_text_input(offer)
     wallet = app.wallet(signs=True)
     if address is not None:
@@ -157,6 +147,12 @@ def open_channel(
     else:
         leaving = Leaving(not no_broadcast, refund_out, _confirm(app, wallet, yes))
         _open(app, wallet, text, amount, Asked(refund_delay, funding_fee_rate, address), leaving, output)
+
+
+def _check_files(app: App, output: Path | None, refund_out: Path | None, sources: Sequence[str]) -> None:
+    app.check_output(output, *sources)
+    app.check_output(refund_out, *sources, follows=True)
+    check_refund_out(refund_out, "funding", [output] if output is not None else [])
 
 
 def _open(
@@ -363,9 +359,7 @@ def fund(
     from mpchan.bitcoin.message import decode_message
 
     sources = [file] if funding is None else [file, funding]
-    app.check_output(output, *sources)
-    app.check_output(refund_out, *sources, follows=True)
-    check_refund_out(refund_out, "funding", [output] if output is not None else [])
+    _check_files(app, output, refund_out, sources)
     psbt = read_psbt(read_input(file))
     signed = None if funding is None else decode_message(read_input(funding), either_version=True)
     wallet = app.wallet(signs=True)
