@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.party import Pair, psbt, snapshot
+from support.party import SHORT, Pair, psbt, snapshot
 
 from mpchan.bitcoin.address import address_to_script
 from mpchan.bitcoin.network import REGTEST
@@ -439,14 +439,20 @@ def test_recovered_beside_a_larger_payment_of_a_stranger(pair: Awaiting, tmp_pat
     assert pair.refunded(other)
 
 
-def test_recovered_and_never_paid(pair: Awaiting, tmp_path: Path) -> None:
+@pytest.mark.parametrize("unit", ["blocks", "seconds"])
+def test_recovered_and_never_paid(pair: Awaiting, tmp_path: Path, unit: str) -> None:
     pair.coin()
+    if unit == "seconds":
+        delays = ("settle_window", "min_refund_delay", "max_refund_delay")
+        pair.offer_text = pair.offer(lock_time_unit=unit, **{key: SHORT[key] * 600 for key in delays})
     opened = pair.request(20_000, pair.offer_text)
     name = f"{opened.funding_txid}-{opened.funding_vout}"
     pair.chain.mine(1)
     pair.payer = words_alone(pair, tmp_path / "words")
     [arrival] = recover(pair.payer, pair.chain, pair.offer_text).arrived
     assert arrival.what == "channel"
+    terms = pair.payer_record(name).terms
+    assert (terms.refund_lock_time.unit, terms.refund_lock_time.value) == (unit, opened.refund_lock_time)
     nothing_newer(pair.payer, name)
     assert pair.accept(pair.pay(name, 700)).paid_sat == 700
 
