@@ -15,7 +15,6 @@ from mpchan.bitcoin.script import dust_limit, key_to_p2wpkh_script, script_to_p2
 from mpchan.channel.construction.registry import construction_of, own_terms_of
 from mpchan.channel.limits import PayerLimits
 from mpchan.channel.offer import Offer
-from mpchan.channel.opening import lock_time_after
 from mpchan.channel.terms import close_reserve, refund_fee
 from mpchan.results.sales import SalePlanned
 from mpchan.sale.manifest import MAX_LENGTH, MAX_PIECES
@@ -216,6 +215,8 @@ class SalePlan:
         """L_refund, where the tip is known."""
         if self.tip is None:
             return None
+        from mpchan.channel.opening import lock_time_after
+
         return lock_time_after(self.offer, self.tip, self.offer.default_refund_delay)
 
     @property
