@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.chain.node import free_port
 from support.market.market import Market
 
 from mpchan.errors import NotPossible
@@ -39,7 +40,7 @@ def test_a_seller_shows_the_same_certificate_after_a_restoration(tmp_path: Path)
     (tmp_path / "film").write_bytes(b"film")
     words = ["payee", "sell", "film", "--price-per-piece", "1000", "--fee-rate", "2", "-o", "offer.toml"]
     done = subprocess.run(
-        [*run, "--json", *words, "--listen", "127.0.0.1:47420"],
+        [*run, "--json", *words, "--listen", f"127.0.0.1:{free_port()}"],
         cwd=tmp_path,
         capture_output=True,
         check=False,
