@@ -289,3 +289,13 @@ def test_an_offer_that_expired_serves_a_funding_from_before(
     assert {path: data for path, data in pair.files().items() if "/payee/" in path} == {
         path: data for path, data in before.items() if "/payee/" in path
     }
+    # once a block holds it, that block's median time decides: at the very moment of the expiry it still counts
+    pair.chain.mine(1)
+    expires = record.terms.offer.expires
+    for moment, taken in ((expires + 1, False), (expires, True)):
+        with monkeypatch.context() as patch:
+            patch.setattr(EmbeddedChain, "median_time_at", lambda chain, height, moment=moment: moment)
+            if taken:
+                assert pair.accept(message).paid_sat == 1000
+            else:
+                assert refused(lambda: pair.accept(message)) == ("offer-expired", 4)

@@ -98,7 +98,7 @@ def _expiry_rules(chain: Chain, terms: Terms, tip: ChainTip) -> Check[None]:
     confirmations = gather_facts(chain, terms, tip).confirmations
     height = tip.height - confirmations + 1
     funded_at = chain.median_time_at(height) if confirmations else None
-    in_time = funded_at is not None and funded_at < offer.expires
+    in_time = funded_at is not None and funded_at <= offer.expires
     text = f"offer {offer.offer_id} expired at Unix time {offer.expires}, and its funding is not older"
     hint = f"make another with `mpchan payee offer --like {offer.offer_id}`"
     yield Rule("offer-expired", in_time, text, found="" if funded_at is None else funded_at, hint=hint)
