@@ -147,6 +147,9 @@ class Chain(Protocol):
     def stated_confirmations(self) -> int | None:
         """How deep a channel's funding is on the user's word alone; None where the backend is asked."""
 
+    def close(self) -> None:
+        """Close what is open; the next question opens it again."""
+
     def tip(self) -> ChainTip:
         """The best block's height and median time past."""
 

@@ -24,6 +24,9 @@ class ManualChain:
     stated_confirmations: int | None = None
     sends: bool = False
 
+    def close(self) -> None:
+        """Nothing is open."""
+
     def tip(self) -> ChainTip:
         """The tip that was stated.
 

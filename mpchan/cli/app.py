@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+import click
+
 from mpchan.bitcoin.network import Network
 from mpchan.bitcoin.signers import exposed_signatures
 from mpchan.chain.base import Chain
@@ -60,10 +62,12 @@ class App:
         return wallet
 
     def chain(self, wallet: Wallet) -> Chain:
-        """The backend that the wallet names."""
+        """The backend that the wallet names, closed when the command ends."""
         from mpchan.chain import open_chain
 
-        return open_chain(wallet.config.chain, wallet.network, wallet.directory, self.tip, self.confirmations)
+        return _closed_in_the_end(
+            open_chain(wallet.config.chain, wallet.network, wallet.directory, self.tip, self.confirmations)
+        )
 
     def wallet_if_any(self) -> Wallet | None:
         """The wallet, opened; None where the directory holds none."""
@@ -91,7 +95,9 @@ class App:
                 hint="make a new one with `mpchan init --network NETWORK --chain BACKEND`: any will do",
             )
         backend = "embedded" if self.tip is None else "none"
-        return open_chain(ChainConfig(backend), REGTEST, self.wallet_directory, self.tip, self.confirmations)
+        return _closed_in_the_end(
+            open_chain(ChainConfig(backend), REGTEST, self.wallet_directory, self.tip, self.confirmations)
+        )
 
     # answers --------------------------------------------------------------------------------------
 
@@ -185,6 +191,14 @@ class App:
             if error.hint:
                 print_error(f"mpchan: hint: {error.hint}")
         return error.exit_code
+
+
+def _closed_in_the_end(chain: Chain) -> Chain:
+    """The chain, whose connections end with the command that asked."""
+    context = click.get_current_context(silent=True)
+    if context is not None:
+        context.call_on_close(chain.close)
+    return chain
 
 
 def unlock(attempt: Callable[[str], None]) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -65,13 +63,3 @@ def ground(request: pytest.FixtureRequest) -> Ground:
     """Every backend in turn; a test leaves the chain with the mempool empty, and at whatever height."""
     ground: Ground = request.getfixturevalue(f"{request.param}_ground")
     return ground
-
-
-@pytest.fixture(autouse=True)
-def _what_a_process_would_close(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Commands that run in this process leave connections behind that its end would close: nobody's fault later on."""
-    yield
-    if "ground" in request.fixturenames or "bitcoind_ground" in request.fixturenames:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ResourceWarning)
-            gc.collect()

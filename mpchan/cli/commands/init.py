@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import textwrap
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import click
@@ -122,7 +122,9 @@ def _make_chain(wallet: Wallet) -> None:
     if not wallet.config.chain.is_private:
         return
     with suppress(MpchanError):
-        open_chain(wallet.config.chain, wallet.network, wallet.directory, create=True).tip()
+        chain = open_chain(wallet.config.chain, wallet.network, wallet.directory, create=True)
+        with closing(chain):
+            chain.tip()
 
 
 def _whole(words: str) -> str:
