@@ -49,6 +49,21 @@ ALLOWED: dict[str, set[str]] = {
         ),
     },
     "transport": {"errors", "values", "durability", "units"},
+    "http": {
+        *(
+            "errors",
+            "values",
+            "durability",
+            "units",
+            "bitcoin",
+            "channel",
+            "sale",
+            "chain",
+            "wallet",
+            "party",
+        ),
+        *("results", "transport"),
+    },
     "market": {
         *(
             "errors",
@@ -79,7 +94,7 @@ ALLOWED: dict[str, set[str]] = {
             "party",
             "results",
         ),
-        *("transport", "market", "__init__"),
+        *("transport", "http", "market", "__init__"),
     },
     "__main__": {"errors", "cli"},
 }
@@ -90,6 +105,11 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "coincurve": ("bitcoin/signers/coincurve.py",),
     "btclib_secp256k1": ("bitcoin/signers/btclib.py",),
     "pbk": ("chain/embedded/kernel.py",),
+    "rfc8785": ("http",),
+    "uvicorn": ("http",),
+    "urllib3": ("http",),
+    "httpx2": ("http",),
+    "requests": ("http",),
     "rich": ("cli/render", "cli/demo"),
     "sqlite3": ("chain/embedded/index.py",),
     "http": ("chain/bitcoind/rpc.py",),
