@@ -275,10 +275,14 @@ _OLDER_COPY = (
 )
 
 
-def _supersede_rules(best: Update | None, incoming: Incoming, least: Amount) -> Check[None]:
-    """A later update pays more; a settlement pays no less."""
+def _supersede_rules(
+    best: Update | None, incoming: Incoming, least: Amount, spent: Amount | None
+) -> Check[None]:
+    """A later update pays more; a settlement pays no less, but for what was signed in advance and never used."""
     number, held = (0, Amount(0)) if best is None else (best.number, best.paid)
     paid = incoming.paid
+    if spent is not None and not incoming.is_update and paid == spent:
+        return
     if incoming.number is not None:
         later = incoming.number > number
         yield Rule(
@@ -291,32 +295,39 @@ def _supersede_rules(best: Update | None, incoming: Incoming, least: Amount) -> 
 
 
 def accept_rules(
-    state: PayeeState, psbt: Psbt, facts: Facts, *, closing: bool = False
+    state: PayeeState, psbt: Psbt, facts: Facts, *, closing: bool = False, spent: Amount | None = None
 ) -> Check[tuple[Incoming, Receipt]]:
     """Everything that a message must fulfil to be taken. Establishes it and its receipt.
 
     Args:
         closing: as in ``taking.incoming_rules``.
+        spent: as in ``accept``.
     """
     incoming = yield from incoming_rules(psbt, terms_of(state), closing=closing)
-    receipt = yield from standing_rules(state, incoming, facts)
+    receipt = yield from standing_rules(state, incoming, facts, spent)
     return incoming, receipt
 
 
-def standing_rules(state: PayeeState, incoming: Incoming, facts: Facts) -> Check[Receipt]:
-    """What the channel's phase, the best update and the chain demand of a good message. Establishes its receipt."""
+def standing_rules(
+    state: PayeeState, incoming: Incoming, facts: Facts, spent: Amount | None = None
+) -> Check[Receipt]:
+    """What the channel's phase, the best update and the chain demand of a good message. Establishes its receipt.
+
+    Args:
+        spent: as in ``accept``.
+    """
     terms = terms_of(state)
     duplicate = _duplicate(state, incoming, facts)
     if duplicate is not None:
         return duplicate
     active = yield from _phase_rules(state, facts, incoming)
-    yield from _supersede_rules(active.best, incoming, terms.offer.min_increment)
+    late = _is_late(state, facts)
+    yield from _supersede_rules(active.best, incoming, terms.offer.min_increment, None if late else spent)
     yield from current_rules(facts.tip)
     # a settlement that pays nothing more only sends the payer its money back, however deep that is
     pays = incoming.is_update or incoming.paid > _best_total(active)
     yield from funding_rules(terms, facts, first=active.best is None, pays=pays)
     deadline = terms.schedule.deadline
-    late = _is_late(state, facts)
     if incoming.is_update:
         yield Rule(
             "past-deadline",
@@ -328,7 +339,7 @@ def standing_rules(state: PayeeState, incoming: Incoming, facts: Facts) -> Check
         )
     held = _best_total(active)
     number = _number_of(incoming, active.best)
-    more = incoming.paid - held
+    more = incoming.paid - held if incoming.paid >= held else Amount(0)
     if late:
         return Receipt(number, Amount(0), held, 0, duplicate=False, kind=incoming.meant.kind, pending=more)
     lock_time = incoming.transaction.lock_time
@@ -344,19 +355,27 @@ def _number_of(incoming: Incoming, best: Update | None) -> int:
 
 
 def accept(
-    state: PayeeState, psbt: Psbt, facts: Facts, key: ChannelKey, *, closing: bool = False
+    state: PayeeState,
+    psbt: Psbt,
+    facts: Facts,
+    key: ChannelKey,
+    *,
+    closing: bool = False,
+    spent: Amount | None = None,
 ) -> tuple[PayeeState, Receipt]:
     """Verify an update or a settlement, countersign it, and keep it.
 
     Args:
         closing: as in ``taking.incoming_rules``.
+        spent: what was charged, where the payer signs in advance for what it may use: a settlement of just that is
+            taken before L_0, though more was signed for.
 
     Raises:
         Refused: the payer broke a rule.
         NotPossible: ``channel-…``, ``past-deadline``.
         TooEarly: ``funding-unseen``, ``funding-immature``, ``unconfirmed``.
     """
-    incoming, receipt = enforce(accept_rules(state, psbt, facts, closing=closing))
+    incoming, receipt = enforce(accept_rules(state, psbt, facts, closing=closing, spent=spent))
     if receipt.duplicate or isinstance(state, Abandoned):
         return state, receipt
     terms, active = terms_of(state), active_of(state)

@@ -316,12 +316,19 @@ def taken(state: payee.PayeeState) -> tuple[str, str | None]:
 
 
 def settle(
-    wallet: Wallet, chain: Chain, psbt: Psbt | None, prefix: str | None = None, *, contest: bool = False
+    wallet: Wallet,
+    chain: Chain,
+    psbt: Psbt | None,
+    prefix: str | None = None,
+    *,
+    contest: bool = False,
+    at_spent: bool = False,
 ) -> Closed:
     """``payee settle``: close the channel on the chain, with the payer's settlement or with what is held.
 
     Args:
         contest: as in ``channel.payee.close``.
+        at_spent: a settlement of what was charged is taken, though more was signed for, while no request is in flight.
 
     Raises:
         TooEarly: ``funding-unconfirmed``; the payer's settlement is kept, unless it is what brings its channel.
@@ -343,7 +350,8 @@ def settle(
         facts = gather_facts(chain, record.terms)
         state = record.state
         if psbt is not None:
-            state, _ = payee.accept(state, psbt, facts, wallet.keys.key_of(record), closing=True)
+            spent = _spent(record) if at_spent else None
+            state, _ = payee.accept(state, psbt, facts, wallet.keys.key_of(record), closing=True, spent=spent)
         if psbt is not None and state != record.state:
             out.require_disk()  # what is countersigned only now leaves after it is on the disk
             state, closing = payee.close(state, facts, contest=contest)
@@ -369,6 +377,12 @@ def settle(
         warnings=tuple(_pending_warnings(chain, record.terms, counts.pending)),
     )
     return out.told(f"the {kind} {closing.transaction.txid}", result)
+
+
+def _spent(record: PayeeRecord) -> Amount | None:
+    """What was charged in a channel in which no request is in flight; None where there is no account of it."""
+    account = record.account
+    return None if account is None or account.reserved else Amount(account.spent)
 
 
 def _require_closing(terms: Terms, psbt: Psbt) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from mpchan.wallet.journal import Body, Entry, Position, difference, payment_written, written
 from mpchan.wallet.records import body_of
@@ -47,7 +48,7 @@ class Batch:
             *written(self.position, Entry(sequence, self._now, event, changes, gone, message, signature))
         )
         self.body = body
-        self.changes_more = self.changes_more or bool(gone or changes.keys() - {"update"})
+        self.changes_more = self.changes_more or bool(gone or changes.keys() - {"account", "update"})
 
     def add_payment(
         self, event: str, number: int, paid_sat: int, signature: bytes, *, more: bool = False
@@ -61,6 +62,29 @@ class Batch:
         line = payment_written(self.position, event, number, paid_sat, signature.hex(), self._now, more=more)
         self._append(*line)
         self.body = {**self.body, "update": {"number": number, "paid_sat": paid_sat}}
+
+    def add_request(
+        self,
+        event: str,
+        account: Mapping[str, Any],
+        update: Mapping[str, Any] | None = None,
+        signature: bytes | None = None,
+        *,
+        more: bool = False,
+    ) -> None:
+        """A paid request, or its end: the account changes, and perhaps the latest update.
+
+        Args:
+            account: after it.
+            update: as the record has it; without its transaction where ``more`` says so.
+            signature: the payer's under the update.
+            more: as in ``add_payment``.
+        """
+        changes = {"account": account} if update is None else {"account": account, "update": update}
+        signed = None if signature is None else signature.hex()
+        entry = Entry(self.position.sequence + 1, self._now, event, changes, signature=signed, more=more)
+        self._append(*written(self.position, entry))
+        self.body = {**self.body, **changes}
 
     def _append(self, line: bytes, position: Position) -> None:
         self.lines.append(line)

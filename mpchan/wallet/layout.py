@@ -31,7 +31,7 @@ _KEPT = {
 """What a backup holds, by folder; the wallet's directory itself is the one without a name."""
 
 _BESIDE = {
-    "": r"generation|wallet\.lock",
+    "": r"generation|wallet\.lock|register\.lock",
     "channels": rf"names|{_CHANNEL}\.(?:lock|queue|journal\.[0-9]{{10,}})"
     rf"|{_CHANNEL}\.[a-z0-9.]+\.damaged-[0-9]{{8}}T[0-9]{{6}}Z-[0-9a-f]{{4}}",
     "openings": r"notes\.damaged-[0-9]{8}T[0-9]{6}Z-[0-9a-f]{4}",
@@ -70,7 +70,7 @@ def is_kept(name: str) -> bool:
 
 def own_names() -> frozenset[str]:
     """What a wallet's directory itself holds, files and folders, in small letters."""
-    files = "wallet.toml", "keys.toml", "listening.pem", "generation", "wallet.lock"
+    files = "wallet.toml", "keys.toml", "listening.pem", "generation", "wallet.lock", "register.lock"
     return frozenset([*files, *_KEPT, *_BESIDE]) - {""}
 
 

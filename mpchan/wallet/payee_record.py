@@ -11,6 +11,7 @@ from mpchan.channel.facts import Credit, Facts, Status
 from mpchan.channel.terms import Terms
 from mpchan.units import MAX_LOCK_TIME, Amount, checked_int, key_index_or_none
 from mpchan.values import frozen
+from mpchan.wallet.account import Account
 
 
 @frozen
@@ -19,10 +20,12 @@ class PayeeRecord:
 
     Attributes:
         key_index: of the channel key; None where that follows from the terms (``channel.key_paths``).
+        account: what was charged, where requests are paid in the channel; else None.
     """
 
     key_index: int | None
     state: payee.PayeeState
+    account: Account | None = None
     role = "payee"
 
     @property
@@ -88,12 +91,14 @@ class PayeeRecord:
 
     def fields(self) -> dict[str, Any]:
         """The state as plain values."""
-        return _fields(self.state)
+        account = {} if self.account is None else {"account": self.account.to_table()}
+        return {**_fields(self.state), **account}
 
     @classmethod
     def from_fields(cls, terms: Terms, body: dict[str, Any]) -> PayeeRecord:
         """Read ``fields`` back; KeyError, TypeError, ValueError or ParseError where they make no state."""
-        return cls(key_index_or_none(body["key_index"]), _state(terms, body))
+        account = Account.from_table(body["account"]) if "account" in body else None
+        return cls(key_index_or_none(body["key_index"]), _state(terms, body), account)
 
 
 def _fields(state: payee.PayeeState) -> dict[str, Any]:

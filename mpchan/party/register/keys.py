@@ -1,0 +1,80 @@
+"""Which requests of a channel were charged, by their keys, as its journal tells it.
+
+The journal holds the account whenever it changes: a request that appears among those in flight has come, one that
+disappears has ended, and what was spent in that line is what it has cost. So nothing is kept beside the journal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from mpchan.values import frozen
+from mpchan.wallet.account import Account
+from mpchan.wallet.journal import Entry
+
+KEY_SECONDS = 24 * 3600
+"""So long a key is known, at least."""
+
+LASTING = "piece/"
+"""Keys that begin so are known as long as the channel."""
+
+
+@frozen
+class Ended:
+    """A request that was charged.
+
+    Attributes:
+        time: when, in seconds since 1970.
+    """
+
+    digest: str
+    charged: int
+    time: int
+
+
+class Keys:
+    """The requests of one channel that have ended, by key.
+
+    Args:
+        entries: of the channel's journal, the oldest first.
+    """
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        self._ended: dict[str, Ended] = {}
+        self._now = 0
+        before = Account()
+        for entry in entries:
+            if "account" in entry.changes:
+                after = Account.from_table(entry.changes["account"])
+                self._note(before, after, entry.time)
+                before = after
+
+    def _note(self, before: Account, after: Account, time: int) -> None:
+        left = {each.key for each in after.reserved}
+        for each in before.reserved:
+            if each.key not in left:
+                self.add(each.key, each.digest, after.spent - before.spent, time)
+
+    def add(self, key: str, digest: str, charged: int, time: int) -> None:
+        """A request has ended. One that has cost nothing may come again."""
+        self._now = max(self._now, time)  # a clock that is set back makes nobody pay twice
+        if charged:
+            self._ended.pop(key, None)
+            self._ended[key] = Ended(digest, charged, self._now)
+        self._forget()
+
+    def _forget(self) -> None:
+        for key in list(self._old()):
+            del self._ended[key]
+
+    def _old(self) -> Iterator[str]:
+        """The keys that nobody need know any more; they stand in the order in which they ended."""
+        for key, ended in self._ended.items():
+            if ended.time >= self._now - KEY_SECONDS:
+                return
+            if not key.startswith(LASTING):
+                yield key
+
+    def find(self, key: str) -> Ended | None:
+        """What is known of a request; None for a new one."""
+        return self._ended.get(key)
