@@ -26,7 +26,6 @@ from mpchan.channel.outputs import paid_in
 from mpchan.channel.rules import enforce
 from mpchan.errors import ChainError, MpchanError, NotPossible, ParseError, Refused, StorageError, TooEarly
 from mpchan.market.hashing import FileHashes
-from mpchan.market.room import Room
 from mpchan.market.sessions import Sessions
 from mpchan.market.sold_file import SoldFile
 from mpchan.party import payee as party
@@ -41,6 +40,7 @@ from mpchan.party.offers.selling import (
     wish_changed,
 )
 from mpchan.party.opening.brought import brought_offer, receiving_rules
+from mpchan.party.register.room import Room
 from mpchan.results.sales import RequestServed
 from mpchan.sale.manifest import Sale, pieces_text, sale_of
 from mpchan.transport.base import Answer, Message, Piece, Request, refusal

@@ -14,7 +14,7 @@ from support.market.market import Market
 from support.market.strangers import Stranger
 
 from mpchan.chain.embedded import EmbeddedChain
-from mpchan.market import room
+from mpchan.party.register import room
 from mpchan.party.watch.watcher import Watcher
 from mpchan.wallet.opening import MAX_LINE_BYTES
 

@@ -17,7 +17,6 @@ from mpchan.channel.carried import with_offer
 from mpchan.channel.payer import refund_request
 from mpchan.channel.terms import Terms
 from mpchan.errors import ChainError, NotPossible, Refused, StorageError
-from mpchan.market import room
 from mpchan.party import payee, payer
 from mpchan.party.backup import restore
 from mpchan.party.check.verify import verify
@@ -29,6 +28,7 @@ from mpchan.party.offers.selling import offer_for, published_offer
 from mpchan.party.opening.again import open_again
 from mpchan.party.opening.notes import record_of
 from mpchan.party.opening.round import DAY_SECONDS, OpeningRound
+from mpchan.party.register import room
 from mpchan.party.views import list_channels
 from mpchan.party.watch.watcher import Watcher
 from mpchan.transport.base import Message

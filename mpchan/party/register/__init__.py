@@ -4,4 +4,5 @@ asks      what is asked of it, and what it answers
 keys      which requests were charged already, so that none is charged twice
 channel   the requests of one channel that become durable together
 register  all channels of a wallet
+room      how much room strangers get who ask for refunds
 """
