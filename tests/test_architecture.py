@@ -48,7 +48,7 @@ ALLOWED: dict[str, set[str]] = {
             "results",
         ),
     },
-    "transport": {"errors", "values", "durability", "units"},
+    "transport": {"errors", "values", "durability", "units", "http.certificates"},
     "http": {
         *(
             "errors",
@@ -113,14 +113,14 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "rich": ("cli/render", "cli/demo"),
     "sqlite3": ("chain/embedded/index.py",),
     "http": ("chain/bitcoind/rpc.py",),
-    "ssl": ("chain/electrum/certificates.py", "transport/tls.py"),
-    "socket": ("chain/electrum/", "transport/"),
+    "ssl": ("chain/electrum/certificates.py", "transport/tls.py", "http/"),
+    "socket": ("chain/electrum/", "transport/", "http/"),
     "python_socks": ("chain/electrum/dialling.py",),
     "click": ("cli/", "__main__.py", "chain/home.py"),
     "mnemonic": ("bitcoin/seed_words.py",),
     "segno": ("cli/commands/request.py",),
     "subprocess": ("chain/embedded/installing.py",),
-    "cryptography": ("wallet/sealing.py", "transport/tls.py"),
+    "cryptography": ("wallet/sealing.py", "http/certificates.py"),
 }
 """The only modules (or beginnings of their paths) that may import a package."""
 
@@ -378,7 +378,7 @@ MAY_SIGN_UNCHECKED = {
     "channel/construction/decrementing_form.py:_signature": "see ``ChannelKey.sign_update_in``",
     "channel/construction/taproot_form.py:_signature": "the same",
     "channel/signing.py:sign_update_in": "of those that become durable together, the payer's meter verifies the newest",
-    "transport/tls.py:_made": "a certificate's own signature, by another library",
+    "http/certificates.py:_made": "a certificate's own signature, by another library",
 }
 """The functions that call ``sign`` or ``sign_schnorr``, which verify nothing, and why; others have ``…_checked``."""
 

@@ -1,6 +1,7 @@
 """The web's way to be paid and to pay: status 402 and the "Payment" authentication scheme over a payment channel.
 
-wire       what passes between client and server: values and their bytes, without I/O and without a wallet
+certificates  the own certificate, or one of an authority, and how an address names it
+wire          what passes between client and server: values and their bytes, without I/O and without a wallet
 
 Nothing here is imported by what does not speak HTTP, and its libraries (the extra ``http``) by nothing else.
 """

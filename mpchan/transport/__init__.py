@@ -9,5 +9,5 @@ tcp        one connection, with TLS
 places     who gets a place among the connections, and who leaves for it
 serving    one connection on the seller's side
 frames     what is said on it, byte by byte
-tls        the seller's own certificate, and how the buyer knows it
+tls        TLS under it, and how the buyer knows the seller
 """

@@ -14,12 +14,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from mpchan.errors import NotPossible, Refused, TooEarly, UsageError
+from mpchan.http.certificates import Certificate, server_context
 from mpchan.transport import frames
 from mpchan.transport.base import Answer, Arrival, Request
 from mpchan.transport.frames import ANSWER_KINDS, REQUEST_CODES, Stream
 from mpchan.transport.places import place_for, source_of
 from mpchan.transport.serving import Conversation, RequestQueue
-from mpchan.transport.tls import Certificate, dial, seller_context, seller_side
+from mpchan.transport.tls import dial, seller_side
 from mpchan.units import MAX_MESSAGE_BYTES
 
 MOST_CONNECTIONS = 200
@@ -74,7 +75,6 @@ class TcpInbox:
 
     Raises:
         NotPossible: ``cannot-listen``.
-        StorageError: ``certificate-damaged``.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class TcpInbox:
         idle: float = IDLE_SECONDS,
         stall: float = STALL_SECONDS,
     ) -> None:
-        self._context = seller_context(certificate)
+        self._context = server_context(certificate)
         self._most, self._greeting, self._idle, self._stall = most, greeting, idle, stall
         self._queue = RequestQueue(wake)
         self._lock = threading.Lock()

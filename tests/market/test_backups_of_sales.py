@@ -12,9 +12,9 @@ from support.chain.node import free_port
 from support.market.market import Market
 
 from mpchan.errors import NotPossible
+from mpchan.http.certificates import own_certificate
 from mpchan.party.backup import backup, restore
 from mpchan.transport.base import Answer, Refusal, Request
-from mpchan.transport.tls import own_certificate
 from mpchan.wallet.purchases import Purchases
 
 

@@ -46,9 +46,9 @@ from support.transport.ways import (
 )
 
 from mpchan.errors import Refused, TooEarly
+from mpchan.http.certificates import own_certificate
 from mpchan.transport.base import CHUNK_BYTES
 from mpchan.transport.tcp import TcpLine
-from mpchan.transport.tls import own_certificate
 from mpchan.units import MAX_MESSAGE_BYTES
 
 # buyers -------------------------------------------------------------------------------------------

@@ -251,8 +251,8 @@ def _inboxes(
         stack.callback(inboxes[-1].close)
     if listen is None:
         return inboxes, []
+    from mpchan.http.certificates import own_certificate
     from mpchan.transport.tcp import TcpInbox, parse_address
-    from mpchan.transport.tls import own_certificate
 
     certificate = own_certificate(wallet.directory)
     inboxes.append(TcpInbox(parse_address(listen), certificate, wake))

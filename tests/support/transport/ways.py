@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mpchan.errors import MpchanError
+from mpchan.http.certificates import Certificate, own_certificate
 from mpchan.transport.base import Answer, Arrival, Inbox, Line, Message, Piece, Request
 from mpchan.transport.mailbox import MailboxInbox, MailboxLine
 from mpchan.transport.tcp import TcpInbox, TcpLine
-from mpchan.transport.tls import Certificate, own_certificate
 
 PATIENCE = 20.0
 SHORT = 0.05

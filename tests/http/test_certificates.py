@@ -25,8 +25,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from mpchan import durability
-from mpchan.errors import StorageError
-from mpchan.transport.tls import own_certificate
+from mpchan.errors import ParseError, StorageError
+from mpchan.http.certificates import given_certificate, own_certificate, pinned_url, read_pin, split_pin
 
 
 def test_it_is_made_once(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_what_it_says(tmp_path: Path) -> None:
 def test_the_first_of_two_at_once_decides(tmp_path: Path) -> None:
     """In processes, because of the temporary names, and in threads alike."""
     program = (
-        "import sys; from pathlib import Path; from mpchan.transport.tls import own_certificate\n"
+        "import sys; from pathlib import Path; from mpchan.http.certificates import own_certificate\n"
         "print(own_certificate(Path(sys.argv[1])).fingerprint)"
     )
     processes = [
@@ -165,7 +165,7 @@ def test_nobody_is_asked_for_a_passphrase(tmp_path: Path) -> None:
     path.write_bytes(with_encrypted_key(path.read_bytes()))
     program = (
         "from pathlib import Path; from mpchan.errors import StorageError\n"
-        "from mpchan.transport.tls import own_certificate\n"
+        "from mpchan.http.certificates import own_certificate\n"
         f"try: own_certificate(Path({str(tmp_path)!r}))\n"
         "except StorageError as error: print(error.slug)\n"
     )
@@ -212,3 +212,98 @@ def test_threads(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert len(found) == 1
+
+
+# one that an authority has made -------------------------------------------------------------------
+
+
+def test_a_given_one_keeps_its_two_files(tmp_path: Path) -> None:
+    own = own_certificate(tmp_path / "own")
+    chain, key = tmp_path / "chain.pem", tmp_path / "key.pem"
+    data, other = own.path.read_bytes(), own_certificate(tmp_path / "other").path.read_bytes()
+    chain.write_bytes(without_key(data) + without_key(other))  # its authority's behind it
+    key.write_bytes(without_certificate(data))
+    given = given_certificate(chain, key)
+    assert (given.path, given.key, given.fingerprint, given.is_own) == (chain, key, own.fingerprint, False)
+    assert pinned_url("https://shop.example", given) == "https://shop.example"
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_given_one_that_is_none(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    path = own_certificate(tmp_path).path
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ParseError) as caught:
+        given_certificate(path, path)
+    assert (caught.value.slug, caught.value.exit_code) == ("malformed-certificate", 3)
+    assert str(path) in caught.value.message
+
+
+def test_a_given_one_whose_key_is_of_another(tmp_path: Path) -> None:
+    one, other = own_certificate(tmp_path / "one").path, own_certificate(tmp_path / "other").path
+    with pytest.raises(ParseError, match="not its key"):
+        given_certificate(one, other)
+
+
+@pytest.mark.parametrize("missing", [0, 1])
+def test_a_given_one_that_cannot_be_read(tmp_path: Path, missing: int) -> None:
+    files = [own_certificate(tmp_path).path] * 2
+    files[missing] = tmp_path / "nothing.pem"
+    with pytest.raises(ParseError) as caught:
+        given_certificate(*files)
+    assert (caught.value.slug, caught.value.message) == (
+        "unreadable-file",
+        f"{tmp_path / 'nothing.pem'}: no such file or directory",
+    )
+
+
+# how an address names it --------------------------------------------------------------------------
+
+PIN = "0123456789abcdef" * 4
+
+
+def test_an_address_with_a_pin_is_what_it_was(tmp_path: Path) -> None:
+    own = own_certificate(tmp_path)
+    url = pinned_url("https://shop.example:8402/film.mkv", own)
+    assert url == f"https://shop.example:8402/film.mkv#pin-sha256={own.fingerprint}"
+    assert split_pin(url) == ("https://shop.example:8402/film.mkv", own.fingerprint)
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://a.example/x?y=1", ("https://a.example/x?y=1", None)),
+        ("https://a.example/x#chapter", ("https://a.example/x", None)),
+        ("http://127.0.0.1:8000/", ("http://127.0.0.1:8000/", None)),
+        (f"https://a.example/#PIN-SHA256={PIN.upper()}", ("https://a.example/", PIN)),
+    ],
+)
+def test_addresses(url: str, expected: tuple[str, str | None]) -> None:
+    assert split_pin(url) == expected
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"https://a.example/#pin-sha256={PIN[:-1]}",
+        f"https://a.example/#pin-sha256={PIN}0",
+        f"https://a.example/#pin-sha256={PIN}&more",
+        f"https://a.example/#pin-sha1={PIN}",
+        f"https://a.example/#pin_sha256={PIN}",
+        f"https://a.example/#pin={PIN}",
+        "https://a.example/#pin-sha256=" + "g" * 64,
+        "https://a.example/#pin-sha256=" + "\N{ARABIC-INDIC DIGIT ONE}" * 64,
+        f"http://a.example/#pin-sha256={PIN}",
+    ],
+)
+def test_a_pin_that_is_none_is_never_dropped(url: str) -> None:
+    """Else a mistake in copying would let anybody stand in between."""
+    with pytest.raises(ParseError) as caught:
+        split_pin(url)
+    assert (caught.value.slug, caught.value.exit_code) == ("malformed-pin", 3)
+
+
+def test_a_pin_as_openssl_writes_it() -> None:
+    assert read_pin(":".join(PIN[at : at + 2] for at in range(0, 64, 2)).upper()) == PIN
+    for text in ("", PIN[:-1], PIN + "#", "sha256:" + PIN):
+        with pytest.raises(ParseError):
+            read_pin(text)
