@@ -327,15 +327,19 @@ def _phase_rules(state: PayerState, facts: Facts) -> Check[Funded]:
     return state
 
 
-def _payment_rules(state: PayerState, amount: Amount, facts: Facts) -> Check[Funded]:
-    """A payment of ``amount``, be it by an update or inside the settlement."""
+def _payment_rules(state: PayerState, amount: Amount, facts: Facts, *, ahead: bool = False) -> Check[Funded]:
+    """A payment of ``amount``, be it by an update or inside the settlement.
+
+    Args:
+        ahead: whether it may leave before the funding is deep enough.
+    """
     funded = yield from _phase_rules(state, facts)
     yield from current_rules(facts.tip)
     terms = funded.terms
     needed, found = terms.offer.min_confirmations, facts.confirmations
     yield Rule(
         "unconfirmed",
-        found >= needed,
+        ahead or found >= needed,
         "confirmations of the funding",
         f"at least {needed}",
         found,
@@ -371,15 +375,18 @@ def _dust_rule(terms: Terms, total: Amount) -> Check[None]:
     )
 
 
-def pay(state: PayerState, amount: Amount, facts: Facts) -> Funded:
+def pay(state: PayerState, amount: Amount, facts: Facts, *, ahead: bool = False) -> Funded:
     """The state after one more payment; ``update_message`` makes its message.
+
+    Args:
+        ahead: whether it may leave before the funding is deep enough.
 
     Raises:
         NotPossible: ``channel-…``, ``zero-payment``, ``below-increment``, ``over-capacity``, ``below-dust``,
             ``past-deadline``, ``out-of-updates``.
         TooEarly: ``unconfirmed``.
     """
-    funded = enforce(_payment_rules(state, amount, facts))
+    funded = enforce(_payment_rules(state, amount, facts, ahead=ahead))
     schedule = funded.terms.schedule
     if schedule.deadline.reached(facts.tip):
         raise NotPossible(
@@ -408,6 +415,22 @@ def pay_up_to(state: PayerState, total: Amount, facts: Facts) -> Funded:
             return funded
         return pay(state, total - funded.paid, facts)
     return pay(state, total, facts)
+
+
+def pay_ahead(state: PayerState, total: Amount, facts: Facts) -> Funded:
+    """The state after the first payment, where that goes to the payee together with the funding.
+
+    What the payee has of it is worth nothing before the funding is in a block. Once the first payment is made there is
+    no other of this kind: the state stays as it is, whatever ``total`` says.
+
+    Raises:
+        NotPossible: as ``pay``.
+    """
+    state = revived(state, facts)
+    known = ever_funded(state)
+    if isinstance(state, Funded) and known is not None and known.number:
+        return known
+    return pay(state, total, facts, ahead=True)
 
 
 def latest_update(state: PayerState) -> Funded:

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from mpchan.results.closing import Refunded, SentAgain, SettlementSigned
     from mpchan.results.opening import Funded, Opened, Standing
     from mpchan.results.payments import Payment
+    from mpchan.wallet.purpose import Purpose
     from mpchan.wallet.records import Record
 
 
@@ -77,6 +78,7 @@ def open_channel(
     refund_delay: int | None = None,
     funding_fee_rate: FeeRate | None = None,
     address: str | None = None,
+    purpose: Purpose | None = None,
     leaving: Leaving = LEAVES,
 ) -> Opened:
     """``payer open``: choose coins, build the funding, ask for the refund. Nothing is signed.
@@ -85,6 +87,7 @@ def open_channel(
     The same call again gives the same answer again, however far the channel has come.
 
     Args:
+        purpose: what it is for; kept from the first moment on.
         leaving: what is said of a funding that leaves at once.
 
     Raises:
@@ -115,6 +118,7 @@ def open_channel(
         tip = current_tip(chain, offer.lock_time_unit)
         lock_time = refund_lock_time(offer, tip, refund_delay, limits)
         record = prepared(wallet, chain, offer, capacity, lock_time, rate, asked)
+        record = replace(record, purpose=purpose)
         # nobody can have seen this outpoint: a backend that has to look through blocks learns where to begin
         chain.output(record.terms.outpoint, not_before=from_now_on(tip))
         if at_once:
@@ -331,6 +335,11 @@ def pay(wallet: Wallet, chain: Chain, prefix: str | None, amount: Amount) -> Pay
 def pay_up_to(wallet: Wallet, chain: Chain, prefix: str | None, total: Amount) -> Payment:
     """``payer pay --total``: the update that brings the total there; the latest again where it is reached."""
     return _pay(wallet, chain, prefix, total, payer.pay_up_to)
+
+
+def pay_ahead(wallet: Wallet, chain: Chain, name: str, total: Amount) -> Payment:
+    """The first payment of a channel, which goes to the payee with the funding; once it is made, that one again."""
+    return _pay(wallet, chain, name, total, payer.pay_ahead)
 
 
 def pay_last(wallet: Wallet, chain: Chain, prefix: str | None) -> Payment:

@@ -9,7 +9,8 @@ keys      the keys that the seed gives
 sealing   bytes encrypted with a passphrase
 offers    the wallet's own offers, and what each serves
 openings  refunds that were signed for buyers, a line each; ``opening``, that line
-records   a channel's state as JSON: ``payer_record``, ``payee_record``; ``account``, what was charged in it
+records   a channel's state as JSON: ``payer_record``, ``payee_record``; ``account``, what was charged in it,
+          and ``purpose``, what it was opened for
 journal   a channel's history, line by line; ``batch``, lines of one append, ``past``, files that are full
 channel_folder which channels there are; ``names``, by the beginnings of their ids
 channel_files  the state file and the journal of each channel, and how one follows from the other

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from mpchan.wallet.records import Record
 
 
+_OF_PAYMENTS = {"account", "spent_sat", "update"}
+"""What payments change; the state file may lie behind by these."""
+
+
 class Batch:
     """What is to be written. Nothing of it has happened before ``ChannelFiles.commit`` returns.
 
@@ -48,20 +52,34 @@ class Batch:
             *written(self.position, Entry(sequence, self._now, event, changes, gone, message, signature))
         )
         self.body = body
-        self.changes_more = self.changes_more or bool(gone or changes.keys() - {"account", "update"})
+        self.changes_more = self.changes_more or bool(gone or changes.keys() - _OF_PAYMENTS)
 
     def add_payment(
-        self, event: str, number: int, paid_sat: int, signature: bytes, *, more: bool = False
+        self,
+        event: str,
+        number: int,
+        paid_sat: int,
+        signature: bytes,
+        *,
+        more: bool = False,
+        spent_sat: int | None = None,
     ) -> None:
         """A payment: nothing but the latest update changes, and its number and total are all there is of it.
 
         Args:
             signature: the payer's.
             more: whether the line stands only together with the next one, which tells what else there is of the update.
+            spent_sat: what has been charged, which stands in the line too; None where that has not changed.
         """
-        line = payment_written(self.position, event, number, paid_sat, signature.hex(), self._now, more=more)
+        line = payment_written(
+            *(self.position, event, number, paid_sat, signature.hex(), self._now),
+            more=more,
+            spent_sat=spent_sat,
+        )
         self._append(*line)
         self.body = {**self.body, "update": {"number": number, "paid_sat": paid_sat}}
+        if spent_sat is not None:
+            self.body["spent_sat"] = spent_sat
 
     def add_request(
         self,

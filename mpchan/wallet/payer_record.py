@@ -12,6 +12,7 @@ from mpchan.channel.facts import Credit, Facts, Status
 from mpchan.channel.terms import Terms
 from mpchan.units import MAX_LOCK_TIME, Amount, FeeRate, checked_int, key_index_or_none
 from mpchan.values import frozen
+from mpchan.wallet.purpose import Purpose
 
 
 @frozen
@@ -31,12 +32,16 @@ class PayerRecord:
         key_index: of the channel key; None where that follows from the terms (``channel.key_paths``).
         asked: by the command that opened it, so that the same command again is told from another one.
         restored: whether it comes from a backup, so that the lost wallet may have signed more than this one knows of.
+        purpose: what it was opened for, where that is kept.
+        spent: what the payee has charged of what is paid, by its receipts; never above that.
     """
 
     key_index: int | None
     state: payer.PayerState
     asked: Asked = Asked()
     restored: bool = False
+    purpose: Purpose | None = None
+    spent: Amount = Amount(0)
     role = "payer"
 
     @property
@@ -126,8 +131,10 @@ class PayerRecord:
             "funding_fee_rate_sat_per_kvb": None if rate is None else rate.sat_per_kvb,
             "address": self.asked.address,
         }
-        mark = {"restored": True} if self.restored else {}
-        return {"asked": asked, **mark, **_fields(self.state)}
+        more: dict[str, Any] = {"restored": True} if self.restored else {}
+        if self.purpose is not None:
+            more.update(purpose=self.purpose.to_table(), spent_sat=self.spent.sat)
+        return {"asked": asked, **more, **_fields(self.state)}
 
     @classmethod
     def from_fields(cls, terms: Terms, body: dict[str, Any]) -> PayerRecord:
@@ -136,7 +143,10 @@ class PayerRecord:
         rate = asked["funding_fee_rate_sat_per_kvb"]
         opened = Asked(asked["refund_delay"], None if rate is None else FeeRate(rate), asked["address"])
         restored = "restored" in body and _flag(body, "restored")
-        return cls(key_index_or_none(body["key_index"]), _state(terms, body), opened, restored)
+        purpose = Purpose.from_table(body["purpose"]) if "purpose" in body else None
+        spent = Amount(body["spent_sat"]) if purpose is not None else Amount(0)
+        state = _state(terms, body)
+        return cls(key_index_or_none(body["key_index"]), state, opened, restored, purpose, spent)
 
 
 def _fields(state: payer.PayerState) -> dict[str, Any]:

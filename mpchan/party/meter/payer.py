@@ -60,6 +60,7 @@ class Payer(Meter):
         self._form: Form | None = None
         self._record: PayerRecord | None = None
         self._recent = RecentFacts(self._ask)
+        self._spent = 0
 
     def pay(self, amount: int | Amount) -> Payment:
         """The next update, durable on return.
@@ -106,6 +107,25 @@ class Payer(Meter):
                 what ``last`` says.
         """
         return in_batches(requests, AT_ONCE, lambda some: self._pay_batch(some, totals, stop), stop=stop)
+
+    def note_spent(self, spent: int) -> None:
+        """What the payee has charged in all, by its receipts; it becomes durable with the next payment.
+
+        Args:
+            spent: satoshi; less than before changes nothing.
+        """
+        self._spent = max(self._spent, spent)
+
+    def write_spent(self) -> None:
+        """Make that durable now.
+
+        Raises:
+            StorageError: the wallet itself fails.
+        """
+        with self.wallet.channels.lock(self.name, in_turn=True):
+            record = commands.load(self.wallet, self.name)
+            if record.purpose is not None and self._spent > record.spent.sat:
+                self.wallet.channels.save(replace(record, spent=Amount(self._spent)), "charged")
 
     def settle(self, total: int | Amount | None = None) -> SettlementSigned:
         """The final balance, for the payee to countersign and broadcast: ``mpchan payer settle``.
@@ -154,6 +174,7 @@ class _Run(Run):
     def __init__(self, meter: Payer, record: PayerRecord) -> None:
         super().__init__(meter.wallet, record, meter._form)
         self._recent = meter._recent
+        self._spent = meter._spent if record.purpose is not None else 0
         self._state: payer.PayerState = record.state
         if isinstance(record.state, payer.Funded):
             self._number, self._paid = record.state.number, record.state.paid.sat
@@ -186,7 +207,7 @@ class _Run(Run):
         number = self._number + 1
         signature = self._key.sign_update_in(form, number, total)
         message = form.message(number, total, signature)
-        self._batch.add_payment("paid", number, total, signature)
+        self._batch.add_payment("paid", number, total, signature, spent_sat=self._newly_spent())
         self._number, self._paid = number, total
         self._signed = number, total, signature
         left = self._capacity - total
@@ -199,9 +220,17 @@ class _Run(Run):
         known = payer.ever_funded(before)
         answer = commands.payment(after, known, self._key)
         if known is None or after.number != known.number:
+            self._newly_spent()
             self._batch.add(replace(self._record, state=after), "paid", answer.hex)
             self._state, self._number, self._paid = after, after.number, after.paid.sat
         return answer
+
+    def _newly_spent(self) -> int | None:
+        """What has been charged, where the record does not have it yet; it has it then."""
+        if self._spent <= self._record.spent.sat:
+            return None
+        self._record = replace(self._record, spent=Amount(self._spent))
+        return self._spent
 
     def _now(self) -> payer.PayerState:
         if isinstance(self._state, payer.Funded) and self._state.number != self._number:
