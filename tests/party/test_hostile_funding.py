@@ -265,13 +265,14 @@ def test_a_fee_that_the_signatures_make_too_low(pair: External) -> None:
 
 
 def priced(pair: External, rate: int, vsize: int, more: int = 0) -> Transaction:
-    """A funding that pays ``rate`` sat/vB for a size, and so much more.
+    """A funding that pays ``rate`` sat/vB for a size, and so much more."""
+    return funding_of(pair, fee=rate * vsize + more)
 
-    One signature in a hundred or so is a byte shorter than most: a funding of another size than that is made again.
-    """
-    while signed(pair.chain, funding := funding_of(pair, fee=rate * vsize + more)).vsize != vsize:
-        pass
-    return funding
+
+def of_that_size(pair: External, vsize: int, more: int = 0) -> Transaction:
+    """One that pays 50 sat/vB, and so much more, and has that size: one signature in a hundred is a byte shorter."""
+    made = (priced(pair, 50, vsize, more) for _ in range(50))
+    return next(funding for funding in made if signed(pair.chain, funding).vsize == vsize)
 
 
 def limited(pair: External, rate: int) -> None:
@@ -317,9 +318,9 @@ def test_the_highest_fee_while_signatures_are_missing(pair: External, script: by
 def test_the_highest_fee_of_what_is_signed(pair: External) -> None:
     limited(pair, 50)
     vsize = max(signed(pair.chain, funding_of(pair)).vsize for _ in range(3))
-    exact = priced(pair, 50, vsize)
+    exact = of_that_size(pair, vsize)
     whole = finalized(psbt_of(pair.chain, exact), signed(pair.chain, exact))
-    above = priced(pair, 50, vsize, 1)
+    above = of_that_size(pair, vsize, 1)
     refuses(pair, signed(pair.chain, above), "funding-fee-high")
     refuses(pair, finalized(psbt_of(pair.chain, above), signed(pair.chain, above)), "funding-fee-high")
     assert signed(pair.chain, exact).vsize == vsize
