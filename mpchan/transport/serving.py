@@ -188,8 +188,8 @@ class Conversation:
             with suppress(OSError):
                 self._talk()
         finally:
+            self._queue.leave(self)  # first: whoever sees the end may rely on it
             self._stream.close()
-            self._queue.leave(self)
 
     def close(self) -> None:
         """End it where it has not begun."""
