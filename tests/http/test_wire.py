@@ -180,7 +180,9 @@ def test_what_is_no_request(error: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "e30=", "W10", "e30 ", "eyJhIjoxLCJhIjoyfQ", "eyJhIjoxLjV9", "eyJhIjpOYU59", "e31", "_w"]
+    "text",
+    ["", "e30=", "W10", "e30 ", "eyJhIjoxLCJhIjoyfQ", "eyJhIjoxLjV9", "eyJhIjpOYU59", "e31", "_w"]
+    + [to_base64url(text.encode()) for text in (r'{"a":"\ud800"}', '{"a":9007199254740992}')],
 )
 def test_what_is_no_object(text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011  # every reader names it
@@ -200,7 +202,8 @@ def test_base64url(data: bytes) -> None:
 @pytest.mark.parametrize("text", ["2026-12-01T12:00:00Z", "2026-12-01T13:00:00.0+01:00"])
 def test_times(text: str) -> None:
     assert timestamp_text(timestamp(text)) == "2026-12-01T12:00:00Z"
-    for other in (text[:-1], "x", "2026-12-01", "9" * 50):
+    loose = ("20261201T120000Z", "2026-W49-2T12:00:00Z", "2026-12-01T12Z", "2026-12-01T12:00:00+0000")
+    for other in (text[:-1], "x", "2026-12-01", "9" * 50, *loose):
         assert slug_of(lambda other=other: timestamp(other)) == "malformed-challenge"
 
 
@@ -244,8 +247,10 @@ CREDENTIAL_ERRORS: dict[str, Any] = {
     "a negative total": lambda t: t["payload"].update(cumulativeAmount="-5"),
     "a total of zero": lambda t: t["payload"].update(cumulativeAmount="0"),
     "a number that is true": lambda t: t["payload"].update(number=True),
+    "half of a surrogate pair": lambda t: t["challenge"].update(realm="\ud800"),
     "channel by its file": lambda t: t["payload"].update(channelId="ab" * 32 + "-1"),
     "source": lambda t: t.update(source=5),
+    "hex with blanks": lambda t: t.update(payload={**PAYLOADS["open"].to_table(), "payerScript": "ab cd"}),
 }
 
 
@@ -281,8 +286,9 @@ def test_a_credential_that_no_header_should_hold_is_not_written() -> None:
 def test_a_receipt(more: dict[str, Any]) -> None:
     receipt = replace(Receipt("id", CHANNEL, 250_010, 250_000, "2026-12-01T12:00:00Z"), **more)
     assert Receipt.from_header(receipt.header()) == receipt
-    for name in ("method", "status", "spent", "channelId"):
-        table = {**receipt.to_table(), name: "other"}
+    wrong = dict.fromkeys(("method", "status", "channelId", "reference", "timestamp", "txHash"), "\x1b[2J")
+    for name, value in {**wrong, "spent": "250011", "challengeId": ""}.items():
+        table = {**receipt.to_table(), name: value}
         assert slug_of(lambda table=table: Receipt.from_header(to_text(table))) == "malformed-receipt"
 
 
@@ -299,6 +305,9 @@ def test_a_problem_of_a_stranger() -> None:
     body = b'{"type":"https://paymentauth.org/problems/session/bad","detail":"\\u001b[31m","slug":5}'
     found = Problem.from_body(body, 402)
     assert (found.slug, found.detail) == ("bad", "?[31m")
+    for name in ("\\u001b[2J", "x" * 60_000 + "!"):
+        body = b'{"type":"https://paymentauth.org/problems/%s"}' % name.encode()
+        assert Problem.from_body(body, 402).slug == "payment-required"
     for data in (b"", b"[]", b"\xff", b'{"a":1.5}', b"{}" + b" " * 70_000):
         assert slug_of(lambda data=data: Problem.from_body(data, 402)) == "malformed-answer"
 

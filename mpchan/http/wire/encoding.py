@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from mpchan.units import MAX_MONEY_SAT
 
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]*", re.ASCII)
+_HEX = re.compile(r"(?:[0-9a-f]{2})*", re.ASCII)
 _AMOUNT = re.compile(r"[1-9][0-9]*", re.ASCII)
 
 
@@ -73,6 +74,8 @@ def read_object(data: bytes) -> dict[str, Any]:
         raise ValueError("JSON that is nested too deep") from None
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")
+    if b"\\u" in data:
+        json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair is no text: a ValueError
     return value
 
 
@@ -88,7 +91,7 @@ def _refuse(text: str) -> NoReturn:
 
 
 def _integer(text: str) -> int:
-    if len(text) > 16:
+    if len(text) > 17 or abs(int(text)) >= 1 << 53:
         raise ValueError(f"an integer beyond 2^53: {text:.20}")
     return int(text)
 
@@ -129,9 +132,6 @@ def bytes_of(table: dict[str, Any], name: str, most: int) -> bytes:
         ValueError: anything else, or more bytes than that.
     """
     text = text_of(table, name)
-    if len(text) > 2 * most or text.lower() != text:
+    if len(text) > 2 * most or _HEX.fullmatch(text) is None:
         raise ValueError(f"{name} is no lower-case hex of at most {most} bytes")
-    try:
-        return bytes.fromhex(text)
-    except ValueError:
-        raise ValueError(f"{name} is no hex") from None
+    return bytes.fromhex(text)

@@ -6,14 +6,19 @@ Our own slug stands beside the type, as the member ``slug``: it says more, and i
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mpchan.errors import ParseError
 from mpchan.http.wire.encoding import read_object
 from mpchan.values import field, frozen
 
+if TYPE_CHECKING:
+    from typing import TypeGuard
+
 _BASE = "https://paymentauth.org/problems/"
+_SLUG = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+){0,9}", re.ASCII)
 MEDIA_TYPE = "application/problem+json"
 MAX_PROBLEM_BYTES = 65_536
 
@@ -111,21 +116,18 @@ class Problem:
         except ValueError as error:
             raise ParseError("malformed-answer", f"not a problem in JSON: {error!s:.200}") from None
         slug, detail, hint = (table.get(name) for name in ("slug", "detail", "hint"))
-        if (
-            type(slug) is not str
-            or len(slug) > 60
-            or not slug.replace("-", "").isalnum()
-            or not slug.isascii()
-        ):
+        if not _is_slug(slug):
             name = table.get("type")
-            slug = (
-                name.rpartition("/")[2]
-                if type(name) is str and name.startswith(_BASE)
-                else "payment-required"
-            )
+            slug = name.rpartition("/")[2] if type(name) is str and name.startswith(_BASE) else None
+        if not _is_slug(slug):
+            slug = "payment-required"
         known = ("type", "title", "status", "detail", "slug", "hint")
         members = {name: value for name, value in table.items() if name not in known}
         return cls(slug, _line(detail) or "", status, _line(hint), members)
+
+
+def _is_slug(value: Any) -> TypeGuard[str]:
+    return type(value) is str and _SLUG.fullmatch(value) is not None
 
 
 def _line(value: Any) -> str | None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from mpchan.errors import ParseError
-from mpchan.http.wire.challenge import INTENT, METHOD
-from mpchan.http.wire.encoding import amount_of, object_in, text_of, to_text
+from mpchan.http.wire.challenge import INTENT, METHOD, timestamp
+from mpchan.http.wire.encoding import amount_of, bytes_of, object_in, text_of, to_text
 from mpchan.http.wire.session import channel_name
 from mpchan.values import frozen
 
@@ -69,7 +69,7 @@ class Receipt:
             if len(text) > MAX_RECEIPT_BYTES:
                 raise ValueError(f"{len(text)} bytes are more than {MAX_RECEIPT_BYTES}")
             return cls._from_table(object_in(text))
-        except ValueError as error:
+        except (ValueError, ParseError) as error:
             raise ParseError("malformed-receipt", f"Payment-Receipt: {error!s:.200}") from None
 
     @classmethod
@@ -80,12 +80,12 @@ class Receipt:
         units = table.get("units")
         if units is not None and (type(units) is not int or units < 0):
             raise ValueError(f"units is no number: {units!r:.40}")
-        return cls(
-            text_of(table, "challengeId"),
-            channel_name(table, "channelId"),
-            amount_of(table, "acceptedCumulative", zero=True),
-            amount_of(table, "spent", zero=True),
-            text_of(table, "timestamp"),
-            units,
-            text_of(table, "txHash") if "txHash" in table else None,
-        )
+        channel = channel_name(table, "channelId")
+        accepted, spent = (amount_of(table, name, zero=True) for name in ("acceptedCumulative", "spent"))
+        if table.get("reference") != channel or spent > accepted:
+            raise ValueError("it refers to something else, or more was spent than accepted")
+        challenge_id, time = text_of(table, "challengeId"), text_of(table, "timestamp")
+        timestamp(time)
+        if not challenge_id or ("txHash" in table and len(bytes_of(table, "txHash", 32)) != 32):
+            raise ValueError("it names no challenge, or no transaction")
+        return cls(challenge_id, channel, accepted, spent, time, units, table.get("txHash"))
