@@ -333,8 +333,6 @@ def settle(
     Raises:
         TooEarly: ``funding-unconfirmed``; the payer's settlement is kept, unless it is what brings its channel.
     """
-    from mpchan.results.closing import Closed
-
     if psbt is None:
         name = wallet.channels.find(prefix, _is(payee.Active, payee.Closing), "open", still_going(chain))
     else:
@@ -363,26 +361,40 @@ def settle(
             if state != record.state:
                 out.note(replace(record, state=state), "claimed")
         sent = out.close(chain, closing.transaction, facts)
-    settled = isinstance(closing, payee.Settlement)
-    kind = "settlement" if settled else "update"
-    counts = payee.credit(state, facts) if settled else Credit(closing.paid)
-    result = Closed(
-        channel=record.terms.channel_id,
+    counts = payee.credit(state, facts) if isinstance(closing, payee.Settlement) else Credit(closing.paid)
+    result = _closed(chain, record.terms, closing, counts, broadcast=sent)
+    return out.told(f"the {result.kind} {result.txid}", result)
+
+
+def _closed(
+    chain: Chain,
+    terms: Terms,
+    closing: payee.Settlement | payee.Update,
+    counts: Credit,
+    *,
+    broadcast: bool,
+) -> Closed:
+    from mpchan.results.closing import Closed
+
+    return Closed(
+        channel=terms.channel_id,
         txid=str(closing.transaction.txid),
-        kind=kind,
+        kind="settlement" if isinstance(closing, payee.Settlement) else "update",
         paid_sat=counts.paid.sat,
         pending_sat=counts.pending.sat,
-        broadcast=sent,
+        broadcast=broadcast,
         hex=closing.transaction.to_hex(),
-        warnings=tuple(_pending_warnings(chain, record.terms, counts.pending)),
+        warnings=tuple(_pending_warnings(chain, terms, counts.pending)),
     )
-    return out.told(f"the {kind} {closing.transaction.txid}", result)
 
 
 def _spent(record: PayeeRecord) -> Amount | None:
     """What was charged in a channel in which no request is in flight; None where there is no account of it."""
     account = record.account
-    return None if account is None or account.reserved else Amount(account.spent)
+    if account is None or account.reserved:
+        return None
+    best = payee.best_of(record.state)
+    return Amount(account.with_paid(0 if best is None else best.paid.sat).spent)
 
 
 def _require_closing(terms: Terms, psbt: Psbt) -> None:

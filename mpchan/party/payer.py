@@ -103,8 +103,7 @@ def open_channel(
     at_once = not construction_of(offer).has_exchange
     if not at_once and (leaving.refund_out is not None or not leaving.send):
         raise UsageError("usage", "the funding of such a channel leaves with `mpchan payer fund`, not now")
-    limits = wallet.config.limits
-    asked = Asked(refund_delay, funding_fee_rate, address)
+    limits, asked = wallet.config.limits, Asked(refund_delay, funding_fee_rate, address)
     with wallet.lock():
         earlier = opened_under(wallet, offer)
         going = next((each for each in earlier if not isinstance(each.state, payer.Abandoned)), None)

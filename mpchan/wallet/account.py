@@ -42,10 +42,21 @@ class Account:
     Attributes:
         spent: satoshi.
         reserved: the requests in flight, by key.
+        accepted: satoshi; the total when a request was judged last. What was paid since in any other way was paid for
+            something else.
     """
 
     spent: int = 0
     reserved: tuple[Reservation, ...] = ()
+    accepted: int = 0
+
+    def with_paid(self, total: int) -> Account:
+        """With what was paid otherwise counted as spent: no request can use it, and no close gives it back.
+
+        Args:
+            total: satoshi; all that the payer has signed for.
+        """
+        return Account(self.spent + max(0, total - self.accepted), self.reserved, max(total, self.accepted))
 
     @property
     def held(self) -> int:
@@ -67,11 +78,13 @@ class Account:
             return self
         if not 0 <= charged <= ended[0].amount:
             raise ValueError(f"{charged} sat are not within the {ended[0].amount} that were reserved")
-        return Account(self.spent + charged, tuple(each for each in self.reserved if each.key != key))
+        left = tuple(each for each in self.reserved if each.key != key)
+        return replace(self, spent=self.spent + charged, reserved=left)
 
     def to_table(self) -> dict[str, Any]:
         """As plain values, for the record and the journal."""
-        return {"spent_sat": self.spent, "reserved": [each.to_table() for each in self.reserved]}
+        reserved = [each.to_table() for each in self.reserved]
+        return {"spent_sat": self.spent, "reserved": reserved, "accepted_sat": self.accepted}
 
     @classmethod
     def from_table(cls, table: dict[str, Any]) -> Account:
@@ -79,7 +92,10 @@ class Account:
         reserved = tuple(_reservation(each) for each in table["reserved"])
         if len({each.key for each in reserved}) != len(reserved):
             raise ValueError("two requests in flight have one key")
-        return cls(checked_int(table["spent_sat"], 0, MAX_MONEY_SAT, "spent_sat"), reserved)
+        spent, accepted = (
+            checked_int(table[name], 0, MAX_MONEY_SAT, name) for name in ("spent_sat", "accepted_sat")
+        )
+        return cls(spent, reserved, accepted)
 
 
 def _reservation(table: dict[str, Any]) -> Reservation:

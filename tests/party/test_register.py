@@ -13,6 +13,7 @@ from mpchan.channel import payee
 from mpchan.channel.construction.registry import construction_of
 from mpchan.channel.signing import ChannelKey
 from mpchan.errors import MpchanError, StorageError
+from mpchan.party import payee as commands
 from mpchan.party.register.asks import Ask, Repeated, Reserved, Short, Signed, Taken, Verdict
 from mpchan.party.register.register import Register
 from mpchan.units import Amount
@@ -84,7 +85,7 @@ def shop(request: pytest.FixtureRequest, tmp_path: Path, chain_directory: Path) 
 def numbers(verdict: Verdict) -> tuple[int, int, int]:
     assert not isinstance(verdict, MpchanError), verdict
     standing = verdict.standing
-    return standing.accepted, standing.spent, standing.reserved
+    return standing.accepted, standing.spent - FIRST, standing.reserved
 
 
 def slug(verdict: Verdict) -> str:
@@ -93,17 +94,17 @@ def slug(verdict: Verdict) -> str:
 
 
 def test_a_request_is_reserved_served_and_charged(shop: Shop) -> None:
-    """What was paid before is there to be spent too."""
+    """What was paid by hand was paid for something else, and no request uses it."""
     first = shop.ask(FIRST + 10)
     assert isinstance(first, Reserved)
     assert numbers(first) == (FIRST + 10, 0, 10)
-    assert shop.account() == Account(0, (shop.account().reserved[0],))
+    assert shop.account() == Account(FIRST, (shop.account().reserved[0],), FIRST + 10)
     shop.end(first, 10)
     second = shop.ask(FIRST + 20)
     assert numbers(second) == (FIRST + 20, 10, 10)
     shop.end(second, 0)
     shop.register.flush()
-    assert shop.account() == Account(10)
+    assert shop.account() == Account(FIRST + 10, (), FIRST + 20)
     record = shop.pair.payee_record(shop.name)
     assert record.paid == Amount(FIRST + 20)
 
@@ -134,17 +135,19 @@ def test_totals_overtake_each_other(shop: Shop) -> None:
 
 
 def test_an_equal_total_buys_nothing_without_a_key(shop: Shop) -> None:
-    assert slug(shop.ask(FIRST)) == "balance-low"
-    assert isinstance(shop.ask(FIRST, price=0), Taken)
-    assert isinstance(shop.ask(FIRST, key="one"), Reserved)
+    assert slug(shop.ask(FIRST, key="none")) == "balance-low"
+    shop.end(shop.ask(FIRST + 10), 0)
+    assert slug(shop.ask(FIRST + 10)) == "balance-low"
+    assert isinstance(shop.ask(FIRST + 10, price=0), Taken)
+    assert isinstance(shop.ask(FIRST + 10, key="one"), Reserved)
 
 
 def test_what_is_left_has_to_pay_for_it(shop: Shop) -> None:
-    assert isinstance(shop.ask(FIRST, price=FIRST - 5, key="one"), Reserved)
-    short = shop.ask(FIRST, price=10, key="two")
+    assert isinstance(shop.ask(FIRST + 20, price=15, key="one"), Reserved)
+    short = shop.ask(FIRST + 20, price=10, key="two")
     assert isinstance(short, Short)
-    assert (short.slug, short.required) == ("balance-low", FIRST + 5)
-    assert isinstance(shop.ask(FIRST + 5, price=10, key="two"), Reserved)
+    assert (short.slug, short.required) == ("balance-low", FIRST + 25)
+    assert isinstance(shop.ask(FIRST + 25, price=10, key="two"), Reserved)
 
 
 def test_a_key_is_charged_once(shop: Shop) -> None:
@@ -171,7 +174,7 @@ def test_a_request_that_was_dropped_may_come_again(shop: Shop) -> None:
 def test_what_a_process_has_left_in_flight_counts_as_charged(shop: Shop) -> None:
     shop.ask(FIRST + 10, key="k")
     shop.again()
-    assert shop.account() == Account(10)
+    assert shop.account() == Account(FIRST + 10, (), FIRST + 10)
     repeated = shop.ask(FIRST + 10, key="k")
     assert isinstance(repeated, Repeated)
     assert repeated.charged == 10
@@ -201,11 +204,48 @@ def test_what_a_payer_must_not_send(shop: Shop) -> None:
 
 
 def test_from_the_deadline_on_nothing_is_taken(shop: Shop) -> None:
+    """What was signed for and not used buys nothing then either."""
+    shop.end(shop.ask(FIRST + 10), 0)
+    shop.register.flush()
     shop.pair.mine_to(shop.terms.schedule.deadline.value)
     shop.register._known.clear()
     before = shop.pair.payee_record(shop.name)
-    assert slug(shop.ask(FIRST + 10)) == "past-deadline"
+    assert slug(shop.ask(FIRST + 20)) == "past-deadline"
+    assert slug(shop.ask(FIRST + 10, key="left over")) == "past-deadline"
     assert shop.pair.payee_record(shop.name) == before
+
+
+def test_what_a_request_costs_is_never_above_what_was_reserved(shop: Shop) -> None:
+    shop.end(shop.ask(FIRST + 10), 11)
+    with pytest.raises(ValueError, match="-1"):
+        shop.register.outcome(shop.name, "key", -1)
+    shop.register.flush()
+    assert shop.account().spent == FIRST + 10
+
+
+def test_what_is_paid_by_hand_meanwhile_is_no_requests(shop: Shop) -> None:
+    first = shop.ask(FIRST + 10, key="k")
+    total = shop.signed(FIRST + 300)
+    message = shop.form.message(shop.number, total.total, total.signature)
+    shop.pair.accept(message)
+    shop.end(first, 10)
+    assert slug(shop.ask(FIRST + 300, key="other")) == "balance-low"
+    shop.register.flush()
+    assert shop.account().spent == FIRST + 300
+    shop.again()
+    repeated = shop.ask(FIRST + 300, key="k")
+    assert isinstance(repeated, Repeated)
+    assert repeated.charged == 10
+
+
+def test_too_many_requests_at_once(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The total of one that is refused is not taken, so nothing is served on the strength of it."""
+    monkeypatch.setattr("mpchan.party.register.channel.MOST_IN_FLIGHT", 1)
+    asks = [Ask(shop.name, shop.signed(FIRST + 10 * n), 10, f"k{n}", "ab" * 32) for n in (1, 2)]
+    first, second = shop.register.take_many(asks)
+    assert isinstance(first, Reserved)
+    assert slug(second) == "too-many-requests"
+    assert shop.pair.payee_record(shop.name).paid == Amount(FIRST + 10)
 
 
 # the end ------------------------------------------------------------------------------------------
@@ -219,29 +259,45 @@ def test_a_payer_closes_at_what_was_charged(shop: Shop) -> None:
     first = shop.ask(FIRST + 500, price=400)
     assert shop.register.close_channel(shop.name, closing(shop, FIRST + 500)) is None
     shop.end(first, 400)
-    for total in (FIRST + 500, 399, 401):
+    for total in (FIRST + 500, FIRST + 399, FIRST + 401, 400):
         short = shop.register.close_channel(shop.name, closing(shop, total))
         assert isinstance(short, Short)
-        assert short.required == 400
-    shop.end(shop.ask(FIRST + 600, price=200), 200)
-    closed = shop.register.close_channel(shop.name, closing(shop, 600))
+        assert short.required == FIRST + 400
+    shop.end(shop.ask(FIRST + 900, price=200), 200)
+    closed = shop.register.close_channel(shop.name, closing(shop, FIRST + 600))
     assert not isinstance(closed, Short)
     assert closed is not None
-    assert (closed.paid_sat, closed.broadcast) == (600, True)
-    assert slug(shop.ask(FIRST + 700)).startswith("channel-")
+    assert (closed.paid_sat, closed.broadcast) == (FIRST + 600, True)
+    assert slug(shop.ask(FIRST + 1000)).startswith("channel-")
+    left_over = Ask(shop.name, shop.signed(FIRST + 900, shop.number - 1), 10, "left over")
+    [refused] = shop.register.take_many([left_over])
+    assert slug(refused).startswith("channel-")
     shop.pair.chain.mine(6)
     shop.pair.restart()
     assert shop.pair.status(shop.name) == ("closed", "closed")
 
 
 def test_nobody_else_closes_below_what_was_signed(shop: Shop) -> None:
-    shop.end(shop.ask(FIRST + 500, price=600), 600)
+    shop.end(shop.ask(FIRST + 900, price=600), 600)
     shop.register.flush()
+    total = FIRST + 600
     message = shop.terms.lock.message(
-        shop.terms.schedule.build(_settlement(600)), shop.terms.payer_key, closing(shop, 600).signature
+        shop.terms.schedule.build(_settlement(total)), shop.terms.payer_key, closing(shop, total).signature
     )
     with pytest.raises(MpchanError) as error:
         shop.pair.settle(message.to_hex())
+    assert error.value.slug == "paid-lower"
+
+
+def test_no_close_at_what_was_charged_while_a_request_is_in_flight(shop: Shop) -> None:
+    """Not even where nobody has asked the register."""
+    shop.ask(FIRST + 500, price=400)
+    signature = closing(shop, FIRST).signature
+    message = shop.terms.lock.message(
+        shop.terms.schedule.build(_settlement(FIRST)), shop.terms.payer_key, signature
+    )
+    with pytest.raises(MpchanError) as error:
+        commands.settle(shop.pair.payee, shop.pair.chain, message, at_spent=True)
     assert error.value.slug == "paid-lower"
 
 

@@ -67,10 +67,10 @@ class Requests:
         self._record = record
         self._terms = record.terms
         self._batch = self._files.batch(record.terms.name)
-        self._account = record.account or Account()
         self._state: payee.PayeeState = record.state
         best = payee.best_of(record.state)
         self._number, self._paid = (0, 0) if best is None else (best.number, best.paid.sat)
+        self._account = (record.account or Account()).with_paid(self._paid)
         self._signed: Signed | None = None  # taken in this batch, not countersigned yet
         self._pending: list[tuple[str, Account, Signed | None]] = []
         self._facts: Facts | None = None
@@ -83,10 +83,11 @@ class Requests:
         for outcome in outcomes:
             found = [each for each in self._account.reserved if each.key == outcome.key]
             if found:
-                self._account = self._account.end(outcome.key, outcome.charged)
-                if outcome.charged:
-                    self._ended[outcome.key] = Ended(found[0].digest, outcome.charged, int(time.time()))
-                self._pending.append(("charged" if outcome.charged else "dropped", self._account, None))
+                charged = min(outcome.charged, found[0].amount)  # never more than the payer was told
+                self._account = self._account.end(outcome.key, charged)
+                if charged:
+                    self._ended[outcome.key] = Ended(found[0].digest, charged, int(time.time()))
+                self._pending.append(("charged" if charged else "dropped", self._account, None))
 
     def ask(self, ask: Ask) -> Verdict:
         """The verdict on one request; it holds once ``commit`` has returned."""
@@ -101,6 +102,8 @@ class Requests:
         seen = self._seen(ask)
         if seen is not None:
             return seen
+        if ask.price and len(self._account.reserved) >= MOST_IN_FLIGHT:
+            raise NotPossible("too-many-requests", f"{MOST_IN_FLIGHT} requests of the channel are in flight")
         new = self._take(ask)
         if isinstance(new, Short):
             return new
@@ -111,8 +114,8 @@ class Requests:
         if self._paid < required or (not new and ask.key is None):
             self._note_total(new)
             return Short(self.standing(), "balance-low", max(required, self._paid))
-        if len(self._account.reserved) >= MOST_IN_FLIGHT:
-            raise NotPossible("too-many-requests", f"{MOST_IN_FLIGHT} requests of the channel are in flight")
+        if not new:
+            self._require_open()
         key = secrets.token_hex(16) if ask.key is None else _stored_key(ask)
         self._account = self._account.reserve(Reservation(key, ask.digest, ask.price))
         self._pending.append(("requested", self._account, self._signed if new else None))
@@ -158,7 +161,13 @@ class Requests:
         self._require_taking(signed)
         self._number = self._number + 1 if signed.number is None else signed.number
         self._paid, self._signed = signed.total, replace(signed, number=self._number)
+        self._account = replace(self._account, accepted=self._paid)
         return True
+
+    def _require_open(self) -> None:
+        """What is left over buys nothing in a channel that would take no further total."""
+        more = self._paid + self._terms.offer.min_increment.sat
+        self._require_taking(Signed(more, self._number + 1, b""))
 
     def _require_payers(self, signed: Signed) -> None:
         """The total is the payer's word, whatever it is worth.

@@ -51,9 +51,12 @@ class Keys:
 
     def _note(self, before: Account, after: Account, time: int) -> None:
         left = {each.key for each in after.reserved}
+        otherwise = (
+            after.accepted - before.accepted
+        )  # with a request that ends no total comes, so it was paid by hand
         for each in before.reserved:
             if each.key not in left:
-                self.add(each.key, each.digest, after.spent - before.spent, time)
+                self.add(each.key, each.digest, after.spent - before.spent - otherwise, time)
 
     def add(self, key: str, digest: str, charged: int, time: int) -> None:
         """A request has ended. One that has cost nothing may come again."""

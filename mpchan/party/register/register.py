@@ -126,8 +126,13 @@ class Register(Meter):
         """A request in flight has ended; it is written down with what comes next in its channel.
 
         Args:
-            charged: satoshi, at most what was reserved; 0 where it was not served.
+            charged: satoshi; no more than was reserved is taken of it. 0 where it was not served.
+
+        Raises:
+            ValueError: it is negative.
         """
+        if charged < 0:
+            raise ValueError(f"a request has cost {charged} sat")
         self._outcomes.setdefault(channel, []).append(Outcome(key, charged))
 
     @property
