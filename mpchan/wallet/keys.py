@@ -112,6 +112,15 @@ class Keys(SeedFile):
         secret = self._root().derive(token_path(self._network)).private_key.to_bytes()
         return hmac.digest(secret + bytes.fromhex(offer.generation), offer.token_text(), "sha256").hex()
 
+    def challenge_secret(self) -> bytes:
+        """What this wallet knows its challenges by (RFC 9110 authentication, ``mpchan.http``): 32 bytes.
+
+        HMAC-SHA256 over ``mpchan/challenge`` by the private key at ``key_paths.token_path``; no offer's token is made
+        over that text, nor by that key alone.
+        """
+        secret = self._root().derive(token_path(self._network)).private_key.to_bytes()
+        return hmac.digest(secret, b"mpchan/challenge", "sha256")
+
     def _channel_key(self, path: tuple[int, ...]) -> ChannelKey:
         if path not in self._channel_keys:
             if len(self._channel_keys) >= MOST_CHANNEL_KEYS:  # strangers' wishes make any number of them

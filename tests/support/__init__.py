@@ -67,4 +67,7 @@ What is hostile:
     strangers       strangers in numbers, who ask and are gone
     ways            both ways between a buyer and a seller, and a seller who answers what it is told to
     tcp             both ends of a connection without mpchan's code but its TLS
+
+``http``, services that are paid by the request:
+    raw             a payer on the wire: credentials made with the payer's commands, one by one
 """

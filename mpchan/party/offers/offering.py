@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mpchan.bitcoin.address import address_to_script, script_to_address
-from mpchan.bitcoin.network import REGTEST
+from mpchan.bitcoin.network import REGTEST, Network
 from mpchan.chain.base import Chain
 from mpchan.channel.construction.registry import all_chosen_terms, chosen_terms_of, own_terms_of
 from mpchan.channel.limits import PayerLimits
@@ -21,6 +21,7 @@ from mpchan.sale.plan import ANYBODYS_KEY
 from mpchan.units import Amount, FeeRate, Height, MedianTime
 from mpchan.values import replace
 from mpchan.wallet.config import offer_defaults
+from mpchan.wallet.keys import Keys
 from mpchan.wallet.offers import OwnOffer
 from mpchan.wallet.wallet import Wallet
 
@@ -80,15 +81,45 @@ def new_offer(
         terms: as ``Offer.terms`` names them, all but those that are the offer's own.
         vouch: makes of it the offer that is kept.
     """
-    from mpchan.party.fees import outside_warning, require_within
+    from mpchan.party.fees import outside_warning
 
     keys = wallet.fresh_keys()
     warnings: list[str] = []
     fresh = address is None
     if address is None:
-        address = script_to_address(keys.script("receive", keys.next_index("receive")), wallet.network)
+        address = next_address(keys, wallet.network)
     elif address_to_script(address, wallet.network) not in keys.scripts():
         warnings.append(outside_warning(address))
+    draft = drafted(wallet, terms, address, force=force)
+    # where this is the wallet's first offer, what would be refused above leaves no file
+    made = keys.own_offer(replace(draft, generation=wallet.offers.need_generation()))
+    made = made if vouch is None else vouch(made)
+    if fresh:
+        keys.allocate("receive")
+    wallet.offers.save(made)
+    return OwnOffer(made), warnings
+
+
+def next_address(keys: Keys, network: Network) -> str:
+    """The address whose index ``keys.allocate("receive")`` takes next."""
+    address = script_to_address(keys.script("receive", keys.next_index("receive")), network)
+    assert address is not None  # a P2WPKH script has one
+    return address
+
+
+def drafted(wallet: Wallet, terms: Mapping[str, Any], address: str, *, force: bool = False) -> Offer:
+    """An offer with an id of its own, whose key and token ``Keys.own_offer`` makes once it has its generation.
+
+    Args:
+        terms: as ``Offer.terms`` names them, all but those that are the offer's own.
+        address: where its channels pay to.
+
+    Raises:
+        UsageError: these terms make no offer; ``short-window``.
+        NotPossible: ``fee-rate-…``, the wallet's limits.
+    """
+    from mpchan.party.fees import require_within
+
     own = {
         "version": 2,
         "offer_id": os.urandom(16).hex(),
@@ -101,13 +132,7 @@ def new_offer(
     draft = _checked({"expires": 0, **terms, **own})
     require_within(draft.fee_rate, wallet.config.limits, "an offer")
     require_window(draft, force=force)
-    # where this is the wallet's first offer, what would be refused above leaves no file
-    made = keys.own_offer(replace(draft, generation=wallet.offers.need_generation()))
-    made = made if vouch is None else vouch(made)
-    if fresh:
-        keys.allocate("receive")
-    wallet.offers.save(made)
-    return OwnOffer(made), warnings
+    return draft
 
 
 _NO_GENERATION = "0" * 16

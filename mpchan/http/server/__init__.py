@@ -1,0 +1,10 @@
+"""The server's side of the "Payment" scheme: an ASGI middleware, and what it rests on.
+
+prices      what a request costs
+challenges  what a request is asked for, and whether an answer belongs to that
+desk        what only the thread that owns the wallet does: opening, closing, fresh offers
+cashier     that thread, and how requests reach it
+answers     what is answered to a request that is not served
+kept        answers that are kept for requests that come again
+paid        the middleware
+"""

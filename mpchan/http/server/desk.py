@@ -1,0 +1,112 @@
+"""What only the thread that owns the wallet does: fresh challenges, signed refunds, opening and closing."""
+
+from __future__ import annotations
+
+import time
+
+from mpchan.bitcoin.psbt import Psbt
+from mpchan.bitcoin.tx import Transaction
+from mpchan.chain.base import Chain
+from mpchan.channel.carried import carried_offer
+from mpchan.channel.offer import Offer
+from mpchan.channel.terms import Terms
+from mpchan.errors import Refused, TooEarly
+from mpchan.http.server.challenges import Challenges
+from mpchan.http.wire import credential as wire
+from mpchan.party import payee as commands
+from mpchan.party.common import from_now_on
+from mpchan.party.register.asks import Short, Signed
+from mpchan.party.register.register import Register
+from mpchan.party.register.room import Room
+from mpchan.results.closing import Closed
+from mpchan.units import Amount, OutPoint, lock_time_from_int
+from mpchan.wallet.wallet import Wallet
+
+
+class Desk:
+    """A payee's wallet, behind the counter.
+
+    Attributes:
+        register: what is charged in its channels.
+        challenges: what strangers are asked for.
+    """
+
+    def __init__(self, wallet: Wallet, chain: Chain, register: Register, challenges: Challenges) -> None:
+        self.wallet = wallet
+        self.chain = chain
+        self.register = register
+        self.challenges = challenges
+        self._room = Room(wallet, time.time, ())
+
+    def sign_refund(self, psbt: Psbt, offer: Offer, source: str | None) -> bytes:
+        """The signed refund of a channel that is about to be funded: a PSBT in binary.
+
+        Args:
+            offer: in the challenge that the request answers.
+            source: where it came from; None where that cannot be told.
+
+        Raises:
+            MpchanError: as ``payee sign-refund``; ``too-many-offers``; ``other-offer``.
+        """
+        if carried_offer(psbt) != offer:
+            raise Refused("other-offer", "the refund request is under another offer than the challenge's")
+        signed = commands.sign_refund(
+            self.wallet,
+            self.chain,
+            psbt,
+            lambda opening: self._room.admit(source or "", source, opening),
+        )
+        return bytes.fromhex(signed.hex)
+
+    def open(self, opening: wire.Open, offer: Offer) -> None:
+        """Make the channel of a funding and of the first total in it; nothing where it is there already.
+
+        Args:
+            offer: in the challenge that the opening answers.
+
+        Raises:
+            TooEarly: ``funding-unseen``, ``unconfirmed``: the very same does later.
+            MpchanError: as ``Register.open``; ``other-offer``.
+        """
+        if (opening.offer_id, opening.token) != (offer.offer_id, offer.token):
+            raise Refused("other-offer", "the channel was opened under another offer than the challenge's")
+        outpoint = OutPoint.parse(opening.channel)
+        if self.wallet.channels.knows(outpoint):
+            return
+        terms = Terms(
+            offer,
+            outpoint,
+            self._value(opening, offer, outpoint),
+            opening.payer_key,
+            opening.payer_script,
+            lock_time_from_int(opening.refund_lock_time),
+        )
+        first = opening.first
+        self.register.open(terms, opening.transaction, Signed(first.total, first.number, first.signature))
+
+    def _value(self, opening: wire.Open, offer: Offer, outpoint: OutPoint) -> Amount:
+        """Of the funding output."""
+        if opening.transaction is not None:
+            outputs = Transaction.from_bytes(opening.transaction).outputs
+            if outpoint.vout >= len(outputs):
+                raise Refused("funding-output", f"the transaction has no output {outpoint.vout}")
+            return outputs[outpoint.vout].value
+        seen = self.chain.output(outpoint, not_before=from_now_on(self.chain.tip()))
+        if seen is None:
+            raise TooEarly("funding-unseen", f"the chain does not show {outpoint}")
+        return seen.output.value
+
+    def scheme_of(self, channel: str) -> str:
+        """The construction of a channel that is known, by the name of its files."""
+        return self.wallet.channels.load(channel).terms.offer.scheme
+
+    def close(self, channel: str, signed: Signed) -> Closed | Short | None:
+        """Close a channel with what was charged in it; None while something is reserved.
+
+        Raises:
+            MpchanError: as ``Register.close_channel``.
+        """
+        closed = self.register.close_channel(channel, signed)
+        if isinstance(closed, Closed):
+            self.challenges.move()
+        return closed

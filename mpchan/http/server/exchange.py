@@ -1,0 +1,424 @@
+"""One request that has a price, from its credential to the end of its answer."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from typing import Union
+
+from mpchan.bitcoin.psbt import Psbt
+from mpchan.errors import MpchanError, NotPossible, ParseError, Refused
+from mpchan.http.server.answers import Answer, problem_of, refused
+from mpchan.http.server.asgi import App, Message, Receive, Scope, Send, asked_of, target_of, values_of
+from mpchan.http.server.cashier import Cashier
+from mpchan.http.server.desk import Desk
+from mpchan.http.server.kept import MOST_BYTES_EACH, Headers, Kept, KeptAnswers
+from mpchan.http.server.prices import Price
+from mpchan.http.wire import credential as wire
+from mpchan.http.wire.challenge import Challenge, timestamp_text
+from mpchan.http.wire.credential import Credential, is_payment
+from mpchan.http.wire.encoding import to_base64url
+from mpchan.http.wire.problems import Problem
+from mpchan.http.wire.receipt import Receipt
+from mpchan.http.wire.session import Snapshot
+from mpchan.party.register.asks import Ask, Repeated, Reserved, Short, Signed, Standing, Taken
+from mpchan.units import OutPoint
+from mpchan.values import frozen
+
+MOST_REPEATED_BYTES = 1 << 20
+"""A request with an Idempotency-Key has no longer body: all of it is read before it is judged."""
+
+_CHARGE = b"x-mpchan-charge"
+_RECEIPT = b"payment-receipt"
+_NOTHING = "0" * 64
+
+
+@frozen
+class Paying:
+    """What an application learns of the payment for a request.
+
+    Attributes:
+        channel: ``txid:vout``.
+        amount: satoshi; the most that the request costs. 0 where it was paid for before, and is served again.
+        accepted, spent: satoshi, in all, before this request is charged.
+        key: by which the same request is known again.
+    """
+
+    channel: str
+    amount: int
+    accepted: int
+    spent: int
+    key: str | None
+
+
+class Counter:
+    """What all requests share."""
+
+    def __init__(self, cashier: Cashier, kept: KeptAnswers) -> None:
+        self.cashier = cashier
+        self.kept = kept
+
+
+class Exchange:
+    """One request.
+
+    Args:
+        app: what serves it once it is paid for.
+        scope, receive, send: as ASGI has them; ``scope`` without headers that only this server sets.
+    """
+
+    def __init__(
+        self, counter: Counter, app: App, price: Price, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        self._counter = counter
+        self._cashier = counter.cashier
+        self._app = app
+        self._price = price
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._asked = asked_of(scope)
+        self._is_bare = scope["method"] == "HEAD"
+
+    async def run(self) -> None:
+        """Serve it, or say what it lacks."""
+        values = [value for value in values_of(self._scope, b"authorization") if is_payment(value)]
+        try:
+            if len(values) > 1:
+                raise Refused("credential-twice", "two Payment credentials in one request")
+            if not values:
+                await self._refuse(Problem("payment-required", f"this costs {_price_text(self._price)}"))
+                return
+            await self._answer(Credential.from_header(values[0]))
+        except MpchanError as error:
+            await self._refuse(*problem_of(error))
+
+    async def _answer(self, credential: Credential) -> None:
+        payload, challenge = credential.payload, credential.answered()
+        opens = isinstance(payload, (wire.Open, wire.Prepare))
+        self._cashier.challenges.require(challenge, self._asked, self._price, opens=opens)
+        if isinstance(payload, wire.Prepare):
+            await self._prepare(payload, challenge)
+        elif isinstance(payload, wire.Close):
+            await self._close(payload, challenge)
+        else:
+            if isinstance(payload, wire.Open):
+                await self._open(payload, challenge)
+            signed = payload.first if isinstance(payload, wire.Open) else payload.signed
+            await self._pay(challenge, payload.channel, _for_register(signed))
+
+    # channels -------------------------------------------------------------------------------------
+
+    async def _prepare(self, payload: wire.Prepare, challenge: Challenge) -> None:
+        if self._is_bare:
+            raise ParseError("action-unsupported", "prepare: its answer has a body, which HEAD has not")
+        psbt = Psbt.from_bytes(payload.psbt)
+        offer = self._cashier.challenges.offered(challenge)
+        source = self._source()
+        signed = await self._cashier.do(lambda desk: desk.sign_refund(psbt, offer, source))
+        text = "the refund is signed: open the channel once its funding is there"
+        await self._refuse(Problem("refund-signed", text, members={"psbt": to_base64url(signed)}))
+
+    async def _open(self, payload: wire.Open, challenge: Challenge) -> None:
+        offer = self._cashier.challenges.offered(challenge)
+        await self._cashier.do(lambda desk: desk.open(payload, offer))
+
+    async def _close(self, payload: wire.Close, challenge: Challenge) -> None:
+        name, signed = _name(payload.channel), _for_register(payload.signed)
+        closed = await self._cashier.do(lambda desk: desk.close(name, signed))
+        if closed is None:
+            text = "requests are still in flight in this channel"
+            await self._refuse(Problem("request-in-flight", text, 402), 1)
+        elif isinstance(closed, Short):
+            await self._refuse_short(closed)
+        else:
+            receipt = Receipt(
+                challenge.id, payload.channel, closed.paid_sat, closed.paid_sat, _now(), tx_hash=closed.txid
+            )
+            await self._send_answer(Answer(204, [(_RECEIPT, receipt.header().encode()), _PRIVATE]))
+
+    def _source(self) -> str | None:
+        client = self._scope.get("client")
+        return None if client is None else str(client[0])
+
+    # payments -------------------------------------------------------------------------------------
+
+    async def _pay(self, challenge: Challenge, channel: str, signed: Signed) -> None:
+        key, digest = (None, _NOTHING) if self._is_bare else await self._key_and_digest()
+        ask = Ask(
+            _name(channel),
+            signed,
+            0 if self._is_bare else self._price.reserved,
+            key,
+            digest,
+            lasting=self._price.lasting is not None,
+        )
+        verdict = await self._cashier.ask(ask)
+        if isinstance(verdict, MpchanError):
+            raise verdict
+        if isinstance(verdict, Short):
+            await self._refuse_short(verdict)
+        elif isinstance(verdict, Taken):
+            receipt = self._receipt(challenge, verdict.standing, verdict.standing.spent)
+            await self._send_answer(Answer(200, [(_RECEIPT, receipt), _PRIVATE]))
+        elif isinstance(verdict, Repeated):
+            await self._repeat(challenge, verdict, key)
+        else:
+            await Serving(self, challenge, verdict, key).run()
+
+    async def _key_and_digest(self) -> tuple[str | None, str]:
+        """By what the request is known again, and SHA-256 of what it asks for."""
+        keys = values_of(self._scope, b"idempotency-key")
+        if len(keys) > 1:
+            raise Refused("malformed-key", "two Idempotency-Keys in one request")
+        key = self._price.lasting or (_bare_key(keys[0]) if keys else None)
+        if key is None:
+            return None, _NOTHING
+        body = await self._whole_body()
+        method = self._scope["method"].encode()
+        digest = hashlib.sha256(b"%s %s\n" % (method, target_of(self._scope)) + body)
+        return key, digest.hexdigest()
+
+    async def _whole_body(self) -> bytes:
+        """The body; the application gets it again."""
+        parts: list[bytes] = []
+        length, more = 0, True
+        while more:
+            message = await self._receive()
+            if message["type"] != "http.request":
+                raise NotPossible("client-gone", "the client has gone")
+            parts.append(message.get("body", b""))
+            length, more = length + len(parts[-1]), message.get("more_body", False)
+            if length > MOST_REPEATED_BYTES:
+                raise NotPossible(
+                    "body-too-large",
+                    f"with an Idempotency-Key a body has at most {MOST_REPEATED_BYTES} bytes",
+                )
+        body, given, rest = b"".join(parts), False, self._receive
+
+        async def receive() -> Message:
+            nonlocal given
+            if given:
+                return await rest()
+            given = True
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        self._receive = receive
+        return body
+
+    async def _repeat(self, challenge: Challenge, verdict: Repeated, key: str | None) -> None:
+        """A request that was paid for before: the same answer, or for what only reads one that is made again."""
+        channel = verdict.standing.channel
+        if verdict.charged is None:
+            raise NotPossible("request-in-flight", "the same request is being served")
+        kept = self._counter.kept.find(channel, key or "")
+        receipt = self._receipt(challenge, verdict.standing, self._spent(verdict.standing))
+        if kept is not None:
+            headers = with_receipt(kept.headers, receipt)
+            await self._send_answer(Answer(kept.status, headers, kept.body))
+        elif self._asked.method == "GET":
+            await Serving(self, challenge, verdict, key).run()
+        else:
+            gone = Problem("response-gone", "the request was paid for, and its answer is gone", 409)
+            answer = refused(gone)
+            await self._send_answer(
+                Answer(answer.status, [*answer.headers, (_RECEIPT, receipt)], answer.body)
+            )
+
+    def _spent(self, standing: Standing) -> int:
+        return max(standing.spent, self._cashier.spent(standing.channel))
+
+    def _receipt(self, challenge: Challenge, standing: Standing, spent: int) -> bytes:
+        accepted = max(standing.accepted, spent)
+        channel = _wire_name(standing.channel)
+        return Receipt(challenge.id, channel, accepted, spent, _now()).header().encode()
+
+    # what is not served ---------------------------------------------------------------------------
+
+    async def _refuse_short(self, short: Short) -> None:
+        standing = short.standing
+        snapshot = Snapshot(
+            _wire_name(standing.channel),
+            standing.accepted,
+            standing.spent,
+            short.required,
+            standing.deposit,
+            standing.number,
+            standing.signature,
+        )
+        text = {
+            "voucher-low": f"a total of {standing.accepted} sat was accepted before",
+            "delta-too-small": f"the least total that is taken next is {short.required} sat",
+        }.get(short.slug, f"the total does not pay for it: {short.required} sat are required")
+        members = {"requiredCumulative": str(short.required), "acceptedCumulative": str(standing.accepted)}
+        await self._refuse(Problem(short.slug, text, members=members), snapshot=snapshot)
+
+    async def _refuse(
+        self, problem: Problem, retry_after: int | None = None, *, snapshot: Snapshot | None = None
+    ) -> None:
+        """Answer with a problem; where that is a missing payment, with fresh challenges."""
+
+        def challenges(desk: Desk) -> list[Challenge]:
+            scheme = None if snapshot is None else desk.scheme_of(_name(snapshot.channel))
+            channel = None if snapshot is None else snapshot.channel
+            return desk.challenges.make(
+                self._asked, self._price, channel=channel, scheme=scheme, snapshot=snapshot
+            )
+
+        made: list[Challenge] = []
+        if problem.status == 402:
+            try:
+                made = await self._cashier.do(challenges)
+            except MpchanError as error:
+                problem, retry_after = problem_of(error)
+                problem = Problem("seller-busy", problem.detail, 503)
+        await self._send_answer(refused(problem, made, retry_after))
+
+    async def _send_answer(self, answer: Answer) -> None:
+        await self._send(
+            {"type": "http.response.start", "status": answer.status, "headers": list(answer.headers)}
+        )
+        body = b"" if self._is_bare else answer.body
+        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+class Serving:
+    """The application at work on a request that is paid for.
+
+    Args:
+        granted: what is reserved, or what was charged before where the request is served again.
+    """
+
+    def __init__(
+        self, exchange: Exchange, challenge: Challenge, granted: Union[Reserved, Repeated], key: str | None
+    ) -> None:
+        self._exchange = exchange
+        self._challenge = challenge
+        self._standing = granted.standing
+        self._reserved = granted if isinstance(granted, Reserved) else None
+        self._key = key
+        self._ended = self._reserved is None
+        self._head: tuple[int, list[tuple[bytes, bytes]]] | None = None
+        self._most = 0
+        self._length = 0
+        self._body: list[bytes] | None = [] if key is not None else None
+
+    async def run(self) -> None:
+        """Let the application answer; whatever happens, the reservation ends."""
+        exchange, standing = self._exchange, self._standing
+        paying = Paying(
+            _wire_name(standing.channel),
+            0 if self._reserved is None else self._reserved.amount,
+            standing.accepted,
+            standing.spent,
+            self._key,
+        )
+        scope = {**exchange._scope, "mpchan": paying}
+        try:
+            await exchange._app(scope, exchange._receive, self._send)
+        finally:
+            self._end(0 if self._head is None else self._by_length())
+
+    async def _send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = self._begin(message)
+        elif message["type"] == "http.response.body":
+            self._note(message)
+        await self._exchange._send(message)
+
+    def _begin(self, message: Message) -> Message:
+        """The head of the answer: what the request costs is known now, unless its length decides."""
+        status, headers = message["status"], [(name.lower(), value) for name, value in message["headers"]]
+        self._head = status, [each for each in headers if each[0] not in (_CHARGE, _RECEIPT)]
+        if self._reserved is None:
+            spent = self._exchange._spent(self._standing)
+        elif status >= 400:
+            self._end(0)
+            return {**message, "headers": self._head[1]}
+        else:
+            self._most = _most(headers, self._reserved.amount)
+            length = _length_of(headers)
+            price = self._exchange._price
+            if price.per_bytes is None:
+                self._end(self._most)
+            elif length is not None and not self._exchange._is_bare:
+                self._end(min(self._most, price.of_length(length)))
+            spent = self._exchange._cashier.spent(self._standing.channel)
+        receipt = self._exchange._receipt(self._challenge, self._standing, spent)
+        return {**message, "headers": with_receipt(self._head[1], receipt)}
+
+    def _note(self, message: Message) -> None:
+        data = message.get("body", b"")
+        self._length += len(data)
+        if self._body is not None:
+            self._body.append(data)
+            if self._length > MOST_BYTES_EACH:
+                self._body = None
+        if not message.get("more_body", False):
+            self._end(self._by_length())
+            self._keep()
+
+    def _keep(self) -> None:
+        if self._body is None or self._head is None or self._key is None or self._head[0] >= 400:
+            return
+        kept = Kept(*self._head, b"".join(self._body))
+        self._exchange._counter.kept.keep(self._standing.channel, self._key, kept)
+
+    def _by_length(self) -> int:
+        price = self._exchange._price
+        return min(self._most, price.of_length(self._length))
+
+    def _end(self, charged: int) -> None:
+        """Say what the request has cost, once."""
+        if not self._ended and self._reserved is not None:
+            self._ended = True
+            self._exchange._cashier.end(self._standing.channel, self._reserved.key, charged)
+
+
+_PRIVATE = (b"cache-control", b"private")
+
+
+def with_receipt(headers: Headers, receipt: bytes) -> list[tuple[bytes, bytes]]:
+    """The headers of a paid answer, which no cache may give to another."""
+    others = [each for each in headers if each[0] != b"cache-control"]
+    return [*others, (_RECEIPT, receipt), _PRIVATE]
+
+
+def _most(headers: list[tuple[bytes, bytes]], reserved: int) -> int:
+    """What the application charges at the most: less than was reserved, never more."""
+    found = [value for name, value in headers if name == _CHARGE]
+    if len(found) == 1 and found[0].isdigit() and len(found[0]) < 17:
+        return min(reserved, int(found[0]))
+    return reserved
+
+
+def _length_of(headers: list[tuple[bytes, bytes]]) -> int | None:
+    found = [value for name, value in headers if name == b"content-length"]
+    return int(found[0]) if len(found) == 1 and found[0].isdigit() and len(found[0]) < 17 else None
+
+
+def _bare_key(value: str) -> str:
+    """The key in its header: a string of structured fields (RFC 8941) without its quotes, or as it stands."""
+    return value[1:-1] if len(value) > 2 and value[0] == value[-1] == '"' else value
+
+
+def _for_register(signed: wire.Signed) -> Signed:
+    return Signed(signed.total, signed.number, signed.signature)
+
+
+def _name(channel: str) -> str:
+    """The name of a channel's files."""
+    return OutPoint.parse(channel).name
+
+
+def _wire_name(channel: str) -> str:
+    """The name of a channel on the wire."""
+    return channel.replace("-", ":")
+
+
+def _price_text(price: Price) -> str:
+    return f"{price.amount} sat a {price.unit}"
+
+
+def _now() -> str:
+    return timestamp_text(time.time())
