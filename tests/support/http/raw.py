@@ -6,8 +6,6 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
-from support.party import Pair, psbt
-
 from mpchan.channel.construction.registry import construction_of
 from mpchan.channel.signing import ChannelKey
 from mpchan.channel.terms import Terms
@@ -19,6 +17,7 @@ from mpchan.http.wire.session import SessionRequest
 from mpchan.party import payer
 from mpchan.units import Amount
 from mpchan.wallet.payer_record import PayerRecord
+from support.party import Pair, psbt
 
 
 def challenges_of(response: Any) -> list[Challenge]:
