@@ -6,6 +6,7 @@ keys; ``hex`` is the message or transaction that leaves. When a function returns
     payer, payee     the commands of each side
     opening          how a channel begins: ``brought``, where its first payment tells of it
     register         requests that are paid one by one out of a channel
+    spending         what a payer's programs may pay without asking
     meter            many payments in a row, and the classes for programs; ``api``, the rest of a wallet for programs
     check            ``verify``, ``inspect``, ``fsck``: the rules, asked without acting
     watch            acts on what ``mpchan.channel.watch`` decides

@@ -15,6 +15,7 @@ journal   a channel's history, line by line; ``batch``, lines of one append, ``p
 channel_folder which channels there are; ``names``, by the beginnings of their ids
 channel_files  the state file and the journal of each channel, and how one follows from the other
 recovery  what those two say of each other, and how to mend them
+spending  what is paid over HTTP without asking, and what was taken of today's budget
 coins     which coins fund a channel; ``bumping``, a child that pays for its parent
 backup    the whole wallet in one file
 wallet    the directory as a whole

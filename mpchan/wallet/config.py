@@ -15,6 +15,7 @@ from mpchan.channel.offer import blocks_in_unit
 from mpchan.errors import ParseError
 from mpchan.units import MAX_LOCK_TIME, MAX_MONEY_SAT, FeeRate, checked_int, parse_duration
 from mpchan.values import field, frozen
+from mpchan.wallet.spending import SpendingLimits
 
 CONFIG_VERSION = 1
 _CHAIN_KEYS = ("backend", *(key for backend in BACKENDS.values() for key in backend.settings))
@@ -22,6 +23,7 @@ _LIMIT_KEYS = (
     *("min_fee_rate", "max_fee_rate", "max_bump_fee_rate"),
     *("max_refund_delay_blocks", "max_refund_delay_seconds"),
 )
+_SPENDING_KEYS = ("per_call_sat", "per_deposit_sat", "per_day_sat", "per_payee_sat")
 _WATCH_KEYS = ("claim_after", "near_blocks", "near_seconds")
 _OFFER_NUMBERS = (
     "min_capacity_sat",
@@ -44,6 +46,7 @@ class Config:
     limits: PayerLimits = field(default_factory=PayerLimits)
     offer: Mapping[str, Any] = field(default_factory=dict)
     watch: WatchPolicy = field(default_factory=WatchPolicy)
+    spending: SpendingLimits = field(default_factory=SpendingLimits)
 
     @property
     def expires_in(self) -> int:
@@ -70,14 +73,15 @@ class Config:
 
     @classmethod
     def _from_table(cls, table: dict[str, Any]) -> Config:
-        _known(table, ("version", "network", "chain", "limits", "offer", "watch"), "")
+        _known(table, ("version", "network", "chain", "limits", "offer", "watch", "spending"), "")
         version = table.get("version", CONFIG_VERSION)
         if type(version) is not int or version != CONFIG_VERSION:
             raise _malformed(f"version {version!r:.80} is unknown, this mpchan reads {CONFIG_VERSION}")
         network = network_from_name(_string(table, "network"))
         chain = _chain(_table(table, "chain"), network)
         limits, offer = _limits(_table(table, "limits")), _offer_defaults(_table(table, "offer"))
-        return cls(network, chain, limits, offer, _watch(_table(table, "watch")))
+        watch, spending = _watch(_table(table, "watch")), _spending(_table(table, "spending"))
+        return cls(network, chain, limits, offer, watch, spending)
 
 
 def offer_defaults(config: Config, unit: str | None, scheme: str | None = None) -> dict[str, Any]:
@@ -168,6 +172,14 @@ max_refund_delay_seconds = 2592000
 # claim_after = "2d"
 # near_blocks = 6
 # near_seconds = 3600
+
+[spending]
+# What is paid over HTTP (`mpchan payer fetch`) without asking, in satoshi: for a request, into a channel, in a day
+# (UTC), to one server in all. A channel is asked about where nothing is said here.
+# per_call_sat = 100
+# per_deposit_sat = 100000
+# per_day_sat = 10000
+# per_payee_sat = 1000000
 """
 
 
@@ -251,6 +263,11 @@ def _watch(table: dict[str, Any]) -> WatchPolicy:
     if "claim_after" in values:
         values["claim_after"] = _seconds(values["claim_after"], "claim_after")
     return WatchPolicy(**{key: checked_int(value, 0, MAX_LOCK_TIME, key) for key, value in values.items()})
+
+
+def _spending(table: dict[str, Any]) -> SpendingLimits:
+    _known(table, _SPENDING_KEYS, "spending.")
+    return SpendingLimits(**{key: checked_int(value, 0, MAX_MONEY_SAT, key) for key, value in table.items()})
 
 
 def _seconds(value: Any, key: str) -> int:

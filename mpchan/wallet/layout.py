@@ -26,6 +26,7 @@ _KEPT = {
     "openings": r"notes|[0-9a-f]{32}\.json",
     "sent": rf"{_HASH}\.json",
     "purchases": r"[0-9a-f]{32}\.json",
+    "spending": r"[0-9]{4}-[0-9]{2}-[0-9]{2}\.json",
     "certificates": r"[A-Za-z0-9_][A-Za-z0-9._-]{0,250}\.pem",
 }
 """What a backup holds, by folder; the wallet's directory itself is the one without a name."""
@@ -36,6 +37,7 @@ _BESIDE = {
     rf"|{_CHANNEL}\.[a-z0-9.]+\.damaged-[0-9]{{8}}T[0-9]{{6}}Z-[0-9a-f]{{4}}",
     "openings": r"notes\.damaged-[0-9]{8}T[0-9]{6}Z-[0-9a-f]{4}",
     "purchases": r"[0-9a-f]{32}\.lock",
+    "spending": "lock",
     "hashes": rf"{_HASH}\.json",
     "seen": r".*",
 }

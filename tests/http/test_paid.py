@@ -9,8 +9,8 @@ from typing import Any
 
 import httpx2
 import pytest
-from support.http.raw import RawPayer, challenges_of, receipt_of
 from support.party import SHORT, Pair
+from support.web.raw import RawPayer, challenges_of, receipt_of
 
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.http.server.paid import Paid

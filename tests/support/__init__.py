@@ -68,6 +68,7 @@ What is hostile:
     ways            both ways between a buyer and a seller, and a seller who answers what it is told to
     tcp             both ends of a connection without mpchan's code but its TLS
 
-``http``, services that are paid by the request:
+``web``, services that are paid by the request:
     raw             a payer on the wire: credentials made with the payer's commands, one by one
+    served          a server with a certificate of its own, in a thread of its own
 """

@@ -150,5 +150,6 @@ def test_the_files_comments_show_terms_that_work() -> None:
         text = text.replace(line, line[2:])
     config, table = Config.from_toml(text), tomli.loads(text)
     assert set(config.offer) == set(table["offer"])
-    assert len(config.offer) + len(table["watch"]) == len(settings)
+    assert len(config.offer) + len(table["watch"]) + len(table["spending"]) == len(settings)
+    assert config.spending.per_day_sat == table["spending"]["per_day_sat"]
     assert config.watch == WatchPolicy(claim_after=2 * 24 * 3600)

@@ -1,0 +1,8 @@
+"""The client's side of the "Payment" scheme: one core without I/O, and thin sides for the libraries that carry it.
+
+demands    what a 402 asks for, as far as this wallet can pay it
+books      where the channels of one origin stand
+purse      the thread that owns a payer's wallet: chooses channels, opens them, signs
+dialogue   one request, from its first sending to its last answer, whoever sends it
+blocking   requests over urllib3
+"""

@@ -1,0 +1,213 @@
+"""Requests that wait for their answers, over urllib3."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import urllib3
+from urllib3.exceptions import HTTPError, SSLError
+
+from mpchan.errors import NotPossible, ParseError, Refused
+from mpchan.http.certificates import split_pin
+from mpchan.http.client.demands import origin_of
+from mpchan.http.client.dialogue import Again, Answer, Dialogue
+from mpchan.http.client.purse import Purse
+from mpchan.http.wire.problems import MAX_PROBLEM_BYTES
+from mpchan.http.wire.receipt import Receipt
+from mpchan.values import frozen
+
+_CONNECT_SECONDS, _READ_SECONDS = 15.0, 300.0
+_MOST_REDIRECTS = 5
+_REDIRECTS = (301, 302, 303, 307, 308)
+_POOLS = 16
+
+
+@frozen
+class Response:
+    """An answer.
+
+    Attributes:
+        url: that has given it, after redirects.
+        raw: urllib3's answer, whose body is not read yet; ``release`` it.
+        receipt: None where nothing was charged.
+    """
+
+    url: str
+    raw: urllib3.BaseHTTPResponse
+    receipt: Receipt | None
+
+    @property
+    def status(self) -> int:
+        """Of HTTP."""
+        return self.raw.status
+
+    def release(self) -> None:
+        """What is left of the body is not wanted."""
+        self.raw.drain_conn()
+        self.raw.release_conn()
+
+
+class Client:
+    """A client that pays. It serves any number of threads.
+
+    Args:
+        purse: who pays.
+        pin: SHA-256 of the certificate that every server has to have; 64 hex digits. A pin in a URL's fragment counts
+            for that URL. None for what the usual authorities vouch for.
+        authorities: a file of certificates (PEM) of authorities to believe instead of the system's.
+        wait: sleeps for so many seconds.
+        tell: is told why something is waited for.
+    """
+
+    def __init__(
+        self,
+        purse: Purse,
+        *,
+        pin: str | None = None,
+        authorities: str | None = None,
+        wait: Callable[[float], None] = time.sleep,
+        tell: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self._purse = purse
+        self._pin = pin
+        self._authorities = authorities
+        self._wait = wait
+        self._tell = tell
+        self._pools: dict[str | None, urllib3.PoolManager] = {}
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connections."""
+        for pool in self._pools.values():
+            pool.clear()
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        key: str | None = None,
+        ahead: int = 0,
+        what: str | None = None,
+    ) -> Response:
+        """Ask, and pay where that is asked for.
+
+        Args:
+            headers: of the request; ``Authorization`` is set where it is paid.
+            key: its ``Idempotency-Key``: a request that was paid for is not paid for again under it.
+            ahead: satoshi that are authorised on top of the price.
+            what: the one thing that the channel is for; None for whatever this server sells.
+
+        Raises:
+            MpchanError: it is not served; nothing but what ``Dialogue.answered`` says was signed for it.
+        """
+        for _ in range(_MOST_REDIRECTS + 1):
+            asked, pin = split_pin(url)
+            dialogue = Dialogue(self._purse, asked, key=key, ahead=ahead, what=what)
+            response = self._talk(dialogue, method, asked, pin or self._pin, dict(headers or {}), body)
+            target = response.raw.headers.get("location")
+            if response.status not in _REDIRECTS or target is None:
+                return response
+            response.release()
+            url = urljoin(asked, target)
+            if origin_of(url) == origin_of(asked) and pin is not None:
+                url = f"{url.partition('#')[0]}#pin-sha256={pin}"
+            elif urlsplit(asked).scheme == "https" and urlsplit(url).scheme != "https":
+                raise Refused(
+                    "redirected-to-plain", f"{asked:.100} leads to {url:.100}, which is not encrypted"
+                )
+            if response.status in (301, 302, 303) and method != "HEAD":
+                method, body = "GET", None
+        raise NotPossible(
+            "too-many-redirects", f"{_MOST_REDIRECTS} redirects led from {asked:.100} to another"
+        )
+
+    def _talk(
+        self,
+        dialogue: Dialogue,
+        method: str,
+        url: str,
+        pin: str | None,
+        headers: dict[str, str],
+        body: bytes | None,
+    ) -> Response:
+        extra = dialogue.begin()
+        while True:
+            try:
+                raw = self._send(method, url, pin, {**headers, **extra}, body)
+                answer = _answer(raw)
+            except BaseException:
+                dialogue.gave_up()
+                raise
+            found = dialogue.answered(answer)
+            if not isinstance(found, Again):
+                return Response(url, raw, found.receipt)
+            raw.release_conn()
+            if found.after:
+                self._tell(f"the server asks to wait for {found.after:g} s")
+                self._wait(found.after)
+            extra = found.headers
+
+    def _send(
+        self, method: str, url: str, pin: str | None, headers: dict[str, str], body: bytes | None
+    ) -> urllib3.BaseHTTPResponse:
+        try:
+            return self._pool(pin).request(
+                method,
+                url,
+                headers=headers,
+                body=body,
+                redirect=False,
+                retries=False,
+                preload_content=False,
+                decode_content=True,
+            )
+        except SSLError as error:
+            raise Refused(
+                "wrong-certificate",
+                f"{origin_of(url)} does not have the certificate that it should: {error!s:.200}",
+                hint="an own certificate is known by its pin: the address as the payee shows it, or --pin",
+            ) from None
+        except (HTTPError, OSError) as error:
+            raise NotPossible("server-unreachable", f"{origin_of(url)}: {error!s:.200}") from None
+        except ValueError as error:
+            raise ParseError("malformed-request", f"{error!s:.200}") from None
+
+    def _pool(self, pin: str | None) -> urllib3.PoolManager:
+        pool = self._pools.get(pin)
+        if pool is None:
+            trust: dict[str, Any] = {"cert_reqs": "CERT_REQUIRED", "ca_certs": self._authorities}
+            if pin is not None:
+                trust = {"cert_reqs": "CERT_NONE", "assert_fingerprint": pin, "assert_hostname": False}
+            timeout = urllib3.Timeout(connect=_CONNECT_SECONDS, read=_READ_SECONDS)
+            pool = urllib3.PoolManager(_POOLS, maxsize=_POOLS, timeout=timeout, **trust)
+            self._pools[pin] = pool
+        return pool
+
+
+def _answer(raw: urllib3.BaseHTTPResponse) -> Answer:
+    """What of an answer concerns its payment; of a 402 the body, which is small."""
+    body = b""
+    if raw.status == 402:
+        body = raw.read(MAX_PROBLEM_BYTES + 1)
+        if len(body) > MAX_PROBLEM_BYTES:
+            raw.close()
+        else:
+            raw.drain_conn()
+    return Answer(
+        raw.status,
+        raw.headers.getlist("www-authenticate"),
+        raw.headers.get("payment-receipt"),
+        raw.headers.get("retry-after"),
+        body,
+    )

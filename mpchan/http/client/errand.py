@@ -1,0 +1,55 @@
+"""One request of a program, as far as its payment goes."""
+
+from __future__ import annotations
+
+import secrets
+
+from mpchan.http.client.demands import Demand
+from mpchan.http.wire.credential import Credential, Payload
+from mpchan.values import frozen
+
+
+@frozen
+class Step:
+    """What is sent next.
+
+    Attributes:
+        channel: the name of its files.
+        demand: the challenge that it answers.
+        payload: what is sent.
+        total: satoshi that are signed for with it; 0 where nothing is signed yet.
+    """
+
+    channel: str
+    demand: Demand
+    payload: Payload
+    total: int = 0
+
+    def authorization(self) -> str:
+        """The value of ``Authorization``."""
+        return Credential(self.demand.challenge.echo(), self.payload).header()
+
+
+class Errand:
+    """What is known of a request while it is under way.
+
+    Args:
+        origin: of the server.
+        space: below what path of it the request lies.
+        key: its ``Idempotency-Key``; None for a new one.
+        ahead: satoshi that are authorised on top of the price, for what is charged as it goes.
+        what: what the channel is for, where it serves one file and nothing else.
+
+    Attributes:
+        step: what was sent last; None before the first.
+    """
+
+    def __init__(
+        self, origin: str, space: str, *, key: str | None = None, ahead: int = 0, what: str | None = None
+    ) -> None:
+        self.origin = origin
+        self.space = space
+        self.key = secrets.token_hex(16) if key is None else key
+        self.ahead = ahead
+        self.what = what
+        self.step: Step | None = None

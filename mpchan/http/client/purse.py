@@ -1,0 +1,396 @@
+"""The payer's wallet, as programs that ask over HTTP use it: it chooses channels, opens them, and signs.
+
+One thread owns the wallet; whoever calls waits for it. What leaves here is on the disk before. A channel is used for
+the origin that it was opened for and for nothing else.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import TypeVar, Union
+
+from mpchan.chain.base import Chain
+from mpchan.channel import payer as protocol
+from mpchan.channel.construction.registry import construction_of
+from mpchan.channel.terms import Terms
+from mpchan.errors import MpchanError, NotPossible, Refused, StorageError
+from mpchan.http.client.books import Book
+from mpchan.http.client.demands import Demand
+from mpchan.http.client.errand import Errand, Step
+from mpchan.http.client.opening import Opener
+from mpchan.http.wire.credential import Close, Open, Signed, Voucher
+from mpchan.http.wire.receipt import Receipt
+from mpchan.http.wire.session import Snapshot
+from mpchan.party import payer, syncing
+from mpchan.party.common import read_psbt
+from mpchan.party.meter.base import AnyWallet, chain_of, opened
+from mpchan.party.meter.payer import Payer
+from mpchan.party.spending.limits import Ask, Limits
+from mpchan.units import Amount, OutPoint
+from mpchan.wallet.payer_record import PayerRecord
+from mpchan.wallet.wallet import Wallet
+
+T = TypeVar("T")
+
+
+class Purse:
+    """A payer's wallet for requests; close it in the end.
+
+    Args:
+        chain: opens the wallet's backend, in the thread that uses it; None for the one that the wallet names.
+        passphrase: of encrypted keys.
+        ask: who is asked where a limit does not allow something; None for nobody.
+        deposit, max_price, budget: as ``Limits`` has them.
+        warn: is told what people should know.
+
+    Raises:
+        MpchanError: the wallet or its backend cannot be had.
+    """
+
+    def __init__(
+        self,
+        wallet: AnyWallet,
+        *,
+        chain: Callable[[Wallet], Chain] | None = None,
+        passphrase: str | None = None,
+        ask: Ask | None = None,
+        deposit: int | None = None,
+        max_price: int | None = None,
+        budget: int | None = None,
+        warn: Callable[[Sequence[str]], None] = lambda warnings: None,
+    ) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="purse")
+
+        def open_it() -> Holder:
+            own = wallet.for_another_thread() if isinstance(wallet, Wallet) else opened(wallet, passphrase)
+            own.keys.need_secret()
+            limits = Limits(own, ask=ask, deposit=deposit, max_price=max_price, budget=budget)
+            return Holder(own, (chain or chain_of)(own), limits, deposit, warn)
+
+        try:
+            self._holder = self.call(open_it)
+        except BaseException:
+            self._thread.shutdown()
+            raise
+        self.network = self._holder.wallet.network
+
+    def call(self, act: Callable[[], T]) -> T:
+        """Let something be done by the thread that owns the wallet."""
+        return self._thread.submit(act).result()
+
+    def __enter__(self) -> Purse:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Write down what was charged, and let the wallet go."""
+        try:
+            self.call(self._holder.close)
+        finally:
+            self._thread.shutdown()
+
+    def begin(self, errand: Errand) -> Step | None:
+        """What to send along with the first try: a voucher, where this origin has asked for one below this path."""
+        return self.call(lambda: self._holder.begin(errand))
+
+    def answer(self, errand: Errand, demands: Sequence[Demand]) -> Step:
+        """What to send where a request is to be paid for.
+
+        Raises:
+            MpchanError: it is not paid, and nothing was signed for it.
+        """
+        return self.call(lambda: self._holder.answer(errand, demands))
+
+    def fund(self, errand: Errand, psbt: bytes) -> Step:
+        """The opening of a channel whose refund the server has signed."""
+        return self.call(lambda: self._holder.fund(errand, psbt))
+
+    def resynced(self, errand: Errand, snapshot: Snapshot, demands: Sequence[Demand]) -> Step:
+        """What to send after the server has shown where the channel stands in its books."""
+        return self.call(lambda: self._holder.resynced(errand, snapshot, demands))
+
+    def elsewhere(self, errand: Errand, demands: Sequence[Demand]) -> Step:
+        """What to send where the server takes nothing more in the channel that was tried."""
+        return self.call(lambda: self._holder.elsewhere(errand, demands))
+
+    def ended(self, errand: Errand, receipt: Receipt | None, *, taken: bool) -> None:
+        """The request is over.
+
+        Args:
+            taken: whether the server has taken the credential, so that a channel that was opened is known to it.
+        """
+        return self.call(lambda: self._holder.ended(errand, receipt, taken=taken))
+
+    def closing(self, errand: Errand, demands: Sequence[Demand]) -> Step | None:
+        """The settlement of a channel with this origin at what was charged in it; None where there is none."""
+        return self.call(lambda: self._holder.closing(errand, demands))
+
+
+class _Channel:
+    """A channel that requests are paid in, as this process knows it."""
+
+    def __init__(self, wallet: Wallet, chain: Chain, record: PayerRecord) -> None:
+        terms = record.terms
+        self.name = terms.name
+        self.terms = terms
+        self.meter = Payer(wallet, self.name, chain=chain)
+        least = terms.payee_dust.sat, terms.offer.min_increment.sat
+        self.book = Book(record.paid.sat, record.spent.sat, terms.capacity.sat, least)
+        self.is_stale = record.restored
+        self._form = construction_of(terms.offer).form(terms)
+
+    def signed(self, message: str) -> Signed:
+        """What a message says, as the wire has it."""
+        read = None if self._form is None else self._form.read(message)
+        if read is None:
+            raise TypeError("a channel that is paid by the request has a form")
+        number, total, signature = read
+        return Signed(total, number, signature)
+
+
+Use = tuple[str, str, Union[str, None]]
+"""What a channel is used for: origin, realm, and the file, where it is for one."""
+
+
+class Holder:
+    """What the thread does; as ``Purse`` has it."""
+
+    def __init__(
+        self,
+        wallet: Wallet,
+        chain: Chain,
+        limits: Limits,
+        deposit: int | None,
+        warn: Callable[[Sequence[str]], None],
+    ) -> None:
+        self.wallet = wallet
+        self._chain = chain
+        self._limits = limits
+        self._opener = Opener(wallet, chain, limits, deposit, warn)
+        self._channels: dict[Use, list[_Channel]] = {}
+        self._dead: set[str] = set()
+        self._asked: dict[tuple[str, str], Demand] = {}
+
+    def close(self) -> None:
+        """Write down what was charged."""
+        try:
+            for channels in self._channels.values():
+                for channel in channels:
+                    with suppress(StorageError):
+                        channel.meter.write_spent()
+                    channel.meter.close()
+            self._limits.close()
+        finally:
+            self._chain.close()
+
+    # requests -------------------------------------------------------------------------------------
+
+    def begin(self, errand: Errand) -> Step | None:
+        """A voucher, where one was asked for before below this path and a channel is there."""
+        demand = self._asked.get((errand.origin, errand.space))
+        if demand is None or (demand.challenge.expires_at() or 0) <= time.time():
+            return None
+        use = _use(errand, [demand])
+        fits = [each for each in self._channels.get(use, ()) if self._serves(each, demand)]
+        return self._voucher(errand, fits[0], demand) if fits else None
+
+    def answer(self, errand: Errand, demands: Sequence[Demand]) -> Step:
+        """A voucher in a channel that is there, or the first step of one that is opened."""
+        self._asked[errand.origin, errand.space] = demands[0]
+        for channel in self._usable(errand, demands):
+            demand = _of_scheme(demands, channel.terms)
+            if self._serves(channel, demand):
+                try:
+                    return self._voucher(errand, channel, demand)
+                except NotPossible as error:
+                    if not _is_over(error):
+                        raise
+                    self._dead.add(channel.name)
+        return self._open(errand, demands)
+
+    def resynced(self, errand: Errand, snapshot: Snapshot, demands: Sequence[Demand]) -> Step:
+        """The server's word counts as far as our own signature stands under it, and costs one price at most."""
+        channel = self._used(errand)
+        if channel is None or OutPoint.parse(snapshot.channel).name != channel.name:
+            raise Refused(
+                "other-channel", f"the server speaks of channel {snapshot.channel}, which was not used"
+            )
+        self._asked[errand.origin, errand.space] = demands[0]
+        if snapshot.accepted > channel.book.paid or channel.is_stale:
+            self._take_back(channel, snapshot)
+        channel.book.learn(snapshot.spent)
+        return self._voucher(errand, channel, _of_scheme(demands, channel.terms))
+
+    def elsewhere(self, errand: Errand, demands: Sequence[Demand]) -> Step:
+        """Another channel, or a new one."""
+        if errand.step is not None:
+            name = errand.step.channel
+            self._dead.add(name)
+            self._release(errand, None)
+            if isinstance(payer.load(self.wallet, name).state, (protocol.Opening, protocol.Secured)):
+                payer.give_up(self.wallet, self._chain, name)
+        return self.answer(errand, demands)
+
+    def ended(self, errand: Errand, receipt: Receipt | None, *, taken: bool) -> None:
+        """Take in what a request has cost."""
+        step = errand.step
+        if step is None:
+            return
+        if taken and isinstance(step.payload, Open):
+            self._opener.taken(step.channel)
+        spent = None
+        if receipt is not None and OutPoint.parse(receipt.channel).name == step.channel:
+            spent = receipt.spent
+            if isinstance(step.payload, Open):
+                self._usable(errand, [step.demand])
+        self._release(errand, spent)
+
+    def _release(self, errand: Errand, spent: int | None) -> None:
+        channel = self._used(errand)
+        if channel is not None:
+            channel.book.ended(errand.key, spent)
+            channel.meter.note_spent(channel.book.spent)
+
+    # channels -------------------------------------------------------------------------------------
+
+    def _used(self, errand: Errand) -> _Channel | None:
+        """The channel in which the errand pays, as far as it is at hand."""
+        step = errand.step
+        if step is None:
+            return None
+        known = self._channels.get(_use(errand, [step.demand]), ())
+        return next((each for each in known if each.name == step.channel), None)
+
+    def _serves(self, channel: _Channel, demand: Demand) -> bool:
+        return channel.name not in self._dead and channel.book.left >= demand.request.amount
+
+    def _usable(self, errand: Errand, demands: Sequence[Demand]) -> list[_Channel]:
+        """The channels of this use, with those that have come since; the one with the least left first."""
+        known = self._channels.setdefault(_use(errand, demands), [])
+        if not any(self._serves(each, demands[0]) for each in known):
+            names = {each.name for each in known}
+            known += [
+                _Channel(self.wallet, self._chain, record)
+                for record in self._of(errand, demands)
+                if record.terms.name not in names
+                and isinstance(record.state, protocol.Funded)
+                and not record.is_refund_only
+                and record.purpose is not None
+                and record.purpose.challenge is None
+            ]
+        return sorted(known, key=lambda each: each.book.left)
+
+    def _of(self, errand: Errand, demands: Sequence[Demand]) -> list[PayerRecord]:
+        """The channels that were opened for what is asked here."""
+        return [
+            record
+            for record in self.wallet.channels.readable()
+            if isinstance(record, PayerRecord)
+            and record.purpose is not None
+            and (record.purpose.origin, record.purpose.realm, record.purpose.what) == _use(errand, demands)
+            and record.terms.name not in self._dead
+        ]
+
+    def _voucher(self, errand: Errand, channel: _Channel, demand: Demand) -> Step:
+        """The payment for a request, which is on the disk then."""
+        price = demand.request.amount
+        self._limits.allow_price(errand.origin, price)
+        needed = channel.book.needed(errand.key, price, errand.ahead)
+        try:
+            self._limits.take(errand.origin, needed.rise)
+            if channel.is_stale:  # shows who asks, and pays nothing
+                message = payer.pay_last(self.wallet, self._chain, channel.name).hex
+            else:
+                message = channel.meter.pay_up_to(needed.total).hex
+        except MpchanError:
+            channel.book.ended(errand.key, None)
+            raise
+        signed = channel.signed(message)
+        channel.book.signed(errand.key, signed.total)
+        errand.step = Step(channel.name, demand, Voucher(str(channel.terms.outpoint), signed), signed.total)
+        return errand.step
+
+    def _take_back(self, channel: _Channel, snapshot: Snapshot) -> None:
+        """A later total that this wallet's own key has signed, as another program or a lost copy of it has.
+
+        Raises:
+            Refused: ``foreign-signature``.
+        """
+        terms = channel.terms
+        meant = terms.schedule.update(snapshot.number or 1, Amount(snapshot.accepted))
+        try:
+            message = terms.lock.message(
+                terms.schedule.build(meant), terms.payer_key, snapshot.signature or b""
+            )
+            syncing.sync(self.wallet, message)
+        except MpchanError as error:
+            raise Refused(
+                "foreign-signature",
+                f"the server says that {snapshot.accepted} sat are signed for, which this wallet did not sign: "
+                f"{error.message}",
+            ) from None
+        channel.is_stale = False
+        channel.book.paid = max(channel.book.paid, payer.load(self.wallet, channel.name).paid.sat)
+
+    # opening and closing --------------------------------------------------------------------------
+
+    def _open(self, errand: Errand, demands: Sequence[Demand]) -> Step:
+        """Go on with a channel that was begun, or begin one."""
+        over = (protocol.Abandoned, protocol.Refunding, protocol.Settling)
+        begun = [
+            record
+            for record in self._of(errand, demands)
+            if record.purpose is not None
+            and record.purpose.challenge is not None
+            and not isinstance(record.state, over)
+        ]
+        if begun:
+            errand.step = self._opener.resume(errand, begun[0])
+        else:
+            errand.step = self._opener.begin(errand, demands)
+        return errand.step
+
+    def fund(self, errand: Errand, psbt: bytes) -> Step:
+        """The funding leaves, its refund being on the disk."""
+        if errand.step is None:
+            raise TypeError("a refund comes to who has asked for it")
+        errand.step = self._opener.fund(errand, errand.step, read_psbt(psbt.hex().encode()))
+        return errand.step
+
+    def closing(self, errand: Errand, demands: Sequence[Demand]) -> Step | None:
+        """The settlement at what was charged."""
+        for record in self._of(errand, demands):
+            if not isinstance(record.state, (protocol.Funded, protocol.Settling)) or not record.updates:
+                continue
+            terms = record.terms
+            spent = record.spent
+            for known in self._channels.get(_use(errand, demands), ()):
+                if known.name == terms.name:
+                    spent = Amount(max(known.book.spent, spent.sat))
+            message = payer.settle(self.wallet, self._chain, terms.name, spent).hex
+            signature = terms.lock.signature_from(read_psbt(message.encode()), terms.payer_key)
+            payload = Close(str(terms.outpoint), Signed(spent.sat, None, signature))
+            errand.step = Step(terms.name, _of_scheme(demands, terms), payload, spent.sat)
+            return errand.step
+        return None
+
+
+def _use(errand: Errand, demands: Sequence[Demand]) -> Use:
+    return errand.origin, demands[0].challenge.realm, errand.what
+
+
+def _of_scheme(demands: Sequence[Demand], terms: Terms) -> Demand:
+    """The challenge of a channel's construction, or any: a voucher is good under each."""
+    scheme = terms.offer.scheme
+    return next((each for each in demands if each.request.scheme == scheme), demands[0])
+
+
+def _is_over(error: NotPossible) -> bool:
+    """Whether a channel takes no payment any more, so that another one may."""
+    over = "past-deadline", "out-of-updates", "over-capacity", "refund-only", "not-funded"
+    return error.slug.startswith("channel-") or error.slug in over

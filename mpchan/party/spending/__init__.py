@@ -1,0 +1,5 @@
+"""What a payer spends on requests: its limits, and what it has spent where.
+
+limits  what is refused, or asked for, before anything is signed
+day     the budget of a day
+"""
