@@ -462,11 +462,12 @@ def update_message(funded: Funded, key: ChannelKey) -> Psbt:
 # closing ------------------------------------------------------------------------------------------
 
 
-def settle(state: PayerState, total: Amount | None, facts: Facts) -> Settling:
+def settle(state: PayerState, total: Amount | None, facts: Facts, *, at_spent: bool = False) -> Settling:
     """The state once the settlement is handed over; ``settlement_message`` makes its message.
 
     Args:
         total: final total, paid so far or more; None for what is paid.
+        at_spent: it may be less than was signed for, since the payee has charged no more. The payee need not take it.
 
     Raises:
         NotPossible: ``settlement-handed-over`` for another total than before, ``total-below-paid``, and as ``pay``.
@@ -482,6 +483,8 @@ def settle(state: PayerState, total: Amount | None, facts: Facts) -> Settling:
         return state
     if isinstance(state, Funded) and total is not None:
         if total < state.paid:
+            if at_spent:
+                return Settling(enforce(_phase_rules(state, facts)), total)
             raise NotPossible("total-below-paid", f"{state.paid} are paid already, more than {total}")
         if total > state.paid:
             funded = enforce(_payment_rules(state, total - state.paid, facts))

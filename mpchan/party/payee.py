@@ -52,6 +52,7 @@ from mpchan.party.opening.notes import is_shown, make_channel
 from mpchan.party.sending import sending
 from mpchan.units import Amount
 from mpchan.values import replace
+from mpchan.wallet.account import settled
 from mpchan.wallet.payee_record import PayeeRecord
 from mpchan.wallet.wallet import Wallet
 
@@ -389,12 +390,13 @@ def _closed(
 
 
 def _spent(record: PayeeRecord) -> Amount | None:
-    """What was charged in a channel in which no request is in flight; None where there is no account of it."""
+    """The total of a close at what was charged, while no request is in flight; None where there is no account of it."""
     account = record.account
     if account is None or account.reserved:
         return None
     best = payee.best_of(record.state)
-    return Amount(account.with_paid(0 if best is None else best.paid.sat).spent)
+    spent = account.with_paid(0 if best is None else best.paid.sat).spent
+    return Amount(settled(spent, record.terms.payee_dust.sat))
 
 
 def _require_closing(terms: Terms, psbt: Psbt) -> None:

@@ -404,8 +404,14 @@ def payment(state: payer.Funded, before: payer.Funded | None, key: ChannelKey) -
 # closing ------------------------------------------------------------------------------------------
 
 
-def settle(wallet: Wallet, chain: Chain, prefix: str | None, total: Amount | None = None) -> SettlementSigned:
-    """``payer settle``: the final balance, for the payee to countersign and broadcast."""
+def settle(
+    wallet: Wallet, chain: Chain, prefix: str | None, total: Amount | None = None, *, at_spent: bool = False
+) -> SettlementSigned:
+    """``payer settle``: the final balance, for the payee to countersign and broadcast.
+
+    Args:
+        at_spent: as in ``channel.payer.settle``.
+    """
     from mpchan.results.closing import SettlementSigned
 
     name = _find(wallet, chain, prefix, (payer.Funded, payer.Settling), "open")
@@ -413,7 +419,7 @@ def settle(wallet: Wallet, chain: Chain, prefix: str | None, total: Amount | Non
         record = load(wallet, name)
         require_synced(record)
         facts = facts_of(chain, record)
-        state = payer.settle(record.state, total, facts)
+        state = payer.settle(record.state, total, facts, at_spent=at_spent)
         message = payer.settlement_message(state, wallet.keys.key_of(record)).to_hex()
         if state != record.state:
             wallet.channels.save(replace(record, state=state), "settlement", message)

@@ -49,6 +49,11 @@ ANSWERS: dict[str, tuple[str, ...]] = {
         *("sales.OfferPublished", "sales.RequestServed"),
         *("watching.ChannelSeen", "watching.RoundDone"),
     ),
+    "payee serve": (
+        *("web.ServiceStarted", "web.ServiceChannel"),
+        *("watching.ChannelSeen", "watching.RoundDone"),
+    ),
+    "payer fetch": ("web.Fetched", "web.ChannelClosed"),
     "payer buy": ("sales.Bought", "sales.PurchaseCancelled"),
     "payee export-latest": ("closing.Exported",),
     "payer sync": ("closing.Synced",),
@@ -74,7 +79,7 @@ SHORT_FORMS = {
 }
 """What else these commands are called."""
 
-LINES = ("watch", "payee sell")
+LINES = ("watch", "payee sell", "payee serve")
 """These print one object on each line, of one kind or another; the others print one."""
 
 EVERYWHERE = {

@@ -16,6 +16,16 @@ MAX_KEY_LENGTH = 128
 _DIGEST_LENGTH = 64
 
 
+def settled(spent: int, dust: int) -> int:
+    """The total of a close at what was charged, in satoshi: no output can hold less than the dust limit, but none may.
+
+    Args:
+        spent: satoshi that were charged.
+        dust: satoshi; the least that the payee's output can hold.
+    """
+    return max(spent, dust) if spent else 0
+
+
 @frozen
 class Reservation:
     """A request that is being served.

@@ -99,6 +99,13 @@ OPTIONS: dict[str, set[str]] = {
         "--interval",
         "--address",
     },
+    "payee serve": {
+        *("--upstream", "--price", "--prices", "--listen", "--url", "--realm", "--scheme", "--deposit"),
+        *("--certificate", "--key", "--proxy", "--plain", "--interval"),
+    },
+    "payer fetch": OUTPUT
+    | {"--request", "--header", "--data", "--deposit", "--max-price", "--budget", "--prepay", "--pin"}
+    | {"--fail", "--open-only", "--close"},
     "payer buy": OUTPUT
     | {"--pieces", "--mailbox", "--connect", "--patience", "--refund-out", "--cancel", "--yes"},
     "payee export-latest": OUTPUT | CHANNEL,

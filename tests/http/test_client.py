@@ -104,3 +104,18 @@ def test_another_process_goes_on_with_the_channel(both: Both) -> None:
     [record] = both.records()
     assert record.spent == Amount(3 * PRICE)
     assert record.paid.sat <= max(3 * PRICE, record.terms.payee_dust.sat)
+
+
+def test_a_channel_is_closed_at_what_was_charged(both: Both) -> None:
+    """What was signed in advance and never used comes back; and the wallets' files fit."""
+    with both.purse() as purse, both.client(purse) as client:
+        for _ in range(3):
+            text(client.request("GET", both.url))
+        closed = client.close_channel(both.url)
+    [record] = both.records()
+    dust = record.terms.payee_dust.sat
+    assert (closed.spent, closed.returned) == (dust, record.terms.capacity.sat - dust)
+    assert closed.channel == record.terms.channel_id
+    both.pair.chain.mine(1)
+    [coin] = both.pair.chain.coins([record.terms.offer.payee_script])
+    assert (str(coin.outpoint.txid), coin.output.value) == (closed.txid, Amount(dust))

@@ -204,6 +204,8 @@ class Shell:
             return
         if done.out and "watch" in done.command.split():  # an alarm is its answer, and what is due was sent
             return
+        if done.out and "--fail" in done.command.split():  # the server's answer, which is told all the same
+            return
         if done.out and "fsck" in done.command.split():  # so is what is wrong with the files
             assert "--repair" in done.command.split() or self.changes(before) == [], done
             return

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mpchan.channel.offer import Offer
 
 DEFAULT = "decrementing"
+ONE_MESSAGE = "taproot"
 
 
 @frozen
@@ -64,6 +65,11 @@ def construction(name: str) -> Construction:
 def default() -> str:
     """The construction of new offers."""
     return DEFAULT
+
+
+def for_connections() -> tuple[str, ...]:
+    """All of them, the best for who is connected first: its channels are opened by one message."""
+    return (ONE_MESSAGE, *(name for name in CONSTRUCTIONS if name != ONE_MESSAGE))
 
 
 def all_constructions() -> Iterator[Construction]:

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,14 @@ import click
 from mpchan.chain.base import Chain
 from mpchan.cli import options
 from mpchan.cli.app import App
-from mpchan.cli.commands.watch import INTERRUPTED, INTERVAL_SECONDS, REGTEST_INTERVAL_SECONDS, Ending, ending
+from mpchan.cli.commands.watch import (
+    INTERRUPTED,
+    INTERVAL_SECONDS,
+    REGTEST_INTERVAL_SECONDS,
+    Ending,
+    ending,
+    watching,
+)
 from mpchan.cli.files import written
 from mpchan.cli.input.numbers import AMOUNT, SIZE, Seconds, WholeNumber
 from mpchan.cli.input.terms import plain_terms, terms_options
@@ -26,9 +33,10 @@ from mpchan.errors import ParseError, UsageError, system_reason
 from mpchan.market.hashing import FileHashes, Progress, cached_hashes
 from mpchan.market.place import require_own_place
 from mpchan.market.seller import Seller
-from mpchan.market.serving import MakeWatcher, serve
+from mpchan.market.serving import serve
 from mpchan.party.offers.selling import published_offer, room_warnings
-from mpchan.party.watch.watcher import PATIENCE_SECONDS, Watcher, require_backend
+from mpchan.party.watch.beside import MakeWatcher
+from mpchan.party.watch.watcher import PATIENCE_SECONDS, require_backend
 from mpchan.sale.manifest import MAX_PIECES, Sale, tcp_way
 from mpchan.transport.base import Inbox
 from mpchan.units import Amount
@@ -131,22 +139,11 @@ def sell(
             lines.published(renewed_line(new.offer), "renewed", new.offer)
             return new
 
-        watcher = partial(_watching, app, wallet)
+        watcher = partial(watching, app, wallet)
         _serve(seller, inboxes, watcher, wake, lines, end, renew, buyers=buyers, interval=interval)
     if lines.failure is not None:
         raise lines.failure
     return INTERRUPTED if end.signal == signal.SIGINT else 0
-
-
-@contextmanager
-def _watching(app: App, wallet: Wallet, stop: Callable[[], bool]) -> Iterator[Watcher]:
-    """A watcher with its own wallet and chain, for the thread that calls this."""
-    own = wallet.for_another_thread()
-    with ExitStack() as stack:
-        chain = app.chain(own)
-        if isinstance(chain, AbstractContextManager):
-            stack.enter_context(chain)
-        yield Watcher(own, chain, stop=stop)
 
 
 def _serve(

@@ -6,8 +6,8 @@ import gc
 import signal
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from types import FrameType
 from typing import Protocol
 
@@ -123,6 +123,14 @@ def watch(app: App, once: bool, interval: float | None) -> int:
             with live(wallet.network.name) as shown:
                 _follow(watcher, end, shown, interval or usual)
     return INTERRUPTED if end.signal == signal.SIGINT else 0
+
+
+@contextmanager
+def watching(app: App, wallet: Wallet, stop: Callable[[], bool]) -> Iterator[Watcher]:
+    """A watcher with its own wallet and chain, for the thread that calls this."""
+    own = wallet.for_another_thread()
+    with closing(app.chain(own)) as chain:
+        yield Watcher(own, chain, stop=stop)
 
 
 def _open_keys(wallet: Wallet) -> MpchanError | None:

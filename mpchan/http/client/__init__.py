@@ -2,6 +2,8 @@
 
 demands    what a 402 asks for, as far as this wallet can pay it
 books      where the channels of one origin stand
+errand     one request, as far as its payment goes
+opening    how a first request opens a channel
 purse      the thread that owns a payer's wallet: chooses channels, opens them, signs
 dialogue   one request, from its first sending to its last answer, whoever sends it
 blocking   requests over urllib3

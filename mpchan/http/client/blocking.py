@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import urllib3
 from urllib3.exceptions import HTTPError, SSLError
 
+from mpchan.durability import step
 from mpchan.errors import NotPossible, ParseError, Refused
 from mpchan.http.certificates import split_pin
 from mpchan.http.client.demands import origin_of
-from mpchan.http.client.dialogue import Again, Answer, Dialogue
+from mpchan.http.client.dialogue import Again, Answer, Closing, Dialogue
+from mpchan.http.client.errand import Charged, Closed
 from mpchan.http.client.purse import Purse
 from mpchan.http.wire.problems import MAX_PROBLEM_BYTES
 from mpchan.http.wire.receipt import Receipt
@@ -33,16 +35,33 @@ class Response:
         url: that has given it, after redirects.
         raw: urllib3's answer, whose body is not read yet; ``release`` it.
         receipt: None where nothing was charged.
+        paid: what it has cost, by that.
     """
 
     url: str
     raw: urllib3.BaseHTTPResponse
     receipt: Receipt | None
+    paid: Charged | None = None
 
     @property
     def status(self) -> int:
         """Of HTTP."""
         return self.raw.status
+
+    def parts(self, most: int) -> Iterator[bytes]:
+        """The body as it comes, in parts of at most so many bytes.
+
+        Raises:
+            NotPossible: ``server-unreachable``, it breaks off.
+        """
+        try:
+            yield from self.raw.stream(most)
+        except (HTTPError, OSError) as error:
+            raise NotPossible(
+                "server-unreachable", f"{self.url:.100}: the answer breaks off: {error!s:.200}"
+            ) from None
+        finally:
+            self.raw.release_conn()
 
     def release(self) -> None:
         """What is left of the body is not wanted."""
@@ -132,6 +151,26 @@ class Client:
             "too-many-redirects", f"{_MOST_REDIRECTS} redirects led from {asked:.100} to another"
         )
 
+    def close_channel(self, url: str) -> Closed:
+        """Let a server close the channel with it at what was charged.
+
+        Raises:
+            MpchanError: there is none, or the server does not.
+        """
+        asked, pin = split_pin(url)
+        closing = Closing(self._purse, asked)
+        headers: Mapping[str, str] = {}
+        while True:
+            raw = self._send("HEAD", asked, pin or self._pin, dict(headers), None)
+            answer = _answer(raw)
+            raw.drain_conn()
+            found = closing.answered(answer)
+            if isinstance(found, Closed):
+                return found
+            if found.after:
+                self._wait(found.after)
+            headers = found.headers
+
     def _talk(
         self,
         dialogue: Dialogue,
@@ -149,9 +188,13 @@ class Client:
             except BaseException:
                 dialogue.gave_up()
                 raise
-            found = dialogue.answered(answer)
+            try:
+                found = dialogue.answered(answer)
+            except BaseException:
+                raw.close()
+                raise
             if not isinstance(found, Again):
-                return Response(url, raw, found.receipt)
+                return Response(url, raw, found.receipt, found.charged)
             raw.release_conn()
             if found.after:
                 self._tell(f"the server asks to wait for {found.after:g} s")
@@ -162,7 +205,9 @@ class Client:
         self, method: str, url: str, pin: str | None, headers: dict[str, str], body: bytes | None
     ) -> urllib3.BaseHTTPResponse:
         try:
-            return self._pool(pin).request(
+            return step(
+                "emit",
+                self._pool(pin).request,
                 method,
                 url,
                 headers=headers,

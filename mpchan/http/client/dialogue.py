@@ -11,7 +11,7 @@ from typing import Union
 
 from mpchan.errors import MpchanError, NotPossible, ParseError, SellerRefused
 from mpchan.http.client.demands import Demand, demands_in, origin_of, space_of
-from mpchan.http.client.errand import Errand, Step
+from mpchan.http.client.errand import Charged, Closed, Errand, Step
 from mpchan.http.client.purse import Purse
 from mpchan.http.wire.credential import Open, Prepare, Voucher
 from mpchan.http.wire.encoding import from_base64url
@@ -52,9 +52,11 @@ class Done:
 
     Attributes:
         receipt: what it brought; None where nothing was charged, or nobody says so.
+        charged: what it has cost, by that.
     """
 
     receipt: Receipt | None
+    charged: Charged | None = None
 
 
 @frozen
@@ -130,8 +132,8 @@ class Dialogue:
                 raise
         receipt = self._receipt(answer)
         served = answer.status < 400
-        self._purse.ended(self.errand, receipt, taken=served or receipt is not None)
-        return Done(receipt)
+        charged = self._purse.ended(self.errand, receipt, taken=served or receipt is not None)
+        return Done(receipt, charged)
 
     def gave_up(self) -> None:
         """No answer will come: what was signed for the request stays signed, for another one to use."""
@@ -175,33 +177,87 @@ class Dialogue:
         gone = problem.slug.startswith("channel-") or problem.slug == "unknown-channel"
         if (gone and isinstance(step.payload, Voucher)) or isinstance(step.payload, Prepare):
             if self._tries > MOST_TRIES // 2:
-                raise self._refused(problem)
+                raise _refused(problem)
             return self._purse.elsewhere(self.errand, demands)
-        raise self._refused(problem)
+        raise _refused(problem)
 
     def _wait(self, step: Step, text: str, problem: Problem) -> Next:
         """The very same again, later."""
-        try:
-            seconds = min(max(float(int(text)), 0.0), LONGEST_WAIT_SECONDS)
-        except ValueError:
-            seconds = 5.0
+        seconds = _seconds(text)
         self._patience -= max(seconds, 0.5)
         self._tries -= 1
         if self._patience < 0:
-            raise self._refused(problem)
+            raise _refused(problem)
         return Again(self._headers(step), seconds)
 
     def _send(self, step: Step) -> Again:
         return Again(self._headers(step))
 
-    def _refused(self, problem: Problem) -> MpchanError:
-        said = f": {problem.detail}" if problem.detail else ""
-        return SellerRefused(
-            "seller-refused",
-            f"the server refuses ({problem.slug}){said}",
-            reason=problem.slug,
-            hint=problem.hint,
-        )
+
+class Closing:
+    """The end of a channel, asked of the server; ``answered`` until it says ``Closed``.
+
+    A request that does not pay learns a challenge, a voucher that pays nothing learns what was charged, and then comes
+    the settlement. All of them are HEAD.
+
+    Args:
+        url: of the server, where it asks to be paid.
+    """
+
+    def __init__(self, purse: Purse, url: str) -> None:
+        self._purse = purse
+        self._errand = Errand(origin_of(url), space_of(url))
+        self._demands: Sequence[Demand] = ()
+        self._tries = 0
+
+    def answered(self, answer: Answer) -> Union[Closed, Again]:
+        """What an answer means; the first one is that to a request which did not pay.
+
+        Raises:
+            MpchanError: there is no channel, or the server does not close it.
+        """
+        self._tries += 1
+        if self._tries > MOST_TRIES:
+            raise NotPossible(
+                "too-many-tries", f"the server was asked {MOST_TRIES} times, and does not close"
+            )
+        step = self._errand.step
+        receipt = None if answer.receipt is None else Receipt.from_header(answer.receipt)
+        if step is not None and receipt is not None:
+            if isinstance(step.payload, Voucher):
+                return self._next(receipt.spent)
+            return self._purse.closed(self._errand, receipt)
+        if answer.status != 402:
+            raise NotPossible(
+                "nothing-payable", f"the server answers {answer.status}, and asks for no payment"
+            )
+        if step is not None and answer.retry_after is not None:
+            return Again({"Authorization": step.authorization()}, _seconds(answer.retry_after))
+        self._demands = demands_in(answer.challenges, self._purse.network)
+        if step is None:
+            return self._next(None)
+        snapshots = [each.request.snapshot for each in self._demands if each.request.snapshot is not None]
+        if not snapshots:
+            raise _refused(_problem(answer))
+        return self._next(snapshots[0].spent)
+
+    def _next(self, spent: int | None) -> Again:
+        step = self._purse.closing(self._errand, self._demands, spent)
+        return Again({"Authorization": step.authorization()})
+
+
+def _seconds(text: str) -> float:
+    """What ``Retry-After`` says, within bounds."""
+    try:
+        return min(max(float(int(text)), 0.0), LONGEST_WAIT_SECONDS)
+    except ValueError:
+        return 5.0
+
+
+def _refused(problem: Problem) -> MpchanError:
+    said = f": {problem.detail}" if problem.detail else ""
+    text = f"the server refuses ({problem.slug}){said}"
+    return SellerRefused("seller-refused", text, reason=problem.slug, hint=problem.hint)
 
 
 def _problem(answer: Answer) -> Problem:

@@ -30,6 +30,40 @@ class Step:
         return Credential(self.demand.challenge.echo(), self.payload).header()
 
 
+@frozen
+class Charged:
+    """What a request has cost, as far as the server's receipts tell; all in satoshi.
+
+    Attributes:
+        channel: the short id of the channel.
+        charged: for this request.
+        spent: in the channel in all.
+        remaining: what is left to be paid in it.
+    """
+
+    channel: str
+    charged: int
+    spent: int
+    remaining: int
+
+
+@frozen
+class Closed:
+    """A channel that the server has closed at what was charged.
+
+    Attributes:
+        channel: its short id.
+        spent: satoshi that were charged, and are paid.
+        returned: satoshi that come back.
+        txid: of the close.
+    """
+
+    channel: str
+    spent: int
+    returned: int
+    txid: str
+
+
 class Errand:
     """What is known of a request while it is under way.
 
@@ -42,6 +76,7 @@ class Errand:
 
     Attributes:
         step: what was sent last; None before the first.
+        spent_before: what was charged in its channel before it, in satoshi.
     """
 
     def __init__(
@@ -53,3 +88,4 @@ class Errand:
         self.ahead = ahead
         self.what = what
         self.step: Step | None = None
+        self.spent_before = 0

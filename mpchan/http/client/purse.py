@@ -19,7 +19,7 @@ from mpchan.channel.terms import Terms
 from mpchan.errors import MpchanError, NotPossible, Refused, StorageError
 from mpchan.http.client.books import Book
 from mpchan.http.client.demands import Demand
-from mpchan.http.client.errand import Errand, Step
+from mpchan.http.client.errand import Charged, Closed, Errand, Step
 from mpchan.http.client.opening import Opener
 from mpchan.http.wire.credential import Close, Open, Signed, Voucher
 from mpchan.http.wire.receipt import Receipt
@@ -30,6 +30,7 @@ from mpchan.party.meter.base import AnyWallet, chain_of, opened
 from mpchan.party.meter.payer import Payer
 from mpchan.party.spending.limits import Ask, Limits
 from mpchan.units import Amount, OutPoint
+from mpchan.wallet.account import settled
 from mpchan.wallet.payer_record import PayerRecord
 from mpchan.wallet.wallet import Wallet
 
@@ -118,17 +119,32 @@ class Purse:
         """What to send where the server takes nothing more in the channel that was tried."""
         return self.call(lambda: self._holder.elsewhere(errand, demands))
 
-    def ended(self, errand: Errand, receipt: Receipt | None, *, taken: bool) -> None:
-        """The request is over.
+    def ended(self, errand: Errand, receipt: Receipt | None, *, taken: bool) -> Charged | None:
+        """The request is over; what it has cost, if the server says so.
 
         Args:
             taken: whether the server has taken the credential, so that a channel that was opened is known to it.
         """
         return self.call(lambda: self._holder.ended(errand, receipt, taken=taken))
 
-    def closing(self, errand: Errand, demands: Sequence[Demand]) -> Step | None:
-        """The settlement of a channel with this origin at what was charged in it; None where there is none."""
-        return self.call(lambda: self._holder.closing(errand, demands))
+    def closing(self, errand: Errand, demands: Sequence[Demand], spent: int | None) -> Step:
+        """The settlement of a channel with this origin at what was charged in it.
+
+        Args:
+            spent: what the server says to have charged; None before it has said that.
+
+        Raises:
+            NotPossible: ``no-channel``.
+        """
+        return self.call(lambda: self._holder.closing(errand, demands, spent))
+
+    def closed(self, errand: Errand, receipt: Receipt) -> Closed:
+        """The server has closed the channel.
+
+        Raises:
+            Refused: ``malformed-answer``, it does not say by what.
+        """
+        return self.call(lambda: self._holder.closed(errand, receipt))
 
 
 class _Channel:
@@ -236,11 +252,11 @@ class Holder:
                 payer.give_up(self.wallet, self._chain, name)
         return self.answer(errand, demands)
 
-    def ended(self, errand: Errand, receipt: Receipt | None, *, taken: bool) -> None:
+    def ended(self, errand: Errand, receipt: Receipt | None, *, taken: bool) -> Charged | None:
         """Take in what a request has cost."""
         step = errand.step
         if step is None:
-            return
+            return None
         if taken and isinstance(step.payload, Open):
             self._opener.taken(step.channel)
         spent = None
@@ -249,6 +265,11 @@ class Holder:
             if isinstance(step.payload, Open):
                 self._usable(errand, [step.demand])
         self._release(errand, spent)
+        channel = self._used(errand)
+        if spent is None or channel is None:
+            return None
+        charged = max(0, channel.book.spent - errand.spent_before)
+        return Charged(channel.terms.channel_id, charged, channel.book.spent, channel.book.left)
 
     def _release(self, errand: Errand, spent: int | None) -> None:
         channel = self._used(errand)
@@ -312,6 +333,7 @@ class Holder:
             raise
         signed = channel.signed(message)
         channel.book.signed(errand.key, signed.total)
+        errand.spent_before = channel.book.spent
         errand.step = Step(channel.name, demand, Voucher(str(channel.terms.outpoint), signed), signed.total)
         return errand.step
 
@@ -362,22 +384,38 @@ class Holder:
         errand.step = self._opener.fund(errand, errand.step, read_psbt(psbt.hex().encode()))
         return errand.step
 
-    def closing(self, errand: Errand, demands: Sequence[Demand]) -> Step | None:
-        """The settlement at what was charged."""
+    def closing(self, errand: Errand, demands: Sequence[Demand], spent: int | None) -> Step:
+        """A voucher that pays nothing, so that the server says what it has charged; then the settlement of that."""
         for record in self._of(errand, demands):
             if not isinstance(record.state, (protocol.Funded, protocol.Settling)) or not record.updates:
                 continue
-            terms = record.terms
-            spent = record.spent
-            for known in self._channels.get(_use(errand, demands), ()):
-                if known.name == terms.name:
-                    spent = Amount(max(known.book.spent, spent.sat))
-            message = payer.settle(self.wallet, self._chain, terms.name, spent).hex
+            terms, demand = record.terms, _of_scheme(demands, record.terms)
+            channel = _Channel(self.wallet, self._chain, record)
+            if isinstance(record.state, protocol.Funded) and spent is None:
+                signed = channel.signed(payer.pay_last(self.wallet, self._chain, terms.name).hex)
+                errand.step = Step(terms.name, demand, Voucher(str(terms.outpoint), signed), signed.total)
+                return errand.step
+            total = record.paid.sat
+            if isinstance(record.state, protocol.Funded):
+                total = settled(min(max(spent or 0, record.spent.sat), record.paid.sat), terms.payee_dust.sat)
+            message = payer.settle(self.wallet, self._chain, terms.name, Amount(total), at_spent=True).hex
             signature = terms.lock.signature_from(read_psbt(message.encode()), terms.payer_key)
-            payload = Close(str(terms.outpoint), Signed(spent.sat, None, signature))
-            errand.step = Step(terms.name, _of_scheme(demands, terms), payload, spent.sat)
+            payload = Close(str(terms.outpoint), Signed(total, None, signature))
+            errand.step = Step(terms.name, demand, payload, total)
             return errand.step
-        return None
+        raise NotPossible(
+            "no-channel", f"no channel with {errand.origin} is open in which something was paid"
+        )
+
+    def closed(self, errand: Errand, receipt: Receipt) -> Closed:
+        """What the server says of the close."""
+        step = errand.step
+        if step is None or receipt.tx_hash is None or OutPoint.parse(receipt.channel).name != step.channel:
+            raise Refused("malformed-answer", "the server does not say by what it has closed the channel")
+        terms = payer.load(self.wallet, step.channel).terms
+        self._dead.add(step.channel)
+        returned = terms.capacity.sat - step.total
+        return Closed(terms.channel_id, step.total, returned, receipt.tx_hash)
 
 
 def _use(errand: Errand, demands: Sequence[Demand]) -> Use:

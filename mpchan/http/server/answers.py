@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mpchan.errors import ChainError, MpchanError, StorageError, TooEarly
+from mpchan.http.server.asgi import Send
 from mpchan.http.server.kept import Headers
 from mpchan.http.wire.challenge import Challenge
 from mpchan.http.wire.problems import MEDIA_TYPE, Problem
@@ -61,3 +62,13 @@ def refused(problem: Problem, challenges: Sequence[Challenge] = (), retry_after:
     if retry_after is not None:
         headers.append((b"retry-after", str(retry_after).encode()))
     return Answer(problem.status, headers, body)
+
+
+async def send_answer(answer: Answer, send: Send, *, bare: bool = False) -> None:
+    """Send it, as ASGI has it.
+
+    Args:
+        bare: without its body, to a HEAD.
+    """
+    await send({"type": "http.response.start", "status": answer.status, "headers": list(answer.headers)})
+    await send({"type": "http.response.body", "body": b"" if bare else answer.body, "more_body": False})

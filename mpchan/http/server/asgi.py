@@ -24,6 +24,7 @@ def asked_of(scope: Scope) -> Asked:
     return Asked(
         "GET" if method == "HEAD" else method,
         scope["path"],
+        (scope.get("raw_path") or scope["path"].encode()).decode("latin-1"),
         scope.get("query_string", b"").decode("latin-1"),
         headers,
     )

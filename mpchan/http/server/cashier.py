@@ -16,9 +16,10 @@ from contextlib import closing, suppress
 from typing import Any, TypeVar, Union
 
 from mpchan.chain.base import Chain
+from mpchan.durability import step
 from mpchan.errors import MpchanError, StorageError
 from mpchan.http.server.challenges import Challenges
-from mpchan.http.server.desk import Desk
+from mpchan.http.server.desk import Desk, Tell
 from mpchan.party.meter.base import AnyWallet, chain_of, opened
 from mpchan.party.register.asks import Ask, Reserved, Verdict
 from mpchan.party.register.register import Register
@@ -42,6 +43,7 @@ class Cashier:
         chain: opens the wallet's backend, in the thread that uses it; None for the one that the wallet names.
         passphrase: of encrypted keys.
         realm, schemes, deposit, server: as ``Challenges`` has them.
+        tell: is told of each channel that is opened or closed, in that thread.
 
     Attributes:
         challenges: to check credentials with, from any thread; there once it has started.
@@ -59,8 +61,10 @@ class Cashier:
         schemes: Sequence[str] = (),
         deposit: int | None = None,
         server: str | None = None,
+        tell: Tell = lambda event: None,
     ) -> None:
         self._wallet = wallet
+        self._tell = tell
         self._open_chain = chain_of if chain is None else chain
         self._passphrase = passphrase
         self._realm = realm
@@ -156,7 +160,7 @@ class Cashier:
             chain = self._open_chain(wallet)
             with closing(chain), Register(wallet, chain=chain) as register:
                 self.challenges = Challenges(wallet, chain, realm=self._realm, **self._terms)
-                desk = Desk(wallet, chain, register, self.challenges)
+                desk = Desk(wallet, chain, register, self.challenges, self._tell)
                 self._began.set_result(None)
                 while self._turn(desk):
                     pass
@@ -219,7 +223,7 @@ class Cashier:
         """Hand the verdicts over in the loop that waits for them."""
         if judged:
             with suppress(RuntimeError):  # that loop has ended
-                judged[0][1].get_loop().call_soon_threadsafe(self._hand_over, judged)
+                step("emit", judged[0][1].get_loop().call_soon_threadsafe, self._hand_over, judged)
 
     def _hand_over(self, judged: Sequence[Judged]) -> None:
         for ask, future, verdict in judged:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mpchan.chain.base import Chain
-from mpchan.channel.construction.registry import default
+from mpchan.channel.construction.registry import for_connections
 from mpchan.channel.offer import Offer, require_scheme
 from mpchan.errors import ParseError, Refused
 from mpchan.http.server.prices import Asked, Price
@@ -60,7 +60,7 @@ class Challenges:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.realm = realm
-        self._schemes = tuple(schemes) or (default(),)
+        self._schemes = tuple(schemes) or for_connections()[:1]
         for scheme in self._schemes:
             require_scheme(scheme)
         self._wallet = wallet

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.bitcoin.tx import Transaction
@@ -20,7 +21,28 @@ from mpchan.party.register.register import Register
 from mpchan.party.register.room import Room
 from mpchan.results.closing import Closed
 from mpchan.units import Amount, OutPoint, lock_time_from_int
+from mpchan.values import frozen
 from mpchan.wallet.wallet import Wallet
+
+
+@frozen
+class ChannelEvent:
+    """A channel was opened, or closed.
+
+    Attributes:
+        kind: ``opened`` or ``closed``.
+        channel: its short id.
+        paid: satoshi, by now.
+        txid: of its funding, or of the close.
+    """
+
+    kind: str
+    channel: str
+    paid: int
+    txid: str
+
+
+Tell = Callable[[ChannelEvent], None]
 
 
 class Desk:
@@ -31,11 +53,14 @@ class Desk:
         challenges: what strangers are asked for.
     """
 
-    def __init__(self, wallet: Wallet, chain: Chain, register: Register, challenges: Challenges) -> None:
+    def __init__(
+        self, wallet: Wallet, chain: Chain, register: Register, challenges: Challenges, tell: Tell
+    ) -> None:
         self.wallet = wallet
         self.chain = chain
         self.register = register
         self.challenges = challenges
+        self._tell = tell
         self._room = Room(wallet, time.time, ())
 
     def sign_refund(self, psbt: Psbt, offer: Offer, source: str | None) -> bytes:
@@ -83,6 +108,7 @@ class Desk:
         )
         first = opening.first
         self.register.open(terms, opening.transaction, Signed(first.total, first.number, first.signature))
+        self._tell(ChannelEvent("opened", terms.channel_id, 0, str(outpoint.txid)))
 
     def _value(self, opening: wire.Open, offer: Offer, outpoint: OutPoint) -> Amount:
         """Of the funding output."""
@@ -109,4 +135,5 @@ class Desk:
         closed = self.register.close_channel(channel, signed)
         if isinstance(closed, Closed):
             self.challenges.move()
+            self._tell(ChannelEvent("closed", closed.channel, closed.paid_sat, closed.txid))
         return closed

@@ -8,7 +8,7 @@ from typing import Union
 
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.errors import MpchanError, NotPossible, ParseError, Refused
-from mpchan.http.server.answers import Answer, problem_of, refused
+from mpchan.http.server.answers import Answer, problem_of, refused, send_answer
 from mpchan.http.server.asgi import App, Message, Receive, Scope, Send, asked_of, target_of, values_of
 from mpchan.http.server.cashier import Cashier
 from mpchan.http.server.desk import Desk
@@ -164,6 +164,9 @@ class Exchange:
         elif isinstance(verdict, Repeated):
             await self._repeat(challenge, verdict, key)
         else:
+            paid = self._scope.get("extensions", {}).get("mpchan.paid")
+            if paid is not None:
+                paid["note"]()
             await Serving(self, challenge, verdict, key).run()
 
     async def _key_and_digest(self) -> tuple[str | None, str]:
@@ -275,11 +278,7 @@ class Exchange:
         await self._send_answer(refused(problem, made, retry_after))
 
     async def _send_answer(self, answer: Answer) -> None:
-        await self._send(
-            {"type": "http.response.start", "status": answer.status, "headers": list(answer.headers)}
-        )
-        body = b"" if self._is_bare else answer.body
-        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+        await send_answer(answer, self._send, bare=self._is_bare)
 
 
 class Serving:

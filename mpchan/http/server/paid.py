@@ -14,11 +14,13 @@ from typing import Union
 
 from mpchan.chain.base import Chain
 from mpchan.errors import MpchanError
+from mpchan.http.server.answers import refused, send_answer
 from mpchan.http.server.asgi import App, Message, Receive, Scope, Send, asked_of, without_ours
 from mpchan.http.server.cashier import Cashier
 from mpchan.http.server.exchange import Counter, Exchange
 from mpchan.http.server.kept import KeptAnswers
 from mpchan.http.server.prices import PriceOf, price_function
+from mpchan.http.wire.problems import Problem
 from mpchan.party.meter.base import AnyWallet
 from mpchan.wallet.wallet import Wallet
 
@@ -66,7 +68,11 @@ class Paid:
             await self._lifespan(scope, receive, send)
             return
         scope = without_ours(scope)
-        price = self._price(asked_of(scope))
+        try:
+            price = self._price(asked_of(scope))
+        except MpchanError as error:
+            await send_answer(refused(Problem(error.slug, error.message, 400)), send)
+            return
         if price is None:
             await self._app(scope, receive, send)
         elif scope["type"] == "http":

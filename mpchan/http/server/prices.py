@@ -16,12 +16,14 @@ class Asked:
     Attributes:
         method: upper case; a HEAD is asked for as the GET that it stands for.
         path: decoded, as the application gets it.
+        raw_path: as it came.
         query: behind the question mark, as it came.
         headers: by lower-case name; of a name that stands there more than once the last value.
     """
 
     method: str
     path: str
+    raw_path: str = ""
     query: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
 

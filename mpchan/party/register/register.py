@@ -23,6 +23,7 @@ from mpchan.party.register.channel import Known, Outcome, Requests
 from mpchan.party.register.keys import Keys
 from mpchan.results.closing import Closed
 from mpchan.units import Amount, OutPoint
+from mpchan.wallet.account import settled
 from mpchan.wallet.past import history
 from mpchan.wallet.payee_record import PayeeRecord
 from mpchan.wallet.storage import locked
@@ -198,10 +199,11 @@ class Register(Meter):
         standing = self.standing(channel)
         if standing.reserved:
             return None
-        if signed.total != standing.spent:
-            return Short(standing, "voucher-low", standing.spent)
         record = enforce(own_channel_rules(self.wallet, channel))
         terms = record.terms
+        total = settled(standing.spent, terms.payee_dust.sat)
+        if signed.total != total:
+            return Short(standing, "voucher-low", total)
         meant = settlement(Amount(signed.total))
         message = terms.lock.message(terms.schedule.build(meant), terms.payer_key, signed.signature)
         self._known.pop(channel, None)

@@ -1,1 +1,1 @@
-"""The watcher: what has to be sent now, what it pays for it, and bumps by hand."""
+"""The watcher: what has to be sent now, what it pays for it, and bumps by hand; ``beside``, one beside a server."""
