@@ -15,6 +15,7 @@ from mpchan.errors import ParseError
 from mpchan.http.wire.challenge import (
     Challenge,
     challenge_id,
+    challenge_of,
     challenges_in,
     named,
     timestamp,
@@ -32,7 +33,7 @@ from mpchan.http.wire.credential import (
 )
 from mpchan.http.wire.encoding import from_base64url, object_in, to_base64url, to_canonical, to_text
 from mpchan.http.wire.fields import payment_parameters, written
-from mpchan.http.wire.problems import BY_SLUG, TYPES, Problem
+from mpchan.http.wire.problems import BY_SLUG, READ_ALONE, TYPES, Problem
 from mpchan.http.wire.receipt import Receipt
 from mpchan.http.wire.session import SaleLink, SessionRequest, Snapshot
 
@@ -110,6 +111,29 @@ def test_what_is_no_list_of_challenges(value: str) -> None:
     assert slug_of(lambda: payment_parameters([value])) == "malformed-challenge"
 
 
+def test_what_is_wrong_hides_nothing_that_is_right() -> None:
+    """Several challenges in one value, as a proxy or a client joins them, and in several."""
+    right = challenge_for()
+    parameters = right.parameters()
+    without = {name: value for name, value in parameters.items() if name != "realm"}
+    twice = written("Payment", parameters) + ', ID="again"'
+    for wrong in (written("Payment", without), twice, 'Payment id=""', "Payment", "Payment abc=="):
+        assert challenges_in([f"{wrong}, {right.header()}, {wrong}"]) == [right]
+        assert challenges_in([wrong, right.header()]) == [right]
+        assert slug_of(lambda wrong=wrong: challenges_in([wrong, "Basic x"])) == "malformed-challenge"
+    assert challenges_in([f'{right.header()}, Payment id="']) == [right]
+    assert challenges_in(['Payment id="', right.header(), "=" * 20_000]) == [right]
+
+
+@pytest.mark.parametrize("name", ["expires", "digest", "opaque"])
+def test_what_the_id_cannot_tell_from_absent(name: str) -> None:
+    challenge = replace(challenge_for(), expires=None)
+    added = {**challenge.parameters(), "id": challenge_id(SECRET, challenge), name: ""}
+    assert slug_of(lambda: challenge_of(added)) == "malformed-challenge"
+    header = "Payment " + to_text({"challenge": added, "payload": PAYLOADS["voucher"].to_table()})
+    assert slug_of(lambda: Credential.from_header(header)) == "malformed-credential"
+
+
 @pytest.mark.parametrize("missing", ["id", "realm", "method", "intent", "request"])
 def test_a_challenge_without(missing: str) -> None:
     parameters = challenge_for().parameters()
@@ -132,11 +156,6 @@ def test_a_challenge_is_read_as_it_was_written(scheme: str, more: dict[str, Any]
     assert found == challenge
     assert SessionRequest.decode(found.request) == request_for(scheme, **more)
     assert object_in(found.request)["methodDetails"]["terms"]["token"] == OFFERS[scheme].token
-
-
-def test_the_largest_header_block_is_below_what_a_proxy_takes() -> None:
-    challenge = challenge_for(sale=SALE, channel=CHANNEL, snapshot=SNAPSHOT)
-    assert len(challenge.header()) < 3_100
 
 
 @pytest.mark.parametrize("name", ["realm", "method", "intent", "request", "expires", "digest", "opaque"])
@@ -164,9 +183,24 @@ REQUEST_ERRORS: dict[str, Any] = {
     "no details": lambda t: t.pop("methodDetails"),
     "unit": lambda t: t.update(unitType="\n"),
     "snapshot": lambda t: t["methodDetails"].update(sessionSnapshot=[]),
-    "sale elsewhere": lambda t: t["methodDetails"].update(
-        sale={**SALE.to_table(), "url": "//evil.example/x"}
-    ),
+    **{
+        f"sale at {url}": lambda t, url=url: t["methodDetails"].update(sale={**SALE.to_table(), "url": url})
+        for url in (
+            *(
+                "//evil.example/x",
+                "/\\evil.example/x",
+                "/a b",
+                "/a ",
+                " /a",
+                "/a\\b",
+                "/a?b",
+                "/a#b",
+                "/",
+                "",
+            ),
+            *("a", "https://evil.example/", "/%2", "/%", "/\t/evil.example", "/\u00e9", "/" + "a" * 501),
+        )
+    },
     "channel": lambda t: t["methodDetails"].update(channelId="ab" * 32 + "-1"),
 }
 
@@ -251,6 +285,20 @@ CREDENTIAL_ERRORS: dict[str, Any] = {
     "channel by its file": lambda t: t["payload"].update(channelId="ab" * 32 + "-1"),
     "source": lambda t: t.update(source=5),
     "hex with blanks": lambda t: t.update(payload={**PAYLOADS["open"].to_table(), "payerScript": "ab cd"}),
+    **{
+        f"{name} of {value!r:.10}": lambda t, name=name, value=value: t.update(
+            payload={**PAYLOADS["open"].to_table(), name: value}
+        )
+        for name in ("transaction", "payerScript", "payerPubkey", "offerId", "token")
+        for value in ("", "a", "0F" * 16, None)
+    },
+    "a token that is too short": lambda t: t.update(
+        payload={**PAYLOADS["open"].to_table(), "token": "0e" * 31}
+    ),
+    "an offer id that is too long": lambda t: t.update(
+        payload={**PAYLOADS["open"].to_table(), "offerId": "0f" * 17}
+    ),
+    "an empty psbt": lambda t: t.update(payload={"action": "prepare", "psbt": ""}),
 }
 
 
@@ -281,6 +329,14 @@ def test_a_credential_that_no_header_should_hold_is_not_written() -> None:
 
 # receipts and problems ----------------------------------------------------------------------------
 
+SPECIFIED = (
+    *("payment-required", "payment-insufficient", "payment-expired", "verification-failed"),
+    *("method-unsupported", "malformed-credential", "invalid-challenge"),
+    *("session/invalid-signature", "session/signer-mismatch", "session/amount-exceeds-deposit"),
+    *("session/delta-too-small", "session/channel-not-found", "session/channel-finalized"),
+    *("session/challenge-not-found", "session/insufficient-balance"),
+)
+
 
 @pytest.mark.parametrize("more", [{}, {"units": 3}, {"tx_hash": "cd" * 32}])
 def test_a_receipt(more: dict[str, Any]) -> None:
@@ -298,7 +354,25 @@ def test_a_problem() -> None:
     assert table["type"] == "https://paymentauth.org/problems/session/insufficient-balance"
     assert Problem.from_body(problem.body(), 402) == problem
     assert Problem("channel-settling", "x").type == "session/channel-finalized"
-    assert set(BY_SLUG.values()) <= set(TYPES)
+    assert set(BY_SLUG.values()) | set(READ_ALONE) | {
+        "session/channel-finalized",
+        "verification-failed",
+    } == set(TYPES)
+
+
+def test_no_member_takes_the_place_of_what_the_type_says() -> None:
+    names = ("type", "title", "status", "detail", "slug", "hint")
+    problem = Problem("voucher-low", "words", members={**dict.fromkeys(names, "other"), "later": 1})
+    plain = json.loads(Problem("voucher-low", "words").body())
+    assert json.loads(problem.body()) == {**plain, "later": 1}
+
+
+@pytest.mark.parametrize("name", SPECIFIED)
+def test_every_type_of_the_specifications_is_read(name: str) -> None:
+    """draft-httpauth-payment, "Error Codes"; draft-tempo-session, "Rejection and Error Responses"."""
+    assert TYPES[name][1] == (400 if name == "method-unsupported" else 402)
+    body = json.dumps({"type": f"https://paymentauth.org/problems/{name}", "title": TYPES[name][0]}).encode()
+    assert Problem.from_body(body, 402).slug == name.rpartition("/")[2]
 
 
 def test_a_problem_of_a_stranger() -> None:

@@ -25,7 +25,7 @@ MOST_TRIES = 12
 LONGEST_WAIT_SECONDS = 60.0
 _RESYNCED = ("voucher-low", "balance-low", "delta-too-small", "insufficient-balance")
 _STALE = ("challenge-expired", "challenge-foreign", "challenge-elsewhere", "price-changed")
-_STALE_TYPES = ("payment-expired", "invalid-challenge")
+_STALE_TYPES = ("payment-expired", "invalid-challenge", "challenge-not-found")
 
 
 @frozen

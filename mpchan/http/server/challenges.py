@@ -6,6 +6,7 @@ again by its id, the offer by its token. So a stranger costs nothing that lasts.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,10 +15,10 @@ from typing import Any
 from mpchan.chain.base import Chain
 from mpchan.channel.construction.registry import for_connections
 from mpchan.channel.offer import Offer, require_scheme
-from mpchan.errors import ParseError, Refused
+from mpchan.errors import ParseError, Refused, UsageError
 from mpchan.http.server.prices import Asked, Price
 from mpchan.http.wire.challenge import INTENT, METHOD, Challenge, named, timestamp_text
-from mpchan.http.wire.encoding import to_text
+from mpchan.http.wire.encoding import to_base64url, to_text
 from mpchan.http.wire.session import SessionRequest, Snapshot
 from mpchan.party.offers.offering import drafted, next_address, set_rate, starting_terms, stated_by
 from mpchan.values import replace
@@ -33,6 +34,12 @@ MOVE_SECONDS = 600
 USUAL_DEPOSIT = 100_000
 """Satoshi that are suggested for a channel, or a hundred times the price where that is more."""
 
+MOST_CHALLENGE_BYTES = 3_200
+"""Of the challenges of one answer in all: with its other headers that stays below 3.5 kB, and nginx takes 4."""
+
+MOST_REALM_LENGTH = 100
+MOST_DESCRIPTION_LENGTH = 150
+
 _DRAFT_SECONDS = 60
 """So long the chain's fee rate and tip are taken for new."""
 
@@ -46,6 +53,9 @@ class Challenges:
         deposit: satoshi, as ``suggestedDeposit``; None for the usual.
         server: its name among several behind one address; it stands in ``opaque``.
         clock: seconds since 1970.
+
+    Raises:
+        UsageError: ``malformed-realm``.
     """
 
     def __init__(
@@ -59,6 +69,11 @@ class Challenges:
         server: str | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        if not 0 < len(realm) <= MOST_REALM_LENGTH or not realm.isascii() or not realm.isprintable():
+            raise UsageError(
+                "malformed-realm",
+                f"a realm is a line of 1 to {MOST_REALM_LENGTH} characters of ASCII: {realm!r:.100}",
+            )
         self.realm = realm
         self._schemes = tuple(schemes) or for_connections()[:1]
         for scheme in self._schemes:
@@ -101,20 +116,28 @@ class Challenges:
     ) -> list[Challenge]:
         """What a request is answered with that has not paid: one challenge for each construction.
 
+        Where a proxy would not take the headers with all of them, the last ones are left out.
+
         Args:
             channel: ``txid:vout`` of a channel that the server knows; with its ``scheme`` and ``snapshot`` it stands in
-                the challenge of that construction alone.
+                the challenge of that construction alone, and that is the first.
 
         Raises:
             ChainError: out of reach, where its fee rate or tip is needed.
             MpchanError: the wallet's terms make no offer.
         """
         of_channel = {scheme: (channel, snapshot)} if channel is not None else {}
-        schemes = self._schemes if scheme is None or scheme in self._schemes else (scheme, *self._schemes)
-        return [
-            self._challenge(asked, price, self.offer(each, price.terms), *of_channel.get(each, (None, None)))
-            for each in schemes
-        ]
+        schemes = self._schemes if scheme is None else (scheme, *(s for s in self._schemes if s != scheme))
+        made: list[Challenge] = []
+        room = MOST_CHALLENGE_BYTES
+        for each in schemes:
+            offer = self.offer(each, price.terms)
+            challenge = self._challenge(asked, price, offer, *of_channel.get(each, (None, None)))
+            room -= len(challenge.header())
+            if made and room < 0:
+                break
+            made.append(challenge)
+        return made
 
     def _challenge(
         self, asked: Asked, price: Price, offer: Offer, channel: str | None, snapshot: Snapshot | None
@@ -141,14 +164,16 @@ class Challenges:
                 request=request.encode(),
                 expires=timestamp_text(self._clock() + CHALLENGE_SECONDS),
                 opaque=self._opaque(asked, price),
-                description=price.description,
+                description=_shown(price.description),
             ),
         )
 
     def _opaque(self, asked: Asked, price: Price) -> str | None:
         table = {} if self._server is None else {"server": self._server}
         if price.once:
-            table |= {"method": asked.method, "path": asked.path}
+            # a path has no bound that a header would take
+            what = f"{asked.method} {asked.path}".encode(errors="surrogateescape")
+            table["request"] = to_base64url(hashlib.sha256(what).digest())
         return to_text(table) if table else None
 
     def offer(self, scheme: str, changes: Mapping[str, Any]) -> Offer:
@@ -167,7 +192,7 @@ class Challenges:
         terms = {**starting_terms(self._wallet, named_terms, None), **named_terms}
         terms.update(stated_by(self._chain, terms))
         set_rate(terms, self._chain, self._wallet.config.limits)
-        return replace(drafted(self._wallet, terms, self._address), generation=self._generation)
+        return replace(drafted(self._wallet, terms, self._address), generation=self._generation, memo="")
 
     # checked --------------------------------------------------------------------------------------
 
@@ -201,3 +226,10 @@ class Challenges:
             return SessionRequest.decode(answered.request).offer
         except ParseError as error:
             raise Refused("challenge-foreign", error.message) from None
+
+
+def _shown(description: str | None) -> str | None:
+    """A description as a header takes it: nothing rests on it."""
+    if description is None or not description.isascii() or not description.isprintable():
+        return None
+    return description[:MOST_DESCRIPTION_LENGTH]

@@ -23,6 +23,7 @@ METHOD, INTENT = "bitcoin", "session"
 
 _NEEDED = ("id", "realm", "method", "intent", "request")
 _OPTIONAL = ("expires", "digest", "opaque", "description")
+_NEVER_EMPTY = ("expires", "digest", "opaque")
 
 
 @frozen
@@ -78,11 +79,15 @@ def challenge_of(parameters: Mapping[str, str]) -> Challenge:
     """A challenge from its parameters, as a header or a credential's echo has them.
 
     Raises:
-        ParseError: ``malformed-challenge``: one is missing, or the id is empty.
+        ParseError: ``malformed-challenge``: one is missing; the id is empty, or another one that counts as absent to
+            its HMAC where it is empty, so that it could be added.
     """
     for name in _NEEDED:
         if name not in parameters or (name == "id" and not parameters[name]):
             raise ParseError("malformed-challenge", f"a challenge without {name}")
+    for name in _NEVER_EMPTY:
+        if parameters.get(name) == "":
+            raise ParseError("malformed-challenge", f"a challenge with an empty {name}")
     known = {name: parameters.get(name) for name in (*_NEEDED, *_OPTIONAL)}
     others = {name: value for name, value in parameters.items() if name not in known}
     return Challenge(**known, others=others)  # type: ignore[arg-type]
@@ -92,9 +97,18 @@ def challenges_in(values: Iterable[str]) -> list[Challenge]:
     """Every challenge of the scheme in the values of ``WWW-Authenticate``, in their order.
 
     Raises:
-        ParseError: ``malformed-challenge``.
+        ParseError: ``malformed-challenge``: there is one that is wrong, and none that is right.
     """
-    return [challenge_of(parameters) for parameters in payment_parameters(values)]
+    found: list[Challenge] = []
+    wrong: ParseError | None = None
+    for parameters in payment_parameters(values):
+        try:
+            found.append(challenge_of(parameters))
+        except ParseError as error:
+            wrong = wrong or error
+    if wrong is not None and not found:
+        raise wrong
+    return found
 
 
 def challenge_id(secret: bytes, challenge: Challenge) -> str:

@@ -145,8 +145,8 @@ class Open:
             PublicKey(bytes_of(table, "payerPubkey", 33)),
             bytes_of(table, "payerScript", _MOST_SCRIPT_BYTES),
             lock_time,
-            text_of(table, "offerId"),
-            text_of(table, "token"),
+            _digits(table, "offerId", 16),
+            _digits(table, "token", 32),
             Signed.from_table(table),
         )
 
@@ -258,7 +258,10 @@ def _payload(table: dict[str, Any]) -> Payload:
     action = text_of(table, "action")
     try:
         if action == Prepare.action:
-            return Prepare(from_base64url(text_of(table, "psbt")))
+            psbt = from_base64url(text_of(table, "psbt"))
+            if not psbt:
+                raise ValueError("psbt is empty")
+            return Prepare(psbt)
         if action == Open.action:
             return Open.from_table(table)
         if action == Voucher.action:
@@ -273,6 +276,14 @@ def _payload(table: dict[str, Any]) -> Payload:
             "topUp: the funding of a channel is what it is; open another channel for more",
         )
     raise ParseError("action-unsupported", f"no action of this method: {action!r:.40}")
+
+
+def _digits(table: dict[str, Any], name: str, size: int) -> str:
+    """A member that names so many bytes in hex."""
+    found = bytes_of(table, name, size)
+    if len(found) != size:
+        raise ValueError(f"{name} has {len(found)} bytes, not {size}")
+    return found.hex()
 
 
 def _malformed(what: str) -> ParseError:

@@ -129,9 +129,9 @@ def bytes_of(table: dict[str, Any], name: str, most: int) -> bytes:
     """A member that is lower-case hex.
 
     Raises:
-        ValueError: anything else, or more bytes than that.
+        ValueError: anything else, no byte, or more bytes than that.
     """
     text = text_of(table, name)
-    if len(text) > 2 * most or _HEX.fullmatch(text) is None:
-        raise ValueError(f"{name} is no lower-case hex of at most {most} bytes")
+    if not 0 < len(text) <= 2 * most or _HEX.fullmatch(text) is None:
+        raise ValueError(f"{name} is no lower-case hex of 1 to {most} bytes")
     return bytes.fromhex(text)

@@ -42,20 +42,39 @@ def written(scheme: str, parameters: Mapping[str, str]) -> str:
 def payment_parameters(values: Iterable[str]) -> list[dict[str, str]]:
     """The parameters of every ``Payment`` challenge in the values of ``WWW-Authenticate``; other schemes are skipped.
 
-    Names of schemes and parameters are told apart without regard to case.
+    Names of schemes and parameters are told apart without regard to case. A challenge that cannot be read does not hide
+    the others; what follows on a value's error in syntax cannot be told apart, and is left.
 
     Raises:
-        ParseError: ``malformed-challenge``: a value that is no list of challenges, or a parameter that stands twice.
+        ParseError: ``malformed-challenge``: nothing is left, and there was a value that is no list of challenges, or a
+            parameter that stands twice.
     """
-    return [
-        parameters
-        for value in values
-        for scheme, parameters in _challenges(value)
-        if scheme.lower() == SCHEME.lower()
-    ]
+    found: list[dict[str, str]] = []
+    wrong: ParseError | None = None
+    for value in values:
+        try:
+            for scheme, parameters in _challenges(value):
+                if scheme.lower() != SCHEME.lower():
+                    continue
+                try:
+                    found.append(_by_name(parameters))
+                except ParseError as error:
+                    wrong = wrong or error
+        except ParseError as error:
+            wrong = wrong or error
+    if wrong is not None and not found:
+        raise wrong
+    return found
 
 
-def _challenges(value: str) -> Iterator[tuple[str, dict[str, str]]]:
+def _by_name(parameters: list[tuple[str, str]]) -> dict[str, str]:
+    found = dict(parameters)
+    if len(found) != len(parameters):
+        raise _malformed("a parameter stands twice")
+    return found
+
+
+def _challenges(value: str) -> Iterator[tuple[str, list[tuple[str, str]]]]:
     if len(value) > MAX_HEADER_BYTES:
         raise _malformed(f"{len(value)} bytes are more than {MAX_HEADER_BYTES}")
     at = _end(_BETWEEN, value, 0)
@@ -64,7 +83,7 @@ def _challenges(value: str) -> Iterator[tuple[str, dict[str, str]]]:
         if scheme is None:
             raise _malformed(f"no challenge begins with {value[at : at + 20]!r}")
         at = scheme.end()
-        parameters: dict[str, str] = {}
+        parameters: list[tuple[str, str]] = []
         spaces = _SPACES.match(value, at)
         if spaces is not None:
             at = spaces.end()
@@ -72,21 +91,19 @@ def _challenges(value: str) -> Iterator[tuple[str, dict[str, str]]]:
                 at = _end(_TOKEN68, value, at)
             else:
                 at = _read_parameters(value, at, parameters)
-        yield scheme.group(1), parameters
         after = _end(_BETWEEN, value, at)
         if after < len(value) and "," not in value[at:after]:
             raise _malformed(f"no comma stands before {value[after : after + 20]!r}")
+        yield scheme.group(1), parameters
         at = after
 
 
-def _read_parameters(value: str, at: int, parameters: dict[str, str]) -> int:
+def _read_parameters(value: str, at: int, parameters: list[tuple[str, str]]) -> int:
     """Take in parameters from a place on; where they end."""
     found = _PARAMETER.match(value, at)
     while found is not None:
         name, quoted, token = found.groups()
-        if name.lower() in parameters:
-            raise _malformed(f"the parameter {name!r:.40} stands twice")
-        parameters[name.lower()] = token if quoted is None else _ESCAPED.sub(r"\1", quoted)
+        parameters.append((name.lower(), token if quoted is None else _ESCAPED.sub(r"\1", quoted)))
         at = found.end()
         found = _PARAMETER.match(value, _end(_BETWEEN, value, at))
     return at

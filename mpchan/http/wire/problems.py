@@ -21,26 +21,38 @@ _BASE = "https://paymentauth.org/problems/"
 _SLUG = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+){0,9}", re.ASCII)
 MEDIA_TYPE = "application/problem+json"
 MAX_PROBLEM_BYTES = 65_536
+_KNOWN = ("type", "title", "status", "detail", "slug", "hint")
 
 TYPES: Mapping[str, tuple[str, int]] = {
     "payment-required": ("Payment Required", 402),
+    "payment-insufficient": ("Payment Insufficient", 402),
     "payment-expired": ("Payment Expired", 402),
     "verification-failed": ("Verification Failed", 402),
     "malformed-credential": ("Malformed Credential", 402),
     "invalid-challenge": ("Invalid Challenge", 402),
     "method-unsupported": ("Method Unsupported", 400),
     "session/invalid-signature": ("Invalid Signature", 402),
+    "session/signer-mismatch": ("Signer Mismatch", 402),
     "session/amount-exceeds-deposit": ("Amount Exceeds Deposit", 402),
     "session/delta-too-small": ("Delta Too Small", 402),
     "session/channel-not-found": ("Channel Not Found", 402),
     "session/channel-finalized": ("Channel Finalized", 402),
+    "session/challenge-not-found": ("Challenge Not Found", 402),
     "session/insufficient-balance": ("Insufficient Balance", 402),
     "about:blank": ("", 0),
 }
-"""Title and usual status of each type; ``about:blank`` is whatever the status says."""
+"""Title and usual status of each type; ``about:blank`` is whatever the status says.
+
+On the resource that is paid for a channel's types come with 402 too, and with a fresh challenge (draft-tempo-session,
+"Rejection and Error Responses"), though their registry has 410 beside some."""
+
+READ_ALONE = ("session/signer-mismatch", "session/challenge-not-found")
+"""Types that are read and never sent: the signer is the key in the funding output, so that every other signature is
+invalid; and of an unknown challenge the core specification asks for ``invalid-challenge``."""
 
 BY_SLUG: Mapping[str, str] = {
     "payment-required": "payment-required",
+    "below-dust": "payment-insufficient",
     "challenge-expired": "payment-expired",
     "challenge-foreign": "invalid-challenge",
     "challenge-elsewhere": "invalid-challenge",
@@ -50,9 +62,15 @@ BY_SLUG: Mapping[str, str] = {
     "action-unsupported": "malformed-credential",
     "method-unsupported": "method-unsupported",
     "bad-signature": "session/invalid-signature",
+    "signature": "session/invalid-signature",
+    "signature-der": "session/invalid-signature",
+    "signature-high-s": "session/invalid-signature",
+    "sighash-type": "session/invalid-signature",
     "over-capacity": "session/amount-exceeds-deposit",
     "delta-too-small": "session/delta-too-small",
+    "below-increment": "session/delta-too-small",
     "unknown-channel": "session/channel-not-found",
+    "paid-lower": "session/insufficient-balance",
     "voucher-low": "session/insufficient-balance",
     "balance-low": "session/insufficient-balance",
     "key-reused": "about:blank",
@@ -72,7 +90,7 @@ class Problem:
         detail: in words.
         status: of the answer.
         hint: what to do next.
-        members: what else the answer says, by the names of the wire.
+        members: what else the answer says, by the names of the wire; never in the place of one of the above.
     """
 
     slug: str
@@ -98,7 +116,7 @@ class Problem:
             "detail": self.detail,
             "slug": self.slug,
             **({} if self.hint is None else {"hint": self.hint}),
-            **self.members,
+            **{name: value for name, value in self.members.items() if name not in _KNOWN},
         }
         return json.dumps(table, ensure_ascii=False).encode(errors="replace")
 
@@ -121,8 +139,7 @@ class Problem:
             slug = name.rpartition("/")[2] if type(name) is str and name.startswith(_BASE) else None
         if not _is_slug(slug):
             slug = "payment-required"
-        known = ("type", "title", "status", "detail", "slug", "hint")
-        members = {name: value for name, value in table.items() if name not in known}
+        members = {name: value for name, value in table.items() if name not in _KNOWN}
         return cls(slug, _line(detail) or "", status, _line(hint), members)
 
 
@@ -146,5 +163,7 @@ def table() -> str:
             slugs = "`channel-…`"
         elif name == "verification-failed":
             slugs = "all others"
+        elif name in READ_ALONE:
+            slugs = "read, never sent"
         rows.append(f"| `{name}` | {status or 'as it stands'} | {slugs} |")
     return "\n".join(rows) + "\n"

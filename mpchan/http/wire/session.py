@@ -6,6 +6,7 @@ as decimal digits in strings. A channel is named by its funding output, ``txid:v
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from mpchan.bitcoin.network import MAINNET, REGTEST, SIGNET, TESTNET4, Network
@@ -24,6 +25,9 @@ from mpchan.units import OutPoint
 from mpchan.values import frozen
 
 CURRENCY = "sat"
+
+_PATH = re.compile(r"/(?!/)(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/]|%[0-9A-Fa-f]{2}){1,500}", re.ASCII)
+"""A path (RFC 3986, section 3.3) without what readers of URLs take differently: blank, backslash, query, fragment."""
 
 _NETWORKS = {
     f"bip122:{network.genesis_hash[:32]}": network for network in (MAINNET, TESTNET4, SIGNET, REGTEST)
@@ -68,7 +72,7 @@ class SaleLink:
     def from_table(cls, table: dict[str, Any]) -> SaleLink:
         """Read the member; ValueError where it is none."""
         url = text_of(table, "url")
-        if not url.startswith("/") or url.startswith("//") or not url.isascii() or not url.isprintable():
+        if _PATH.fullmatch(url) is None:
             raise ValueError(f"sale.url is no path of this origin: {url!r:.80}")
         hashes = [bytes_of(table, name, 32) for name in ("sha256", "merkleRoot")]
         if any(len(found) != 32 for found in hashes):
