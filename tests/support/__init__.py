@@ -71,4 +71,5 @@ What is hostile:
 ``web``, services that are paid by the request:
     raw             a payer on the wire: credentials made with the payer's commands, one by one
     served          a server with a certificate of its own, in a thread of its own
+    vectors         makes the vectors of the wire that the package brings; a program
 """

@@ -7,4 +7,7 @@ session     the ``request`` of a challenge: price, terms, what is sold, where th
 credential  what the client answers: open, prepare, voucher, close
 receipt     what a paid answer brings
 problems    what is wrong, as problem+json
+
+``vectors.json`` beside them is for other implementations: challenges, credentials of each action, receipts and problems
+of both constructions from keys that everybody knows, and what no reader may take.
 """
