@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable
 
@@ -153,6 +154,25 @@ WORST: dict[str, dict[str, Callable[[], bytes]]] = {
     "amount": {"digits": lambda: b"9" * LIMIT, "zeros": lambda: b"0." + b"0" * LIMIT + b"btc"},
     "key-path": {"steps": lambda: whole("0/")},
     "der": {"bytes": lambda: b"\x30" * LIMIT},
+    "challenge": {
+        "parameters": lambda: (b"Payment " + b"a=b, " * LIMIT)[:16_384],
+        "schemes": lambda: (b"Payment a=b, " * LIMIT)[:16_384],
+        "blanks": lambda: b"Payment" + b" " * 16_000,
+        "escapes": lambda: b'Payment a="' + b"\\\\" * 8_000 + b'"',
+        "an open quote": lambda: (b'Payment a="' + b"x" * LIMIT)[:16_384],
+        "commas": lambda: b"," * 16_384,
+    },
+    "credential": {
+        "brackets": lambda: b"Payment " + base64.b64encode(b"[" * 5_700).rstrip(b"="),
+        "objects": lambda: b"Payment " + base64.b64encode(b'{"a":' * 1_100).rstrip(b"="),
+        "blanks": lambda: b"Payment" + b" " * 7_000,
+    },
+    "problem": {
+        "brackets": lambda: b"[" * 30_000 + b"]" * 30_000,
+        "objects": lambda: b'{"a":' * 12_000,
+        "digits": lambda: b"9" * 65_000,
+        "a slug": lambda: b'{"slug":"' + b"a-" * 30_000 + b'"}',
+    },
     "block": {"announced": lambda: bytes(80) + b"\xfe\xff\xff\xff\x01", "transactions": lambda: bytes(LIMIT)},
     "headers": {"zeros": lambda: bytes(LIMIT)},
     "accept": {"pairs": many_pairs, "inputs": many_inputs},
