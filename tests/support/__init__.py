@@ -69,6 +69,7 @@ What is hostile:
     tcp             both ends of a connection without mpchan's code but its TLS
 
 ``web``, services that are paid by the request:
+    buying          programs that ask a server with one payer's wallet, and what comes between them
     raw             a payer on the wire: credentials made with the payer's commands, one by one
     served          a server with a certificate of its own, in a thread of its own
     vectors         makes the vectors of the wire that the package brings; a program

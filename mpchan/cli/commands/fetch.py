@@ -6,7 +6,6 @@ import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import click
 
@@ -15,7 +14,7 @@ from mpchan.cli.app import App
 from mpchan.cli.body import body_written
 from mpchan.cli.files import confirmed, is_terminal, read_input
 from mpchan.cli.input.numbers import AMOUNT
-from mpchan.errors import NotPossible, ParseError, Refused, UsageError
+from mpchan.errors import NotPossible, ParseError, UsageError
 from mpchan.results.web import ChannelClosed, Fetched
 from mpchan.units import Amount
 
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 _HTTP_FAILED = 8
 _PART_BYTES = 65_536
 _BUDGET = re.compile(r"(.+)/day", re.ASCII)
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 @options.command(
@@ -85,15 +83,14 @@ def fetch(
     lines = _headers(headers)
     body = None if data is None else _data(data)
     per_day = None if budget is None else _per_day(budget)
-    _require_encrypted(url)
-    client, purse = _opened(app, deposit, max_price, per_day, pin)
+    client, purse = _opened(app, url, deposit, max_price, per_day, pin)
     with purse, client:
         if closes:
             app.report(_closed(client, url), _closed_line)
             return 0
         asked = "HEAD" if open_only else method or ("GET" if body is None else "POST")
         ahead = 0 if prepay is None else prepay.sat
-        response = client.request(asked, url, headers=lines, body=body, key=_key(lines), ahead=ahead)
+        response = client.request(asked, url, headers=lines, body=body, ahead=ahead)
         _write(app, response, output)
         result = _result(response, output)
     if app.json:
@@ -104,14 +101,21 @@ def fetch(
 
 
 def _opened(
-    app: App, deposit: Amount | None, max_price: Amount | None, budget: int | None, pin: str | None
+    app: App,
+    url: str,
+    deposit: Amount | None,
+    max_price: Amount | None,
+    budget: int | None,
+    pin: str | None,
 ) -> tuple[Client, Purse]:
     try:
         from mpchan.http.certificates import read_pin
         from mpchan.http.client.blocking import Client
+        from mpchan.http.client.demands import require_encrypted
         from mpchan.http.client.purse import Purse
     except ImportError as error:
         raise missing_http(error) from None
+    require_encrypted(url)
     fingerprint = None if pin is None else read_pin(pin)
     wallet = app.wallet(signs=True)
     purse = Purse(
@@ -149,11 +153,6 @@ def _headers(lines: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
-def _key(headers: dict[str, str]) -> str | None:
-    """The user's own key, by which a request that comes again is not paid for again."""
-    return next((value for name, value in headers.items() if name.lower() == "idempotency-key"), None)
-
-
 def _data(text: str) -> bytes:
     return read_input(text[1:]) if text.startswith("@") else text.encode(errors="surrogateescape")
 
@@ -166,16 +165,6 @@ def _per_day(text: str) -> int:
     except ParseError:
         pass
     raise UsageError("usage", f"not a budget: {text!r:.40}", hint="write it as 5000/day")
-
-
-def _require_encrypted(url: str) -> None:
-    """Money is not paid in clear, but to this machine itself."""
-    parts = urlsplit(url)
-    if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
-        raise Refused(
-            "plain-http",
-            f"{url:.100} is not encrypted: anybody on the way could take the place of the server",
-        )
 
 
 def _closed(client: Client, url: str) -> ChannelClosed:

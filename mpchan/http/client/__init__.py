@@ -7,4 +7,5 @@ opening    how a first request opens a channel
 purse      the thread that owns a payer's wallet: chooses channels, opens them, signs
 dialogue   one request, from its first sending to its last answer, whoever sends it
 blocking   requests over urllib3
+for_requests, for_httpx2   programs that use those
 """

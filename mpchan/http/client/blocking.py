@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 import urllib3
+from urllib3 import HTTPHeaderDict
 from urllib3.exceptions import HTTPError, SSLError
 
 from mpchan.durability import step
@@ -15,7 +16,7 @@ from mpchan.errors import NotPossible, ParseError, Refused
 from mpchan.http.certificates import split_pin
 from mpchan.http.client.demands import origin_of
 from mpchan.http.client.dialogue import Again, Answer, Closing, Dialogue
-from mpchan.http.client.errand import Charged, Closed
+from mpchan.http.client.errand import Charged, Closed, key_after
 from mpchan.http.client.purse import Purse
 from mpchan.http.wire.problems import MAX_PROBLEM_BYTES
 from mpchan.http.wire.receipt import Receipt
@@ -25,6 +26,9 @@ _CONNECT_SECONDS, _READ_SECONDS = 15.0, 300.0
 _MOST_REDIRECTS = 5
 _REDIRECTS = (301, 302, 303, 307, 308)
 _POOLS = 16
+_FOR_ONE_ORIGIN = ("Authorization", "Cookie", "Proxy-Authorization")
+"""What no other server than the one that it was meant for learns."""
+_OF_A_BODY = ("Content-Type", "Content-Length", "Content-Encoding", "Content-Language", "Content-Location")
 
 
 @frozen
@@ -64,9 +68,8 @@ class Response:
             self.raw.release_conn()
 
     def release(self) -> None:
-        """What is left of the body is not wanted."""
-        self.raw.drain_conn()
-        self.raw.release_conn()
+        """What is left of the body is not wanted; the connection serves again where that is little."""
+        _let_go(self.raw)
 
 
 class Client:
@@ -104,9 +107,14 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """End the connections."""
-        for pool in self._pools.values():
-            pool.clear()
+        """End the connections; urllib3 leaves them to whenever nothing knows the pool any more."""
+        for manager in self._pools.values():
+            keys = manager.pools.keys()
+            for key in keys:
+                pool = manager.pools.get(key)
+                if pool is not None:
+                    pool.close()
+            manager.clear()
 
     def request(
         self,
@@ -123,32 +131,37 @@ class Client:
 
         Args:
             headers: of the request; ``Authorization`` is set where it is paid.
-            key: its ``Idempotency-Key``: a request that was paid for is not paid for again under it.
+            key: its ``Idempotency-Key``: a request that was paid for is not paid for again under it. None for that in
+                ``headers``, or else a new one.
             ahead: satoshi that are authorised on top of the price.
             what: the one thing that the channel is for; None for whatever this server sells.
 
         Raises:
             MpchanError: it is not served; nothing but what ``Dialogue.answered`` says was signed for it.
         """
+        asked, pin = split_pin(url)
+        sent = HTTPHeaderDict(headers)
+        key = sent.get("Idempotency-Key") if key is None else key
         for _ in range(_MOST_REDIRECTS + 1):
-            asked, pin = split_pin(url)
             dialogue = Dialogue(self._purse, asked, key=key, ahead=ahead, what=what)
-            response = self._talk(dialogue, method, asked, pin or self._pin, dict(headers or {}), body)
+            response = self._talk(dialogue, method, asked, pin or self._pin, sent, body)
             target = response.raw.headers.get("location")
             if response.status not in _REDIRECTS or target is None:
                 return response
             response.release()
-            url = urljoin(asked, target)
-            if origin_of(url) == origin_of(asked) and pin is not None:
-                url = f"{url.partition('#')[0]}#pin-sha256={pin}"
-            elif urlsplit(asked).scheme == "https" and urlsplit(url).scheme != "https":
-                raise Refused(
-                    "redirected-to-plain", f"{asked:.100} leads to {url:.100}, which is not encrypted"
-                )
-            if response.status in (301, 302, 303) and method != "HEAD":
-                method, body = "GET", None
+            before, asked = asked, _led_to(asked, target)
+            key = key_after(key, asked)
+            sent.discard("Idempotency-Key")
+            if origin_of(asked) != origin_of(before):
+                pin, key = None, None
+                for name in _FOR_ONE_ORIGIN:
+                    sent.discard(name)
+            if response.status == 303 or (response.status in (301, 302) and method == "POST"):
+                method, body = method if method == "HEAD" else "GET", None
+                for name in _OF_A_BODY:
+                    sent.discard(name)
         raise NotPossible(
-            "too-many-redirects", f"{_MOST_REDIRECTS} redirects led from {asked:.100} to another"
+            "too-many-redirects", f"{_MOST_REDIRECTS} redirects led from {url:.100} to {asked:.100}"
         )
 
     def close_channel(self, url: str) -> Closed:
@@ -161,8 +174,8 @@ class Client:
         closing = Closing(self._purse, asked)
         headers: Mapping[str, str] = {}
         while True:
-            raw = self._send("HEAD", asked, pin or self._pin, dict(headers), None)
-            answer = _answer(raw)
+            raw = self._send("HEAD", asked, pin or self._pin, HTTPHeaderDict(headers), None)
+            answer = answer_of(raw)
             raw.drain_conn()
             found = closing.answered(answer)
             if isinstance(found, Closed):
@@ -177,14 +190,14 @@ class Client:
         method: str,
         url: str,
         pin: str | None,
-        headers: dict[str, str],
+        headers: HTTPHeaderDict,
         body: bytes | None,
     ) -> Response:
         extra = dialogue.begin()
         while True:
             try:
-                raw = self._send(method, url, pin, {**headers, **extra}, body)
-                answer = _answer(raw)
+                raw = self._send(method, url, pin, _with(headers, extra), body)
+                answer = answer_of(raw)
             except BaseException:
                 dialogue.gave_up()
                 raise
@@ -202,7 +215,7 @@ class Client:
             extra = found.headers
 
     def _send(
-        self, method: str, url: str, pin: str | None, headers: dict[str, str], body: bytes | None
+        self, method: str, url: str, pin: str | None, headers: HTTPHeaderDict, body: bytes | None
     ) -> urllib3.BaseHTTPResponse:
         try:
             return step(
@@ -240,11 +253,41 @@ class Client:
         return pool
 
 
-def _answer(raw: urllib3.BaseHTTPResponse) -> Answer:
-    """What of an answer concerns its payment; of a 402 the body, which is small."""
+def _let_go(raw: urllib3.BaseHTTPResponse) -> None:
+    """End an answer whose body nobody wants: a long one is not waited for."""
+    try:
+        if raw.read(MAX_PROBLEM_BYTES) and raw.read(1):
+            raw.close()
+    except (HTTPError, OSError):
+        raw.close()
+    raw.release_conn()
+
+
+def _led_to(url: str, target: str) -> str:
+    """Where a redirect leads. What its fragment says of a certificate is the server's word, and does not count.
+
+    Raises:
+        Refused: ``redirected-to-plain``.
+    """
+    found = urljoin(url, target).partition("#")[0]
+    if origin_of(url).startswith("https:") and not origin_of(found).startswith("https:"):
+        raise Refused("redirected-to-plain", f"{url:.100} leads to {found:.100}, which is not encrypted")
+    return found
+
+
+def _with(headers: HTTPHeaderDict, extra: Mapping[str, str]) -> HTTPHeaderDict:
+    """Headers with others, each in the place of one of its name, in whatever case that is written."""
+    found = headers.copy()
+    for name, value in extra.items():
+        found[name] = value
+    return found
+
+
+def answer_of(raw: urllib3.BaseHTTPResponse) -> Answer:
+    """What of an answer concerns its payment; of a 402 the body, which is read, and is small."""
     body = b""
     if raw.status == 402:
-        body = raw.read(MAX_PROBLEM_BYTES + 1)
+        body = raw.read(MAX_PROBLEM_BYTES + 1, decode_content=True)
         if len(body) > MAX_PROBLEM_BYTES:
             raw.close()
         else:

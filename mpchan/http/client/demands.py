@@ -6,13 +6,14 @@ from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from mpchan.bitcoin.network import Network
-from mpchan.errors import MpchanError, NotPossible, ParseError
+from mpchan.errors import MpchanError, NotPossible, ParseError, Refused
 from mpchan.http.wire.challenge import INTENT, METHOD, Challenge, challenges_in
 from mpchan.http.wire.session import SessionRequest
 from mpchan.values import frozen
 
 _MOST_DEMANDS = 8
 _PORTS = {"http": 80, "https": 443}
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 @frozen
@@ -89,3 +90,17 @@ def space_of(url: str) -> str:
     """Below what path the same challenge is likely to be asked for (RFC 7617, section 2.2): up to the last slash."""
     path = urlsplit(url).path or "/"
     return path[: path.rfind("/") + 1]
+
+
+def require_encrypted(url: str) -> None:
+    """Money is not paid in clear, but to this machine itself.
+
+    Raises:
+        Refused: ``plain-http``.
+    """
+    parts = urlsplit(url)
+    if parts.scheme.lower() == "http" and parts.hostname not in _LOOPBACK:
+        raise Refused(
+            "plain-http",
+            f"{url:.100} is not encrypted: anybody on the way could take the place of the server",
+        )

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Union
 
 from mpchan.errors import MpchanError, NotPossible, ParseError, SellerRefused
-from mpchan.http.client.demands import Demand, demands_in, origin_of, space_of
+from mpchan.http.client.demands import Demand, demands_in, origin_of, require_encrypted, space_of
 from mpchan.http.client.errand import Charged, Closed, Errand, Step
 from mpchan.http.client.purse import Purse
 from mpchan.http.wire.credential import Open, Prepare, Voucher
@@ -22,7 +22,7 @@ from mpchan.values import frozen
 MOST_TRIES = 12
 """So often a request is sent again for anything but a wait."""
 
-LONGEST_WAIT_SECONDS = 60.0
+SHORTEST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.5, 60.0
 _RESYNCED = ("voucher-low", "balance-low", "delta-too-small", "insufficient-balance")
 _STALE = ("challenge-expired", "challenge-foreign", "challenge-elsewhere", "price-changed")
 _STALE_TYPES = ("payment-expired", "invalid-challenge", "challenge-not-found")
@@ -97,6 +97,7 @@ class Dialogue:
         what: str | None = None,
     ) -> None:
         self._purse = purse
+        self._url = url
         self.errand = Errand(origin_of(url), space_of(url), key=key, ahead=ahead, what=what)
         self._tries = 0
         self._patience = patience
@@ -121,8 +122,8 @@ class Dialogue:
 
         Raises:
             MpchanError: the request is not served, and the program cannot be told more by its answer: ``limit-needed``,
-                ``nothing-payable``, ``seller-refused`` and others. What was signed for it is not lost: another request
-                uses it.
+                ``nothing-payable``, ``plain-http``, ``seller-refused`` and others. What was signed for it is not lost:
+                another request uses it.
         """
         if answer.status == 402:
             try:
@@ -150,6 +151,7 @@ class Dialogue:
 
     def _asked(self, answer: Answer) -> Next:
         """What a 402 means."""
+        require_encrypted(self._url)
         self._tries += 1
         if self._tries > MOST_TRIES:
             raise NotPossible("too-many-tries", f"the server asked {MOST_TRIES} times, and serves nothing")
@@ -169,7 +171,7 @@ class Dialogue:
         snapshot = next(
             (each.request.snapshot for each in demands if each.request.snapshot is not None), None
         )
-        if snapshot is not None and isinstance(step.payload, Voucher):
+        if snapshot is not None and isinstance(step.payload, (Open, Voucher)):
             return self._purse.resynced(self.errand, snapshot, demands)
         is_stale = problem.slug in (*_STALE, *_STALE_TYPES)
         if is_stale and isinstance(step.payload, Voucher):
@@ -184,7 +186,7 @@ class Dialogue:
     def _wait(self, step: Step, text: str, problem: Problem) -> Next:
         """The very same again, later."""
         seconds = _seconds(text)
-        self._patience -= max(seconds, 0.5)
+        self._patience -= seconds
         self._tries -= 1
         if self._patience < 0:
             raise _refused(problem)
@@ -249,7 +251,7 @@ class Closing:
 def _seconds(text: str) -> float:
     """What ``Retry-After`` says, within bounds."""
     try:
-        return min(max(float(int(text)), 0.0), LONGEST_WAIT_SECONDS)
+        return min(max(float(int(text[:9])), SHORTEST_WAIT_SECONDS), LONGEST_WAIT_SECONDS)
     except ValueError:
         return 5.0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 
 from mpchan.http.client.demands import Demand
@@ -89,3 +90,8 @@ class Errand:
         self.what = what
         self.step: Step | None = None
         self.spent_before = 0
+
+
+def key_after(key: str | None, url: str) -> str | None:
+    """The ``Idempotency-Key`` of the request that a redirect leads to: another, the same at every repetition."""
+    return None if key is None else hashlib.sha256(f"{key}\n{url}".encode()).hexdigest()[:32]

@@ -231,16 +231,31 @@ class Holder:
 
     def resynced(self, errand: Errand, snapshot: Snapshot, demands: Sequence[Demand]) -> Step:
         """The server's word counts as far as our own signature stands under it, and costs one price at most."""
-        channel = self._used(errand)
-        if channel is None or OutPoint.parse(snapshot.channel).name != channel.name:
+        step = errand.step
+        if step is None or OutPoint.parse(snapshot.channel).name != step.channel:
             raise Refused(
                 "other-channel", f"the server speaks of channel {snapshot.channel}, which was not used"
             )
+        if isinstance(step.payload, Open):  # the server has taken the channel, and its answer was lost
+            self._opener.taken(step.channel)
+            self._usable(errand, [step.demand])
+        channel = self._used(errand)
+        if channel is None:
+            raise NotPossible("not-funded", f"channel {snapshot.channel} is not open any more")
         self._asked[errand.origin, errand.space] = demands[0]
         if snapshot.accepted > channel.book.paid or channel.is_stale:
             self._take_back(channel, snapshot)
         channel.book.learn(snapshot.spent)
-        return self._voucher(errand, channel, _of_scheme(demands, channel.terms))
+        demand = _of_scheme(demands, channel.terms)
+        found = self._voucher(errand, channel, demand)
+        if found.total <= snapshot.accepted < (snapshot.required or 0):
+            more = (snapshot.required or 0) - channel.book.spent - demand.request.amount
+            raise NotPossible(
+                "prepay-needed",
+                f"the server wants {more} sat authorised on top of the {demand.request.amount} sat that it asks for",
+                hint=f"--prepay {more} does, where what is charged is known only in the end",
+            )
+        return found
 
     def elsewhere(self, errand: Errand, demands: Sequence[Demand]) -> Step:
         """Another channel, or a new one."""

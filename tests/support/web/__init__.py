@@ -1,5 +1,6 @@
 """The two sides of HTTP, for tests.
 
+buying   programs that ask a server with one payer's wallet, and what comes between them
 raw      a payer on the wire: credentials made with the payer's commands, one by one
 served   a server with a certificate of its own, in a thread of its own
 vectors  makes the vectors of the wire that the package brings; a program
