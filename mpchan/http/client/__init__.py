@@ -8,4 +8,5 @@ purse      the thread that owns a payer's wallet: chooses channels, opens them, 
 dialogue   one request, from its first sending to its last answer, whoever sends it
 blocking   requests over urllib3
 for_requests, for_httpx2   programs that use those
+plug_in    credentials by challenge, for software that speaks the scheme by itself
 """
