@@ -118,7 +118,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "python_socks": ("chain/electrum/dialling.py",),
     "click": ("cli/", "__main__.py", "chain/home.py"),
     "mnemonic": ("bitcoin/seed_words.py",),
-    "segno": ("cli/commands/request.py",),
+    "segno": ("cli/commands/request.py", "http/server/page.py"),
     "subprocess": ("chain/embedded/installing.py",),
     "cryptography": ("wallet/sealing.py", "http/certificates.py"),
 }

@@ -134,7 +134,10 @@ class Buyer:
             total = self._sale.price_of(count)
             record = self._channel.require_record()
             if record.paid > total or (record.paid == total and isinstance(record.state, payer.Settling)):
-                # of a channel that is closing the seller may have the settlement alone, which pays for it as well
+                # of a channel that is closing the seller may have the settlement alone, which pays for it as well; and
+                # where even that got lost, it has what paid for the pieces before, and no more
+                if record.paid == total:
+                    self._channel.settle()
                 self._fetch(number, "piece", _piece_body(number))
                 continue
             paid = self._channel.pay_up_to(record, total)

@@ -50,7 +50,7 @@ def test_an_unknown_shell(bare: Shell) -> None:
 @pytest.mark.parametrize("kind", ["bash", "zsh", "fish"])
 def test_commands_and_options(bare: Shell, kind: str) -> None:
     assert completed(bare, "mpchan pay", kind) == ["payee", "payer", "pay"]
-    assert completed(bare, "mpchan payee s", kind) == ["sign-refund", "settle", "sell"]
+    assert completed(bare, "mpchan payee s", kind) == ["sign-refund", "settle", "sell", "serve"]
     assert completed(bare, "mpchan regtest ", kind) == ["mine", "faucet", "status"]
     assert completed(bare, "mpchan payer pay --t", kind) == ["--total", "--totals", "--tip"]
     assert completed(bare, "mpchan wait --for f", kind) == ["final"]

@@ -9,6 +9,7 @@ more.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -28,7 +29,7 @@ from support.party import balance_sat
 
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.channel import payer
-from mpchan.errors import NotPossible, Refused, TooEarly
+from mpchan.errors import NotPossible, Refused, SellerRefused, TooEarly
 from mpchan.market import asking
 from mpchan.market.output import part_path
 from mpchan.market.seller import Seller
@@ -213,13 +214,28 @@ class Sale(RuleBasedStateMachine):
                 self.market.buy()
                 break
             except NotPossible as error:
-                if not error.slug.startswith("channel-"):
+                waits = isinstance(error, SellerRefused) and error.reason == "settlement-unconfirmed"
+                if not waits and not error.slug.startswith("channel-"):
                     raise
         assert self.market.is_whole()
         assert self.paid() == (PIECES * PRICE, PIECES * PRICE)
         self.chain.mine(1)
         assert balance_sat(self.market.pair.payee, self.chain) - self.before == PIECES * PRICE
         self.one_channel_lives_at_most()
+
+
+def test_a_payment_whose_channel_the_buyer_closed_unheard(
+    quick_path: Path, chain: EmbeddedChain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The seller refuses a payment, and hears nothing of the close that is asked of it; the same command goes on."""
+    monkeypatch.setattr(asking, "time", Clock())
+    sale = Sale(lambda: Path(mkdtemp(dir=quick_path)), chain)
+    for whims in (["good"] * 3, ["refused"]):
+        sale.whims = whims
+        with suppress(Broken, Refused, NotPossible, TooEarly):
+            sale.market.buy()
+    assert sale.paid() == (PRICE, 0)
+    sale.teardown()
 
 
 def test_whatever_comes_between(

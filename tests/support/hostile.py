@@ -116,6 +116,12 @@ LINES = {
     # the machine
     86: "the clock at 1970, at 2075, an hour back between two commands",
     87: "no HOME, no passwd entry, stdout closed, a locale without Unicode, a file name without UTF-8",
+    # over HTTP
+    88: "a credential for another resource, amount, realm or body; an expired or foreign challenge; one twice at once",
+    89: "a voucher below, equal, above, or for another channel; a close while a request is being served",
+    90: "an upstream that fails before, in the middle of, or after its answer",
+    91: "a head of 64 kB, a body without end, a smuggled request, a path that leaves the folder, another's host",
+    92: "a page that a browser shows: no script or markup out of a name, a memo or an address",
 }
 """Every line in few words. ``test_hostile_list`` holds the tests to the whole of it."""
 

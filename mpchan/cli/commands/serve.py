@@ -145,10 +145,12 @@ def serve(
         )
         cashier.start()
         stack.callback(cashier.close)
-        listening = Listening(Paid(service, cashier, price_of), host, port, own, trusted=proxies)
+        paid = Paid(service, cashier, price_of)
+        listening = Listening(paid, host, port, own, trusted=proxies)
+        paid.address = _public(url, host, listening.port, own)
         stack.enter_context(listening)
         lines = ServiceLines(app)
-        lines.started(_public(url, host, listening.port, own))
+        lines.started(paid.address)
         usual = REGTEST_INTERVAL_SECONDS if wallet.network.name == "regtest" else INTERVAL_SECONDS
         watcher = WatcherBeside(partial(watching, app, wallet), interval=interval or usual, wake=wake)
         with watcher as beside:

@@ -72,8 +72,9 @@ class Door:
         """A connection has ended."""
         self._guests.discard(guest)
 
-    def close(self) -> None:
-        """End all that serve nobody."""
-        for guest in list(self._guests):
-            if not guest.busy:
-                guest.end()
+    def close(self, *, all_of_them: bool = False) -> int:
+        """End the connections on which nothing is served, or all; how many there were."""
+        ending = [guest for guest in self._guests if all_of_them or not guest.busy]
+        for guest in ending:
+            guest.end()
+        return len(ending)

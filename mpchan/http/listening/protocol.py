@@ -73,8 +73,7 @@ class Guarded(HttpToolsProtocol):
         self._timer = None if seconds is None else self.loop.call_later(seconds, self._too_slow)
 
     def _too_slow(self) -> None:
-        if not self.transport.is_closing():
-            self.transport.abort()
+        self.transport.abort()
 
     # what comes in --------------------------------------------------------------------------------
 
@@ -100,6 +99,9 @@ class Guarded(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The head is there: exactly one Host belongs in it (RFC 9112, section 3.2)."""
+        if len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers) > MOST_HEAD_BYTES:
+            self._refuse("Request header fields too large.")  # it came in one part with what follows
+            return
         hosts = [value for name, value in self.headers if name == b"host"]
         if len(hosts) != 1 and not (not hosts and self.parser.get_http_version() == "1.0"):
             self._refuse("Exactly one Host is needed.")
@@ -126,7 +128,7 @@ class Guarded(HttpToolsProtocol):
 
     def _refuse(self, why: str) -> None:
         self._refused = True
-        self._within(None)
+        self._within(HEAD_SECONDS)  # whoever does not take the answer in does not hold the connection
         self.send_400_response(why)
 
     # what goes out --------------------------------------------------------------------------------

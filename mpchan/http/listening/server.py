@@ -24,6 +24,7 @@ HANDSHAKE_SECONDS = 5.0
 _GRACE_SECONDS = 10
 _BACKLOG = 512
 _BREATH_SECONDS = 0.1
+_LAST_TURNS = 100
 _TOO_MANY_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
@@ -178,6 +179,10 @@ class _Server(uvicorn.Server):
                 task.cancel()
             self._door.close()
             await self.shutdown()
+            for _ in range(_LAST_TURNS):
+                if not self._door.close(all_of_them=True):
+                    break
+                await asyncio.sleep(0.01)
 
     async def _accept(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()

@@ -6,6 +6,7 @@ challenges  what a request is asked for, and whether an answer belongs to that
 desk        what only the thread that owns the wallet does: opening, closing, fresh offers
 cashier     that thread, and how requests reach it
 answers     what is answered to a request that is not served
+page        the same for a browser
 kept        answers that are kept for requests that come again
 exchange    one request, from its credential to the end of its answer
 paid        the middleware

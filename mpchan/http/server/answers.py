@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from mpchan.errors import ChainError, MpchanError, StorageError, TooEarly
 from mpchan.http.server.asgi import Send
 from mpchan.http.server.kept import Headers
+from mpchan.http.server.page import HEADERS as PAGE_HEADERS
 from mpchan.http.wire.challenge import Challenge
 from mpchan.http.wire.problems import MEDIA_TYPE, Problem
 from mpchan.values import frozen
@@ -50,11 +51,21 @@ def problem_of(error: MpchanError) -> tuple[Problem, int | None]:
     return problem, _RETRY_SECONDS.get(error.slug, early)
 
 
-def refused(problem: Problem, challenges: Sequence[Challenge] = (), retry_after: int | None = None) -> Answer:
-    """A problem with what would be paid."""
-    body = problem.body()
+def refused(
+    problem: Problem,
+    challenges: Sequence[Challenge] = (),
+    retry_after: int | None = None,
+    page: bytes | None = None,
+) -> Answer:
+    """A problem with what would be paid.
+
+    Args:
+        page: the same for a browser.
+    """
+    body = problem.body() if page is None else page
+    kind = ((b"content-type", MEDIA_TYPE.encode()),) if page is None else PAGE_HEADERS
     headers = [
-        (b"content-type", MEDIA_TYPE.encode()),
+        *kind,
         (b"content-length", str(len(body)).encode()),
         (b"cache-control", b"no-store"),
         *((b"www-authenticate", each.header().encode()) for each in challenges),

@@ -146,6 +146,8 @@ class Cashier:
         self._spent[channel] = max(spent, self._spent.get(channel, 0))
 
     def _require_open(self) -> None:
+        if self._thread is None:
+            raise RuntimeError("a cashier has to be started")
         if self._ending:
             raise StorageError("server-ending", "the server is ending")
 

@@ -13,6 +13,8 @@ from mpchan.http.server.asgi import App, Message, Receive, Scope, Send, asked_of
 from mpchan.http.server.cashier import Cashier
 from mpchan.http.server.desk import Desk
 from mpchan.http.server.kept import MOST_BYTES_EACH, Headers, Kept, KeptAnswers
+from mpchan.http.server.page import page as make_page
+from mpchan.http.server.page import price_text
 from mpchan.http.server.prices import Price
 from mpchan.http.wire import credential as wire
 from mpchan.http.wire.challenge import Challenge, timestamp_text
@@ -20,7 +22,7 @@ from mpchan.http.wire.credential import Credential, is_payment
 from mpchan.http.wire.encoding import to_base64url
 from mpchan.http.wire.problems import Problem
 from mpchan.http.wire.receipt import Receipt
-from mpchan.http.wire.session import Snapshot
+from mpchan.http.wire.session import SessionRequest, Snapshot
 from mpchan.party.register.asks import Ask, Repeated, Reserved, Short, Signed, Standing, Taken
 from mpchan.units import OutPoint
 from mpchan.values import frozen
@@ -52,11 +54,16 @@ class Paying:
 
 
 class Counter:
-    """What all requests share."""
+    """What all requests share.
+
+    Attributes:
+        address: of the server, as clients need it; None for what they say themselves.
+    """
 
     def __init__(self, cashier: Cashier, kept: KeptAnswers) -> None:
         self.cashier = cashier
         self.kept = kept
+        self.address: str | None = None
 
 
 class Exchange:
@@ -87,7 +94,7 @@ class Exchange:
             if len(values) > 1:
                 raise Refused("credential-twice", "two Payment credentials in one request")
             if not values:
-                await self._refuse(Problem("payment-required", f"this costs {_price_text(self._price)}"))
+                await self._refuse(Problem("payment-required", f"this costs {price_text(self._price)}"))
                 return
             await self._answer(Credential.from_header(values[0]))
         except MpchanError as error:
@@ -269,13 +276,26 @@ class Exchange:
             )
 
         made: list[Challenge] = []
+        page = None
         if problem.status == 402:
             try:
                 made = await self._cashier.do(challenges)
             except MpchanError as error:
                 problem, retry_after = problem_of(error)
                 problem = Problem("seller-busy", problem.detail, 503)
-        await self._send_answer(refused(problem, made, retry_after))
+        if made and "text/html" in self._asked.headers.get("accept", ""):
+            page = self._page(problem, made[0])
+        await self._send_answer(refused(problem, made, retry_after, page))
+
+    def _page(self, problem: Problem, challenge: Challenge) -> bytes:
+        request = SessionRequest.decode(challenge.request)
+        place, _, pin = (self._counter.address or "").partition("#")
+        if not place:
+            hosts = values_of(self._scope, b"host")
+            place = f"{self._scope.get('scheme', 'https')}://{hosts[0] if hosts else ''}"
+        url = place.rstrip("/") + target_of(self._scope).decode("latin-1") + (f"#{pin}" if pin else "")
+        deposit = request.suggested_deposit or self._price.reserved
+        return make_page(challenge.realm, url, self._price, deposit, problem.detail)
 
     async def _send_answer(self, answer: Answer) -> None:
         await send_answer(answer, self._send, bare=self._is_bare)
@@ -413,10 +433,6 @@ def _name(channel: str) -> str:
 def _wire_name(channel: str) -> str:
     """The name of a channel on the wire."""
     return channel.replace("-", ":")
-
-
-def _price_text(price: Price) -> str:
-    return f"{price.amount} sat a {price.unit}"
 
 
 def _now() -> str:

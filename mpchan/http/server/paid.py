@@ -62,6 +62,15 @@ class Paid:
         )
         self._counter = Counter(self.cashier, KeptAnswers())
 
+    @property
+    def address(self) -> str | None:
+        """Of the server, as clients need it, with the pin of an own certificate; pages for browsers show it."""
+        return self._counter.address
+
+    @address.setter
+    def address(self, address: str | None) -> None:
+        self._counter.address = address
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve what the server hands over, as ASGI has it."""
         if scope["type"] == "lifespan":

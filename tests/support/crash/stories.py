@@ -416,7 +416,7 @@ WRITE_NOTHING = {
 SHORT_FORMS = {"pay", "refund", "settle"}
 """Commands of one of the two groups under another name."""
 
-ELSEWHERE = {"payee sell", "payer buy", "engine install"}
+ELSEWHERE = {"payee sell", "payer buy", "payee serve", "payer fetch", "engine install"}
 """What writes nothing of a wallet: pip installs the engine (``tests/cli/test_engine.py``). And two programs that go on
 for long and wait for each other: ``tests/market`` breaks them off, at each step of a sale (``test_crash_points``) and
-as processes at any moment (``test_killed_processes``)."""
+as processes at any moment (``test_killed_processes``); a service and its client in ``test_web_broken_off``."""

@@ -1,0 +1,277 @@
+"""Hostile inputs 88, 89, 90 and 92: what a client sends to a service that is paid by the request, and what it shows."""
+
+from __future__ import annotations
+
+import asyncio
+import html.parser
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.party import SHORT, Pair
+from support.web.house import FIRST, PRICE, House
+from support.web.raw import RawPayer, challenges_of, receipt_of
+
+from mpchan.chain.embedded import EmbeddedChain
+from mpchan.http.server.prices import Price
+from mpchan.http.wire.challenge import Challenge, named
+from mpchan.http.wire.credential import Credential, Voucher
+from mpchan.http.wire.encoding import to_text
+from mpchan.http.wire.session import SessionRequest
+from mpchan.party.register.asks import Signed
+from mpchan.values import replace
+
+
+@pytest.fixture(params=("decrementing", "taproot"))
+def pair(request: pytest.FixtureRequest, tmp_path: Path, chain_directory: Path) -> Iterator[Pair]:
+    with EmbeddedChain(chain_directory) as chain:
+        yield Pair(tmp_path, chain, scheme=request.param)
+
+
+@pytest.fixture
+def house(pair: Pair, chain_directory: Path) -> Iterator[House]:
+    found = House(pair, chain_directory, Price(PRICE, once=True, terms=SHORT))
+    yield found
+    found.close()
+
+
+def told(story: Callable[[House], Awaitable[None]]) -> Callable[[House], None]:
+    """A test that is a story of an event loop."""
+
+    def test(house: House) -> None:
+        asyncio.run(story(house))  # type: ignore[arg-type]
+
+    test.__doc__, test.__name__ = story.__doc__, getattr(story, "__name__", "test")
+    return test
+
+
+async def unchanged(
+    house: House, payer: RawPayer, headers: dict[str, str], slug: str, path: str = "/"
+) -> Any:
+    """A request that is refused: nothing is served, charged or written."""
+    account, files = await house.account(payer), house.pair.files()
+    response = await house.web.get(path, headers=headers)
+    assert (response.status_code, response.json()["slug"]) == (402, slug), response.text
+    assert challenges_of(response)
+    assert await house.account(payer) == account
+    assert house.pair.files() == files
+    assert house.service.served == []
+    return response
+
+
+def credential(challenge: Challenge, payload: Any) -> dict[str, str]:
+    return {"authorization": Credential(challenge.echo(), payload).header()}
+
+
+@told
+async def test_88_a_challenge_that_was_changed_or_made_elsewhere(house: House) -> None:
+    """Whatever is altered in it: its id does not fit any more; and one with an id by another secret is another's."""
+    payer = await house.opened()
+    voucher, own = payer.voucher(FIRST + PRICE), payer.challenge
+    request = SessionRequest.decode(own.request)
+    cheaper = replace(request, amount=1).encode()
+    changed = [
+        replace(own, request=cheaper),
+        replace(own, realm="other"),
+        replace(own, expires="2099-01-01T00:00:00Z"),
+        replace(own, expires=None),
+        replace(own, opaque=None),
+        replace(own, digest="sha-256=:AAAA:"),
+        replace(own, id="x"),
+        named(b"another secret", own),
+    ]
+    for challenge in changed:
+        await unchanged(house, payer, credential(challenge, voucher), "challenge-foreign")
+
+
+@told
+async def test_88_a_challenge_that_is_for_one_use(house: House) -> None:
+    payer = await house.opened()
+    await unchanged(
+        house, payer, payer.headers(payer.voucher(FIRST + PRICE)), "challenge-elsewhere", "/other"
+    )
+    opaque = to_text({"method": "GET", "path": "/other"})
+    altered = replace(payer.challenge, opaque=opaque)
+    headers = credential(altered, payer.voucher(FIRST + PRICE))
+    await unchanged(house, payer, headers, "challenge-foreign", "/other")
+
+
+@told
+async def test_88_a_challenge_whose_hour_is_over(house: House) -> None:
+    payer = await house.opened()
+    challenges = house.app.cashier.challenges
+    now = challenges._clock
+    challenges._clock = lambda: now() + 3_601
+    headers = payer.headers(payer.voucher(FIRST + PRICE))
+    response = await unchanged(house, payer, headers, "challenge-expired")
+    assert response.json()["type"].endswith("/payment-expired")
+    payer.challenge = challenges_of(response)[0]
+    served = await house.web.get("/", headers=payer.headers(payer.voucher(FIRST + PRICE)))
+    assert served.status_code == 200
+
+
+@told
+async def test_88_the_same_one_twice_at_once(house: House) -> None:
+    """With a key it is served once; without one the second finds nothing left."""
+    payer = await house.opened()
+    plain = payer.headers(payer.voucher(FIRST + PRICE))
+    answers = await asyncio.gather(*(house.web.get("/", headers=plain) for _ in range(5)))
+    assert sorted(each.status_code for each in answers) == [200, 402, 402, 402, 402]
+    keyed = payer.headers(payer.voucher(FIRST + 2 * PRICE), "one")
+    answers = await asyncio.gather(*(house.web.get("/", headers=keyed) for _ in range(5)))
+    assert {each.status_code for each in answers} <= {200, 409}
+    assert len(house.service.served) == 2
+    assert (await house.account(payer)).spent == 2 * PRICE
+
+
+@told
+async def test_88_two_credentials_in_one_request(house: House) -> None:
+    payer = await house.opened()
+    value = payer.headers(payer.voucher(FIRST + PRICE))["authorization"]
+    response = await house.web.get("/", headers=[("authorization", value), ("authorization", value)])
+    assert (response.status_code, response.json()["slug"]) == (400, "credential-twice")
+    assert house.service.served == []
+
+
+@told
+async def test_89_a_voucher_that_does_not_do(house: House) -> None:
+    payer = await house.opened()
+    good = payer.voucher(FIRST + PRICE)
+    stranger = Voucher(f"{'ab' * 32}:0", good.signed)
+    too_much = payer.voucher(payer.terms.capacity.sat + 1)
+    for voucher, slug in (
+        (stranger, "unknown-channel"),
+        (replace(good, signed=replace(good.signed, total=FIRST + PRICE + 1)), "bad-signature"),
+        (too_much, "over-capacity"),
+        (
+            payer.voucher(FIRST - 1),
+            "bad-signature" if payer.terms.offer.scheme != "taproot" else "voucher-low",
+        ),
+    ):
+        headers = payer.headers(voucher)
+        response = await house.web.get("/", headers=headers)
+        assert response.status_code == 402
+        assert response.json()["slug"] in (slug, "voucher-low", "update-number"), (slug, response.text)
+    assert house.service.served == []
+    assert (await house.account(payer)).spent == 0
+
+
+@told
+async def test_89_a_close_while_a_request_is_being_served(house: House) -> None:
+    """It waits; what is being served is paid for."""
+    payer = await house.opened()
+    began, go = asyncio.Event(), asyncio.Event()
+    serve = house.service
+
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        began.set()
+        await go.wait()
+        await serve(scope, receive, send)
+
+    house.app._app = slow
+    asking = asyncio.create_task(house.web.get("/", headers=payer.headers(payer.voucher(FIRST + PRICE))))
+    await began.wait()
+    total = payer.terms.payee_dust.sat
+    closing = payer.headers(payer.close(FIRST + PRICE) if total > FIRST else _close(payer, total))
+    early = await house.web.head("/", headers=closing)
+    assert (early.status_code, early.headers["retry-after"]) == (402, "1")
+    go.set()
+    assert (await asking).status_code == 200
+    assert (await house.web.head("/", headers=closing)).status_code == 204
+
+
+def _close(payer: RawPayer, total: int) -> Any:
+    from mpchan.http.wire.credential import Close
+    from mpchan.http.wire.credential import Signed as Wire
+    from mpchan.units import Amount
+
+    return Close(payer.channel, Wire(total, None, payer.key.sign_settlement(payer.terms, Amount(total))))
+
+
+@pytest.mark.parametrize(
+    ("breaks", "charged"), [("before", 0), ("within", PRICE)], ids=["90 before its answer", "90 within it"]
+)
+def test_90_an_upstream_that_fails(house: House, breaks: str, charged: int) -> None:
+    """What never began costs nothing; what broke off had begun."""
+
+    async def story() -> None:
+        payer = await house.opened()
+        house.service.breaks = breaks
+        headers = payer.headers(payer.voucher(FIRST + PRICE), "one")
+        response = await house.web.get("/", headers=headers)
+        assert response.status_code == (500 if breaks == "before" else 200)
+        account = await house.account(payer)
+        assert (account.spent, account.reserved) == (charged, ())
+        house.service.breaks = ""
+        again = await house.web.get("/", headers=headers)
+        assert (again.status_code, receipt_of(again).spent) == (200, PRICE)
+
+    asyncio.run(story())
+
+
+def test_90_a_server_that_is_killed_while_it_serves(house: House) -> None:
+    """What it was serving counts as served, and the same request gets it without paying again."""
+
+    async def story() -> None:
+        payer = await house.opened()
+        signed = payer.signed(FIRST + PRICE)
+
+        def granted(desk: Any) -> Any:
+            from mpchan.party.register.asks import Ask
+
+            ask = Ask(
+                payer.name, Signed(signed.total, signed.number, signed.signature), PRICE, "one", "0" * 64
+            )
+            return desk.register.take_many([ask])[0]
+
+        await house.app.cashier.do(granted)
+        house.close()
+        house.start()
+        await house.web.get("/")
+        account = await house.account(payer)
+        assert (account.spent, account.reserved) == (PRICE, ())
+
+    asyncio.run(story())
+
+
+class Seen(html.parser.HTMLParser):
+    """The elements and attributes of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.attributes: set[str] = set()
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+NASTY = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>&amp;"
+
+
+def test_92_a_page_holds_no_markup_that_others_chose(pair: Pair, chain_directory: Path) -> None:
+    price = Price(PRICE, unit="request", description=NASTY, terms=SHORT)
+    house = House(pair, chain_directory, price, realm=NASTY.replace('"', ""))
+
+    async def story() -> None:
+        path = "/" + NASTY.replace(" ", "%20").replace("<", "%3C")
+        for target in (path, f"/?{path}"):
+            response = await house.web.get(target, headers={"accept": "text/html", "host": "<b>x"})
+            assert response.status_code == 402
+            assert response.headers["content-type"] == "text/html; charset=utf-8"
+            assert "default-src 'none'" in response.headers["content-security-policy"]
+            seen = Seen(response.text)
+            assert not seen.tags & {"script", "img", "b", "iframe", "object", "link"}
+            assert not [name for name in seen.attributes if name.startswith("on")]
+            assert NASTY in seen.text
+            assert challenges_of(response)
+
+    asyncio.run(story())
+    house.close()
