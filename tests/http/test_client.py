@@ -54,3 +54,39 @@ def test_a_channel_is_closed_at_what_was_charged(both: Both) -> None:
     both.pair.chain.mine(1)
     [coin] = both.pair.chain.coins([record.terms.offer.payee_script])
     assert (str(coin.outpoint.txid), coin.output.value) == (closed.txid, Amount(dust))
+
+
+def test_a_used_up_channel_gives_way_to_another(tmp_path: Path, chain_directory: Path) -> None:
+    with buying(tmp_path, chain_directory, "taproot", 4_000) as both:
+        for _ in range(2):
+            both.pair.coin()
+        with both.purse(deposit=10_000) as purse, both.client(purse) as client:
+            for _ in range(5):
+                assert text(client.request("GET", both.url)) == "hello "
+        assert sorted(record.spent.sat for record in both.records()) == [4_000, 8_000, 8_000]
+
+
+def test_a_channel_past_its_deadline_gives_way_to_another(both: Both) -> None:
+    """And its money, which comes back by its refund, is no deposit that somebody would have to agree to again."""
+    both.pair.coin()
+    with both.purse() as purse, both.client(purse) as client:
+        assert text(client.request("GET", both.url)) == "hello "
+        deadline = both.record().terms.schedule.deadline
+        while not deadline.reached(both.pair.chain.tip()):
+            both.pair.chain.mine(1)
+        assert text(client.request("GET", both.url)) == "hello "
+    assert [record.spent.sat for record in both.records()] == [PRICE, PRICE]
+    assert len(both.service.served) == 2
+
+
+def test_two_programs_share_a_channel(both: Both) -> None:
+    """Each learns what the other one has signed from the server, by its own signature."""
+    with both.purse() as purse, both.client(purse) as first:
+        assert text(first.request("GET", both.url)) == "hello "
+        with both.purse(deposit=None) as another, both.client(another) as second:
+            for _ in range(3):
+                for client in (first, second):
+                    assert text(client.request("GET", both.url)) == "hello "
+    record = both.record()
+    assert record.spent.sat == 7 * PRICE
+    assert record.paid.sat == max(7 * PRICE, record.terms.payee_dust.sat)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from mpchan.http.server.prices import Price
 from mpchan.http.wire.challenge import Challenge, challenges_in
 from mpchan.http.wire.receipt import Receipt
 from mpchan.http.wire.session import SessionRequest, Snapshot
+from mpchan.party.spending.limits import Question
 from mpchan.values import replace
 
 PRICE = 1_000
@@ -300,6 +302,41 @@ def test_an_opening_is_not_repeated_for_a_server_that_refuses_it(both: Both) -> 
     assert len(funded) == 1
 
 
+def test_a_server_that_disowns_channels_locks_no_second_deposit(both: Both) -> None:
+    """One word for a deposit is none for another one beside it."""
+    opened(both)
+
+    def change(scope: Any, given: Given) -> Given:
+        if "authorization" not in both.between.asked[-1]:
+            first[:] = [given]
+            return given
+        return 402, first[0][1], b'{"slug": "unknown-channel"}'
+
+    first: list[Given] = []
+    both.between.change = change
+    error = refuses(both, "limit-needed")
+    assert f"{2 * DEPOSIT - both.record().paid.sat} sat in both" in error.message
+    agreed: list[str] = []
+
+    def ask(question: Question) -> bool:
+        agreed.append(question.what)
+        return False
+
+    refuses(both, "limit-needed", ask=ask)
+    assert agreed == ["another"]
+    assert both.record().paid.sat <= 3 * PRICE
+
+
+def test_a_channel_that_the_server_has_closed_makes_way_for_another(both: Both) -> None:
+    opened(both)
+    both.pair.coin()
+    with both.purse() as purse, both.client(purse) as client:
+        client.close_channel(both.url)
+    with both.purse(deposit=DEPOSIT) as purse, both.client(purse) as client:
+        assert text(client.request("GET", both.url)) == "hello "
+    assert len(both.records()) == 2
+
+
 def test_a_lost_answer_to_an_opening_is_made_good(both: Both) -> None:
     """The server has taken the channel and charged for the request, and nobody heard of it."""
 
@@ -411,22 +448,17 @@ def test_nothing_is_paid_in_clear(both: Both) -> None:
     assert caught.value.slug == "plain-http"
 
 
-def test_several_requests_at_once_sign_for_each_once(both: Both) -> None:
-    """Each request's own price is signed for, however their answers cross."""
+def test_many_requests_at_once_sign_for_each_once(both: Both) -> None:
+    """Each request's own price is signed for, however vouchers overtake each other and answers cross."""
     opened(both)
-    with both.purse() as purse, both.client(purse) as client:
-        answers: list[str] = []
-        threads = [
-            threading.Thread(target=lambda: answers.append(text(client.request("GET", both.url))))
-            for _ in range(8)
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    assert answers == ["hello "] * 8
+
+    def ask(_: int) -> str:
+        return text(client.request("GET", both.url))
+
+    with both.purse() as purse, both.client(purse) as client, ThreadPoolExecutor(10) as threads:
+        assert list(threads.map(ask, range(40))) == ["hello "] * 40
     record = both.record()
-    assert (record.paid.sat, record.spent.sat) == (9 * PRICE, 9 * PRICE)
+    assert (record.paid.sat, record.spent.sat) == (41 * PRICE, 41 * PRICE)
 
 
 @pytest.mark.parametrize("scheme", ["decrementing", "taproot"])

@@ -48,23 +48,26 @@ class Book:
     def needed(self, key: str, price: int, ahead: int = 0) -> Needed:
         """What to sign for, so that a request is paid for; the request is in flight from now on.
 
+        What a server says to have charged may hold the price of a request whose answer is still on its way here, so
+        that it is counted twice. So however much is missing, no request raises what is signed by more than its price.
+
         Args:
             ahead: satoshi that are authorised on top.
 
         Raises:
-            NotPossible: ``over-capacity``; ``required-too-high``, for this request enough was signed before.
+            NotPossible: ``over-capacity``.
         """
         _, risen = self._flying.get(key, (0, 0))
         self._flying[key] = price, risen
         wanted = self.spent + sum(each for each, _ in self._flying.values())
-        if wanted > self.capacity:
+        most = self.paid + max(price + ahead, self._step, 0 if self.paid else self._dust) - risen
+        if min(wanted, most) > self.capacity:
             del self._flying[key]
             raise NotPossible("over-capacity", f"the channel has {self.left} sat left, not {price}")
-        total = self._possible(min(wanted + ahead, self.capacity))
-        rise = max(0, total - self.paid)
-        if risen + rise > max(price + ahead, self._step, 0 if self.paid else self._dust):
-            raise _too_much(risen + rise, price)
-        return Needed(total, rise)
+        total = self._possible(min(wanted + ahead, most, self.capacity))
+        if total > most:
+            total = self.paid
+        return Needed(total, total - self.paid)
 
     def signed(self, key: str, total: int) -> None:
         """So much is signed for now, for this request."""
@@ -92,11 +95,3 @@ class Book:
     def learn(self, spent: int) -> None:
         """What the server says to have charged; it cannot have charged more than what was signed."""
         self.spent = max(self.spent, min(spent, self.paid))
-
-
-def _too_much(rise: int, price: int) -> NotPossible:
-    return NotPossible(
-        "required-too-high",
-        f"the server wants {rise} sat signed for a request that costs {price}",
-        hint="it says to have charged for what it did not deliver; `mpchan payer settle` ends the channel",
-    )

@@ -23,9 +23,9 @@ MOST_TRIES = 12
 """So often a request is sent again for anything but a wait."""
 
 SHORTEST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.5, 60.0
-_RESYNCED = ("voucher-low", "balance-low", "delta-too-small", "insufficient-balance")
 _STALE = ("challenge-expired", "challenge-foreign", "challenge-elsewhere", "price-changed")
 _STALE_TYPES = ("payment-expired", "invalid-challenge", "challenge-not-found")
+_OVER = ("unknown-channel", "channel-not-found", "past-deadline", "out-of-updates", "over-capacity")
 
 
 @frozen
@@ -176,7 +176,7 @@ class Dialogue:
         is_stale = problem.slug in (*_STALE, *_STALE_TYPES)
         if is_stale and isinstance(step.payload, Voucher):
             return self._purse.answer(self.errand, demands)
-        gone = problem.slug.startswith("channel-") or problem.slug == "unknown-channel"
+        gone = problem.slug.startswith("channel-") or problem.slug in _OVER
         if (gone and isinstance(step.payload, Voucher)) or isinstance(step.payload, Prepare):
             if self._tries > MOST_TRIES // 2:
                 raise _refused(problem)

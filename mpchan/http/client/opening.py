@@ -43,8 +43,11 @@ class Opener:
         self._deposit = deposit
         self._warn = warn
 
-    def begin(self, errand: Errand, demands: Sequence[Demand]) -> Step:
+    def begin(self, errand: Errand, demands: Sequence[Demand], locked: int) -> Step:
         """Open a channel under the first of these challenges.
+
+        Args:
+            locked: as ``Limits.allow_deposit`` has it.
 
         Raises:
             NotPossible: ``limit-needed``, ``price-too-high``; the wallet cannot fund it.
@@ -55,7 +58,7 @@ class Opener:
         self._limits.allow_price(errand.origin, request.amount)
         wanted = self._deposit or request.suggested_deposit or first
         capacity = min(max(wanted, first, request.offer.min_capacity.sat), request.offer.max_capacity.sat)
-        self._limits.allow_deposit(errand.origin, capacity)
+        self._limits.allow_deposit(errand.origin, capacity, locked)
         echo = demand.challenge.echo()
         purpose = Purpose(errand.origin, demand.challenge.realm, errand.what, echo)
         opened = payer.open_channel(

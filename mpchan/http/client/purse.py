@@ -25,7 +25,7 @@ from mpchan.http.wire.credential import Close, Open, Signed, Voucher
 from mpchan.http.wire.receipt import Receipt
 from mpchan.http.wire.session import Snapshot
 from mpchan.party import payer, syncing
-from mpchan.party.common import read_psbt
+from mpchan.party.common import facts_if_any, read_psbt
 from mpchan.party.meter.base import AnyWallet, chain_of, opened
 from mpchan.party.meter.payer import Payer
 from mpchan.party.spending.limits import Ask, Limits
@@ -190,6 +190,7 @@ class Holder:
         self._opener = Opener(wallet, chain, limits, deposit, warn)
         self._channels: dict[Use, list[_Channel]] = {}
         self._dead: set[str] = set()
+        self._disowned: dict[str, set[str]] = {}
         self._asked: dict[tuple[str, str], Demand] = {}
 
     def close(self) -> None:
@@ -213,12 +214,18 @@ class Holder:
             return None
         use = _use(errand, [demand])
         fits = [each for each in self._channels.get(use, ()) if self._serves(each, demand)]
-        return self._voucher(errand, fits[0], demand) if fits else None
+        return self._voucher_in(errand, fits[:1], [demand])
 
     def answer(self, errand: Errand, demands: Sequence[Demand]) -> Step:
         """A voucher in a channel that is there, or the first step of one that is opened."""
         self._asked[errand.origin, errand.space] = demands[0]
-        for channel in self._usable(errand, demands):
+        return self._voucher_in(errand, self._usable(errand, demands), demands) or self._open(errand, demands)
+
+    def _voucher_in(
+        self, errand: Errand, channels: Sequence[_Channel], demands: Sequence[Demand]
+    ) -> Step | None:
+        """A voucher in the first of these channels that takes one."""
+        for channel in channels:
             demand = _of_scheme(demands, channel.terms)
             if self._serves(channel, demand):
                 try:
@@ -227,7 +234,7 @@ class Holder:
                     if not _is_over(error):
                         raise
                     self._dead.add(channel.name)
-        return self._open(errand, demands)
+        return None
 
     def resynced(self, errand: Errand, snapshot: Snapshot, demands: Sequence[Demand]) -> Step:
         """The server's word counts as far as our own signature stands under it, and costs one price at most."""
@@ -247,24 +254,25 @@ class Holder:
             self._take_back(channel, snapshot)
         channel.book.learn(snapshot.spent)
         demand = _of_scheme(demands, channel.terms)
-        found = self._voucher(errand, channel, demand)
-        if found.total <= snapshot.accepted < (snapshot.required or 0):
-            more = (snapshot.required or 0) - channel.book.spent - demand.request.amount
-            raise NotPossible(
-                "prepay-needed",
-                f"the server wants {more} sat authorised on top of the {demand.request.amount} sat that it asks for",
-                hint=f"--prepay {more} does, where what is charged is known only in the end",
-            )
+        try:
+            found = self._voucher(errand, channel, demand)
+        except NotPossible as error:
+            if not _is_over(error):
+                raise
+            return self.elsewhere(errand, demands)
+        if found.total <= min(step.total, snapshot.accepted):  # it has that already
+            raise _not_enough(errand, channel, demand, snapshot)
         return found
 
     def elsewhere(self, errand: Errand, demands: Sequence[Demand]) -> Step:
-        """Another channel, or a new one."""
+        """Another channel, or a new one; the server's word that it takes nothing more in one frees no money."""
         if errand.step is not None:
             name = errand.step.channel
             self._dead.add(name)
             self._release(errand, None)
             if isinstance(payer.load(self.wallet, name).state, (protocol.Opening, protocol.Secured)):
                 payer.give_up(self.wallet, self._chain, name)
+            self._disowned.setdefault(errand.origin, set()).add(name)
         return self.answer(errand, demands)
 
     def ended(self, errand: Errand, receipt: Receipt | None, *, taken: bool) -> Charged | None:
@@ -389,8 +397,22 @@ class Holder:
         if begun:
             errand.step = self._opener.resume(errand, begun[0])
         else:
-            errand.step = self._opener.begin(errand, demands)
+            errand.step = self._opener.begin(errand, demands, self._locked(errand.origin))
         return errand.step
+
+    def _locked(self, origin: str) -> int:
+        """What is left in channels that a server takes nothing more in, though nothing on the chain ends them."""
+        left = 0
+        for name in self._disowned.get(origin, ()):
+            record = payer.load(self.wallet, name)
+            terms = record.terms
+            facts = facts_if_any(self._chain, terms)
+            is_over = facts is not None and (
+                facts.spent_by is not None or terms.schedule.deadline.reached(facts.tip)
+            )
+            if isinstance(record.state, protocol.Funded) and not is_over:
+                left += terms.capacity.sat - record.paid.sat
+        return left
 
     def fund(self, errand: Errand, psbt: bytes) -> Step:
         """The funding leaves, its refund being on the disk."""
@@ -441,6 +463,24 @@ def _of_scheme(demands: Sequence[Demand], terms: Terms) -> Demand:
     """The challenge of a channel's construction, or any: a voucher is good under each."""
     scheme = terms.offer.scheme
     return next((each for each in demands if each.request.scheme == scheme), demands[0])
+
+
+def _not_enough(errand: Errand, channel: _Channel, demand: Demand, snapshot: Snapshot) -> NotPossible:
+    """Why a server that has all that is signed for a request does not serve it."""
+    price, spent = demand.request.amount, channel.book.spent
+    if snapshot.required is not None and spent + price <= snapshot.accepted:
+        ahead = snapshot.required - spent - price
+        return NotPossible(
+            "prepay-needed",
+            f"{errand.origin} wants {ahead} sat authorised on top of the {price} sat that it asks for",
+            hint=f"--prepay {ahead} does, where what is charged is known only in the end",
+        )
+    return NotPossible(
+        "required-too-high",
+        f"{errand.origin} says that {snapshot.spent} of {snapshot.accepted} sat are charged, "
+        f"and wants more signed than the {price} sat of this request",
+        hint="it says to have charged for what it did not deliver; `mpchan payer settle` ends the channel",
+    )
 
 
 def _is_over(error: NotPossible) -> bool:

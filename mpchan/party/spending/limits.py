@@ -18,7 +18,8 @@ class Question:
     """What a limit does not allow by itself.
 
     Attributes:
-        what: ``deposit``, ``call`` or ``payee``.
+        what: ``deposit``, ``another`` (deposit, where the server takes nothing more in a channel that holds money yet),
+            ``call`` or ``payee``.
         origin: that asks for it.
         sat: what is asked for.
         limit: satoshi; None where none was named.
@@ -35,6 +36,7 @@ class Question:
         """In words."""
         subject = {
             "deposit": f"a channel of {self.sat} sat for {self.origin}",
+            "another": f"a channel for {self.origin}, which takes nothing more in another one: {self.sat} sat in both",
             "call": f"a request of {self.origin} that costs {self.sat} sat",
             "payee": f"{self.sat} sat for {self.origin} in all",
         }[self.what]
@@ -92,15 +94,22 @@ class Limits:
         if limit is not None and price > limit and self._max_price is None:
             self._require(Question("call", origin, price, limit, "per_call_sat"), "--max-price")
 
-    def allow_deposit(self, origin: str, sat: int) -> None:
+    def allow_deposit(self, origin: str, sat: int, locked: int = 0) -> None:
         """A channel may hold so much.
+
+        Args:
+            locked: satoshi that are left in channels with this origin in which the server takes nothing more. One word
+                for a deposit is none for another one beside it: what a server says must not lock one after the other.
 
         Raises:
             NotPossible: ``limit-needed``.
         """
-        if self._deposit is not None and sat <= self._deposit:
+        if self._deposit is not None and sat + locked <= self._deposit:
             return
         limit = self._limits.per_deposit_sat
+        if locked and (limit is None or sat + locked > limit):
+            self._require(Question("another", origin, sat + locked, limit, "per_deposit_sat"), None)
+            return
         if limit is None or sat > limit:
             self._require(Question("deposit", origin, sat, limit, "per_deposit_sat"), f"--deposit {sat}")
 
