@@ -114,6 +114,8 @@ def test_there_is_no_other_sample() -> None:
         "mpchan-watch.service",
         "mpchan-watch-once.service",
         "mpchan-watch-once.timer",
+        "mpchan-serve.service",
+        "nginx.conf",
     }
     assert {path.name for path in SAMPLES.iterdir()} == expected
 

@@ -196,7 +196,8 @@ class Client:
         extra = dialogue.begin()
         while True:
             try:
-                raw = self._send(method, url, pin, _with(headers, extra), body)
+                asked = "GET" if method == "HEAD" and dialogue.needs_body else method
+                raw = self._send(asked, url, pin, _with(headers, extra), body)
                 answer = answer_of(raw)
             except BaseException:
                 dialogue.gave_up()

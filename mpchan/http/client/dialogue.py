@@ -111,6 +111,11 @@ class Dialogue:
         step = self._purse.begin(self.errand)
         return {} if step is None else self._headers(step)
 
+    @property
+    def needs_body(self) -> bool:
+        """Whether the next answer is read in its body, which HEAD has not: GET then, which is never served."""
+        return self.errand.step is not None and isinstance(self.errand.step.payload, Prepare)
+
     def _headers(self, step: Step) -> Mapping[str, str]:
         found = {"Authorization": step.authorization()}
         if isinstance(step.payload, (Open, Voucher)):
