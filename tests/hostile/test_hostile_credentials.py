@@ -16,10 +16,12 @@ from support.web.raw import RawPayer, challenges_of, receipt_of
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.http.server.prices import Price
 from mpchan.http.wire.challenge import Challenge, named
-from mpchan.http.wire.credential import Credential, Voucher
+from mpchan.http.wire.credential import Close, Credential, Voucher
+from mpchan.http.wire.credential import Signed as Wire
 from mpchan.http.wire.encoding import to_text
 from mpchan.http.wire.session import SessionRequest
 from mpchan.party.register.asks import Signed
+from mpchan.units import Amount
 from mpchan.values import replace
 
 
@@ -182,9 +184,6 @@ async def test_89_a_close_while_a_request_is_being_served(house: House) -> None:
 
 
 def _close(payer: RawPayer, total: int) -> Any:
-    from mpchan.http.wire.credential import Close
-    from mpchan.http.wire.credential import Signed as Wire
-    from mpchan.units import Amount
 
     return Close(payer.channel, Wire(total, None, payer.key.sign_settlement(payer.terms, Amount(total))))
 
@@ -253,6 +252,7 @@ class Seen(html.parser.HTMLParser):
         self.text += data
 
 
+BAD = "signature"
 NASTY = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>&amp;"
 
 
@@ -275,3 +275,53 @@ def test_92_a_page_holds_no_markup_that_others_chose(pair: Pair, chain_directory
 
     asyncio.run(story())
     house.close()
+
+
+@told
+async def test_92_an_address_that_no_page_can_show_whole(house: House) -> None:
+    """Longer than a QR code holds, or with a host that is none."""
+    for path, host in (("/?" + "a" * 8_000, "shop.example"), ("/", "["), ("/", "[::1"), ("/", "")):
+        response = await house.web.get(path, headers={"accept": "text/html", "host": host})
+        assert (response.status_code, response.headers["content-type"]) == (402, "text/html; charset=utf-8")
+        assert ("figure" in Seen(response.text).tags) == (len(path) < 100)
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", "text/html; charset=utf-8"),
+        ("application/json, TEXT/HTML;q=0.1", "text/html; charset=utf-8"),
+        ("text/html;q=0", "application/problem+json"),
+        ("text/html-like", "application/problem+json"),
+        ("*/*", "application/problem+json"),
+        ("", "application/problem+json"),
+    ],
+)
+def test_who_gets_a_page(house: House, accept: str, kind: str) -> None:
+    async def story() -> None:
+        response = await house.web.get("/", headers={"accept": accept})
+        assert (response.status_code, response.headers["content-type"]) == (402, kind)
+
+    asyncio.run(story())
+
+
+@told
+async def test_what_answers_a_credential_is_no_page(house: House) -> None:
+    """Else the signed refund of a program that also reads HTML would be lost."""
+    house.web.headers["accept"] = "text/html"
+    payer = await house.opened()
+    low = await house.web.get("/", headers=payer.headers(payer.voucher(FIRST)))
+    assert (low.status_code, low.json()["slug"]) == (402, "balance-low")
+
+
+@told
+async def test_88_a_close_of_a_stranger_learns_nothing(house: House) -> None:
+    """A channel's name is public; the payer's signature in a snapshot pays for what is left over."""
+    payer = await house.opened()
+    assert (await house.web.head("/", headers=payer.headers(payer.voucher(FIRST + 500)))).status_code == 200
+    other = payer.key.sign_settlement(payer.terms, Amount(FIRST + 1))
+    for total, slug in ((FIRST, BAD), (PRICE, BAD), (payer.terms.capacity.sat + 1, "over-capacity")):
+        stranger = Close(payer.channel, Wire(total, None, other))
+        response = await unchanged(house, payer, payer.headers(stranger), slug)
+        assert SessionRequest.decode(challenges_of(response)[0].request).snapshot is None
+        assert "acceptedCumulative" not in response.json()

@@ -14,7 +14,7 @@ from mpchan.http.server.cashier import Cashier
 from mpchan.http.server.desk import Desk
 from mpchan.http.server.kept import MOST_BYTES_EACH, Headers, Kept, KeptAnswers
 from mpchan.http.server.page import page as make_page
-from mpchan.http.server.page import price_text
+from mpchan.http.server.page import price_text, wants_page
 from mpchan.http.server.prices import Price
 from mpchan.http.wire import credential as wire
 from mpchan.http.wire.challenge import Challenge, timestamp_text
@@ -283,7 +283,10 @@ class Exchange:
             except MpchanError as error:
                 problem, retry_after = problem_of(error)
                 problem = Problem("seller-busy", problem.detail, 503)
-        if made and "text/html" in self._asked.headers.get("accept", ""):
+        unpaid = (
+            problem.slug == "payment-required"
+        )  # what answers a credential is for programs, whatever they accept
+        if made and unpaid and wants_page(self._asked.headers.get("accept", "")):
             page = self._page(problem, made[0])
         await self._send_answer(refused(problem, made, retry_after, page))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from html import escape
 from shlex import quote
-from urllib.parse import urlsplit
 
 from mpchan.http.server.prices import Price
 
@@ -22,10 +21,21 @@ figcaption { color: #555; font-size: .9rem }
 HEADERS = (
     (b"content-type", b"text/html; charset=utf-8"),
     (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'"),
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
 )
-"""Of every page."""
+"""Of every page; the challenges beside them leave little room."""
+
+MOST_CODE_LENGTH = 1_000
+"""Characters of an address that a QR code is made of: it holds not much more, and no camera reads it then."""
+
+
+def wants_page(accept: str) -> bool:
+    """Whether HTML is asked for by its name, as browsers do it (RFC 9110, section 12.5.1)."""
+    for part in accept.lower().split(","):
+        name, *parameters = (each.strip() for each in part.split(";"))
+        if name == "text/html":
+            weights = [each[2:] for each in parameters if each.startswith("q=")]
+            return not weights or weights[0].strip("0.") != ""
+    return False
 
 
 def price_text(price: Price) -> str:
@@ -44,9 +54,14 @@ def page(realm: str, url: str, price: Price, deposit: int, why: str) -> bytes:
     """
     import segno
 
-    shown = f"{urlsplit(url).netloc}{urlsplit(url).path}"
+    shown = url.partition("://")[2].partition("#")[0].partition("?")[0]
     command = f"mpchan payer fetch {quote(url)} --deposit {deposit}"
-    code = segno.make_qr(url, error="l", boost_error=False).svg_inline(scale=4, border=4, light="#fff")
+    figure = ""
+    if len(url) <= MOST_CODE_LENGTH:
+        code = segno.make_qr(url, error="l", boost_error=False).svg_inline(scale=4, border=4, light="#fff")
+        figure = (
+            f"<figure>{code}<figcaption>This address, for a wallet or another device.</figcaption></figure>"
+        )
     sale = "" if price.sale is None else f"<p>It is sold in {price.sale.pieces:,} pieces.</p>"
     described = "" if price.description is None else f"<p>{escape(price.description)}</p>"
     return f"""<!DOCTYPE html>
@@ -63,7 +78,7 @@ def page(realm: str, url: str, price: Price, deposit: int, why: str) -> bytes:
 {described}{sale}<p>{escape(why)}</p>
 <p>A program that speaks the &ldquo;Payment&rdquo; scheme of HTTP pays for it; with mpchan the command is</p>
 <pre>{escape(command)}</pre>
-<figure>{code}<figcaption>This address, for a wallet or another device.</figcaption></figure>
+{figure}
 </body>
 </html>
 """.encode(errors="replace")

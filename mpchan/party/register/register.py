@@ -192,19 +192,24 @@ class Register(Meter):
     def close_channel(self, channel: str, signed: Signed) -> Closed | Short | None:
         """Close a channel with what was charged in it, as its payer asks; None while requests are in flight.
 
+        Whoever has not signed learns nothing: where the channel stands holds the payer's word for what is left over.
+
         Raises:
+            Refused: ``over-capacity``; the rule of the signature.
             MpchanError: as ``payee settle`` refuses the payer's settlement.
         """
         self.flush()
+        terms = enforce(own_channel_rules(self.wallet, channel)).terms
+        if signed.total > terms.capacity.sat:
+            raise Refused("over-capacity", f"a total of {signed.total} sat is above {terms.capacity}")
+        wanted = terms.schedule.build(settlement(Amount(signed.total)))
+        enforce(terms.lock.signature_rules(wanted, terms.payer_key, signed.signature))
         standing = self.standing(channel)
         if standing.reserved:
             return None
-        record = enforce(own_channel_rules(self.wallet, channel))
-        terms = record.terms
         total = settled(standing.spent, terms.payee_dust.sat)
         if signed.total != total:
             return Short(standing, "voucher-low", total)
-        meant = settlement(Amount(signed.total))
-        message = terms.lock.message(terms.schedule.build(meant), terms.payer_key, signed.signature)
+        message = terms.lock.message(wanted, terms.payer_key, signed.signature)
         self._known.pop(channel, None)
         return commands.settle(self.wallet, self._chain, message, at_spent=True)
