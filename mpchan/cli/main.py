@@ -198,6 +198,7 @@ def payee() -> None:
         "refund": "commands.payer:refund",
         "buy": "commands.buy:buy",
         "fetch": "commands.fetch:fetch",
+        "spending": "commands.spending:spending",
         "sync": "commands.sync:sync",
         "recover": "commands.recover:recover",
         "abandon": "commands.payer:abandon",

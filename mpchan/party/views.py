@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mpchan.bitcoin.address import script_to_address
 from mpchan.bitcoin.network import REGTEST
@@ -86,8 +86,18 @@ def full_view(record: Record, facts: Facts | None, warnings: Sequence[str] = ())
         payee_pubkey=offer.payee_key.sec.hex(),
         payer_address=script_to_address(terms.payer_script, offer.network),
         payee_address=offer.payee_address,
+        **_requests(record),
         warnings=tuple(warnings),
     )
+
+
+def _requests(record: Record) -> dict[str, Any]:
+    """What a channel says of requests that are paid in it, by the names of ``Channel``."""
+    if isinstance(record, PayerRecord):
+        purpose = record.purpose
+        return {} if purpose is None else {"origin": purpose.origin, "charged_sat": record.spent.sat}
+    account = record.account
+    return {} if account is None else {"charged_sat": account.spent, "reserved_sat": account.held}
 
 
 def show_awaited(wallet: Wallet, chain: Chain, offer_id: str) -> Payable | None:

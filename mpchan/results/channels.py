@@ -80,6 +80,9 @@ class Channel(Result):
         scheme: the construction, as the offer names it
         funding: the output that holds the money
         latest_lock_time: nLockTime of the payment that counts now, 0 for a settlement; null before any
+        origin: of the server that it was opened for, over HTTP; null where it was opened otherwise, and at the payee
+        charged_sat: what was charged for requests of what is paid, in satoshi; null where none are paid in it
+        reserved_sat: what requests that are being served may still cost, in satoshi; null there too, and at the payer
     """
 
     channel: str
@@ -99,6 +102,9 @@ class Channel(Result):
     payee_pubkey: str
     payer_address: str | None
     payee_address: str
+    origin: str | None = None
+    charged_sat: int | None = None
+    reserved_sat: int | None = None
     warnings: tuple[str, ...] = ()
 
 

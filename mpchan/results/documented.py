@@ -54,6 +54,7 @@ ANSWERS: dict[str, tuple[str, ...]] = {
         *("watching.ChannelSeen", "watching.RoundDone"),
     ),
     "payer fetch": ("web.Fetched", "web.ChannelClosed"),
+    "payer spending": ("spending.Spending",),
     "payer buy": ("sales.Bought", "sales.PurchaseCancelled"),
     "payee export-latest": ("closing.Exported",),
     "payer sync": ("closing.Synced",),

@@ -168,6 +168,7 @@ def test_every_command_prints_what_is_documented(wallets: Shell) -> None:
         f"history {name}",
         "fsck",
         "balance",
+        "payer spending",
         "address",
         "scan",
     ):

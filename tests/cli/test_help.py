@@ -106,6 +106,7 @@ OPTIONS: dict[str, set[str]] = {
     "payer fetch": OUTPUT
     | {"--request", "--header", "--data", "--deposit", "--max-price", "--budget", "--prepay", "--pin"}
     | {"--fail", "--open-only", "--close"},
+    "payer spending": {"--since", "--until", "--origin", "--csv"},
     "payer buy": OUTPUT
     | {"--pieces", "--mailbox", "--connect", "--patience", "--refund-out", "--cancel", "--yes"},
     "payee export-latest": OUTPUT | CHANNEL,

@@ -123,7 +123,13 @@ def test_a_service_is_paid_by_the_request_and_its_channel_closed(service: Servic
     missing = service.shell.run(f"{BUYER} payer fetch '{service.at('b.txt')}' --fail")
     assert missing.code == 8
     assert "nothing was paid" in missing.err
+    channel = service.shell.json(f"{BUYER} show")
+    assert channel["origin"] == service.url.partition("/#")[0]
+    assert "for requests" in service.shell.ok(f"{BUYER} show").out
     closed = service.shell.json(f"{BUYER} payer fetch '{service.url}' --close")
+    spent = service.shell.json(f"{BUYER} payer spending")
+    assert (spent["charged_sat"], [line["origin"] for line in spent["lines"]]) == (40, [channel["origin"]])
+    assert service.shell.ok(f"{BUYER} payer spending --csv").out.count("\n") == 2
     assert closed["paid_sat"] == 294
     [event] = service.program.until(lambda: service.program.events("closed"), "the close")
     assert event["txid"] == closed["txid"]

@@ -170,6 +170,11 @@ def channel(view: Channel) -> str:
     table.add_row("paid", sat(view.paid_sat))
     if view.pending_sat:
         table.add_row("pending", f"{sat(view.pending_sat)}, until the settlement is confirmed")
+    if view.charged_sat is not None:
+        flying = f", {sat(view.reserved_sat)} in flight" if view.reserved_sat else ""
+        table.add_row("charged", f"{sat(view.charged_sat)} for requests{flying}")
+    if view.origin is not None:
+        table.add_row("server", view.origin)
     table.add_row("left", sat(view.remaining_sat))
     table.add_row("updates", str(view.updates))
     table.add_row("funding", f"{funding.txid}:{funding.vout}")

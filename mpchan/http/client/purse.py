@@ -432,6 +432,8 @@ class Holder:
                 signed = channel.signed(payer.pay_last(self.wallet, self._chain, terms.name).hex)
                 errand.step = Step(terms.name, demand, Voucher(str(terms.outpoint), signed), signed.total)
                 return errand.step
+            channel.meter.note_spent(min(spent or 0, record.paid.sat))
+            channel.meter.write_spent()
             total = record.paid.sat
             if isinstance(record.state, protocol.Funded):
                 total = settled(min(max(spent or 0, record.spent.sat), record.paid.sat), terms.payee_dust.sat)

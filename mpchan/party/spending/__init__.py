@@ -2,4 +2,5 @@
 
 limits  what is refused, or asked for, before anything is signed
 day     the budget of a day
+report  what was spent where
 """

@@ -406,6 +406,7 @@ WRITE_NOTHING = {
         "list",
         "plan",
         "regtest status",
+        "payer spending",
         "show",
         "verify",
         "wait",
