@@ -116,6 +116,8 @@ def test_there_is_no_other_sample() -> None:
         "mpchan-watch-once.timer",
         "mpchan-serve.service",
         "nginx.conf",
+        "paid_api.py",
+        "paid_client.py",
     }
     assert {path.name for path in SAMPLES.iterdir()} == expected
 
