@@ -7,71 +7,16 @@ from pathlib import Path
 
 import pytest
 from support.party import Pair
+from support.shop import FIRST, SCHEMES, Shop
 
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.channel import payee
-from mpchan.channel.construction.registry import construction_of
-from mpchan.channel.signing import ChannelKey
 from mpchan.errors import MpchanError, StorageError
 from mpchan.party import payee as commands
 from mpchan.party.register.asks import Ask, Repeated, Reserved, Short, Signed, Taken, Verdict
 from mpchan.party.register.register import Register
 from mpchan.units import Amount
 from mpchan.wallet.account import Account
-
-SCHEMES = ("decrementing", "taproot")
-FIRST = 1_000
-
-
-class Shop:
-    """A channel with its first payment, and the register of its payee."""
-
-    def __init__(self, pair: Pair) -> None:
-        self.pair = pair
-        self.name = pair.open()
-        pair.accept(pair.pay(self.name, FIRST))
-        self.register = Register(pair.payee, chain=pair.chain)
-        form = construction_of(self.terms.offer).form(self.terms)
-        assert form is not None
-        self.form = form
-        self.total, self.number = FIRST, 1
-
-    @property
-    def terms(self):  # type: ignore[no-untyped-def]
-        return self.pair.payee_record(self.name).terms
-
-    @property
-    def key(self) -> ChannelKey:
-        return self.pair.payer.keys.key_of(self.pair.payer_record(self.name))
-
-    def signed(self, total: int, number: int | None = None) -> Signed:
-        """The payer's word for a total."""
-        if total > self.total:
-            self.total, self.number = total, self.number + 1
-        number = self.number if number is None else number
-        signature = self.key.sign_update_in(self.form, number, total)
-        numbered = self.form.last is not None
-        return Signed(total, number if numbered else None, signature)
-
-    def ask(self, total: int, price: int = 10, key: str | None = None, number: int | None = None) -> Verdict:
-        ask = Ask(self.name, self.signed(total, number), price, key, "ab" * 32)
-        [verdict] = self.register.take_many([ask])
-        return verdict
-
-    def end(self, verdict: Verdict, charged: int) -> None:
-        assert isinstance(verdict, Reserved)
-        self.register.outcome(self.name, verdict.key, charged)
-
-    def account(self) -> Account:
-        account = self.pair.payee_record(self.name).account
-        assert account is not None
-        return account
-
-    def again(self) -> None:
-        """The process has gone, and another one begins."""
-        self.register._mine.close()
-        self.pair.restart()
-        self.register = Register(self.pair.payee, chain=self.pair.chain)
 
 
 @pytest.fixture(params=SCHEMES)
@@ -213,6 +158,22 @@ def test_from_the_deadline_on_nothing_is_taken(shop: Shop) -> None:
     assert slug(shop.ask(FIRST + 20)) == "past-deadline"
     assert slug(shop.ask(FIRST + 10, key="left over")) == "past-deadline"
     assert shop.pair.payee_record(shop.name) == before
+
+
+@pytest.mark.parametrize("last", ["satoshi", "number"])
+def test_what_is_left_over_buys_after_the_last_total(shop: Shop, last: str) -> None:
+    """No total comes any more, but what this one pays for is not lost; from the deadline on it is."""
+    total = shop.terms.capacity.sat if last == "satoshi" else FIRST + 500
+    if last == "number" and shop.form.last is not None:
+        shop.number = shop.form.last - 1
+    shop.end(shop.ask(total, key="first"), 10)
+    second = shop.ask(total, key="second")
+    assert numbers(second) == (total, 10, 10)
+    shop.end(second, 10)
+    shop.register.flush()
+    shop.pair.mine_to(shop.terms.schedule.deadline.value)
+    shop.register._known.clear()
+    assert slug(shop.ask(total, key="third")) == "past-deadline"
 
 
 def test_what_a_request_costs_is_never_above_what_was_reserved(shop: Shop) -> None:

@@ -13,6 +13,7 @@ All layers:
     warm            commands that are forked from a process in which everything is loaded
     judge           Bitcoin Core's script engine judges every transaction that a test completes
     party           two real wallets on one private chain: a channel, step by step, in this process
+    shop            a channel with its first payment, and the cash register of its payee
     protocol        both parties' keys, terms and states without wallets, and messages bent at will
     spilman         a construction of the channel that stands in the tests alone
     leaves          spends of a taproot channel by either leaf, bent at will

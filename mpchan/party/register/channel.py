@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mpchan.channel import payee
-from mpchan.channel.construction.base import REFUND, Form
+from mpchan.channel.construction.base import REFUND, Form, Meant
 from mpchan.channel.facts import Facts
 from mpchan.channel.rules import enforce
 from mpchan.channel.taking import Incoming
@@ -165,9 +165,15 @@ class Requests:
         return True
 
     def _require_open(self) -> None:
-        """What is left over buys nothing in a channel that would take no further total."""
-        more = self._paid + self._terms.offer.min_increment.sat
-        self._require_taking(Signed(more, self._number + 1, b""))
+        """What is left over buys nothing in a channel that would not take its own total any more.
+
+        That may be the last one there is: all of the capacity, or the last number.
+        """
+        terms, total = self._terms, self._paid
+        if not isinstance(self._state, payee.Active):
+            total -= 1  # its own total is a repetition there, which is taken at any time
+        before = max(0, self._paid - terms.offer.min_increment.sat)
+        self._enforce(self._number - 1, before, terms.schedule.update(self._number, Amount(total)))
 
     def _require_payers(self, signed: Signed) -> None:
         """The total is the payer's word, whatever it is worth.
@@ -195,14 +201,18 @@ class Requests:
         numbered = self._known.form is not None and self._known.form.last is not None
         number = signed.number if numbered and signed.number is not None else self._number + 1
         meant = schedule.update(number, Amount(signed.total))
+        self._enforce(self._number, self._paid, meant)
+
+    def _enforce(self, number: int, paid: int, meant: Meant) -> None:
+        """The rules of ``payee accept`` for an update, where the best one has this number and total (satoshi)."""
+        refund = self._terms.schedule.build(REFUND)
         state = self._state
-        if self._signed is not None and isinstance(state, payee.Active):
-            state = replace(
-                state, best=payee.Update(self._number, Amount(self._paid), schedule.build(REFUND))
-            )
+        if isinstance(state, payee.Active):
+            best = payee.Update(number, Amount(paid), refund) if paid else None
+            state = replace(state, best=best)
         if self._facts is None:
             self._facts = self._known.facts.latest()
-        enforce(payee.standing_rules(state, Incoming(meant, schedule.build(REFUND), b""), self._facts))
+        enforce(payee.standing_rules(state, Incoming(meant, refund, b""), self._facts))
 
     # what goes out --------------------------------------------------------------------------------
 

@@ -6,7 +6,8 @@ disappears has ended, and what was spent in that line is what it has cost. So no
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import OrderedDict
+from collections.abc import Iterable
 
 from mpchan.values import frozen
 from mpchan.wallet.account import Account
@@ -40,7 +41,9 @@ class Keys:
     """
 
     def __init__(self, entries: Iterable[Entry]) -> None:
-        self._ended: dict[str, Ended] = {}
+        # in the order in which they ended; the first one of a plain dict is found ever slower as they leave
+        self._ended: OrderedDict[str, Ended] = OrderedDict()
+        self._lasting: dict[str, Ended] = {}  # apart: nobody looks through them for old ones
         self._now = 0
         before = Account()
         for entry in entries:
@@ -62,22 +65,16 @@ class Keys:
         """A request has ended. One that has cost nothing may come again."""
         self._now = max(self._now, time)  # a clock that is set back makes nobody pay twice
         if charged:
-            self._ended.pop(key, None)
-            self._ended[key] = Ended(digest, charged, self._now)
+            ended = self._lasting if key.startswith(LASTING) else self._ended
+            ended.pop(key, None)
+            ended[key] = Ended(digest, charged, self._now)
         self._forget()
 
     def _forget(self) -> None:
-        for key in list(self._old()):
-            del self._ended[key]
-
-    def _old(self) -> Iterator[str]:
-        """The keys that nobody need know any more; they stand in the order in which they ended."""
-        for key, ended in self._ended.items():
-            if ended.time >= self._now - KEY_SECONDS:
-                return
-            if not key.startswith(LASTING):
-                yield key
+        """Leave out the keys that nobody need know any more."""
+        while self._ended and next(iter(self._ended.values())).time < self._now - KEY_SECONDS:
+            self._ended.popitem(last=False)
 
     def find(self, key: str) -> Ended | None:
         """What is known of a request; None for a new one."""
-        return self._ended.get(key)
+        return self._lasting.get(key) or self._ended.get(key)
