@@ -74,6 +74,32 @@ def test_a_session_of_requests_pays(both: Both) -> None:
     assert both.record().spent.sat == 3 * PRICE
 
 
+def test_a_bare_request_opens_a_channel(both: Both) -> None:
+    """Where the refund is asked for first, that is by GET: its answer has a body."""
+    with both.purse() as purse, session_of(both, purse) as session:
+        response = session.head(url_of(both))
+        assert (response.status_code, response.content) == (200, b"")
+    with both.purse() as purse, client_of(both, purse) as client:
+        assert client.head(url_of(both)).status_code == 200
+    assert both.record().spent.sat == 0
+    assert both.service.served == []
+
+
+def test_a_bare_request_of_httpx2_opens_a_channel(both: Both) -> None:
+    with both.purse() as purse, client_of(both, purse) as client:
+        assert client.head(url_of(both)).status_code == 200
+    with both.purse() as purse:
+
+        async def story() -> None:
+            auth = PaymentAuth(purse, wait=both.wait)
+            async with httpx2.AsyncClient(auth=auth, verify=trusting(both)) as web:
+                assert (await web.head(url_of(both))).status_code == 200
+
+        asyncio.run(story())
+    assert both.record().spent.sat == 0
+    assert both.service.served == []
+
+
 def test_requests_sends_a_file_again_from_its_beginning(both: Both) -> None:
     with both.purse() as purse, session_of(both, purse) as session:
         assert session.post(url_of(both), data=io.BytesIO(b"file")).text == "hello file"

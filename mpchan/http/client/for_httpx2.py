@@ -54,10 +54,13 @@ class PaymentAuth(httpx2.Auth):
     def sync_auth_flow(self, request: httpx2.Request) -> Generator[httpx2.Request, httpx2.Response, None]:
         """As ``httpx2.Auth`` has it."""
         request.read()
+        is_bare = request.method == "HEAD"
         dialogue = self._dialogue(request)
         try:
             _set(request, dialogue.begin())
             while True:
+                if is_bare:
+                    request.method = "GET" if dialogue.needs_body else "HEAD"
                 response = yield request
                 if response.status_code == 402:
                     response.stream = _Bounded(response.stream)
@@ -85,10 +88,13 @@ class PaymentAuth(httpx2.Auth):
     ) -> AsyncGenerator[httpx2.Request, httpx2.Response]:
         """As ``httpx2.Auth`` has it; the wallet is at work in another thread meanwhile."""
         await request.aread()
+        is_bare = request.method == "HEAD"
         dialogue = self._dialogue(request)
         try:
             _set(request, await asyncio.to_thread(dialogue.begin))
             while True:
+                if is_bare:
+                    request.method = "GET" if dialogue.needs_body else "HEAD"
                 response = yield request
                 if response.status_code == 402:
                     response.stream = _Bounded(response.stream)

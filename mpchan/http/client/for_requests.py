@@ -93,7 +93,7 @@ class PaymentAdapter(HTTPAdapter):
         extra = dialogue.begin()
         while True:
             try:
-                response = self._try(request, extra, way)
+                response = self._try(request, extra, way, dialogue)
             except BaseException:
                 dialogue.gave_up()
                 raise
@@ -111,10 +111,14 @@ class PaymentAdapter(HTTPAdapter):
             self._pause(response, found)
             extra = found.headers
 
-    def _try(self, request: PreparedRequest, extra: Mapping[str, str], way: _Way) -> Response:
+    def _try(
+        self, request: PreparedRequest, extra: Mapping[str, str], way: _Way, dialogue: Dialogue
+    ) -> Response:
         """One try; the session's own request never holds a credential, which a redirect would carry on."""
         copy = request.copy()
         copy.headers.update(extra)
+        if copy.method == "HEAD" and dialogue.needs_body:
+            copy.method = "GET"
         return step("emit", super().send, copy, way.stream, way.timeout, way.verify, way.cert, way.proxies)
 
     def _pause(self, response: Response, again: Again) -> None:
