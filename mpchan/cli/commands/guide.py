@@ -24,6 +24,7 @@ TOPICS = {
     "by-hand": "a channel step by step, and what happens when the payee disappears",
     "constructions": "the two kinds of channel, and when to use which",
     "selling": "selling and buying a file: mailbox, TCP, strangers",
+    "web": "paying and being paid over HTTP, by the request",
     "files": "the wallet's files, backup and restore, passphrase, journal and repair",
     "meter": "a running meter: thousands of payments a second through a pipe",
     "watching": "what `mpchan watch` does, and how it pays for what is stuck",
