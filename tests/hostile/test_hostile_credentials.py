@@ -184,7 +184,6 @@ async def test_89_a_close_while_a_request_is_being_served(house: House) -> None:
 
 
 def _close(payer: RawPayer, total: int) -> Any:
-
     return Close(payer.channel, Wire(total, None, payer.key.sign_settlement(payer.terms, Amount(total))))
 
 

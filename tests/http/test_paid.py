@@ -7,9 +7,10 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from support.party import SHORT, Pair
-from support.web.house import FIRST, PRICE, House
+from support.web.house import FIRST, ORIGIN, PRICE, House
 from support.web.raw import RawPayer, challenges_of, receipt_of
 
 from mpchan.http.server import exchange
@@ -233,6 +234,20 @@ async def test_a_key_holds_after_the_server_was_gone(house: House) -> None:
     assert (again.status_code, receipt_of(again).spent) == (200, PRICE)
 
 
+@told
+async def test_an_answer_that_is_made_again_and_fails_has_no_receipt(house: House) -> None:
+    payer = await house.opened()
+    house.service.body = b"x" * 65_537
+    headers = payer.headers(payer.voucher(FIRST + PRICE), "one")
+    assert (await house.web.get("/", headers=headers)).status_code == 200
+    house.service.status = 503
+    again = await house.web.get("/", headers=headers)
+    assert (again.status_code, "payment-receipt" in again.headers) == (503, False)
+    house.service.status = 200
+    third = await house.web.get("/", headers=headers)
+    assert (third.status_code, receipt_of(third).spent) == (200, PRICE)
+
+
 @pytest.mark.parametrize("key", ["", "x" * 129, "a\tb"])
 def test_what_is_no_key_is_refused(house: House, key: str) -> None:
     async def story() -> None:
@@ -304,6 +319,28 @@ def test_a_price_by_length(pair: Pair, chain_directory: Path) -> None:
 
     asyncio.run(story())
     house.close()
+
+
+@told
+async def test_no_body_reaches_the_server_past_the_meter(house: House) -> None:
+    """Where the server offers to send a file by itself, the application that is paid by length knows nothing of it."""
+    payer = await house.opened()
+    offered: list[Any] = []
+    service, app = house.service, house.app
+
+    async def noting(scope: Any, receive: Any, send: Any) -> None:
+        offered.append(scope["extensions"])
+        await service(scope, receive, send)
+
+    async def server(scope: Any, receive: Any, send: Any) -> None:
+        more = {"http.response.pathsend": {}, "http.response.zerocopysend": {}, "other": {}}
+        await app({**scope, "extensions": more}, receive, send)
+
+    app._app = noting
+    house.web = httpx2.AsyncClient(transport=httpx2.ASGITransport(server), base_url=ORIGIN)
+    response = await house.web.get("/", headers=payer.headers(payer.voucher(FIRST + PRICE)))
+    assert response.status_code == 200
+    assert offered == [{"other": {}}]
 
 
 @told

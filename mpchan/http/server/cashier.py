@@ -91,6 +91,11 @@ class Cashier:
             self._thread.start()
         self._began.result()
 
+    @property
+    def is_there(self) -> bool:
+        """Whether it has started."""
+        return self._began.done() and self._began.exception() is None
+
     def close(self) -> None:
         """Answer what waits, write down what has ended, and let the wallet go."""
         with self._waiting:

@@ -336,6 +336,8 @@ class Serving:
             self._key,
         )
         scope = {**exchange._scope, "mpchan": paying}
+        extensions = scope.get("extensions") or {}
+        scope["extensions"] = {name: each for name, each in extensions.items() if name not in _PAST_THE_METER}
         try:
             await exchange._app(scope, exchange._receive, self._send)
         finally:
@@ -352,11 +354,11 @@ class Serving:
         """The head of the answer: what the request costs is known now, unless its length decides."""
         status, headers = message["status"], [(name.lower(), value) for name, value in message["headers"]]
         self._head = status, [each for each in headers if each[0] not in (_CHARGE, _RECEIPT)]
-        if self._reserved is None:
-            spent = self._exchange._spent(self._standing)
-        elif status >= 400:
+        if status >= 400:
             self._end(0)
             return {**message, "headers": self._head[1]}
+        if self._reserved is None:
+            spent = self._exchange._spent(self._standing)
         else:
             self._most = _most(headers, self._reserved.amount)
             length = _length_of(headers)
@@ -396,6 +398,9 @@ class Serving:
             self._ended = True
             self._exchange._cashier.end(self._standing.channel, self._reserved.key, charged)
 
+
+_PAST_THE_METER = ("http.response.pathsend", "http.response.zerocopysend")
+"""Extensions of ASGI by which a body reaches the server without coming by here, where its bytes are counted."""
 
 _PRIVATE = (b"cache-control", b"private")
 

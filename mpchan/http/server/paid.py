@@ -85,7 +85,7 @@ class Paid:
         if price is None:
             await self._app(scope, receive, send)
         elif scope["type"] == "http":
-            if self._owns:
+            if self._owns and not self.cashier.is_there:
                 await asyncio.to_thread(self.cashier.start)
             await Exchange(self._counter, self._app, price, scope, receive, send).run()
         else:  # the scheme is one of requests: nothing that lasts can be opened by it

@@ -37,7 +37,7 @@ class Price:
         unit: what a unit is, as the challenge says it.
         per_bytes: of a price by length: so many bytes of the answer's body are a unit, a part of them another one. None
             for a price of the request as a whole.
-        most: satoshi that such a request may cost at the most; where this is reached the answer ends.
+        most: satoshi that such a request may cost at the most: what is longer costs no more.
         once: whether the challenge is for this method and path alone.
         deposit: satoshi that a channel should be worth, as the challenge suggests it; None for the server's usual.
         terms: what its offers have instead of the wallet's usual terms, as ``Offer.terms`` names them.
