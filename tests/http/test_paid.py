@@ -240,7 +240,7 @@ async def test_an_answer_that_is_made_again_and_fails_has_no_receipt(house: Hous
     house.service.body = b"x" * 65_537
     headers = payer.headers(payer.voucher(FIRST + PRICE), "one")
     assert (await house.web.get("/", headers=headers)).status_code == 200
-    house.service.status = 503
+    house.service.status, house.service.body = 503, b"short"
     again = await house.web.get("/", headers=headers)
     assert (again.status_code, "payment-receipt" in again.headers) == (503, False)
     house.service.status = 200
@@ -333,7 +333,7 @@ async def test_no_body_reaches_the_server_past_the_meter(house: House) -> None:
         await service(scope, receive, send)
 
     async def server(scope: Any, receive: Any, send: Any) -> None:
-        more = {"http.response.pathsend": {}, "http.response.zerocopysend": {}, "other": {}}
+        more: dict[str, Any] = {"http.response.pathsend": {}, "http.response.zerocopysend": {}, "other": {}}
         await app({**scope, "extensions": more}, receive, send)
 
     app._app = noting

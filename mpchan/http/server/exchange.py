@@ -221,7 +221,7 @@ class Exchange:
         channel = verdict.standing.channel
         if verdict.charged is None:
             raise NotPossible("request-in-flight", "the same request is being served")
-        kept = self._counter.kept.find(channel, key or "")
+        kept = self._counter.kept.find(channel, self.kept_name(key))
         receipt = self._receipt(challenge, verdict.standing, self._spent(verdict.standing))
         if kept is not None:
             headers = with_receipt(kept.headers, receipt)
@@ -234,6 +234,10 @@ class Exchange:
             await self._send_answer(
                 Answer(answer.status, [*answer.headers, (_RECEIPT, receipt)], answer.body)
             )
+
+    def kept_name(self, key: str | None) -> str:
+        """By what the answer is kept: a key that a client chose is none of those that last."""
+        return f"{'key' if self._price.lasting is None else 'lasting'}/{key}"
 
     def _spent(self, standing: Standing) -> int:
         return max(standing.spent, self._cashier.spent(standing.channel))
@@ -283,9 +287,8 @@ class Exchange:
             except MpchanError as error:
                 problem, retry_after = problem_of(error)
                 problem = Problem("seller-busy", problem.detail, 503)
-        unpaid = (
-            problem.slug == "payment-required"
-        )  # what answers a credential is for programs, whatever they accept
+        # what answers a credential is for programs, whatever they accept
+        unpaid = problem.slug == "payment-required"
         if made and unpaid and wants_page(self._asked.headers.get("accept", "")):
             page = self._page(problem, made[0])
         await self._send_answer(refused(problem, made, retry_after, page))
@@ -386,7 +389,7 @@ class Serving:
         if self._body is None or self._head is None or self._key is None or self._head[0] >= 400:
             return
         kept = Kept(*self._head, b"".join(self._body))
-        self._exchange._counter.kept.keep(self._standing.channel, self._key, kept)
+        self._exchange._counter.kept.keep(self._standing.channel, self._exchange.kept_name(self._key), kept)
 
     def _by_length(self) -> int:
         price = self._exchange._price

@@ -1,0 +1,140 @@
+"""The middleware where two things meet: keys and kept answers, openings and other challenges, HEAD and bodies."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from support.party import SHORT, Pair
+from support.web.house import FIRST, PRICE, House
+from support.web.raw import RawPayer, challenges_of, receipt_of
+
+from mpchan.http.server.challenges import CHALLENGE_SECONDS, OFFER_SECONDS
+from mpchan.http.server.prices import Asked, Price
+
+
+def test_a_key_of_the_clients_is_none_that_lasts(pair: Pair, chain_directory: Path) -> None:
+    """Neither what was paid under it nor the answer that is kept."""
+
+    def price(asked: Asked) -> Price:
+        return Price(PRICE, terms=SHORT, lasting="piece-0" if asked.path == "/piece" else None)
+
+    house = House(pair, chain_directory, price)
+
+    async def story() -> None:
+        payer = await house.opened()
+        house.service.body = b"the piece"
+        piece = payer.headers(payer.voucher(FIRST + PRICE))
+        assert (await house.web.get("/piece", headers=piece)).text == "the piece"
+        house.service.body = b"another"
+        other = payer.headers(payer.voucher(FIRST + 2 * PRICE), "piece-0")
+        response = await house.web.get("/", headers=other)
+        assert (response.status_code, response.text) == (200, "another")
+        total = payer.headers(payer.voucher(FIRST + 2 * PRICE))
+        again = await house.web.get("/piece", headers=total)
+        assert (again.text, receipt_of(again).spent, len(house.service.served)) == ("the piece", 2 * PRICE, 2)
+
+    asyncio.run(story())
+    house.close()
+
+
+def test_a_request_that_comes_again_while_it_is_served(house: House) -> None:
+    async def story() -> None:
+        payer = await house.opened()
+        began, go = asyncio.Event(), asyncio.Event()
+        serve = house.service
+
+        async def slow(scope: Any, receive: Any, send: Any) -> None:
+            began.set()
+            await go.wait()
+            await serve(scope, receive, send)
+
+        house.app._app = slow
+        headers = payer.headers(payer.voucher(FIRST + PRICE), "one")
+        asking = asyncio.create_task(house.web.get("/", headers=headers))
+        await began.wait()
+        early = await house.web.get("/", headers=headers)
+        assert (early.status_code, early.json()["slug"]) == (409, "request-in-flight")
+        assert early.headers["retry-after"] == "1"
+        go.set()
+        assert (await asking).status_code == 200
+        late = await house.web.get("/", headers=headers)
+        assert (late.status_code, receipt_of(late).spent, len(house.service.served)) == (200, PRICE, 1)
+
+    asyncio.run(story())
+
+
+def test_two_keys_are_none_and_quotes_are_no_part_of_one(house: House) -> None:
+    async def story() -> None:
+        payer = await house.opened()
+        headers = payer.headers(payer.voucher(FIRST + PRICE))
+        two = [*headers.items(), ("idempotency-key", "a"), ("idempotency-key", "b")]
+        response = await house.web.get("/", headers=two)
+        assert (response.status_code, response.json()["slug"]) == (400, "malformed-key")
+        for key in ('"a"', "a"):
+            response = await house.web.get("/", headers={**headers, "idempotency-key": key})
+            assert response.status_code == 200
+        assert len(house.service.served) == 1
+
+    asyncio.run(story())
+
+
+def test_receipt_and_caching_are_the_servers(house: House) -> None:
+    """What the application says of either is dropped."""
+
+    async def story() -> None:
+        payer = await house.opened()
+        headers = payer.headers(payer.voucher(FIRST + PRICE))
+        said = {"x-answer-payment-receipt": "forged", "x-answer-cache-control": "public, max-age=60"}
+        response = await house.web.get("/", headers={**headers, **said})
+        assert response.headers.get_list("payment-receipt") == [response.headers["payment-receipt"]]
+        assert receipt_of(response).spent == PRICE
+        assert response.headers.get_list("cache-control") == ["private"]
+        house.service.status = 500
+        headers = payer.headers(payer.voucher(FIRST + 2 * PRICE))
+        failed = await house.web.get("/", headers={**headers, **said})
+        assert (failed.status_code, "payment-receipt" in failed.headers) == (500, False)
+
+    asyncio.run(story())
+
+
+def test_an_opening_goes_on_as_long_as_its_offer(house: House) -> None:
+    """A funding may take longer than the hour of a challenge."""
+
+    async def story() -> None:
+        _, headers = await house.opening()
+        challenges = house.app.cashier.challenges
+        clock = challenges._clock
+        house.pair.chain.mine(1)
+        for after, slug in ((OFFER_SECONDS + 60, "challenge-expired"), (CHALLENGE_SECONDS + 60, None)):
+            challenges._clock = lambda after=after: clock() + after  # type: ignore[misc]
+            response = await house.web.head("/", headers=headers)
+            while slug is None and "retry-after" in response.headers:
+                response = await house.web.head("/", headers=headers)
+            assert response.status_code == (200 if slug is None else 402)
+            if slug is not None:
+                assert (await house.web.get("/", headers=headers)).json()["slug"] == slug
+
+    asyncio.run(story())
+
+
+def test_a_channel_is_opened_under_the_offer_of_its_challenge(house: House) -> None:
+    async def story() -> None:
+        payer = await house.payer()
+        other = RawPayer(house.pair, challenges_of(await house.web.get("/"))[0])
+        asked = payer.prepare(100_000)
+        if asked is not None:
+            response = await house.web.get("/", headers=other.headers(asked))
+            assert (response.status_code, response.json()["slug"]) == (402, "other-offer")
+            assert "psbt" not in response.json()
+            bare = await house.web.head("/", headers=payer.headers(asked))
+            assert bare.status_code == 402
+            assert not house.pair.payee.openings
+            payer.fund((await house.web.get("/", headers=payer.headers(asked))).json())
+        opening = payer.opening(FIRST)
+        house.pair.chain.mine(1)
+        response = await house.web.get("/", headers=other.headers(opening))
+        assert (response.status_code, response.json()["slug"]) == (402, "other-offer")
+
+    asyncio.run(story())
