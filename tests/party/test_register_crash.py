@@ -4,38 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from support.party import Pair
-from support.shop import FIRST, SCHEMES, Shop
+from support.shop import FIRST, SCHEMES, Board, Died, Shop
 
 from mpchan import durability
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.errors import StorageError
 from mpchan.party.register.asks import Ask, Repeated, Reserved
-
-
-class Died(BaseException):
-    """The process is gone; no clean-up of its own reaches the disk."""
-
-
-class Board:
-    """In the place of ``step``: counts, and fails from one step on."""
-
-    def __init__(self) -> None:
-        self.kinds: list[str] = []
-        self.fatal: int | None = None
-        self.error: int | None = None
-
-    def __call__(self, kind: str, act: Any, *args: Any, **kwargs: Any) -> Any:
-        at = len(self.kinds)
-        self.kinds.append(kind)
-        if self.fatal is not None and at >= self.fatal and kind not in ("close", "unlock"):
-            raise Died
-        if at == self.error:
-            raise OSError(28, "No space left on device")
-        return act(*args, **kwargs)
 
 
 @pytest.fixture(params=SCHEMES)

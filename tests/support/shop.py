@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from mpchan.channel.construction.registry import construction_of
 from mpchan.channel.signing import ChannelKey
 from mpchan.party.register.asks import Ask, Reserved, Signed, Verdict
@@ -16,9 +19,9 @@ FIRST = 1_000
 class Shop:
     """A channel with its first payment, and the register of its payee."""
 
-    def __init__(self, pair: Pair) -> None:
+    def __init__(self, pair: Pair, **offer: Any) -> None:
         self.pair = pair
-        self.name = pair.open()
+        self.name = pair.open(**offer)
         pair.accept(pair.pay(self.name, FIRST))
         self.register = Register(pair.payee, chain=pair.chain)
         form = construction_of(self.terms.offer).form(self.terms)
@@ -62,3 +65,32 @@ class Shop:
         self.register._mine.close()
         self.pair.restart()
         self.register = Register(self.pair.payee, chain=self.pair.chain)
+
+
+class Died(BaseException):
+    """The process is gone; no clean-up of its own reaches the disk."""
+
+
+class Board:
+    """In the place of ``step``: counts, and fails at a step or from one on.
+
+    Args:
+        counts: the kinds that do.
+    """
+
+    def __init__(self, counts: Callable[[str], bool] = lambda kind: True) -> None:
+        self.counts = counts
+        self.kinds: list[str] = []
+        self.fatal: int | None = None
+        self.error: int | None = None
+
+    def __call__(self, kind: str, act: Any, *args: Any, **kwargs: Any) -> Any:
+        if not self.counts(kind):
+            return act(*args, **kwargs)
+        at = len(self.kinds)
+        self.kinds.append(kind)
+        if self.fatal is not None and at >= self.fatal and kind not in ("close", "unlock"):
+            raise Died
+        if at == self.error:
+            raise OSError(28, "No space left on device")
+        return act(*args, **kwargs)
