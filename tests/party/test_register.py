@@ -116,6 +116,15 @@ def test_a_request_that_was_dropped_may_come_again(shop: Shop) -> None:
     assert isinstance(shop.ask(FIRST + 10, key="k"), Reserved)
 
 
+def test_an_end_counts_once(shop: Shop) -> None:
+    """Not a second time for the same key, which is served again."""
+    shop.end(shop.ask(FIRST + 10, key="k"), 0)
+    shop.register.flush()
+    assert isinstance(shop.ask(FIRST + 10, key="k"), Reserved)
+    shop.register.flush()
+    assert shop.account().held == 10
+
+
 def test_what_a_process_has_left_in_flight_counts_as_charged(shop: Shop) -> None:
     shop.ask(FIRST + 10, key="k")
     shop.again()
