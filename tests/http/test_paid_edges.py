@@ -6,12 +6,17 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import pytest
 from support.party import SHORT, Pair
 from support.web.house import FIRST, PRICE, House
 from support.web.raw import RawPayer, challenges_of, receipt_of
 
+from mpchan.errors import ChainError, MpchanError, StorageError
+from mpchan.http.server.answers import problem_of
 from mpchan.http.server.challenges import CHALLENGE_SECONDS, OFFER_SECONDS
+from mpchan.http.server.kept import MOST_BYTES, MOST_BYTES_EACH, Kept, KeptAnswers
 from mpchan.http.server.prices import Asked, Price
+from mpchan.party.register.asks import Ask, Signed
 
 
 def test_a_key_of_the_clients_is_none_that_lasts(pair: Pair, chain_directory: Path) -> None:
@@ -128,9 +133,10 @@ def test_a_channel_is_opened_under_the_offer_of_its_challenge(house: House) -> N
             response = await house.web.get("/", headers=other.headers(asked))
             assert (response.status_code, response.json()["slug"]) == (402, "other-offer")
             assert "psbt" not in response.json()
+            before = house.pair.files()
             bare = await house.web.head("/", headers=payer.headers(asked))
             assert bare.status_code == 402
-            assert not house.pair.payee.openings
+            assert house.pair.files() == before
             payer.fund((await house.web.get("/", headers=payer.headers(asked))).json())
         opening = payer.opening(FIRST)
         house.pair.chain.mine(1)
@@ -138,3 +144,100 @@ def test_a_channel_is_opened_under_the_offer_of_its_challenge(house: House) -> N
         assert (response.status_code, response.json()["slug"]) == (402, "other-offer")
 
     asyncio.run(story())
+
+
+def test_refunds_for_one_source_have_a_bound(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each makes a channel, whose terms are kept nowhere else; one that is opened makes room for the next one."""
+    monkeypatch.setattr("mpchan.http.server.desk.MOST_OF_ONE", 1)
+
+    async def story() -> None:
+        first, second = await house.payer(), await house.payer()
+        asked = first.prepare(100_000)
+        if asked is None:
+            return
+        signed = await house.web.get("/", headers=first.headers(asked))
+        assert signed.json()["slug"] == "refund-signed"
+        again = await house.web.get("/", headers=first.headers(asked))
+        assert again.json()["psbt"] == signed.json()["psbt"]
+        first.fund(signed.json())
+        house.pair.chain.mine(1)
+        next_asked = second.prepare(100_000)
+        assert next_asked is not None
+        before = house.pair.files()
+        refused = await house.web.get("/", headers=second.headers(next_asked))
+        assert (refused.status_code, refused.json()["slug"]) == (402, "too-many-offers")
+        assert refused.headers["retry-after"] == "60"
+        assert house.pair.files() == before
+        opening = first.headers(first.opening(FIRST))
+        assert (await house.web.head("/", headers=opening)).status_code == 200
+        admitted = await house.web.get("/", headers=second.headers(next_asked))
+        assert admitted.json()["slug"] == "refund-signed"
+
+    asyncio.run(story())
+
+
+def test_a_request_that_nobody_waits_for_any_more_costs_nothing(house: House) -> None:
+    async def story() -> None:
+        payer = await house.opened()
+        signed = payer.signed(FIRST + PRICE)
+        ask = Ask(payer.name, Signed(signed.total, signed.number, signed.signature), PRICE, "one")
+        waiting = asyncio.create_task(house.app.cashier.ask(ask))
+        await asyncio.sleep(0)  # it asks
+        waiting.cancel()
+        await house.account(payer)  # by then the verdict was there, and nobody took it
+        account = await house.account(payer)
+        assert (account.accepted, account.spent, account.reserved) == (FIRST + PRICE, 0, ())
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("knows", [True, False])
+def test_the_end_of_the_server_lets_the_wallet_go(house: House, knows: bool) -> None:
+    """Whether or not the application has anything to do then."""
+
+    async def knowing(scope: Any, receive: Any, send: Any) -> None:
+        for part in ("startup", "shutdown"):
+            assert (await receive())["type"] == f"lifespan.{part}"
+            await send({"type": f"lifespan.{part}.complete"})
+
+    async def story() -> None:
+        if knows:
+            house.app._app = knowing
+        said: list[str] = []
+        heard = iter(("lifespan.startup", "lifespan.shutdown"))
+
+        async def receive() -> Any:
+            return {"type": next(heard)}
+
+        async def send(message: Any) -> None:
+            said.append(message["type"])
+
+        await house.app({"type": "lifespan"}, receive, send)
+        assert said == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+        house.start()
+        assert (await house.web.get("/")).status_code == 402
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    "error", [StorageError("disk-full", "/home/me/x"), ChainError("no-node", "10.0.0.7:8332")]
+)
+def test_strangers_learn_nothing_of_our_disk_and_node(error: MpchanError) -> None:
+    problem, seconds = problem_of(error)
+    assert (problem.slug, problem.status, seconds) == ("seller-busy", 503, 5)
+    assert error.message not in problem.body().decode()
+
+
+def test_kept_answers_have_bounds() -> None:
+    kept, body = KeptAnswers(), b"x" * MOST_BYTES_EACH
+    most = MOST_BYTES // MOST_BYTES_EACH
+    for number in range(most + 10):
+        kept.keep("channel", str(number), Kept(200, (), body))
+    held = [number for number in range(most + 10) if kept.find("channel", str(number)) is not None]
+    assert len(held) * MOST_BYTES_EACH <= MOST_BYTES
+    assert held == list(range(most + 10 - len(held), most + 10))
+    assert len(held) > most - 10
+    kept.keep("channel", "large", Kept(200, (), body + b"x"))
+    assert kept.find("channel", "large") is None
+    assert kept.find("other", str(most)) is None

@@ -18,11 +18,15 @@ from mpchan.party import payee as commands
 from mpchan.party.common import from_now_on
 from mpchan.party.register.asks import Short, Signed
 from mpchan.party.register.register import Register
-from mpchan.party.register.room import Room
+from mpchan.party.register.room import CROWD_SECONDS, Room, has_paid
 from mpchan.results.closing import Closed
 from mpchan.units import Amount, OutPoint, lock_time_from_int
 from mpchan.values import frozen
+from mpchan.wallet.opening import Opening
 from mpchan.wallet.wallet import Wallet
+
+MOST_OF_ONE = 50
+"""Refunds that are signed for one source within ``CROWD_SECONDS``, of channels in which nothing is paid yet."""
 
 
 @frozen
@@ -62,6 +66,7 @@ class Desk:
         self.challenges = challenges
         self._tell = tell
         self._room = Room(wallet, time.time, ())
+        self._signed: dict[str, tuple[float, str | None]] = {}  # by channel: when, and for which source
 
     def sign_refund(self, psbt: Psbt, offer: Offer, source: str | None) -> bytes:
         """The signed refund of a channel that is about to be funded: a PSBT in binary.
@@ -79,9 +84,27 @@ class Desk:
             self.wallet,
             self.chain,
             psbt,
-            lambda opening: self._room.admit(source or "", source, opening),
+            lambda opening: self._admit(psbt.tx.inputs[0].outpoint.name, source, opening),
         )
         return bytes.fromhex(signed.hex)
+
+    def _admit(self, name: str, source: str | None, opening: Opening | None) -> None:
+        """Give one more stranger room. Its offer is kept nowhere, so that only a channel can keep its terms."""
+        since = time.time() - CROWD_SECONDS
+        self._signed = {each: what for each, what in self._signed.items() if what[0] > since}
+        mine = [each for each, (_, one) in self._signed.items() if one == source]
+        if len(mine) >= MOST_OF_ONE:
+            for each in mine:
+                if has_paid(self.wallet, each):
+                    self._room.paid(each)
+                    del self._signed[each]
+            if sum(one == source for _, one in self._signed.values()) >= MOST_OF_ONE:
+                raise TooEarly(
+                    "too-many-offers",
+                    f"{MOST_OF_ONE} refunds are signed for your address, and nothing is paid in their channels",
+                )
+        self._room.admit(name, source, opening)
+        self._signed[name] = time.time(), source
 
     def open(self, opening: wire.Open, offer: Offer) -> None:
         """Make the channel of a funding and of the first total in it; nothing where it is there already.

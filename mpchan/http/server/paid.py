@@ -120,6 +120,8 @@ class Paid:
                 raise
         if "lifespan.startup.complete" in seen or "lifespan.startup.failed" in seen:
             return
+        if seen == ["lifespan.startup"]:  # it has heard that, and said nothing
+            await send({"type": "lifespan.startup.complete"})
         while not seen or seen[-1] != "lifespan.shutdown":  # the application knows no lifespan
             try:
                 await hear()

@@ -41,7 +41,7 @@ class Room:
         self._unpaid: dict[str, float] = {}  # by session: since when it has a channel that holds no payment
         self._sources: dict[OutPoint, str | None] = {}  # whose note it is, as far as this process knows
         for session, name in channels:
-            if not _has_paid(wallet, name):
+            if not has_paid(wallet, name):
                 self._unpaid[session] = wallet.channels.changed_at(name) / 1e9
 
     def admit(self, session: str, source: str | None, opening: Opening | None) -> None:
@@ -92,7 +92,7 @@ class Room:
         self._unpaid.setdefault(session, self._clock())
 
 
-def _has_paid(wallet: Wallet, name: str) -> bool:
+def has_paid(wallet: Wallet, name: str) -> bool:
     """Whether a channel holds a payment; one that cannot be read is taken for such a one."""
     try:
         return bool(wallet.channels.load(name).credit(None).paid)
