@@ -70,6 +70,7 @@ What is hostile:
     tcp             both ends of a connection without mpchan's code but its TLS
 
 ``web``, services that are paid by the request:
+    asking          a program that asks once, and is killed before a step of its own
     buying          programs that ask a server with one payer's wallet, and what comes between them
     house           a service behind the middleware, in this process, and who asks it
     raw             a payer on the wire: credentials made with the payer's commands, one by one

@@ -83,6 +83,7 @@ class Both:
 
     Attributes:
         url: of the server, with its pin.
+        chain_directory: of the embedded chain.
         between: what comes between the server and its clients.
     """
 
@@ -93,6 +94,7 @@ class Both:
         self.url = url
         self.service = service
         self.between = between
+        self.chain_directory = chain_directory
         self._chain = lambda wallet: EmbeddedChain(chain_directory)
         self.waits = 0
 
