@@ -66,7 +66,7 @@ def test_killed_while_a_channel_is_opened(both: Both) -> None:
         both.pair.chain.mine(1)
         code, lines = ask(both, "the same", at)
         killed += 1
-        at += 13
+        at += 7
         if code == 0:
             last = int(lines[-1])
             break

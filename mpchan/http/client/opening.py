@@ -99,6 +99,10 @@ class Opener:
                 self._wallet, self._chain, record.terms.offer.to_toml(), record.terms.capacity
             )
             return Step(record.terms.name, demand, Prepare(bytes.fromhex(asked.hex)))
+        if (
+            record.funding is not None and self._chain.sends
+        ):  # the program before may have ended just before that
+            payer.send_funding_again(self._wallet, self._chain, record.terms.name)
         return self._opening(errand, demand, record)
 
     def _first(self, errand: Errand, request: SessionRequest) -> int:

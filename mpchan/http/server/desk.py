@@ -120,6 +120,7 @@ class Desk:
             raise Refused("other-offer", "the channel was opened under another offer than the challenge's")
         outpoint = OutPoint.parse(opening.channel)
         if self.wallet.channels.knows(outpoint):
+            self.register.send_funding(outpoint, opening.transaction)
             return
         terms = Terms(
             offer,

@@ -178,16 +178,25 @@ class Register(Meter):
         """
         if self.wallet.channels.knows(terms.outpoint):
             return
-        if transaction is not None:
-            funding = Transaction.from_bytes(transaction)
-            if funding.txid != terms.outpoint.txid:
-                raise Refused("funding-txid", f"the transaction is {funding.txid}, not {terms.outpoint.txid}")
-            if self._chain.sends and self._chain.output(terms.outpoint) is None:
-                with suppress(ChainError):  # the rules below say what the chain shows of it
-                    step("emit", self._chain.broadcast, funding)
+        self.send_funding(terms.outpoint, transaction)
         meant = terms.schedule.update(first.number or 1, Amount(first.total))
         message = terms.lock.message(terms.schedule.build(meant), terms.payer_key, first.signature)
         require_channel(self.wallet, self._chain, terms.name, message)
+
+    def send_funding(self, outpoint: OutPoint, transaction: bytes | None) -> None:
+        """Broadcast a funding that the chain does not show: its payer may have been stopped before it did.
+
+        Raises:
+            Refused: ``funding-txid``, it is another transaction.
+        """
+        if transaction is None:
+            return
+        funding = Transaction.from_bytes(transaction)
+        if funding.txid != outpoint.txid:
+            raise Refused("funding-txid", f"the transaction is {funding.txid}, not {outpoint.txid}")
+        if self._chain.sends and self._chain.output(outpoint) is None:
+            with suppress(ChainError):  # the rules say what the chain shows of it
+                step("emit", self._chain.broadcast, funding)
 
     def close_channel(self, channel: str, signed: Signed) -> Closed | Short | None:
         """Close a channel with what was charged in it, as its payer asks; None while requests are in flight.
