@@ -14,8 +14,8 @@ from support.web.house import FIRST, ORIGIN, PRICE, House
 from support.web.raw import RawPayer, challenges_of, receipt_of
 
 from mpchan.http.server import exchange
-from mpchan.http.server.exchange import Paying
 from mpchan.http.server.prices import Price
+from mpchan.http.server.serving import Paying
 from mpchan.http.wire.session import SessionRequest
 from mpchan.units import Amount
 from mpchan.wallet.account import Account

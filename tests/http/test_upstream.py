@@ -13,7 +13,7 @@ import httpx2
 import pytest
 
 from mpchan.errors import UsageError
-from mpchan.http.server.exchange import Paying
+from mpchan.http.server.serving import Paying
 from mpchan.http.server.upstream import Upstream
 
 PAYING = Paying("ab" * 32 + ":1", 10, 500, 20, "key")

@@ -8,7 +8,7 @@ cashier     that thread, and how requests reach it
 answers     what is answered to a request that is not served
 page        the same for a browser
 kept        answers that are kept for requests that come again
-exchange    one request, from its credential to the end of its answer
+exchange    one request, from its credential to its answer; ``serving``, the application at work on it
 paid        the middleware
 upstream    the web service behind ``payee serve``
 """

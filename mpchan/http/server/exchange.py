@@ -3,67 +3,40 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from typing import Union
 
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.errors import MpchanError, NotPossible, ParseError, Refused
 from mpchan.http.server.answers import Answer, problem_of, refused, send_answer
 from mpchan.http.server.asgi import App, Message, Receive, Scope, Send, asked_of, target_of, values_of
-from mpchan.http.server.cashier import Cashier
 from mpchan.http.server.desk import Desk
-from mpchan.http.server.kept import MOST_BYTES_EACH, Headers, Kept, KeptAnswers
 from mpchan.http.server.page import page as make_page
 from mpchan.http.server.page import price_text, wants_page
 from mpchan.http.server.prices import Price
+from mpchan.http.server.serving import (
+    PRIVATE,
+    RECEIPT,
+    Counter,
+    Serving,
+    now,
+    receipt_of,
+    wire_name,
+    with_receipt,
+)
 from mpchan.http.wire import credential as wire
-from mpchan.http.wire.challenge import Challenge, timestamp_text
+from mpchan.http.wire.challenge import Challenge
 from mpchan.http.wire.credential import Credential, is_payment
 from mpchan.http.wire.encoding import to_base64url
 from mpchan.http.wire.problems import Problem
 from mpchan.http.wire.receipt import Receipt
 from mpchan.http.wire.session import SessionRequest, Snapshot
-from mpchan.party.register.asks import Ask, Repeated, Reserved, Short, Signed, Standing, Taken
+from mpchan.party.register.asks import Ask, Repeated, Reserved, Short, Signed, Taken
 from mpchan.units import OutPoint
-from mpchan.values import frozen
 
 MOST_REPEATED_BYTES = 1 << 20
 """A request with an Idempotency-Key has no longer body: all of it is read before it is judged."""
 
-_CHARGE = b"x-mpchan-charge"
-_RECEIPT = b"payment-receipt"
 _NOTHING = "0" * 64
-
-
-@frozen
-class Paying:
-    """What an application learns of the payment for a request.
-
-    Attributes:
-        channel: ``txid:vout``.
-        amount: satoshi; the most that the request costs. 0 where it was paid for before, and is served again.
-        accepted, spent: satoshi, in all, before this request is charged.
-        key: by which the same request is known again.
-    """
-
-    channel: str
-    amount: int
-    accepted: int
-    spent: int
-    key: str | None
-
-
-class Counter:
-    """What all requests share.
-
-    Attributes:
-        address: of the server, as clients need it; None for what they say themselves.
-    """
-
-    def __init__(self, cashier: Cashier, kept: KeptAnswers) -> None:
-        self.cashier = cashier
-        self.kept = kept
-        self.address: str | None = None
 
 
 class Exchange:
@@ -140,9 +113,9 @@ class Exchange:
             await self._refuse_short(closed)
         else:
             receipt = Receipt(
-                challenge.id, payload.channel, closed.paid_sat, closed.paid_sat, _now(), tx_hash=closed.txid
+                challenge.id, payload.channel, closed.paid_sat, closed.paid_sat, now(), tx_hash=closed.txid
             )
-            await self._send_answer(Answer(204, [(_RECEIPT, receipt.header().encode()), _PRIVATE]))
+            await self._send_answer(Answer(204, [(RECEIPT, receipt.header().encode()), PRIVATE]))
 
     def _source(self) -> str | None:
         client = self._scope.get("client")
@@ -166,15 +139,15 @@ class Exchange:
         if isinstance(verdict, Short):
             await self._refuse_short(verdict)
         elif isinstance(verdict, Taken):
-            receipt = self._receipt(challenge, verdict.standing, verdict.standing.spent)
-            await self._send_answer(Answer(200, [(_RECEIPT, receipt), _PRIVATE]))
+            receipt = receipt_of(challenge, verdict.standing, verdict.standing.spent)
+            await self._send_answer(Answer(200, [(RECEIPT, receipt), PRIVATE]))
         elif isinstance(verdict, Repeated):
             await self._repeat(challenge, verdict, key)
         else:
             paid = self._scope.get("extensions", {}).get("mpchan.paid")
             if paid is not None:
                 paid["note"]()
-            await Serving(self, challenge, verdict, key).run()
+            await self._serve(challenge, verdict, key)
 
     async def _key_and_digest(self) -> tuple[str | None, str]:
         """By what the request is known again, and SHA-256 of what it asks for."""
@@ -221,38 +194,34 @@ class Exchange:
         channel = verdict.standing.channel
         if verdict.charged is None:
             raise NotPossible("request-in-flight", "the same request is being served")
-        kept = self._counter.kept.find(channel, self.kept_name(key))
-        receipt = self._receipt(challenge, verdict.standing, self._spent(verdict.standing))
+        kept = self._counter.kept.find(channel, self._kept_as(key))
+        receipt = receipt_of(challenge, verdict.standing, self._counter.spent(verdict.standing))
         if kept is not None:
             headers = with_receipt(kept.headers, receipt)
             await self._send_answer(Answer(kept.status, headers, kept.body))
         elif self._asked.method == "GET":
-            await Serving(self, challenge, verdict, key).run()
+            await self._serve(challenge, verdict, key)
         else:
             gone = Problem("response-gone", "the request was paid for, and its answer is gone", 409)
             answer = refused(gone)
-            await self._send_answer(
-                Answer(answer.status, [*answer.headers, (_RECEIPT, receipt)], answer.body)
-            )
+            await self._send_answer(Answer(answer.status, [*answer.headers, (RECEIPT, receipt)], answer.body))
 
-    def kept_name(self, key: str | None) -> str:
+    async def _serve(self, challenge: Challenge, granted: Union[Reserved, Repeated], key: str | None) -> None:
+        """Let the application answer."""
+        kept_as = self._kept_as(key)
+        serving = Serving(self._counter, self._price, challenge, granted, key, kept_as, bare=self._is_bare)
+        await serving.run(self._app, self._scope, self._receive, self._send)
+
+    def _kept_as(self, key: str | None) -> str:
         """By what the answer is kept: a key that a client chose is none of those that last."""
         return f"{'key' if self._price.lasting is None else 'lasting'}/{key}"
-
-    def _spent(self, standing: Standing) -> int:
-        return max(standing.spent, self._cashier.spent(standing.channel))
-
-    def _receipt(self, challenge: Challenge, standing: Standing, spent: int) -> bytes:
-        accepted = max(standing.accepted, spent)
-        channel = _wire_name(standing.channel)
-        return Receipt(challenge.id, channel, accepted, spent, _now()).header().encode()
 
     # what is not served ---------------------------------------------------------------------------
 
     async def _refuse_short(self, short: Short) -> None:
         standing = short.standing
         snapshot = Snapshot(
-            _wire_name(standing.channel),
+            wire_name(standing.channel),
             standing.accepted,
             standing.spent,
             short.required,
@@ -290,10 +259,10 @@ class Exchange:
         # what answers a credential is for programs, whatever they accept
         unpaid = problem.slug == "payment-required"
         if made and unpaid and wants_page(self._asked.headers.get("accept", "")):
-            page = self._page(problem, made[0])
+            page = self._page(made[0])
         await self._send_answer(refused(problem, made, retry_after, page))
 
-    def _page(self, problem: Problem, challenge: Challenge) -> bytes:
+    def _page(self, challenge: Challenge) -> bytes:
         request = SessionRequest.decode(challenge.request)
         place, _, pin = (self._counter.address or "").partition("#")
         if not place:
@@ -301,130 +270,10 @@ class Exchange:
             place = f"{self._scope.get('scheme', 'https')}://{hosts[0] if hosts else ''}"
         url = place.rstrip("/") + target_of(self._scope).decode("latin-1") + (f"#{pin}" if pin else "")
         deposit = request.suggested_deposit or self._price.reserved
-        return make_page(challenge.realm, url, self._price, deposit, problem.detail)
+        return make_page(challenge.realm, url, self._price, deposit)
 
     async def _send_answer(self, answer: Answer) -> None:
         await send_answer(answer, self._send, bare=self._is_bare)
-
-
-class Serving:
-    """The application at work on a request that is paid for.
-
-    Args:
-        granted: what is reserved, or what was charged before where the request is served again.
-    """
-
-    def __init__(
-        self, exchange: Exchange, challenge: Challenge, granted: Union[Reserved, Repeated], key: str | None
-    ) -> None:
-        self._exchange = exchange
-        self._challenge = challenge
-        self._standing = granted.standing
-        self._reserved = granted if isinstance(granted, Reserved) else None
-        self._key = key
-        self._ended = self._reserved is None
-        self._head: tuple[int, list[tuple[bytes, bytes]]] | None = None
-        self._most = 0
-        self._length = 0
-        self._body: list[bytes] | None = [] if key is not None else None
-
-    async def run(self) -> None:
-        """Let the application answer; whatever happens, the reservation ends."""
-        exchange, standing = self._exchange, self._standing
-        paying = Paying(
-            _wire_name(standing.channel),
-            0 if self._reserved is None else self._reserved.amount,
-            standing.accepted,
-            standing.spent,
-            self._key,
-        )
-        scope = {**exchange._scope, "mpchan": paying}
-        extensions = scope.get("extensions") or {}
-        scope["extensions"] = {name: each for name, each in extensions.items() if name not in _PAST_THE_METER}
-        try:
-            await exchange._app(scope, exchange._receive, self._send)
-        finally:
-            self._end(0 if self._head is None else self._by_length())
-
-    async def _send(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            message = self._begin(message)
-        elif message["type"] == "http.response.body":
-            self._note(message)
-        await self._exchange._send(message)
-
-    def _begin(self, message: Message) -> Message:
-        """The head of the answer: what the request costs is known now, unless its length decides."""
-        status, headers = message["status"], [(name.lower(), value) for name, value in message["headers"]]
-        self._head = status, [each for each in headers if each[0] not in (_CHARGE, _RECEIPT)]
-        if status >= 400:
-            self._end(0)
-            return {**message, "headers": self._head[1]}
-        if self._reserved is None:
-            spent = self._exchange._spent(self._standing)
-        else:
-            self._most = _most(headers, self._reserved.amount)
-            length = _length_of(headers)
-            price = self._exchange._price
-            if price.per_bytes is None:
-                self._end(self._most)
-            elif length is not None and not self._exchange._is_bare:
-                self._end(min(self._most, price.of_length(length)))
-            spent = self._exchange._cashier.spent(self._standing.channel)
-        receipt = self._exchange._receipt(self._challenge, self._standing, spent)
-        return {**message, "headers": with_receipt(self._head[1], receipt)}
-
-    def _note(self, message: Message) -> None:
-        data = message.get("body", b"")
-        self._length += len(data)
-        if self._body is not None:
-            self._body.append(data)
-            if self._length > MOST_BYTES_EACH:
-                self._body = None
-        if not message.get("more_body", False):
-            self._end(self._by_length())
-            self._keep()
-
-    def _keep(self) -> None:
-        if self._body is None or self._head is None or self._key is None or self._head[0] >= 400:
-            return
-        kept = Kept(*self._head, b"".join(self._body))
-        self._exchange._counter.kept.keep(self._standing.channel, self._exchange.kept_name(self._key), kept)
-
-    def _by_length(self) -> int:
-        price = self._exchange._price
-        return min(self._most, price.of_length(self._length))
-
-    def _end(self, charged: int) -> None:
-        """Say what the request has cost, once."""
-        if not self._ended and self._reserved is not None:
-            self._ended = True
-            self._exchange._cashier.end(self._standing.channel, self._reserved.key, charged)
-
-
-_PAST_THE_METER = ("http.response.pathsend", "http.response.zerocopysend")
-"""Extensions of ASGI by which a body reaches the server without coming by here, where its bytes are counted."""
-
-_PRIVATE = (b"cache-control", b"private")
-
-
-def with_receipt(headers: Headers, receipt: bytes) -> list[tuple[bytes, bytes]]:
-    """The headers of a paid answer, which no cache may give to another."""
-    others = [each for each in headers if each[0] != b"cache-control"]
-    return [*others, (_RECEIPT, receipt), _PRIVATE]
-
-
-def _most(headers: list[tuple[bytes, bytes]], reserved: int) -> int:
-    """What the application charges at the most: less than was reserved, never more."""
-    found = [value for name, value in headers if name == _CHARGE]
-    if len(found) == 1 and found[0].isdigit() and len(found[0]) < 17:
-        return min(reserved, int(found[0]))
-    return reserved
-
-
-def _length_of(headers: list[tuple[bytes, bytes]]) -> int | None:
-    found = [value for name, value in headers if name == b"content-length"]
-    return int(found[0]) if len(found) == 1 and found[0].isdigit() and len(found[0]) < 17 else None
 
 
 def _bare_key(value: str) -> str:
@@ -439,12 +288,3 @@ def _for_register(signed: wire.Signed) -> Signed:
 def _name(channel: str) -> str:
     """The name of a channel's files."""
     return OutPoint.parse(channel).name
-
-
-def _wire_name(channel: str) -> str:
-    """The name of a channel on the wire."""
-    return channel.replace("-", ":")
-
-
-def _now() -> str:
-    return timestamp_text(time.time())

@@ -44,13 +44,12 @@ def price_text(price: Price) -> str:
     return f"{price.amount:,} sat for each {price.unit}{most}"
 
 
-def page(realm: str, url: str, price: Price, deposit: int, why: str) -> bytes:
+def page(realm: str, url: str, price: Price, deposit: int) -> bytes:
     """The page.
 
     Args:
         url: of what was asked for, as a client needs it: with the pin of an own certificate.
         deposit: satoshi, as it is suggested.
-        why: the problem, in words.
     """
     import segno
 
@@ -75,8 +74,7 @@ def page(realm: str, url: str, price: Price, deposit: int, why: str) -> bytes:
 <body>
 <h1>{escape(shown)}</h1>
 <p>This costs <strong>{escape(price_text(price))}</strong>, paid in bitcoin over a payment channel.</p>
-{described}{sale}<p>{escape(why)}</p>
-<p>A program that speaks the &ldquo;Payment&rdquo; scheme of HTTP pays for it; with mpchan the command is</p>
+{described}{sale}<p>A program that speaks the &ldquo;Payment&rdquo; scheme of HTTP pays for it. The command is</p>
 <pre>{escape(command)}</pre>
 {figure}
 </body>

@@ -17,9 +17,10 @@ from mpchan.errors import MpchanError
 from mpchan.http.server.answers import refused, send_answer
 from mpchan.http.server.asgi import App, Message, Receive, Scope, Send, asked_of, without_ours
 from mpchan.http.server.cashier import Cashier
-from mpchan.http.server.exchange import Counter, Exchange
+from mpchan.http.server.exchange import Exchange
 from mpchan.http.server.kept import KeptAnswers
 from mpchan.http.server.prices import PriceOf, price_function
+from mpchan.http.server.serving import Counter
 from mpchan.http.wire.problems import Problem
 from mpchan.party.meter.base import AnyWallet
 from mpchan.wallet.wallet import Wallet

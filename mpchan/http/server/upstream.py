@@ -19,7 +19,7 @@ import httpx2
 
 from mpchan.errors import UsageError
 from mpchan.http.server.asgi import Message, Receive, Scope, Send, target_of
-from mpchan.http.server.exchange import Paying
+from mpchan.http.server.serving import Paying
 from mpchan.http.wire.problems import MEDIA_TYPE, Problem
 
 _HOP_BY_HOP = {
