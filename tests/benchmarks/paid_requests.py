@@ -1,6 +1,6 @@
 """What paying adds to a request over HTTPS: paid requests beside unpaid ones of the same server, in one run.
 
-    python tests/benchmarks/paid_requests.py [--seconds 5] [--buyers 8] [--scheme taproot]
+    python tests/benchmarks/paid_requests.py [--seconds 5] [--buyers 8]
 
 The server and the buyers are processes of their own, on this machine; wallets stand in a folder below the current one,
 since the disk is part of what is measured. Each line tells requests a second, the median and the 99th percentile of a
@@ -49,13 +49,12 @@ async def hello(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": b"hello"})
 
 
-def serve(folder: Path, scheme: str, told: Any) -> None:
-    """The server's process: `/free` costs nothing."""
+def serve(folder: Path, told: Any) -> None:
+    """The server's process: what is below ``/free/`` costs nothing."""
     app = Paid(
         hello,
         folder / "payee",
-        lambda asked: None if asked.path == "/free" else Price(PRICE, terms=SHORT),
-        schemes=(scheme,),
+        lambda asked: None if asked.path.startswith("/free/") else Price(PRICE, terms=SHORT),
         chain=lambda wallet: EmbeddedChain(folder / "chain"),
     )
     certificate = own_certificate(folder / "payee")
@@ -108,7 +107,7 @@ def run(buyers: list[Any], server: int, path: str, seconds: float) -> Result:
     }
 
 
-def measured(folder: Path, scheme: str, seconds: float, buyers: int) -> dict[str, Result]:
+def measured(folder: Path, seconds: float, buyers: int) -> dict[str, Result]:
     """Unpaid and paid, from one buyer and from all."""
     found: dict[str, Result] = {}
     with EmbeddedChain(folder / "chain") as chain:
@@ -120,7 +119,7 @@ def measured(folder: Path, scheme: str, seconds: float, buyers: int) -> dict[str
         chain.mine(1)
         context = multiprocessing.get_context("spawn")
         here, there = context.Pipe()
-        server = context.Process(target=serve, args=(folder, scheme, there))
+        server = context.Process(target=serve, args=(folder, there))
         server.start()
         url = here.recv()
         lines = []
@@ -135,7 +134,7 @@ def measured(folder: Path, scheme: str, seconds: float, buyers: int) -> dict[str
             line.recv()
         ends = [line for line, _ in lines]
         assert server.pid is not None
-        for name, path in (("unpaid", "free"), ("paid", "")):
+        for name, path in (("unpaid", "free/x"), ("paid", "")):
             found[f"{name}, 1 buyer"] = run(ends[:1], server.pid, path, seconds)
             found[f"{name}, {buyers} buyers"] = run(ends, server.pid, path, seconds)
         for line, process in lines:
@@ -153,12 +152,11 @@ def main() -> None:
     )
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--buyers", type=int, default=8)
-    parser.add_argument("--scheme", default="taproot")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="paid-", dir=Path.cwd()))
     try:
-        found = measured(folder, options.scheme, options.seconds, options.buyers)
+        found = measured(folder, options.seconds, options.buyers)
     finally:
         shutil.rmtree(folder)
     for name, line in found.items():

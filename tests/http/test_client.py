@@ -90,3 +90,25 @@ def test_two_programs_share_a_channel(both: Both) -> None:
     record = both.record()
     assert record.spent.sat == 7 * PRICE
     assert record.paid.sat == max(7 * PRICE, record.terms.payee_dust.sat)
+
+
+def test_what_is_free_is_asked_for_without_a_voucher(tmp_path: Path, chain_directory: Path) -> None:
+    """Below a path that is paid for a first request brings one all the same; until the path has a price after all."""
+    prices = {"/free": None}
+    with (
+        buying(tmp_path, chain_directory, "taproot", lambda asked: prices.get(asked.path, PRICE)) as both,
+        both.purse() as purse,
+        both.client(purse) as client,
+    ):
+        place, _, pin = both.url.partition("#")
+        text(client.request("GET", both.url))
+        both.between.asked.clear()
+        for _ in range(3):
+            assert text(client.request("GET", f"{place}free#{pin}")) == "hello "
+        assert ["authorization" in each for each in both.between.asked] == [True, False, False]
+        prices["/free"] = PRICE  # type: ignore[assignment]
+        for _ in range(2):
+            assert text(client.request("GET", f"{place}free#{pin}")) == "hello "
+        assert ["authorization" in each for each in both.between.asked[3:]] == [False, True, True]
+        assert both.record().paid.sat == both.record().terms.payee_dust.sat
+    assert both.record().spent.sat == 3 * PRICE

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Union
+from urllib.parse import urlsplit
 
 from mpchan.errors import MpchanError, NotPossible, ParseError, SellerRefused
 from mpchan.http.client.demands import Demand, demands_in, origin_of, require_encrypted, space_of
@@ -98,7 +99,9 @@ class Dialogue:
     ) -> None:
         self._purse = purse
         self._url = url
-        self.errand = Errand(origin_of(url), space_of(url), key=key, ahead=ahead, what=what)
+        self.errand = Errand(
+            origin_of(url), space_of(url), path=urlsplit(url).path, key=key, ahead=ahead, what=what
+        )
         self._tries = 0
         self._patience = patience
 

@@ -71,6 +71,7 @@ class Errand:
     Args:
         origin: of the server.
         space: below what path of it the request lies.
+        path: of the request.
         key: its ``Idempotency-Key``; None for a new one.
         ahead: satoshi that are authorised on top of the price, for what is charged as it goes.
         what: what the channel is for, where it serves one file and nothing else.
@@ -81,10 +82,18 @@ class Errand:
     """
 
     def __init__(
-        self, origin: str, space: str, *, key: str | None = None, ahead: int = 0, what: str | None = None
+        self,
+        origin: str,
+        space: str,
+        *,
+        path: str = "",
+        key: str | None = None,
+        ahead: int = 0,
+        what: str | None = None,
     ) -> None:
         self.origin = origin
         self.space = space
+        self.path = path
         self.key = secrets.token_hex(16) if key is None else key
         self.ahead = ahead
         self.what = what

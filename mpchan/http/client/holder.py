@@ -51,6 +51,9 @@ class _Channel:
         return Signed(total, number, signature)
 
 
+_MOST_FREE = 1_000
+"""Paths that were served without a receipt, of which that is remembered."""
+
 Use = tuple[str, str, Union[str, None]]
 """What a channel is used for: origin, realm, and the file, where it is for one."""
 
@@ -74,6 +77,7 @@ class Holder:
         self._dead: set[str] = set()
         self._disowned: dict[str, set[str]] = {}
         self._asked: dict[tuple[str, str], Demand] = {}
+        self._free: dict[tuple[str, str], None] = {}
 
     def close(self) -> None:
         """Write down what was charged."""
@@ -92,6 +96,8 @@ class Holder:
     def begin(self, errand: Errand) -> Step | None:
         """A voucher, where one was asked for before below this path and a channel is there."""
         demand = self._asked.get((errand.origin, errand.space))
+        if (errand.origin, errand.path) in self._free:
+            return None
         if demand is None or (demand.challenge.expires_at() or 0) <= time.time():
             return None
         use = _use(errand, [demand])
@@ -101,6 +107,7 @@ class Holder:
     def answer(self, errand: Errand, demands: Sequence[Demand]) -> Step:
         """A voucher in a channel that is there, or the first step of one that is opened."""
         self._asked[errand.origin, errand.space] = demands[0]
+        self._free.pop((errand.origin, errand.path), None)
         return self._voucher_in(errand, self._usable(errand, demands), demands) or self._open(errand, demands)
 
     def _voucher_in(
@@ -170,11 +177,19 @@ class Holder:
             if isinstance(step.payload, Open):
                 self._usable(errand, [step.demand])
         self._release(errand, spent)
+        if taken and receipt is None and isinstance(step.payload, Voucher):
+            self._note_free(errand)
         channel = self._used(errand)
         if spent is None or channel is None:
             return None
         charged = max(0, channel.book.spent - errand.spent_before)
         return Charged(channel.terms.channel_id, charged, channel.book.spent, channel.book.left)
+
+    def _note_free(self, errand: Errand) -> None:
+        """What was served without a receipt is asked for without a voucher from now on, until it is asked for."""
+        if len(self._free) >= _MOST_FREE:
+            del self._free[next(iter(self._free))]
+        self._free[errand.origin, errand.path] = None
 
     def _release(self, errand: Errand, spent: int | None) -> None:
         channel = self._used(errand)

@@ -11,7 +11,7 @@ from mpchan.chain.embedded import EmbeddedChain
 from mpchan.http.client.blocking import Client, Response
 from mpchan.http.client.purse import Purse
 from mpchan.http.server.paid import Paid
-from mpchan.http.server.prices import Price
+from mpchan.http.server.prices import Asked, Price
 from mpchan.values import replace
 from support.party import SHORT, Pair
 from support.web.served import served
@@ -120,8 +120,17 @@ class Both:
 
 
 @contextmanager
-def buying(directory: Path, chain_directory: Path, scheme: str, price: int | Price) -> Iterator[Both]:
+def buying(
+    directory: Path, chain_directory: Path, scheme: str, price: int | Price | Callable[[Asked], int | None]
+) -> Iterator[Both]:
     """A service that is paid in channels of one construction, and a payer's wallet."""
+
+    def price_of(asked: Asked) -> Price | None:
+        found = price(asked) if callable(price) else price
+        if found is None:
+            return None
+        return Price(found, terms=SHORT) if isinstance(found, int) else replace(found, terms=SHORT)
+
     with EmbeddedChain(chain_directory) as chain:
         pair = Pair(directory, chain, scheme=scheme)
         service = Service()
@@ -129,7 +138,7 @@ def buying(directory: Path, chain_directory: Path, scheme: str, price: int | Pri
             Paid(
                 service,
                 pair.payee.directory,
-                Price(price, terms=SHORT) if isinstance(price, int) else replace(price, terms=SHORT),
+                price_of,
                 schemes=(scheme,),
                 chain=lambda wallet: EmbeddedChain(chain_directory),
             )
