@@ -201,3 +201,8 @@ def test_usage_of_serve(wallets: Shell, words: str) -> None:
 )
 def test_usage_of_fetch(wallets: Shell, words: str, code: int, slug: str) -> None:
     wallets.fails(f"{BUYER} payer fetch {words}", code, slug)
+
+
+@pytest.mark.parametrize("words", ["--since 2026-99-99", "--until today", "--csv"])
+def test_usage_of_spending(wallets: Shell, words: str) -> None:
+    wallets.fails(f"{BUYER} payer spending {words}", 2, "usage")

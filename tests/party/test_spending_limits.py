@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
-from support.party import new_wallet
+from support.party import Pair, new_wallet
 
+from mpchan.chain.embedded import EmbeddedChain
 from mpchan.errors import MpchanError, NotPossible, ParseError, StorageError
+from mpchan.party import payer
 from mpchan.party.spending.limits import Limits, Question
+from mpchan.units import Amount
 from mpchan.wallet.config import Config
+from mpchan.wallet.purpose import Purpose
 from mpchan.wallet.spending import Day, Days
 from mpchan.wallet.wallet import Wallet
 
@@ -145,3 +150,27 @@ def test_what_is_no_limit_is_refused(wallet: Wallet, line: str) -> None:
     with pytest.raises(ParseError):
         Config.from_toml(text.replace("[spending]", f"[spending]\n{line}"))
     assert issubclass(ParseError, MpchanError)
+
+
+def test_a_refusal_by_the_day_takes_nothing_of_the_payees(wallet: Wallet) -> None:
+    limits = Limits(limited(wallet, per_payee_sat=100, per_day_sat=50), clock=lambda: NOON)
+    refused(limits.take, SHOP, 60)
+    limits.take(SHOP, 50)
+
+
+def test_one_server_gets_no_more_from_two_programs(
+    tmp_path: Path, chain_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What another program has signed is seen, however long this one runs."""
+    with EmbeddedChain(chain_directory) as chain:
+        pair = Pair(tmp_path, chain, scheme="taproot")
+        payer.open_channel(pair.payer, chain, pair.offer(), Amount(100_000), purpose=Purpose(SHOP, "shop"))
+        pair.chain.mine(1)
+        [name] = pair.payer.channels.names()
+        limits = Limits(limited(pair.payer, per_payee_sat=1_000))
+        limits.take(SHOP, 1)
+        pair.pay(name, 900)
+        now = time.monotonic()
+        monkeypatch.setattr("time.monotonic", lambda: now + 2)
+        refused(limits.take, SHOP, 101)
+        limits.take(SHOP, 100)

@@ -64,3 +64,13 @@ def test_a_table_for_spreadsheets_runs_nothing() -> None:
     text = _csv(Spending((line,), 5, 3, None, 0))
     assert text.splitlines()[1] == f'2026-11-30,{SHOP},"\'=HYPERLINK(""x"")",{"ab" * 8},5,3'
     assert text.count("\r\n") == 2
+
+
+def test_a_damaged_budget_is_told_and_the_rest_is_shown(pair: Pair) -> None:
+    name = opened(pair, Purpose(SHOP, "shop"))
+    pair.pay(name, 700)
+    folder = pair.payer.directory / "spending"
+    folder.mkdir()
+    (folder / "2026-01-01.json").write_text("{}")
+    found = spending(pair.payer)
+    assert (found.signed_sat, found.taken_sat, len(found.warnings)) == (700, 0, 1)

@@ -37,7 +37,7 @@ def spending(app: App, since: str | None, until: str | None, origin: str | None,
     if as_csv and app.json:
         raise UsageError("usage", "give --csv or --json, not both")
     for date in (since, until):
-        if date is not None and not _DATE.fullmatch(date):
+        if date is not None and not _is_day(date):
             raise UsageError("usage", f"not a day: {date!r:.40}", hint="write it as 2026-11-30")
     wallet = app.wallet()
     found = report(wallet, since=since or "", until=until or "9999", origin=_origin(origin))
@@ -46,6 +46,15 @@ def spending(app: App, since: str | None, until: str | None, origin: str | None,
     else:
         app.answer(found, _table)
     app.warn(found.warnings)
+
+
+def _is_day(text: str) -> bool:
+    from datetime import date
+
+    try:
+        return _DATE.fullmatch(text) is not None and bool(date.fromisoformat(text))
+    except ValueError:
+        return False
 
 
 def _origin(url: str | None) -> str | None:

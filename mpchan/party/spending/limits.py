@@ -44,6 +44,8 @@ class Question:
         return f"{subject}, {limit}"
 
 
+_LOOK_SECONDS = 1.0
+
 Ask = Callable[[Question], bool]
 """Whether somebody agrees; it may take its time."""
 
@@ -75,7 +77,9 @@ class Limits:
         self._max_price = max_price
         per_day = [each for each in (self._limits.per_day_sat, budget) if each is not None]
         self._day = DaysBudget(wallet, min(per_day, default=None), clock)
-        self._given: dict[str, int] = {}
+        self._given: dict[
+            str, tuple[int, float]
+        ] = {}  # by origin: satoshi, and when the wallet was looked at
         self._agreed: set[Question] = set()
 
     def allow_price(self, origin: str, price: int) -> None:
@@ -123,24 +127,32 @@ class Limits:
         if not rise:
             return
         limit = self._limits.per_payee_sat
+        given = 0
         if limit is not None:
-            total = self._given_to(origin) + rise
-            if total > limit:
-                self._require(Question("payee", origin, total, limit, "per_payee_sat"), None)
-            self._given[origin] = total
+            given = self._given_to(origin)
+            if given + rise > limit:
+                self._require(Question("payee", origin, given + rise, limit, "per_payee_sat"), None)
         self._day.take(rise)
+        if limit is not None:
+            self._given[origin] = given + rise, self._given[origin][1]
 
     def _given_to(self, origin: str) -> int:
-        """What is signed away to an origin by now, in all its channels."""
-        if origin not in self._given:
-            self._given[origin] = sum(
+        """What is signed away to an origin by now, in all its channels, by this program and others beside it.
+
+        The others' is as old as ``_LOOK_SECONDS`` at the most.
+        """
+        given, looked = self._given.get(origin, (0, 0.0))
+        if not looked or time.monotonic() - looked >= _LOOK_SECONDS:
+            found = sum(
                 record.paid.sat
                 for record in self._wallet.channels.readable()
                 if isinstance(record, PayerRecord)
                 and record.purpose is not None
                 and record.purpose.origin == origin
             )
-        return self._given[origin]
+            given, looked = max(given, found), time.monotonic()
+            self._given[origin] = given, looked
+        return given
 
     def close(self) -> None:
         """What was taken of today's budget and not used serves other programs."""

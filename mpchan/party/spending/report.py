@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timezone
 from typing import Any
 
-from mpchan.errors import MpchanError
+from mpchan.errors import MpchanError, StorageError
 from mpchan.results.spending import Spending, SpentLine
 from mpchan.wallet.past import history
 from mpchan.wallet.payer_record import PayerRecord
@@ -49,7 +49,11 @@ def spending(
         for line in _lines(record, _changes(wallet, record))
         if since <= line.date <= until
     ]
-    last = Days(wallet.directory).last()
+    last = None
+    try:
+        last = Days(wallet.directory).last()
+    except StorageError as error:
+        problems.append(error.message)
     return Spending(
         lines=tuple(sorted(found, key=lambda line: (line.date, line.origin or "", line.channel))),
         signed_sat=sum(line.signed_sat for line in found),
