@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import html.parser
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.party import SHORT, Pair
-from support.web.house import FIRST, PRICE, House
+from support.web.house import FIRST, PRICE, House, told
 from support.web.raw import RawPayer, challenges_of, receipt_of
 
 from mpchan.chain.embedded import EmbeddedChain
@@ -36,16 +36,6 @@ def house(pair: Pair, chain_directory: Path) -> Iterator[House]:
     found = House(pair, chain_directory, Price(PRICE, once=True, terms=SHORT))
     yield found
     found.close()
-
-
-def told(story: Callable[[House], Awaitable[None]]) -> Callable[[House], None]:
-    """A test that is a story of an event loop."""
-
-    def test(house: House) -> None:
-        asyncio.run(story(house))  # type: ignore[arg-type]
-
-    test.__doc__, test.__name__ = story.__doc__, getattr(story, "__name__", "test")
-    return test
 
 
 async def unchanged(
@@ -163,28 +153,16 @@ async def test_89_a_voucher_that_does_not_do(house: House) -> None:
 async def test_89_a_close_while_a_request_is_being_served(house: House) -> None:
     """It waits; what is being served is paid for."""
     payer = await house.opened()
-    began, go = asyncio.Event(), asyncio.Event()
-    serve = house.service
-
-    async def slow(scope: Any, receive: Any, send: Any) -> None:
-        began.set()
-        await go.wait()
-        await serve(scope, receive, send)
-
-    house.app._app = slow
+    began, go = house.holding()
     asking = asyncio.create_task(house.web.get("/", headers=payer.headers(payer.voucher(FIRST + PRICE))))
     await began.wait()
     total = payer.terms.payee_dust.sat
-    closing = payer.headers(payer.close(FIRST + PRICE) if total > FIRST else _close(payer, total))
+    closing = payer.headers(payer.close(FIRST + PRICE) if total > FIRST else payer.close_at(total))
     early = await house.web.head("/", headers=closing)
     assert (early.status_code, early.headers["retry-after"]) == (402, "1")
     go.set()
     assert (await asking).status_code == 200
     assert (await house.web.head("/", headers=closing)).status_code == 204
-
-
-def _close(payer: RawPayer, total: int) -> Any:
-    return Close(payer.channel, Wire(total, None, payer.key.sign_settlement(payer.terms, Amount(total))))
 
 
 @pytest.mark.parametrize(

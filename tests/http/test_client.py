@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from support.web.buying import Both, buying, text
 
+from mpchan.errors import NotPossible
+from mpchan.http.client.blocking import Client
 from mpchan.units import Amount
 
 PRICE = 10
@@ -112,3 +114,37 @@ def test_what_is_free_is_asked_for_without_a_voucher(tmp_path: Path, chain_direc
         assert ["authorization" in each for each in both.between.asked[3:]] == [False, True, True]
         assert both.record().paid.sat == both.record().terms.payee_dust.sat
     assert both.record().spent.sat == 3 * PRICE
+
+
+def test_a_second_channel_is_closed_after_the_first(both: Both) -> None:
+    both.pair.coin()
+    for _ in range(2):
+        with both.purse() as purse, both.client(purse) as client:
+            assert text(client.request("GET", both.url)) == "hello "
+            closed = client.close_channel(both.url)
+            both.pair.chain.mine(1)
+        assert closed.channel in {record.terms.channel_id for record in both.records()}
+    assert [record.state.total.sat for record in both.records()] == [
+        both.records()[0].terms.payee_dust.sat
+    ] * 2
+    with both.purse() as purse, both.client(purse) as client, pytest.raises(NotPossible) as error:
+        client.close_channel(both.url)
+    assert error.value.slug == "no-channel"
+
+
+def test_a_channel_that_was_begun_goes_on_within_the_limits_of_the_call(both: Both) -> None:
+    """A program was stopped while it waited; the next one may pay less for a request than that."""
+
+    def stopped(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    with both.purse() as purse, Client(purse, wait=stopped) as client, pytest.raises(KeyboardInterrupt):
+        client.request("GET", both.url)
+    both.pair.chain.mine(1)
+    with both.purse(max_price=PRICE - 1) as purse, both.client(purse) as client:
+        with pytest.raises(NotPossible) as error:
+            client.request("GET", both.url)
+        assert error.value.slug == "price-too-high"
+    assert both.service.served == []
+    with both.purse() as purse, both.client(purse) as client:
+        assert text(client.request("GET", both.url)) == "hello "

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 from support.party import SHORT, Pair
-from support.web.house import FIRST, ORIGIN, PRICE, House
-from support.web.raw import RawPayer, challenges_of, receipt_of
+from support.web.house import FIRST, ORIGIN, PRICE, House, told
+from support.web.raw import challenges_of, receipt_of
 
 from mpchan.http.server import exchange
 from mpchan.http.server.prices import Price
@@ -19,18 +18,6 @@ from mpchan.http.server.serving import Paying
 from mpchan.http.wire.session import SessionRequest
 from mpchan.units import Amount
 from mpchan.wallet.account import Account
-
-Story = Callable[[House], Awaitable[None]]
-
-
-def told(story: Story) -> Callable[[House], None]:
-    """A test that is a story of an event loop."""
-
-    def test(house: House) -> None:
-        asyncio.run(story(house))  # type: ignore[arg-type]
-
-    test.__doc__, test.__name__ = story.__doc__, getattr(story, "__name__", "test")
-    return test
 
 
 def snapshot_of(response: Any) -> Any:
@@ -363,9 +350,9 @@ async def test_a_channel_is_closed_at_what_was_charged_and_at_nothing_else(house
         headers = payer.headers(payer.voucher(FIRST + PRICE * number))
         assert (await house.web.get("/", headers=headers)).status_code == 200
     spent = 40 * PRICE
-    wrong = await house.web.head("/", headers=payer.headers(closing(payer, spent + 1)))
+    wrong = await house.web.head("/", headers=payer.headers(payer.close_at(spent + 1)))
     assert (wrong.status_code, snapshot_of(wrong).required) == (402, spent)
-    response = await house.web.head("/", headers=payer.headers(closing(payer, spent)))
+    response = await house.web.head("/", headers=payer.headers(payer.close_at(spent)))
     assert response.status_code == 204
     receipt = receipt_of(response)
     assert (receipt.spent, receipt.tx_hash is None) == (spent, False)
@@ -376,11 +363,3 @@ async def test_a_channel_is_closed_at_what_was_charged_and_at_nothing_else(house
     assert gone.status_code == 402
     assert gone.json()["slug"].startswith("channel-")
     assert len(house.service.served) == 40
-
-
-def closing(payer: RawPayer, total: int) -> Any:
-    """A settlement that no file of the payer holds."""
-    from mpchan.http.wire.credential import Close, Signed
-
-    signature = payer.key.sign_settlement(payer.terms, Amount(total))
-    return Close(payer.channel, Signed(total, None, signature))

@@ -17,6 +17,7 @@ from mpchan.http.server.challenges import CHALLENGE_SECONDS, OFFER_SECONDS
 from mpchan.http.server.kept import MOST_BYTES, MOST_BYTES_EACH, Kept, KeptAnswers
 from mpchan.http.server.prices import Asked, Price
 from mpchan.party.register.asks import Ask, Signed
+from mpchan.wallet.wallet import Wallet
 
 
 def test_a_key_of_the_clients_is_none_that_lasts(pair: Pair, chain_directory: Path) -> None:
@@ -47,15 +48,7 @@ def test_a_key_of_the_clients_is_none_that_lasts(pair: Pair, chain_directory: Pa
 def test_a_request_that_comes_again_while_it_is_served(house: House) -> None:
     async def story() -> None:
         payer = await house.opened()
-        began, go = asyncio.Event(), asyncio.Event()
-        serve = house.service
-
-        async def slow(scope: Any, receive: Any, send: Any) -> None:
-            began.set()
-            await go.wait()
-            await serve(scope, receive, send)
-
-        house.app._app = slow
+        began, go = house.holding()
         headers = payer.headers(payer.voucher(FIRST + PRICE), "one")
         asking = asyncio.create_task(house.web.get("/", headers=headers))
         await began.wait()
@@ -241,3 +234,92 @@ def test_kept_answers_have_bounds() -> None:
     kept.keep("channel", "large", Kept(200, (), body + b"x"))
     assert kept.find("channel", "large") is None
     assert kept.find("other", str(most)) is None
+
+
+def test_what_has_ended_is_written_down_without_another_request(house: House) -> None:
+    """Else a server that is killed an hour later would count as served what it has dropped."""
+
+    async def story() -> None:
+        payer = await house.opened()
+        house.service.status = 500
+        assert (
+            await house.web.get("/", headers=payer.headers(payer.voucher(FIRST + PRICE)))
+        ).status_code == 500
+        for _ in range(200):
+            account = house.pair.payee_record(payer.name).account
+            assert account is not None
+            if not account.reserved:
+                break
+            await asyncio.sleep(0.05)
+        assert account is not None
+        assert (account.spent, account.reserved) == (0, ())
+
+    asyncio.run(story())
+
+
+def test_a_server_that_starts_again_and_again_hands_out_one_address(house: House) -> None:
+    """Addresses that nothing was paid to would end the search of a wallet that is restored from its words."""
+
+    async def story() -> None:
+        addresses = set()
+        for _ in range(5):
+            payer = await house.payer()
+            addresses.add(payer.request.recipient)
+            house.close()
+            house.start()
+        assert len(addresses) == 1
+        before = next_receive(house)
+        payer = await house.opened()
+        assert payer.request.recipient in addresses
+        assert next_receive(house) == before + 1
+        house.close()
+        house.start()
+        assert (await house.payer()).request.recipient not in addresses
+
+    asyncio.run(story())
+
+
+def next_receive(house: House) -> int:
+    """The next index of the payee's receiving addresses."""
+    return Wallet.open(house.pair.payee.directory).keys.next_index("receive")
+
+
+def test_a_cashier_that_has_failed_says_so(house: House) -> None:
+    async def story() -> None:
+        await house.web.get("/")
+        failure = RuntimeError("broken")
+
+        def broken(*_: object) -> None:
+            raise failure
+
+        await house.app.cashier.do(lambda desk: setattr(desk.register, "flush", broken))
+        await house.app.cashier.do(lambda desk: desk.register._outcomes.setdefault("x", []))
+        while house.app.cashier.failure is None:
+            await asyncio.sleep(0.05)
+        assert house.app.cashier.failure is failure
+
+    asyncio.run(story())
+
+
+def test_a_request_whose_connection_ends_as_it_is_granted(house: House) -> None:
+    """It is not served, and what was reserved for it pays for others."""
+
+    async def story() -> None:
+        payer = await house.opened()
+        cashier = house.app.cashier
+        hand_over = cashier._hand_over
+        headers = payer.headers(payer.voucher(FIRST + PRICE))
+        asking = asyncio.create_task(house.web.get("/", headers=headers))
+
+        def granted(judged: Any) -> None:
+            hand_over(judged)
+            asking.cancel()
+
+        cashier._hand_over = granted  # type: ignore[method-assign]
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        cashier._hand_over = hand_over  # type: ignore[method-assign]
+        account = await house.account(payer)
+        assert (account.spent, account.reserved, house.service.served) == (0, (), [])
+
+    asyncio.run(story())

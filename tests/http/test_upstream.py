@@ -92,6 +92,16 @@ def test_a_request_goes_on_as_it_came_with_what_was_paid() -> None:
     assert b"\r\nte:" not in head
 
 
+def test_who_asks_is_for_this_server_to_say() -> None:
+    """What a client says of itself in headers that proxies set does not reach the service."""
+    said = {"x-forwarded-for": "192.0.2.1", "x-forwarded-proto": "http", "forwarded": "for=192.0.2.1"}
+    with service(OK) as (url, seen):
+        asked(url, headers=said)
+    head = seen[0].lower()
+    assert b"192.0.2.1" not in head
+    assert head.count(b"x-forwarded-for:") == head.count(b"x-forwarded-proto:") == 1
+
+
 def test_the_credential_stays_here() -> None:
     with service(OK) as (url, seen):
         asked(url, headers={"authorization": "Payment abc", "idempotency-key": "k"})

@@ -6,6 +6,7 @@ import gc
 import queue
 import signal
 import threading
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,6 @@ from mpchan.cli.commands.watch import (
     INTERRUPTED,
     INTERVAL_SECONDS,
     REGTEST_INTERVAL_SECONDS,
-    Ending,
     ending,
     watching,
 )
@@ -36,7 +36,6 @@ from mpchan.wallet.wallet import Wallet
 
 if TYPE_CHECKING:
     from mpchan.http.certificates import Certificate
-    from mpchan.http.listening.server import Listening
     from mpchan.http.server.desk import ChannelEvent
     from mpchan.http.server.prices import PriceOf
 
@@ -118,13 +117,7 @@ def serve(
     wallet = app.wallet(signs=True)
     require_backend(app.chain(wallet))
     wallet.channels.patience = PATIENCE_SECONDS
-    wake = threading.Event()
-    events: queue.SimpleQueue[ChannelEvent] = queue.SimpleQueue()
-
-    def tell(event: ChannelEvent) -> None:
-        events.put(event)
-        wake.set()
-
+    happening = _Happening()
     with ExitStack() as stack, ending() as end:
         try:
             from mpchan.http.listening.server import Listening
@@ -135,13 +128,10 @@ def serve(
             raise missing_http(error) from None
         own = None if plain else _certificate(wallet, certificate, key)
         service = Upstream(upstream)
+        schemes = for_connections() if scheme == "both" else (scheme,)
+        asked = None if deposit is None else deposit.sat
         cashier = Cashier(
-            wallet,
-            chain=app.chain,
-            realm=realm,
-            schemes=for_connections() if scheme == "both" else (scheme,),
-            deposit=None if deposit is None else deposit.sat,
-            tell=tell,
+            wallet, chain=app.chain, realm=realm, schemes=schemes, deposit=asked, tell=happening.tell
         )
         cashier.start()
         stack.callback(cashier.close)
@@ -152,27 +142,43 @@ def serve(
         lines = ServiceLines(app)
         lines.started(paid.address)
         usual = REGTEST_INTERVAL_SECONDS if wallet.network.name == "regtest" else INTERVAL_SECONDS
-        watcher = WatcherBeside(partial(watching, app, wallet), interval=interval or usual, wake=wake)
-        with watcher as beside:
-            _follow(beside, events, listening, lines, wake, end)
-    if lines.failure is not None:
-        raise lines.failure
+        make = partial(watching, app, wallet)
+        with WatcherBeside(make, interval=interval or usual, wake=happening.wake) as beside:
+            _follow(
+                beside, happening, lines, lambda: end.has_come() or listening.has_ended or cashier.has_ended
+            )
+    failure = cashier.failure or lines.failure
+    if failure is not None:
+        raise failure
     return INTERRUPTED if end.signal == signal.SIGINT else 0
 
 
+class _Happening:
+    """What the service's own thread tells, for the one that prints."""
+
+    def __init__(self) -> None:
+        self.wake = threading.Event()
+        self._events: queue.SimpleQueue[ChannelEvent] = queue.SimpleQueue()
+
+    def tell(self, event: ChannelEvent) -> None:
+        """From that thread."""
+        self._events.put(event)
+        self.wake.set()
+
+    def told(self) -> Iterator[ChannelEvent]:
+        """What has come since."""
+        while not self._events.empty():
+            yield self._events.get_nowait()
+
+
 def _follow(
-    beside: WatcherBeside,
-    events: queue.SimpleQueue[ChannelEvent],
-    listening: Listening,
-    lines: ServiceLines,
-    wake: threading.Event,
-    end: Ending,
+    beside: WatcherBeside, happening: _Happening, lines: ServiceLines, ends: Callable[[], bool]
 ) -> None:
-    """Tell what happens until a signal comes, nobody reads the lines any more, or the server has ended."""
+    """Tell what happens until it is to end, or nobody reads the lines any more."""
     while True:
-        over = end.has_come() or lines.failure is not None or listening.has_ended
-        while not events.empty():
-            lines.service(events.get_nowait())
+        over = ends() or lines.failure is not None
+        for event in happening.told():
+            lines.service(event)
         for seen in beside.seen():
             if isinstance(seen, Finding):
                 lines.channel(seen)
@@ -180,8 +186,8 @@ def _follow(
                 lines.round(seen)
         if over:
             return
-        wake.wait(_PAUSE_SECONDS)
-        wake.clear()
+        happening.wake.wait(_PAUSE_SECONDS)
+        happening.wake.clear()
 
 
 def _address(text: str) -> tuple[str, int]:

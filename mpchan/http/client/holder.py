@@ -15,7 +15,7 @@ from mpchan.errors import MpchanError, NotPossible, Refused, StorageError
 from mpchan.http.client.books import Book
 from mpchan.http.client.demands import Demand
 from mpchan.http.client.errand import Charged, Closed, Errand, Step
-from mpchan.http.client.opening import Opener
+from mpchan.http.client.opening import Opener, signed_in
 from mpchan.http.wire.credential import Close, Open, Signed, Voucher
 from mpchan.http.wire.receipt import Receipt
 from mpchan.http.wire.session import Snapshot
@@ -40,15 +40,7 @@ class _Channel:
         least = terms.payee_dust.sat, terms.offer.min_increment.sat
         self.book = Book(record.paid.sat, record.spent.sat, terms.capacity.sat, least)
         self.is_stale = record.restored
-        self._form = construction_of(terms.offer).form(terms)
-
-    def signed(self, message: str) -> Signed:
-        """What a message says, as the wire has it."""
-        read = None if self._form is None else self._form.read(message)
-        if read is None:
-            raise TypeError("a channel that is paid by the request has a form")
-        number, total, signature = read
-        return Signed(total, number, signature)
+        self.form = construction_of(terms.offer).form(terms)
 
 
 _MOST_FREE = 1_000
@@ -251,7 +243,7 @@ class Holder:
         except MpchanError:
             channel.book.ended(errand.key, None)
             raise
-        signed = channel.signed(message)
+        signed = signed_in(channel.form, message)
         channel.book.signed(errand.key, signed.total)
         errand.spent_before = channel.book.spent
         errand.step = Step(channel.name, demand, Voucher(str(channel.terms.outpoint), signed), signed.total)
@@ -320,25 +312,36 @@ class Holder:
 
     def closing(self, errand: Errand, demands: Sequence[Demand], spent: int | None) -> Step:
         """A voucher that pays nothing, so that the server says what it has charged; then the settlement of that."""
-        for record in self._of(errand, demands):
-            if not isinstance(record.state, (protocol.Funded, protocol.Settling)) or not record.updates:
-                continue
-            terms, demand = record.terms, _of_scheme(demands, record.terms)
-            channel = _Channel(self.wallet, self._chain, record)
-            if isinstance(record.state, protocol.Funded) and spent is None:
-                signed = channel.signed(payer.pay_last(self.wallet, self._chain, terms.name).hex)
-                errand.step = Step(terms.name, demand, Voucher(str(terms.outpoint), signed), signed.total)
-                return errand.step
-            channel.meter.note_spent(min(spent or 0, record.paid.sat))
-            channel.meter.write_spent()
-            total = record.paid.sat
-            if isinstance(record.state, protocol.Funded):
-                total = settled(min(max(spent or 0, record.spent.sat), record.paid.sat), terms.payee_dust.sat)
-            message = payer.settle(self.wallet, self._chain, terms.name, Amount(total), at_spent=True).hex
-            signature = terms.lock.signature_from(read_psbt(message.encode()), terms.payer_key)
-            payload = Close(str(terms.outpoint), Signed(total, None, signature))
-            errand.step = Step(terms.name, demand, payload, total)
+        record = self._closable(errand, demands)
+        terms, demand = record.terms, _of_scheme(demands, record.terms)
+        is_open = isinstance(record.state, protocol.Funded)
+        channel = _Channel(self.wallet, self._chain, record)
+        if is_open and spent is None:
+            signed = signed_in(channel.form, payer.pay_last(self.wallet, self._chain, terms.name).hex)
+            errand.step = Step(terms.name, demand, Voucher(str(terms.outpoint), signed), signed.total)
             return errand.step
+        total = record.paid.sat
+        if is_open:
+            channel.meter.note_spent(min(spent or 0, total))
+            channel.meter.write_spent()
+            total = settled(min(max(spent or 0, record.spent.sat), total), terms.payee_dust.sat)
+        message = payer.settle(self.wallet, self._chain, terms.name, Amount(total), at_spent=True).hex
+        signature = terms.lock.signature_from(read_psbt(message.encode()), terms.payer_key)
+        payload = Close(str(terms.outpoint), Signed(total, None, signature))
+        errand.step = Step(terms.name, demand, payload, total)
+        return errand.step
+
+    def _closable(self, errand: Errand, demands: Sequence[Demand]) -> PayerRecord:
+        """The channel that a close means: one that is open, or else one whose close may have got lost."""
+        found = [
+            record
+            for record in self._of(errand, demands)
+            if isinstance(record.state, (protocol.Funded, protocol.Settling)) and record.updates
+        ]
+        for record in sorted(found, key=lambda each: isinstance(each.state, protocol.Settling)):
+            facts = facts_if_any(self._chain, record.terms)
+            if facts is None or facts.spent_by is None:
+                return record
         raise NotPossible(
             "no-channel", f"no channel with {errand.origin} is open in which something was paid"
         )

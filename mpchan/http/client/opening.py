@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from mpchan.bitcoin.psbt import Psbt
 from mpchan.chain.base import Chain
 from mpchan.channel import payer as protocol
+from mpchan.channel.construction.base import Form
 from mpchan.channel.construction.registry import construction_of
 from mpchan.errors import NotPossible
 from mpchan.http.client.demands import Demand
@@ -73,7 +74,9 @@ class Opener:
         if record.purpose is None or record.purpose.challenge is None:
             raise TypeError("only a channel that the server has not taken goes on so")
         challenge = challenge_of(record.purpose.challenge)
-        return self._next(errand, Demand(challenge, SessionRequest.decode(challenge.request)), record)
+        demand = Demand(challenge, SessionRequest.decode(challenge.request))
+        self._limits.allow_price(errand.origin, demand.request.amount)
+        return self._next(errand, demand, record)
 
     def fund(self, errand: Errand, step: Step, reply: Psbt) -> Step:
         """Take the signed refund in, and send the funding.
@@ -99,9 +102,8 @@ class Opener:
                 self._wallet, self._chain, record.terms.offer.to_toml(), record.terms.capacity
             )
             return Step(record.terms.name, demand, Prepare(bytes.fromhex(asked.hex)))
-        if (
-            record.funding is not None and self._chain.sends
-        ):  # the program before may have ended just before that
+        if record.funding is not None and self._chain.sends:
+            # the program before may have ended before it did
             payer.send_funding_again(self._wallet, self._chain, record.terms.name)
         return self._opening(errand, demand, record)
 
@@ -124,11 +126,7 @@ class Opener:
         else:
             first = record.paid
         payment = payer.pay_ahead(self._wallet, self._chain, terms.name, first)
-        form = construction_of(terms.offer).form(terms)
-        read = None if form is None else form.read(payment.hex)
-        if read is None:
-            raise TypeError("a channel that is paid by the request has a form")
-        number, total, signature = read
+        signed = signed_in(construction_of(terms.offer).form(terms), payment.hex)
         data = None if funding is None else funding.to_bytes()
         opening = Open(
             str(terms.outpoint),
@@ -138,6 +136,15 @@ class Opener:
             terms.refund_lock_time.value,
             terms.offer.offer_id,
             terms.offer.token,
-            Signed(total, number, signature),
+            signed,
         )
-        return Step(terms.name, demand, opening, total)
+        return Step(terms.name, demand, opening, signed.total)
+
+
+def signed_in(form: Form | None, message: str) -> Signed:
+    """The total and the signature in a message of ours, as the wire has them."""
+    read = None if form is None else form.read(message)
+    if read is None:
+        raise TypeError("a channel that is paid by the request has a form")
+    number, total, signature = read
+    return Signed(total, number, signature)

@@ -47,6 +47,7 @@ class Cashier:
 
     Attributes:
         challenges: to check credentials with, from any thread; there once it has started.
+        failure: what has ended it by itself.
     """
 
     challenges: Challenges
@@ -77,6 +78,7 @@ class Cashier:
         self._began: Future[None] = Future()
         self._thread: threading.Thread | None = None
         self._spent: dict[str, int] = {}
+        self.failure: BaseException | None = None
 
     # from outside ---------------------------------------------------------------------------------
 
@@ -96,6 +98,11 @@ class Cashier:
         """Whether it has started."""
         return self._began.done() and self._began.exception() is None
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether it answers no more, for whatever reason."""
+        return self._ending
+
     def close(self) -> None:
         """Answer what waits, write down what has ended, and let the wallet go."""
         with self._waiting:
@@ -111,7 +118,14 @@ class Cashier:
             self._require_open()
             self._asks.append((ask, future))
             self._waiting.notify()
-        verdict = await future
+        try:
+            verdict = await future
+        except asyncio.CancelledError:
+            judged = future.done() and not future.cancelled() and future.exception() is None
+            granted = future.result() if judged else None
+            if isinstance(granted, Reserved):  # nobody waits any more, so nothing is served
+                self.end(ask.channel, granted.key, 0)
+            raise
         standing = getattr(verdict, "standing", None)
         if standing is not None:
             self._note(standing.channel, standing.spent)
@@ -175,6 +189,7 @@ class Cashier:
             self._fail(error)
 
     def _fail(self, error: BaseException) -> None:
+        self.failure = error
         if not self._began.done():
             self._began.set_exception(error)
         with self._waiting:
@@ -189,11 +204,8 @@ class Cashier:
     def _turn(self, desk: Desk) -> bool:
         """One batch, and one other thing; False in the end."""
         with self._waiting:
-            idle = not self._asks and not self._tasks
-            if idle and not self._ending:
-                late = not self._waiting.wait(_FLUSH_SECONDS if self._owes(desk) else None)
-                if late:
-                    idle = not self._asks and not self._tasks
+            if not self._asks and not self._tasks and not self._ending:
+                self._waiting.wait(_FLUSH_SECONDS)
             asks = [self._asks.popleft() for _ in range(min(len(self._asks), _MOST_AT_ONCE))]
             outcomes = list(self._outcomes)
             self._outcomes.clear()
@@ -209,9 +221,6 @@ class Cashier:
             with suppress(StorageError):  # the next request tries again, and so does the end
                 desk.register.flush()
         return not ending
-
-    def _owes(self, desk: Desk) -> bool:
-        return bool(self._outcomes) or desk.register.has_outcomes
 
     def _judge(self, desk: Desk, asks: Sequence[tuple[Ask, asyncio.Future[Verdict]]]) -> None:
         """Each channel by itself: what fails in one is nothing to the others."""

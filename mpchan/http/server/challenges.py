@@ -87,21 +87,30 @@ class Challenges:
         with wallet.lock():
             self._generation = wallet.offers.need_generation()
         self._drafts: dict[tuple[str, tuple[tuple[str, Any], ...]], tuple[float, Offer]] = {}
-        self._address, self._moved = self._next_address(), clock()
+        self._move()
 
-    def _next_address(self) -> str:
-        """An address of its own for what is paid from now on; its index is on disk on return."""
+    def _move(self) -> None:
         with self._wallet.lock():
             keys = self._wallet.fresh_keys()
-            address = next_address(keys, self._wallet.network)
-            keys.allocate("receive")
-        return address
+            self._index = keys.next_index("receive")
+            self._address = next_address(keys, self._wallet.network)
+        self._moved = self._clock()
+        self._drafts.clear()
 
     def move(self) -> None:
         """A close has paid to the address: what comes next gets another one, but not for every one of many closes."""
         if self._clock() >= self._moved + MOVE_SECONDS:
-            self._address, self._moved = self._next_address(), self._clock()
-            self._drafts.clear()
+            self._move()
+
+    def claim(self, offer: Offer) -> None:
+        """A channel begins under an offer: its address is no other one's any more, which is on disk on return.
+
+        Until then no index is taken. A server that starts again and again would leave a row of addresses to which
+        nothing was ever paid, and the search for a restored wallet's coins ends at such a row.
+        """
+        if offer.payee_address == self._address and self._wallet.keys.next_index("receive") <= self._index:
+            with self._wallet.lock():
+                self._wallet.fresh_keys().advance(receive=self._index + 1)
 
     # made -----------------------------------------------------------------------------------------
 

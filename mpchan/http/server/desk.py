@@ -80,6 +80,7 @@ class Desk:
         """
         if carried_offer(psbt) != offer:
             raise Refused("other-offer", "the refund request is under another offer than the challenge's")
+        self.challenges.claim(offer)
         signed = commands.sign_refund(
             self.wallet,
             self.chain,
@@ -130,8 +131,8 @@ class Desk:
             opening.payer_script,
             lock_time_from_int(opening.refund_lock_time),
         )
-        first = opening.first
-        self.register.open(terms, opening.transaction, Signed(first.total, first.number, first.signature))
+        self.challenges.claim(offer)
+        self.register.open(terms, opening.transaction, opening.first)
         self._tell(ChannelEvent("opened", terms.channel_id, 0, str(outpoint.txid)))
 
     def _value(self, opening: wire.Open, offer: Offer, outpoint: OutPoint) -> Amount:

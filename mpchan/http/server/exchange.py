@@ -85,7 +85,7 @@ class Exchange:
             if isinstance(payload, wire.Open):
                 await self._open(payload, challenge)
             signed = payload.first if isinstance(payload, wire.Open) else payload.signed
-            await self._pay(challenge, payload.channel, _for_register(signed))
+            await self._pay(challenge, payload.channel, signed)
 
     # channels -------------------------------------------------------------------------------------
 
@@ -104,7 +104,7 @@ class Exchange:
         await self._cashier.do(lambda desk: desk.open(payload, offer))
 
     async def _close(self, payload: wire.Close, challenge: Challenge) -> None:
-        name, signed = _name(payload.channel), _for_register(payload.signed)
+        name, signed = _name(payload.channel), payload.signed
         closed = await self._cashier.do(lambda desk: desk.close(name, signed))
         if closed is None:
             text = "requests are still in flight in this channel"
@@ -279,10 +279,6 @@ class Exchange:
 def _bare_key(value: str) -> str:
     """The key in its header: a string of structured fields (RFC 8941) without its quotes, or as it stands."""
     return value[1:-1] if len(value) > 2 and value[0] == value[-1] == '"' else value
-
-
-def _for_register(signed: wire.Signed) -> Signed:
-    return Signed(signed.total, signed.number, signed.signature)
 
 
 def _name(channel: str) -> str:

@@ -20,6 +20,7 @@ import httpx2
 from mpchan.errors import UsageError
 from mpchan.http.server.asgi import Message, Receive, Scope, Send, target_of
 from mpchan.http.server.serving import Paying
+from mpchan.http.wire.credential import is_payment
 from mpchan.http.wire.problems import MEDIA_TYPE, Problem
 
 _HOP_BY_HOP = {
@@ -28,7 +29,9 @@ _HOP_BY_HOP = {
 }
 """What concerns one connection alone (RFC 9110, section 7.6.1)."""
 
-_OURS = {b"authorization", b"idempotency-key", b"host"}
+_OURS = {b"idempotency-key", b"forwarded", b"x-forwarded-for", b"x-forwarded-proto"}
+"""What is for this server, or for it to say."""
+
 _CONNECT_SECONDS, _READ_SECONDS = 10.0, 300.0
 
 
@@ -140,14 +143,9 @@ def _asked(scope: Scope) -> list[tuple[bytes, bytes]]:
     """The headers of the request to the service."""
     headers = [(name.lower(), value) for name, value in scope["headers"]]
     left_out = _HOP_BY_HOP | _OURS | _named_in_connection(headers)
-    has_own = any(name == b"authorization" and not _is_ours(value) for name, value in headers)
-    passed = [(name, value) for name, value in headers if name not in left_out]
-    if has_own:
-        passed += [each for each in headers if each[0] == b"authorization" and not _is_ours(each[1])]
-    hosts = [value for name, value in headers if name == b"host"]
+    passed = [each for each in headers if each[0] not in left_out and not _is_credential(*each)]
     client = scope.get("client")
     passed += [
-        *((b"host", value) for value in hosts),
         (b"x-forwarded-proto", scope.get("scheme", "https").encode()),
         *(() if client is None else ((b"x-forwarded-for", str(client[0]).encode()),)),
     ]
@@ -166,8 +164,8 @@ def _asked(scope: Scope) -> list[tuple[bytes, bytes]]:
     return passed
 
 
-def _is_ours(value: bytes) -> bool:
-    return value[:8].lower() == b"payment "
+def _is_credential(name: bytes, value: bytes) -> bool:
+    return name == b"authorization" and is_payment(value.decode("latin-1"))
 
 
 def _answered(headers: Iterable[tuple[bytes, bytes]]) -> Iterable[tuple[bytes, bytes]]:

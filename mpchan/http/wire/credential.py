@@ -30,6 +30,7 @@ from mpchan.http.wire.encoding import (
 )
 from mpchan.http.wire.fields import SCHEME
 from mpchan.http.wire.session import channel_name, member, number_of
+from mpchan.party.register.asks import Signed as Signed
 from mpchan.units import MAX_LOCK_TIME
 from mpchan.values import frozen
 
@@ -40,37 +41,23 @@ _MOST_SIGNATURE_BYTES = 80
 _MOST_SCRIPT_BYTES = 64
 
 
-@frozen
-class Signed:
-    """A total and the payer's signature under its update.
+def signed_table(signed: Signed) -> dict[str, Any]:
+    """The members of a payload that hold a total."""
+    table: dict[str, Any] = {
+        "cumulativeAmount": str(signed.total),
+        "signature": to_base64url(signed.signature),
+    }
+    if signed.number is not None:
+        table["number"] = signed.number
+    return table
 
-    Attributes:
-        total: satoshi.
-        number: of the update, where the construction numbers them.
-        signature: 64 bytes (BIP-0340), or DER and sighash byte, as the construction has it.
-    """
 
-    total: int
-    number: int | None
-    signature: bytes
-
-    def to_table(self) -> dict[str, Any]:
-        """The members of a payload."""
-        table: dict[str, Any] = {
-            "cumulativeAmount": str(self.total),
-            "signature": to_base64url(self.signature),
-        }
-        if self.number is not None:
-            table["number"] = self.number
-        return table
-
-    @classmethod
-    def from_table(cls, table: dict[str, Any], *, zero: bool = False) -> Signed:
-        """Read the members; ValueError where they are none."""
-        signature = from_base64url(text_of(table, "signature"))
-        if not 0 < len(signature) <= _MOST_SIGNATURE_BYTES:
-            raise ValueError(f"a signature of {len(signature)} bytes")
-        return cls(amount_of(table, "cumulativeAmount", zero=zero), number_of(table), signature)
+def signed_in(table: dict[str, Any], *, zero: bool = False) -> Signed:
+    """Read them; ValueError where they are none."""
+    signature = from_base64url(text_of(table, "signature"))
+    if not 0 < len(signature) <= _MOST_SIGNATURE_BYTES:
+        raise ValueError(f"a signature of {len(signature)} bytes")
+    return Signed(amount_of(table, "cumulativeAmount", zero=zero), number_of(table), signature)
 
 
 @frozen
@@ -124,7 +111,7 @@ class Open:
             "refundLockTime": self.refund_lock_time,
             "offerId": self.offer_id,
             "token": self.token,
-            **self.first.to_table(),
+            **signed_table(self.first),
         }
         if self.transaction is not None:
             table["transaction"] = self.transaction.hex()
@@ -147,7 +134,7 @@ class Open:
             lock_time,
             _digits(table, "offerId", 16),
             _digits(table, "token", 32),
-            Signed.from_table(table),
+            signed_in(table),
         )
 
 
@@ -161,7 +148,7 @@ class Voucher:
 
     def to_table(self) -> dict[str, Any]:
         """The payload."""
-        return {"action": self.action, "channelId": self.channel, **self.signed.to_table()}
+        return {"action": self.action, "channelId": self.channel, **signed_table(self.signed)}
 
 
 @frozen
@@ -174,7 +161,7 @@ class Close:
 
     def to_table(self) -> dict[str, Any]:
         """The payload."""
-        return {"action": self.action, "channelId": self.channel, **self.signed.to_table()}
+        return {"action": self.action, "channelId": self.channel, **signed_table(self.signed)}
 
 
 Payload = Union[Prepare, Open, Voucher, Close]
@@ -265,9 +252,9 @@ def _payload(table: dict[str, Any]) -> Payload:
         if action == Open.action:
             return Open.from_table(table)
         if action == Voucher.action:
-            return Voucher(channel_name(table, "channelId"), Signed.from_table(table))
+            return Voucher(channel_name(table, "channelId"), signed_in(table))
         if action == Close.action:
-            return Close(channel_name(table, "channelId"), Signed.from_table(table, zero=True))
+            return Close(channel_name(table, "channelId"), signed_in(table, zero=True))
     except MpchanError as error:
         raise ValueError(error.message) from None
     if action == "topUp":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +92,18 @@ class House:
         """It ends."""
         self.app.cashier.close()
 
+    def holding(self) -> tuple[asyncio.Event, asyncio.Event]:
+        """The service waits from now on: the first is set when it has been asked, the second lets it answer."""
+        asked, go = asyncio.Event(), asyncio.Event()
+
+        async def held(scope: Any, receive: Any, send: Any) -> None:
+            asked.set()
+            await go.wait()
+            await self.service(scope, receive, send)
+
+        self.app._app = held
+        return asked, go
+
     async def payer(self, path: str = "/") -> RawPayer:
         """A payer that was asked to pay."""
         response = await self.web.get(path)
@@ -124,3 +138,13 @@ class House:
         account = self.pair.payee_record(payer.name).account
         assert account is not None
         return account
+
+
+def told(story: Callable[[House], Awaitable[None]]) -> Callable[[House], None]:
+    """A test that is a story of an event loop."""
+
+    def test(house: House) -> None:
+        asyncio.run(story(house))  # type: ignore[arg-type]
+
+    test.__doc__, test.__name__ = story.__doc__, getattr(story, "__name__", "test")
+    return test

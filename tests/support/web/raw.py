@@ -119,6 +119,11 @@ class RawPayer:
         signature = self.terms.lock.signature_from(psbt(text), self.terms.payer_key)
         return Close(self.channel, Signed(total, None, signature))
 
+    def close_at(self, total: int) -> Close:
+        """The settlement of a total, which no file holds."""
+        signature = self.key.sign_settlement(self.terms, Amount(total))
+        return Close(self.channel, Signed(total, None, signature))
+
     def headers(self, payload: Payload, key: str | None = None) -> dict[str, str]:
         """The headers of a request that pays.
 
