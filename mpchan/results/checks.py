@@ -174,7 +174,7 @@ class CheckedSubject(Result):
     """One thing that was looked at.
 
     Attributes:
-        kind: keys, generation, offer, plan, openings, sent, channel, leftover, or wallet for all of them together
+        kind: keys, generation, offer, plan, openings, sent, budget, channel, leftover, or wallet for all together
         name: of the file or channel
         ok: whether nothing is wrong with it, or nothing any more
         rules: what was asked of it, as far as that came

@@ -11,6 +11,7 @@ from support.party import Pair, new_wallet
 from mpchan.chain.embedded import EmbeddedChain
 from mpchan.errors import MpchanError, NotPossible, ParseError, StorageError
 from mpchan.party import payer
+from mpchan.party.check.fsck import fsck
 from mpchan.party.spending.limits import Limits, Question
 from mpchan.units import Amount
 from mpchan.wallet.config import Config
@@ -140,6 +141,10 @@ def test_a_damaged_budget_is_named_and_nothing_is_spent(wallet: Wallet) -> None:
     with pytest.raises(StorageError) as error:
         Limits(wallet, clock=lambda: NOON).take(SHOP, 1)
     assert error.value.slug == "spending-damaged"
+    wrong = [each for each in fsck(wallet).subjects if not each.ok]
+    assert [(each.kind, each.name) for each in wrong] == [("budget", DATE)]
+    path.unlink()
+    assert fsck(wallet).exit_code == 0
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ from mpchan.wallet.layout import foreign, left_over
 from mpchan.wallet.payer_record import PayerRecord
 from mpchan.wallet.records import body_of, record_of
 from mpchan.wallet.recovery import Examination, examine, rebuild, restart
+from mpchan.wallet.spending import Days
 from mpchan.wallet.storage import remove_durably
 from mpchan.wallet.wallet import Wallet
 
@@ -71,6 +72,7 @@ def fsck(wallet: Wallet, prefix: str | None = None, *, repair: bool = False) -> 
             *_awaited(wallet, has_keys),
             *_openings(wallet, has_keys, repair),
             *_sent(wallet),
+            *_budget(wallet),
             *(_leftovers(wallet) if repair else ()),
         ]
     else:
@@ -119,6 +121,13 @@ def _of(slug: str, read: Callable[[], object]) -> Rule:
     except MpchanError as error:
         return own_rule(error.slug, False, error.message)
     return Rule(slug, True, "")
+
+
+def _budget(wallet: Wallet) -> Iterator[CheckedSubject]:
+    """What was taken of a day's budget: where that cannot be read, nothing is paid for requests under one."""
+    days = Days(wallet.directory)
+    for path in days.files():
+        yield _subject("budget", path.stem, (_of("spending", lambda path=path: days.load(path)),))  # type: ignore[misc]
 
 
 def _offers(wallet: Wallet) -> Iterator[CheckedSubject]:

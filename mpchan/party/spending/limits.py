@@ -77,9 +77,8 @@ class Limits:
         self._max_price = max_price
         per_day = [each for each in (self._limits.per_day_sat, budget) if each is not None]
         self._day = DaysBudget(wallet, min(per_day, default=None), clock)
-        self._given: dict[
-            str, tuple[int, float]
-        ] = {}  # by origin: satoshi, and when the wallet was looked at
+        # by origin: satoshi, and when the wallet was looked at
+        self._given: dict[str, tuple[int, float]] = {}
         self._agreed: set[Question] = set()
 
     def allow_price(self, origin: str, price: int) -> None:
